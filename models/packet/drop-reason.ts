@@ -1,0 +1,32 @@
+// Why a frame ended before it arrived: a closed list. Names are the kernel's `skb_drop_reason` where one fits
+// (include/net/dropreason-core.h of Linux 6.x), without its SKB_DROP_REASON_ prefix.
+
+export const DROP_REASONS = [
+  'OTHERHOST', //            unicast frame for another MAC (flooded here by a bridge or switch)
+  'DEV_READY', //            the device or its peer is down
+  'CPU_BACKLOG', //          net.core.netdev_max_backlog exceeded
+  'QDISC_DROP', //           the queue of a wire is full
+  'WIRE_LOSS', //            lost on a lossy wire (ours: a kernel never learns of it)
+  'BRIDGE_NO_EGRESS', //     a bridge found no port to send it to (also: its port is the one it came from)
+  'UNHANDLED_PROTO', //      no handler for this EtherType or IP protocol
+  'IP_INADDRERRORS', //      martian or unusable source or destination
+  'IP_RPFILTER', //          reverse path filter
+  'IP_INNOROUTES', //        no route while forwarding
+  'IP_OUTNOROUTES', //       no route for a local sender
+  'IP_NOFORWARD', //         net.ipv4.ip_forward is 0
+  'IP_TTL', //               time to live exceeded in transit
+  'PKT_TOO_BIG', //          larger than the MTU with DF set
+  'NEIGH_QUEUEFULL', //      too many frames wait for an address resolution
+  'NEIGH_FAILED', //         nobody answered for the next hop
+  'NETFILTER_DROP', //       a rule, a policy, REJECT, or NAT without a free port
+  'CONNTRACK_FULL', //       nf_conntrack_max reached
+  'CONNTRACK_CLASH', //      lost the race at confirm (insert_failed)
+  'NO_SOCKET', //            nobody listens on the port
+  'SOCKET_RCVBUFF', //       the receive buffer of a socket is full
+  'LISTEN_OVERFLOW', //      the accept or SYN queue of a listener is full
+  'TCP_OLD_DATA', //         nothing new in this segment
+  'TCP_INVALID_SEQUENCE', // outside the receive window
+  'TCP_RESET', //            arrived at a connection that is closed or being reset
+] as const;
+
+export type DropReason = (typeof DROP_REASONS)[number];

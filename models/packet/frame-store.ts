@@ -1,0 +1,111 @@
+// The life of frames: every frame of a run is made here, and ends here. `sent = delivered + dropped + in flight` holds
+// at every instant, with "in flight" counted where frames wait (wires, CPU backlogs, neighbor queues), not derived.
+//
+// Ended frames are pooled: nothing is allocated per frame in steady state.
+
+import { Frame } from './frame.ts';
+import { DROP_REASONS, type DropReason } from './drop-reason.ts';
+import { Journey } from './journey.ts';
+import type { Instant } from '../../engine/time.ts';
+
+/** Something in which frames wait between two visits. */
+export interface FrameHolder {
+  /** Name for the message of a failed check: `wire node-1/eth0`. */
+  readonly holderName: string;
+  readonly heldFrames: number;
+}
+
+export interface FrameTotals {
+  readonly sent: number;
+  readonly delivered: number;
+  readonly dropped: number;
+  readonly inFlight: number;
+}
+
+export class FrameStore {
+  readonly #pool: Frame[] = [];
+  readonly #holders: FrameHolder[] = [];
+  readonly #drops = new Map<DropReason, number>(DROP_REASONS.map((reason) => [reason, 0]));
+  readonly #journeys: Journey[] = [];
+  #lastId = 0;
+  #sent = 0;
+  #delivered = 0;
+  #dropped = 0;
+  #following = false;
+
+  /** From now on every new frame keeps a {@link Journey}. For traces: costs memory per step. */
+  followAll(): void {
+    this.#following = true;
+  }
+
+  /** Journeys so far, in the order in which their frames were made. */
+  get journeys(): readonly Journey[] {
+    return this.#journeys;
+  }
+
+  /** A blank frame; it counts as sent. */
+  allocate(): Frame {
+    this.#sent++;
+    const frame = this.#pool.pop() ?? new Frame();
+    frame.id = ++this.#lastId;
+    if (this.#following) this.#journeys.push((frame.journey = new Journey(frame.id)));
+    return frame;
+  }
+
+  /** A second frame with the same packet, for example to flood; it counts as sent. */
+  copy(original: Frame): Frame {
+    const frame = this.allocate();
+    frame.copyPacketFrom(original);
+    if (frame.journey !== undefined && original.journey !== undefined) {
+      frame.journey.title = original.journey.title;
+      for (const step of original.journey.steps) frame.journey.add(step);
+    }
+    return frame;
+  }
+
+  /** The frame has reached its end: a socket, or the stack that consumed it (ARP, ICMP). */
+  deliver(frame: Frame): void {
+    this.#delivered++;
+    this.#release(frame);
+  }
+
+  /** `where` is the network namespace; journeys show it. */
+  drop(frame: Frame, reason: DropReason, at: Instant, where: string): void {
+    this.#dropped++;
+    this.#drops.set(reason, this.#drops.get(reason)! + 1);
+    if (frame.journey !== undefined) frame.journey.add({ at, namespace: where, stage: 'drop', text: reason });
+    this.#release(frame);
+  }
+
+  /** Wires, backlogs and queues register once, when they are built. */
+  addHolder(holder: FrameHolder): void {
+    this.#holders.push(holder);
+  }
+
+  totals(): FrameTotals {
+    const inFlight = this.#holders.reduce((sum, holder) => sum + holder.heldFrames, 0);
+    return { sent: this.#sent, delivered: this.#delivered, dropped: this.#dropped, inFlight };
+  }
+
+  /** Frames dropped so far by reason, only reasons that occurred, in the order of the list of reasons. */
+  drops(): ReadonlyMap<DropReason, number> {
+    return new Map([...this.#drops].filter(([, count]) => count > 0));
+  }
+
+  /** Throws an Error that lists the holders when the books do not balance. Call between events. */
+  assertConserved(): void {
+    const { sent, delivered, dropped, inFlight } = this.totals();
+    if (sent === delivered + dropped + inFlight) return;
+    const holders = this.#holders.filter(({ heldFrames }) => heldFrames !== 0);
+    throw new Error(
+      `frames are not conserved: ${sent} sent, but ${delivered} delivered + ${dropped} dropped + ${inFlight} in flight` +
+        ` (${holders.map(({ holderName, heldFrames }) => `${holderName}: ${heldFrames}`).join(', ') || 'none held'})`,
+    );
+  }
+
+  #release(frame: Frame): void {
+    frame.reset();
+    frame.journey = undefined;
+    this.#pool.push(frame);
+  }
+}

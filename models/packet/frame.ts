@@ -1,0 +1,254 @@
+// What devices carry: one skb with its headers as fields. One monomorphic class: every field is always present, so V8
+// keeps one hidden class and the whole data path reads fields at fixed offsets. Bytes exist only on demand (wire-bytes.ts).
+//
+// Not modelled: IP options, Ethernet 802.1Q tags, GRO/TSO (one frame is one skb).
+
+import type { Journey } from './journey.ts';
+import { ANY_IP, type Ip, type IpFamily } from './ip-address.ts';
+import { BROADCAST_MAC, type Mac } from './mac.ts';
+
+export const ETHERTYPE_IPV4 = 0x0800;
+export const ETHERTYPE_ARP = 0x0806;
+
+export const ARP_REQUEST = 1;
+export const ARP_REPLY = 2;
+
+export const PROTOCOL_ICMP = 1;
+export const PROTOCOL_TCP = 6;
+export const PROTOCOL_UDP = 17;
+export const PROTOCOL_SCTP = 132;
+
+export const TCP_FIN = 0x01;
+export const TCP_SYN = 0x02;
+export const TCP_RST = 0x04;
+export const TCP_PSH = 0x08;
+export const TCP_ACK = 0x10;
+export const TCP_URG = 0x20;
+
+export const ETHERNET_HEADER_BYTES = 14;
+export const IPV4_HEADER_BYTES = 20;
+export const UDP_HEADER_BYTES = 8;
+export const TCP_HEADER_BYTES = 20;
+export const ICMP_HEADER_BYTES = 8;
+
+/** The part of a net device that a frame remembers: where it came from and where it goes. */
+export interface DeviceRef {
+  readonly name: string;
+  readonly index: number;
+}
+
+/**
+ * What an application wrote with one call. A message is immutable once sent; it arrives at the peer's application as
+ * this same record when its last byte has arrived.
+ */
+export interface Message {
+  readonly sizeBytes: number;
+  /** Chosen by the application, for example a request number. */
+  readonly id: number;
+}
+
+export class Frame {
+  /** Unique within a run; a copy (flooding, retransmission) has its own. */
+  id = 0;
+  /** Ethernet header, IP packet and payload; no preamble, padding or checksum. Kept by {@link updateSize}. */
+  sizeBytes = 0;
+
+  srcMac: Mac = BROADCAST_MAC;
+  dstMac: Mac = BROADCAST_MAC;
+  etherType = ETHERTYPE_IPV4;
+
+  /** ARP: sender and target protocol address are `srcIp` and `dstIp`; the sender's MAC is `srcMac`. */
+  arpOperation = 0;
+  arpTargetMac: Mac = BROADCAST_MAC;
+
+  family: IpFamily = 4;
+  srcIp: Ip = ANY_IP;
+  dstIp: Ip = ANY_IP;
+  protocol = 0;
+  ttl = 64;
+  /** IPv4 header fields. Fragment offset is in bytes. */
+  typeOfService = 0;
+  identification = 0;
+  dontFragment = true;
+  moreFragments = false;
+  fragmentOffset = 0;
+
+  /** UDP, TCP and SCTP ports; 0 otherwise. */
+  srcPort = 0;
+  dstPort = 0;
+
+  icmpType = 0;
+  icmpCode = 0;
+  /** Echo identifier and sequence. */
+  icmpIdentifier = 0;
+  icmpSequence = 0;
+  /** The next-hop MTU of "fragmentation needed". */
+  icmpMtu = 0;
+  /** The better gateway of a redirect. */
+  icmpGateway: Ip = ANY_IP;
+  /** The packet that an ICMP error is about: a header copy owned by this frame. */
+  quoted: Frame | undefined = undefined;
+
+  tcpFlags = 0;
+  /** TCP sequence and acknowledgment numbers as signed int32, so that `(a - b) | 0` compares them. */
+  sequence = 0;
+  acknowledgment = 0;
+  /** As in the header: before scaling. */
+  window = 0;
+  /** TCP options; 0 (or a scale of -1) means absent. */
+  mssOption = 0;
+  windowScaleOption = -1;
+  timestampValue = 0;
+  timestampEcho = 0;
+
+  payloadBytes = 0;
+  /** UDP: the datagram. TCP: the messages whose last byte this segment carries, with the offset of that byte. */
+  message: Message | undefined = undefined;
+  messageEnds: MessageEnd[] | undefined = undefined;
+
+  // What the kernel keeps beside the bytes (sk_buff).
+  mark = 0;
+  /** Conntrack entry (index + 1, 0: none or untracked), its direction and the state netfilter matches on. */
+  conntrackEntry = 0;
+  conntrackReply = false;
+  conntrackState = 0;
+  /** br_netfilter: the bridge ports a bridged frame came in and goes out by. */
+  physIn: DeviceRef | undefined = undefined;
+  physOut: DeviceRef | undefined = undefined;
+  /** Set when br_netfilter already ran PREROUTING for a frame that now goes up to the IP stack. */
+  preRoutingDone = false;
+  /** Wire, queue or CPU: where a frame waits between two visits is not on this record but counted there. */
+  journey: Journey | undefined = undefined;
+
+  /** Recomputes `sizeBytes` from the headers that the protocol implies and `payloadBytes`. */
+  updateSize(): void {
+    this.sizeBytes = ETHERNET_HEADER_BYTES + (this.etherType === ETHERTYPE_ARP ? 28 : this.ipBytes());
+  }
+
+  /** Length of the IP packet: the header's total length field. */
+  ipBytes(): number {
+    return IPV4_HEADER_BYTES + this.transportHeaderBytes() + this.payloadBytes;
+  }
+
+  /** Length of the TCP options that are set, padded to four bytes as on the wire. */
+  tcpOptionBytes(): number {
+    return (
+      (this.mssOption > 0 ? 4 : 0) + (this.windowScaleOption >= 0 ? 4 : 0) + (this.timestampValue !== 0 ? 12 : 0)
+    );
+  }
+
+  transportHeaderBytes(): number {
+    if (this.fragmentOffset > 0) return 0;
+    switch (this.protocol) {
+      case PROTOCOL_TCP:
+        return TCP_HEADER_BYTES + this.tcpOptionBytes();
+      case PROTOCOL_UDP:
+        return UDP_HEADER_BYTES;
+      case PROTOCOL_ICMP:
+        // An error quotes the IP header and the first 8 bytes after it (RFC 792).
+        return ICMP_HEADER_BYTES + (this.quoted === undefined ? 0 : IPV4_HEADER_BYTES + 8);
+      default:
+        return 0;
+    }
+  }
+
+  /** Everything back to its default, as a frame fresh from the pool. */
+  reset(): void {
+    this.sizeBytes = 0;
+    this.srcMac = BROADCAST_MAC;
+    this.dstMac = BROADCAST_MAC;
+    this.etherType = ETHERTYPE_IPV4;
+    this.arpOperation = 0;
+    this.arpTargetMac = BROADCAST_MAC;
+    this.family = 4;
+    this.srcIp = ANY_IP;
+    this.dstIp = ANY_IP;
+    this.protocol = 0;
+    this.ttl = 64;
+    this.typeOfService = 0;
+    this.identification = 0;
+    this.dontFragment = true;
+    this.moreFragments = false;
+    this.fragmentOffset = 0;
+    this.srcPort = 0;
+    this.dstPort = 0;
+    this.icmpType = 0;
+    this.icmpCode = 0;
+    this.icmpIdentifier = 0;
+    this.icmpSequence = 0;
+    this.icmpMtu = 0;
+    this.icmpGateway = ANY_IP;
+    this.quoted = undefined;
+    this.tcpFlags = 0;
+    this.sequence = 0;
+    this.acknowledgment = 0;
+    this.window = 0;
+    this.mssOption = 0;
+    this.windowScaleOption = -1;
+    this.timestampValue = 0;
+    this.timestampEcho = 0;
+    this.payloadBytes = 0;
+    this.message = undefined;
+    this.messageEnds = undefined;
+    this.clearMetadata();
+  }
+
+  /** What does not survive the frame's leaving a network namespace (skb_scrub_packet) or a machine. */
+  clearMetadata(): void {
+    this.mark = 0;
+    this.conntrackEntry = 0;
+    this.conntrackReply = false;
+    this.conntrackState = 0;
+    this.physIn = undefined;
+    this.physOut = undefined;
+    this.preRoutingDone = false;
+    // The journey stays: it is the observer's.
+  }
+
+  /** Copies headers and payload, not metadata, identity or journey. */
+  copyPacketFrom(other: Frame): void {
+    this.sizeBytes = other.sizeBytes;
+    this.srcMac = other.srcMac;
+    this.dstMac = other.dstMac;
+    this.etherType = other.etherType;
+    this.arpOperation = other.arpOperation;
+    this.arpTargetMac = other.arpTargetMac;
+    this.family = other.family;
+    this.srcIp = other.srcIp;
+    this.dstIp = other.dstIp;
+    this.protocol = other.protocol;
+    this.ttl = other.ttl;
+    this.typeOfService = other.typeOfService;
+    this.identification = other.identification;
+    this.dontFragment = other.dontFragment;
+    this.moreFragments = other.moreFragments;
+    this.fragmentOffset = other.fragmentOffset;
+    this.srcPort = other.srcPort;
+    this.dstPort = other.dstPort;
+    this.icmpType = other.icmpType;
+    this.icmpCode = other.icmpCode;
+    this.icmpIdentifier = other.icmpIdentifier;
+    this.icmpSequence = other.icmpSequence;
+    this.icmpMtu = other.icmpMtu;
+    this.icmpGateway = other.icmpGateway;
+    this.quoted = other.quoted;
+    this.tcpFlags = other.tcpFlags;
+    this.sequence = other.sequence;
+    this.acknowledgment = other.acknowledgment;
+    this.window = other.window;
+    this.mssOption = other.mssOption;
+    this.windowScaleOption = other.windowScaleOption;
+    this.timestampValue = other.timestampValue;
+    this.timestampEcho = other.timestampEcho;
+    this.payloadBytes = other.payloadBytes;
+    this.message = other.message;
+    this.messageEnds = other.messageEnds;
+  }
+}
+
+/** A message and how many payload bytes of this segment belong to it or stand before its end. */
+export interface MessageEnd {
+  /** Bytes from the start of the segment's payload to the end of the message. */
+  readonly offset: number;
+  readonly message: Message;
+}
