@@ -1,0 +1,146 @@
+// The CPUs of one machine as servers of packet work.
+//
+// Everything a machine's kernel does happens in a *visit*: one uninterrupted pass of one CPU, from a frame's arrival (or
+// a system call, or a timer) to the last thing it emits. A visit starts when its CPU is free, each stage charges its
+// cost, and what the visit emits happens at its own offset: `cpus.instant`. The CPU is then busy for the sum.
+//
+// Not modelled: preemption, interrupts inside a visit, NAPI batching, scheduling of processes against softirqs.
+
+import type { CostModel } from './cost-model.ts';
+import type { Place } from '../../engine/simulator.ts';
+import { type Duration, type Instant, after, ns } from '../../engine/time.ts';
+
+/** net.core.netdev_max_backlog, default of Linux. */
+export const NETDEV_MAX_BACKLOG = 1_000;
+
+export type Work = (argument: never) => void;
+
+export class CpuSet {
+  readonly place: Place;
+  readonly costs: CostModel;
+  /** The CPU of the running visit. */
+  current = 0;
+  readonly #cpus: Cpu[];
+  #offsetNs = 0;
+  #visiting = false;
+
+  constructor(place: Place, { count, costs }: { count: number; costs: CostModel }) {
+    if (!(Number.isInteger(count) && count >= 1)) throw new RangeError(`${count} CPUs; expected at least 1`);
+    this.place = place;
+    this.costs = costs;
+    this.#cpus = Array.from({ length: count }, () => new Cpu());
+  }
+
+  get count(): number {
+    return this.#cpus.length;
+  }
+
+  /** Now, as the running visit sees it: its start plus what it has been charged so far. */
+  get instant(): Instant {
+    return (this.place.now + this.#offsetNs) as Instant;
+  }
+
+  /** Adds to the running visit. Whole nanoseconds. */
+  charge(costNs: number): void {
+    this.#offsetNs += costNs;
+  }
+
+  /**
+   * Runs `work(argument)` as a visit of CPU `cpu`: at once if it is free, else when its turn comes. Called inside a
+   * visit, it starts after that visit at the earliest (softirqs do not nest).
+   */
+  submit<A>(cpu: number, work: (argument: A) => void, argument: A): void {
+    const target = this.#cpus[cpu]!;
+    if (!this.#visiting && target.waiting.length === 0 && target.busyUntil <= this.place.now) {
+      return this.#visit(cpu, target, work, argument);
+    }
+    target.waiting.push(work as Work, argument);
+    if (target.waiting.length === 1) this.#wakeWhenFree(cpu, target);
+  }
+
+  /** Visits that wait for this CPU. */
+  backlog(cpu: number): number {
+    return this.#cpus[cpu]!.waiting.length;
+  }
+
+  /** Total time that a CPU has worked, for utilization. */
+  busyTime(cpu: number): Duration {
+    return ns(this.#cpus[cpu]!.busyNs);
+  }
+
+  #visit<A>(cpu: number, target: Cpu, work: (argument: A) => void, argument: A): void {
+    this.current = cpu;
+    this.#offsetNs = 0;
+    this.#visiting = true;
+    work(argument);
+    this.#visiting = false;
+    target.busyNs += this.#offsetNs;
+    target.busyUntil = after(this.place.now, ns(this.#offsetNs));
+    this.#offsetNs = 0;
+  }
+
+  #wakeWhenFree(cpu: number, target: Cpu): void {
+    const at = target.busyUntil > this.instant ? target.busyUntil : this.instant;
+    this.place.scheduleAt(at, this.#serveNext, cpu);
+  }
+
+  readonly #serveNext = (cpu: number): void => {
+    const target = this.#cpus[cpu]!;
+    // A visit that was submitted while this CPU was free between two turns may have taken it in the meantime.
+    if (target.busyUntil <= this.place.now) {
+      const work = target.waiting.shiftWork();
+      this.#visit(cpu, target, work as (argument: unknown) => void, target.waiting.shiftArgument());
+    }
+    if (target.waiting.length > 0) this.#wakeWhenFree(cpu, target);
+  };
+}
+
+class Cpu {
+  busyUntil = 0 as Instant;
+  busyNs = 0;
+  readonly waiting = new WorkQueue();
+}
+
+/** A FIFO of (work, argument) in a ring, so that a long backlog neither shifts arrays nor allocates. */
+class WorkQueue {
+  length = 0;
+  #works: (Work | undefined)[] = new Array(8).fill(undefined);
+  #arguments: unknown[] = new Array(8).fill(undefined);
+  #head = 0;
+
+  push(work: Work, argument: unknown): void {
+    if (this.length === this.#works.length) this.#grow();
+    const tail = (this.#head + this.length) & (this.#works.length - 1);
+    this.#works[tail] = work;
+    this.#arguments[tail] = argument;
+    this.length++;
+  }
+
+  /** Removes the oldest entry's work; take its argument with {@link shiftArgument} right after. */
+  shiftWork(): Work {
+    const work = this.#works[this.#head]!;
+    this.#works[this.#head] = undefined;
+    return work;
+  }
+
+  shiftArgument(): unknown {
+    const argument = this.#arguments[this.#head];
+    this.#arguments[this.#head] = undefined;
+    this.#head = (this.#head + 1) & (this.#works.length - 1);
+    this.length--;
+    return argument;
+  }
+
+  #grow(): void {
+    const capacity = this.#works.length;
+    const works = new Array(capacity * 2).fill(undefined);
+    const args = new Array(capacity * 2).fill(undefined);
+    for (let i = 0; i < capacity; i++) {
+      works[i] = this.#works[(this.#head + i) & (capacity - 1)];
+      args[i] = this.#arguments[(this.#head + i) & (capacity - 1)];
+    }
+    this.#works = works;
+    this.#arguments = args;
+    this.#head = 0;
+  }
+}
