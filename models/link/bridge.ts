@@ -1,0 +1,138 @@
+// A learning bridge (802.1D forwarding) that is also a device of its namespace, as `cbr0` is: frames for its own MAC go
+// up to the IP stack. The fabric's switch is the same thing without a stack.
+//
+// br_netfilter is a hook that the host fills (`netfilter`), so that this file knows nothing of iptables.
+//
+// Not modelled: spanning tree, VLANs, multicast snooping, port isolation.
+
+import { ETHERTYPE_IPV4, type Frame } from '../packet/frame.ts';
+import { formatMac, isGroupAddress, type Mac } from '../packet/mac.ts';
+import { Fdb } from './fdb.ts';
+import { type FrameReceiver, NetDevice, type NetDeviceOptions } from './net-device.ts';
+
+/**
+ * What br_netfilter does with bridged IPv4 frames (net.bridge.bridge-nf-call-iptables = 1). Each returns false when the
+ * frame has ended or will be continued later with {@link Bridge.forward}.
+ */
+export interface BridgeNetfilter {
+  preRouting(frame: Frame, ingress: BridgePort): boolean;
+  forward(frame: Frame, ingress: BridgePort, egress: BridgePort): boolean;
+  postRouting(frame: Frame, egress: BridgePort): boolean;
+}
+
+export class BridgePort implements FrameReceiver {
+  readonly bridge: Bridge;
+  readonly device: NetDevice;
+  readonly number: number;
+  /** May a frame leave by the port it came in by? */
+  hairpin: boolean;
+
+  constructor(bridge: Bridge, device: NetDevice, { number, hairpin }: { number: number; hairpin: boolean }) {
+    this.bridge = bridge;
+    this.device = device;
+    this.number = number;
+    this.hairpin = hairpin;
+  }
+
+  receive(frame: Frame): void {
+    const { bridge } = this;
+    bridge.cpus.charge(bridge.cpus.costs.bridgeNs);
+    if (bridge.netfilter !== undefined && frame.etherType === ETHERTYPE_IPV4) {
+      if (!bridge.netfilter.preRouting(frame, this)) return;
+    }
+    bridge.forward(frame, this);
+  }
+}
+
+export class Bridge extends NetDevice {
+  readonly fdb = new Fdb();
+  netfilter: BridgeNetfilter | undefined;
+  /** By port number; a removed port leaves a hole. */
+  readonly #ports: (BridgePort | undefined)[] = [];
+  /** MACs of the bridge and its ports: frames for them go up. */
+  readonly #localMacs = new Set<Mac>();
+
+  constructor(options: NetDeviceOptions) {
+    super(options);
+    this.#localMacs.add(this.mac);
+  }
+
+  get ports(): BridgePort[] {
+    return this.#ports.filter((port) => port !== undefined);
+  }
+
+  /** `ip link set DEVICE master BRIDGE`. */
+  addPort(device: NetDevice, { hairpin = false }: { hairpin?: boolean } = {}): BridgePort {
+    const port = new BridgePort(this, device, { number: this.#ports.length, hairpin });
+    this.#ports.push(port);
+    this.#localMacs.add(device.mac);
+    device.receiver = port;
+    return port;
+  }
+
+  removePort(port: BridgePort): void {
+    this.#ports[port.number] = undefined;
+    this.#localMacs.delete(port.device.mac);
+    port.device.receiver = undefined;
+  }
+
+  /** A frame that came in by a port (and passed PREROUTING, where br_netfilter is on). */
+  forward(frame: Frame, ingress: BridgePort): void {
+    this.fdb.learn(frame.srcMac, ingress.number, this.cpus.instant);
+    const egress = this.#lookup(frame.dstMac);
+    if (egress !== undefined) return this.#forwardTo(egress, frame, ingress);
+    if (this.#localMacs.has(frame.dstMac)) return this.#passUp(frame);
+    if (isGroupAddress(frame.dstMac) && this.receiver !== undefined) this.#passUp(this.frames.copy(frame));
+    this.#flood(frame, ingress);
+  }
+
+  /** The IP stack sends through the bridge device itself. */
+  protected override carry(frame: Frame): void {
+    this.cpus.charge(this.cpus.costs.bridgeNs);
+    const egress = this.#lookup(frame.dstMac);
+    if (egress === undefined) return this.#flood(frame, undefined);
+    this.#note(frame, `${formatMac(frame.dstMac)} is behind ${egress.device.name}`);
+    egress.device.transmit(frame);
+  }
+
+  #lookup(mac: Mac): BridgePort | undefined {
+    const number = this.fdb.lookup(mac, this.cpus.instant);
+    return number === undefined ? undefined : this.#ports[number];
+  }
+
+  #passUp(frame: Frame): void {
+    this.#note(frame, `for the bridge itself (${this.name})`);
+    this.deliver(frame);
+  }
+
+  #forwardTo(egress: BridgePort, frame: Frame, ingress: BridgePort): void {
+    if (egress === ingress && !egress.hairpin) {
+      this.#note(frame, `${formatMac(frame.dstMac)} is behind ${egress.device.name}, where it came from; hairpin mode is off`);
+      return this.drop(frame, 'BRIDGE_NO_EGRESS');
+    }
+    this.#note(frame, `${formatMac(frame.dstMac)} is behind ${egress.device.name}`);
+    this.#send(egress, frame, ingress);
+  }
+
+  /** To every port that may have it: a copy each, and the original to the last. */
+  #flood(frame: Frame, ingress: BridgePort | undefined): void {
+    const egresses = this.ports.filter((port) => port.device.up && (port !== ingress || port.hairpin));
+    const last = egresses.pop();
+    if (last === undefined) return this.drop(frame, 'BRIDGE_NO_EGRESS');
+    this.#note(frame, `flooded to ${egresses.length + 1} ports`);
+    for (const egress of egresses) this.#send(egress, this.frames.copy(frame), ingress);
+    this.#send(last, frame, ingress);
+  }
+
+  #send(egress: BridgePort, frame: Frame, ingress: BridgePort | undefined): void {
+    // Frames of the stack (no ingress) have been through POSTROUTING already.
+    if (this.netfilter !== undefined && ingress !== undefined && frame.etherType === ETHERTYPE_IPV4) {
+      if (!this.netfilter.forward(frame, ingress, egress) || !this.netfilter.postRouting(frame, egress)) return;
+    }
+    egress.device.transmit(frame);
+  }
+
+  #note(frame: Frame, text: string): void {
+    frame.journey?.add({ at: this.cpus.instant, namespace: this.namespace, stage: 'bridge', device: this.name, text });
+  }
+}

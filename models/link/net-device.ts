@@ -1,0 +1,83 @@
+// What `ip link` lists: the base of every device, and who receives from it.
+
+import type { CpuSet } from '../cpu/cpu-set.ts';
+import type { DropReason } from '../packet/drop-reason.ts';
+import type { DeviceRef, Frame } from '../packet/frame.ts';
+import type { FrameStore } from '../packet/frame-store.ts';
+import type { Mac } from '../packet/mac.ts';
+import type { Instant } from '../../engine/time.ts';
+
+/** Who takes frames that a device has received: the IP stack of its namespace, or the bridge it is a port of. */
+export interface FrameReceiver {
+  receive(frame: Frame, device: NetDevice): void;
+}
+
+/** Sees every frame that passes a device; never changes it. For captures. */
+export type DeviceTap = (frame: Frame, direction: 'in' | 'out', device: NetDevice, at: Instant) => void;
+
+export interface NetDeviceOptions {
+  readonly name: string;
+  readonly mac: Mac;
+  readonly mtuBytes?: number;
+  /** The network namespace's name, for journeys and captures. */
+  readonly namespace: string;
+  readonly index: number;
+  readonly cpus: CpuSet;
+  readonly frames: FrameStore;
+}
+
+export abstract class NetDevice implements DeviceRef {
+  readonly name: string;
+  readonly mac: Mac;
+  readonly mtuBytes: number;
+  readonly namespace: string;
+  readonly index: number;
+  readonly cpus: CpuSet;
+  protected readonly frames: FrameStore;
+  up = true;
+  receiver: FrameReceiver | undefined;
+  tap: DeviceTap | undefined;
+
+  constructor({ name, mac, mtuBytes = 1500, namespace, index, cpus, frames }: NetDeviceOptions) {
+    this.name = name;
+    this.mac = mac;
+    this.mtuBytes = mtuBytes;
+    this.namespace = namespace;
+    this.index = index;
+    this.cpus = cpus;
+    this.frames = frames;
+  }
+
+  /** Sends a frame out of this device; the frame is no longer the caller's. */
+  transmit(frame: Frame): void {
+    if (!this.up) return this.drop(frame, 'DEV_READY');
+    if (this.tap !== undefined || frame.journey !== undefined) this.#observe(frame, 'out');
+    this.carry(frame);
+  }
+
+  /** A frame has come in by this device: hands it to the receiver. */
+  deliver(frame: Frame): void {
+    if (!this.up || this.receiver === undefined) return this.drop(frame, 'DEV_READY');
+    if (this.tap !== undefined || frame.journey !== undefined) this.#observe(frame, 'in');
+    this.receiver.receive(frame, this);
+  }
+
+  /** What kind of device this is: carries the frame to the other end. */
+  protected abstract carry(frame: Frame): void;
+
+  drop(frame: Frame, reason: DropReason): void {
+    this.frames.drop(frame, reason, this.cpus.instant, this.namespace);
+  }
+
+  #observe(frame: Frame, direction: 'in' | 'out'): void {
+    const at = this.cpus.instant;
+    this.tap?.(frame, direction, this, at);
+    frame.journey?.add({
+      at,
+      namespace: this.namespace,
+      stage: 'device',
+      device: this.name,
+      text: direction === 'in' ? `received on ${this.name}` : `sent out of ${this.name}`,
+    });
+  }
+}

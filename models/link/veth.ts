@@ -1,0 +1,31 @@
+// A veth pair: what goes into one end comes out of the other, in another network namespace, within the same visit.
+
+import { type Frame } from '../packet/frame.ts';
+import { NetDevice, type NetDeviceOptions } from './net-device.ts';
+
+export class VethDevice extends NetDevice {
+  /** The other end. Both ends exist before either is used. */
+  peer: VethDevice | undefined;
+
+  protected override carry(frame: Frame): void {
+    const { peer } = this;
+    if (peer === undefined || !peer.up) return this.drop(frame, 'DEV_READY');
+    this.cpus.charge(this.cpus.costs.vethNs);
+    frame.clearMetadata(); // skb_scrub_packet: mark and conntrack do not cross namespaces
+    peer.deliver(frame);
+  }
+}
+
+export interface VethPair {
+  readonly inside: VethDevice;
+  readonly outside: VethDevice;
+}
+
+/** `inside` is the end in the pod's namespace, `outside` the one in the node's. Both ends belong to one machine. */
+export function createVethPair(options: { inside: NetDeviceOptions; outside: NetDeviceOptions }): VethPair {
+  const inside = new VethDevice(options.inside);
+  const outside = new VethDevice(options.outside);
+  inside.peer = outside;
+  outside.peer = inside;
+  return { inside, outside };
+}

@@ -1,0 +1,150 @@
+// A cable between two machines, or a machine and a switch, and the network interface cards at its ends.
+//
+// Each direction has a rate, a propagation delay, a queue limit and optional loss. It keeps the instant until which it
+// is busy, so a frame costs one event per hop: its arrival. Frames of one visit reach a wire in order; two CPUs whose
+// visits overlap in time share it first come, first served in the order in which the visits began.
+//
+// Not modelled: preamble and inter-frame gap (`sizeBytes` is what is serialized), autonegotiation, flow control.
+
+import type { RandomStream } from '../../engine/random.ts';
+import type { Place } from '../../engine/simulator.ts';
+import { type Duration, type Instant, us } from '../../engine/time.ts';
+import { NETDEV_MAX_BACKLOG } from '../cpu/cpu-set.ts';
+import { PROTOCOL_TCP, PROTOCOL_UDP, type Frame } from '../packet/frame.ts';
+import type { FrameHolder } from '../packet/frame-store.ts';
+import { NetDevice } from './net-device.ts';
+
+export interface WireSettings {
+  /** Bits per second. */
+  readonly rateBps: number;
+  /** Propagation, one way. */
+  readonly delay: Duration;
+  /** What may wait in front of the transmitter; more is dropped as QDISC_DROP. */
+  readonly queueBytes: number;
+  /** Probability that a frame is lost, 0 to 1. */
+  readonly lossFraction: number;
+}
+
+/** 10 Gbit/s, 5 us of cable and switch latency, a 1 MB queue: a common top-of-rack link. */
+export const DEFAULT_WIRE: WireSettings = { rateBps: 10e9, delay: us(5), queueBytes: 1_000_000, lossFraction: 0 };
+
+export const serializationDelay = (sizeBytes: number, rateBps: number): Duration =>
+  Math.round((sizeBytes * 8e9) / rateBps) as Duration;
+
+/** A network interface card. Received frames are steered to a CPU by flow (RSS); its backlog is bounded. */
+export class WireDevice extends NetDevice implements FrameHolder {
+  #outgoing: WireDirection | undefined;
+  #backlog = 0;
+
+  get holderName(): string {
+    return `backlog of ${this.namespace}/${this.name}`;
+  }
+
+  get heldFrames(): number {
+    return this.#backlog;
+  }
+
+  /** Plugs the cable in; see {@link connectWire}. */
+  plug(outgoing: WireDirection): void {
+    this.#outgoing = outgoing;
+    this.frames.addHolder(this);
+    this.frames.addHolder(outgoing);
+  }
+
+  /** Frames waiting or under way on the cable, away from this end. */
+  get outgoing(): WireDirection | undefined {
+    return this.#outgoing;
+  }
+
+  protected override carry(frame: Frame): void {
+    if (this.#outgoing === undefined) return this.drop(frame, 'DEV_READY');
+    this.cpus.charge(this.cpus.costs.nicNs);
+    this.#outgoing.carry(frame);
+  }
+
+  /** The last bit of a frame has come in: an event of its own. */
+  arrive(frame: Frame): void {
+    frame.clearMetadata();
+    const { cpus } = this;
+    const cpu = cpus.count === 1 ? 0 : flowHash(frame) % cpus.count;
+    if (cpus.backlog(cpu) >= NETDEV_MAX_BACKLOG) return this.drop(frame, 'CPU_BACKLOG');
+    this.#backlog++;
+    cpus.submit(cpu, this.#receive, frame);
+  }
+
+  readonly #receive = (frame: Frame): void => {
+    this.#backlog--;
+    this.cpus.charge(this.cpus.costs.nicNs);
+    this.deliver(frame);
+  };
+}
+
+/** One direction of a wire. */
+export class WireDirection implements FrameHolder {
+  readonly holderName: string;
+  readonly settings: WireSettings;
+  readonly #place: Place;
+  readonly #from: WireDevice;
+  readonly #to: WireDevice;
+  readonly #loss: RandomStream | undefined;
+  readonly #nsPerByte: number;
+  readonly #queueLimit: Duration;
+  #busyUntil = 0 as Instant;
+  #inFlight = 0;
+
+  constructor(from: WireDevice, to: WireDevice, settings: WireSettings) {
+    const { rateBps, queueBytes, lossFraction } = settings;
+    if (!(rateBps > 0)) throw new RangeError(`wire rate ${rateBps} bit/s; expected more than 0`);
+    if (!(lossFraction >= 0 && lossFraction <= 1)) throw new RangeError(`loss fraction ${lossFraction}; expected 0 to 1`);
+    this.holderName = `wire ${from.namespace}/${from.name} > ${to.namespace}/${to.name}`;
+    this.settings = settings;
+    this.#place = from.cpus.place;
+    this.#from = from;
+    this.#to = to;
+    this.#nsPerByte = 8e9 / rateBps;
+    this.#queueLimit = serializationDelay(queueBytes, rateBps);
+    this.#loss = lossFraction > 0 ? this.#place.random(`wire/${from.name}`) : undefined;
+  }
+
+  get heldFrames(): number {
+    return this.#inFlight;
+  }
+
+  carry(frame: Frame): void {
+    const now = this.#from.cpus.instant;
+    const start = this.#busyUntil > now ? this.#busyUntil : now;
+    if (start - now > this.#queueLimit) return this.#from.drop(frame, 'QDISC_DROP');
+    const sent = (start + Math.round(frame.sizeBytes * this.#nsPerByte)) as Instant;
+    this.#busyUntil = sent;
+    if (frame.journey !== undefined) {
+      const text = `${start - now} ns queued, ${sent - start} ns to serialize ${frame.sizeBytes} bytes, ${this.settings.delay} ns of cable`;
+      frame.journey.add({ at: now, namespace: this.#from.namespace, stage: 'wire', device: this.#from.name, text });
+    }
+    if (this.#loss !== undefined && this.#loss.uniform() < this.settings.lossFraction) {
+      return this.#from.drop(frame, 'WIRE_LOSS'); // lost on the cable: the transmitter was busy with it all the same
+    }
+    this.#inFlight++;
+    this.#place.scheduleAt((sent + this.settings.delay) as Instant, this.#arrive, frame);
+  }
+
+  readonly #arrive = (frame: Frame): void => {
+    this.#inFlight--;
+    this.#to.arrive(frame);
+  };
+}
+
+/** Connects two NICs, which may stand in different places, with the same settings both ways. */
+export function connectWire(a: WireDevice, b: WireDevice, settings: Partial<WireSettings> = {}): void {
+  const complete = { ...DEFAULT_WIRE, ...settings };
+  a.plug(new WireDirection(a, b, complete));
+  b.plug(new WireDirection(b, a, complete));
+}
+
+/** Receive-side scaling: the same flow always meets the same CPU. Real NICs use Toeplitz; any good mix serves. */
+function flowHash(frame: Frame): number {
+  let hash = Math.imul(frame.srcIp, 0x9e3779b1) ^ Math.imul(frame.dstIp, 0x85ebca6b);
+  if (frame.protocol === PROTOCOL_TCP || frame.protocol === PROTOCOL_UDP) {
+    hash ^= Math.imul((frame.srcPort << 16) | frame.dstPort, 0xc2b2ae35);
+  }
+  return (hash ^ (hash >>> 15)) >>> 0;
+}
