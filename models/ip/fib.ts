@@ -1,0 +1,64 @@
+// The forwarding table of one network namespace: longest prefix wins, then the lower metric. Table `local` (the host's
+// own addresses) and table `main` are one here, because the kernel asks them in that order and local routes are /32.
+//
+// Not modelled: policy routing (`ip rule`), ECMP, TOS routes.
+
+import { ANY_IP, formatIp, formatPrefix, type Ip, maskOf, type Prefix } from '../packet/ip-address.ts';
+import type { NetDevice } from '../link/net-device.ts';
+
+export type RouteType = 'unicast' | 'local' | 'broadcast' | 'unreachable' | 'prohibit' | 'blackhole';
+
+export interface Route {
+  readonly type: RouteType;
+  readonly destination: Prefix;
+  readonly device: NetDevice;
+  /** Next hop; ANY_IP: the destination itself is on the link. */
+  readonly gateway: Ip;
+  /** Source address that local senders get by this route; ANY_IP: the device's. */
+  readonly source: Ip;
+  readonly metric: number;
+}
+
+export class Fib {
+  /** Tables by prefix length, longest first: only lengths that occur. */
+  #lengths: { readonly mask: number; readonly length: number; readonly routes: Map<number, Route[]> }[] = [];
+
+  /** Adds a route; one of the same destination and metric is replaced, as `ip route replace` does. */
+  add(route: Route): void {
+    const { net, length } = route.destination;
+    let table = this.#lengths.find((candidate) => candidate.length === length);
+    if (table === undefined) {
+      table = { mask: maskOf(length), length, routes: new Map() };
+      this.#lengths.push(table);
+      this.#lengths.sort((a, b) => b.length - a.length);
+    }
+    const others = (table.routes.get(net) ?? []).filter(({ metric }) => metric !== route.metric);
+    table.routes.set(net, [...others, route].sort((a, b) => a.metric - b.metric));
+  }
+
+  /** Removes the routes to exactly this destination; returns whether there were any. */
+  remove(destination: Prefix): boolean {
+    return this.#lengths.some(({ length, routes }) => length === destination.length && routes.delete(destination.net));
+  }
+
+  /** The route for `ip`, or undefined when not even a default route is there. */
+  lookup(ip: Ip): Route | undefined {
+    for (const { mask, routes } of this.#lengths) {
+      const found = routes.get(ip & mask);
+      if (found !== undefined) return found[0];
+    }
+    return undefined;
+  }
+
+  /** Every route, longest prefix first. */
+  *[Symbol.iterator](): Generator<Route> {
+    for (const { routes } of this.#lengths) for (const alternatives of routes.values()) yield* alternatives;
+  }
+}
+
+/** As `ip route` prints it: `10.244.2.0/24 via 192.168.0.12 dev eth0`. */
+export function formatRoute({ type, destination, gateway, device }: Route): string {
+  const to = destination.length === 0 ? 'default' : destination.length === 32 ? formatIp(destination.net) : formatPrefix(destination);
+  const kind = type === 'unicast' ? '' : `${type} `;
+  return `${kind}${to}${gateway === ANY_IP ? '' : ` via ${formatIp(gateway)}`} dev ${device.name}`;
+}

@@ -1,0 +1,89 @@
+// ICMP of one namespace: echo replies, errors about packets that could not go on (RFC 792, RFC 1122 3.2.2, RFC 1812
+// 4.3.2), and their rate limits as in Linux.
+
+import { type Instant, ms, s } from '../../engine/time.ts';
+import { Frame, PROTOCOL_ICMP } from '../packet/frame.ts';
+import { ANY_IP, type Ip, isMulticast, LIMITED_BROADCAST_IP } from '../packet/ip-address.ts';
+
+export const ICMP_ECHO_REPLY = 0;
+export const ICMP_DEST_UNREACHABLE = 3;
+export const ICMP_REDIRECT = 5;
+export const ICMP_ECHO_REQUEST = 8;
+export const ICMP_TIME_EXCEEDED = 11;
+export const ICMP_PARAMETER_PROBLEM = 12;
+
+/** Codes of destination unreachable. */
+export const ICMP_NET_UNREACHABLE = 0;
+export const ICMP_HOST_UNREACHABLE = 1;
+export const ICMP_PROTOCOL_UNREACHABLE = 2;
+export const ICMP_PORT_UNREACHABLE = 3;
+export const ICMP_FRAGMENTATION_NEEDED = 4;
+
+export const isIcmpError = (type: number): boolean =>
+  type === ICMP_DEST_UNREACHABLE || type === ICMP_TIME_EXCEEDED || type === ICMP_PARAMETER_PROBLEM || type === ICMP_REDIRECT;
+
+/** May an ICMP error be sent about this packet? Never about errors, groups, later fragments or senders without address. */
+export function mayCauseError(frame: Frame): boolean {
+  if (frame.protocol === PROTOCOL_ICMP && isIcmpError(frame.icmpType)) return false;
+  if (frame.fragmentOffset > 0 || frame.srcIp === ANY_IP) return false;
+  return !isMulticast(frame.dstIp) && frame.dstIp !== LIMITED_BROADCAST_IP && !isMulticast(frame.srcIp);
+}
+
+/** Turns a received echo request around; the caller sends it as a frame of its own. */
+export function fillEchoReply(reply: Frame, request: Frame): void {
+  reply.protocol = PROTOCOL_ICMP;
+  reply.icmpType = ICMP_ECHO_REPLY;
+  reply.icmpIdentifier = request.icmpIdentifier;
+  reply.icmpSequence = request.icmpSequence;
+  reply.srcIp = request.dstIp;
+  reply.dstIp = request.srcIp;
+  reply.payloadBytes = request.payloadBytes;
+  reply.message = request.message;
+  reply.updateSize();
+}
+
+/** Fills `error` with an ICMP error about `about`, quoting its headers; the source address is the caller's. */
+export function fillIcmpError(error: Frame, { about, type, code, mtuBytes }: { about: Frame; type: number; code: number; mtuBytes: number }): void {
+  const quoted = new Frame();
+  quoted.copyPacketFrom(about);
+  quoted.message = undefined;
+  quoted.messageEnds = undefined;
+  error.protocol = PROTOCOL_ICMP;
+  error.icmpType = type;
+  error.icmpCode = code;
+  error.icmpMtu = mtuBytes;
+  error.quoted = quoted;
+  error.dstIp = about.srcIp;
+  error.typeOfService = 0xc0; // internetwork control, as the kernel marks its errors
+  error.dontFragment = false;
+  error.updateSize();
+}
+
+/**
+ * How many ICMP errors may be sent: net.ipv4.icmp_ratelimit (one per second and destination after a burst of 6) and
+ * icmp_msgs_per_sec (1,000 a second for the host after a burst of 50).
+ */
+export class IcmpRateLimit {
+  readonly #perDestination = new Map<Ip, { tokens: number; at: Instant }>();
+  #hostTokens = HOST_BURST;
+  #hostAt = 0 as Instant;
+
+  allow(destination: Ip, now: Instant): boolean {
+    this.#hostTokens = Math.min(HOST_BURST, this.#hostTokens + (now - this.#hostAt) / HOST_INTERVAL);
+    this.#hostAt = now;
+    if (this.#hostTokens < 1) return false;
+    let bucket = this.#perDestination.get(destination);
+    if (bucket === undefined) this.#perDestination.set(destination, (bucket = { tokens: DESTINATION_BURST, at: now }));
+    bucket.tokens = Math.min(DESTINATION_BURST, bucket.tokens + (now - bucket.at) / DESTINATION_INTERVAL);
+    bucket.at = now;
+    if (bucket.tokens < 1) return false;
+    bucket.tokens--;
+    this.#hostTokens--;
+    return true;
+  }
+}
+
+const DESTINATION_BURST = 6; // XRLIM_BURST_FACTOR
+const DESTINATION_INTERVAL = s(1);
+const HOST_BURST = 50;
+const HOST_INTERVAL = ms(1);

@@ -1,0 +1,312 @@
+// The neighbor table of one network namespace: which MAC stands behind a next hop. The kernel's states and timings
+// (NUD); ARP for IPv4.
+//
+// A REACHABLE entry that nobody confirmed for its reachable time counts as STALE when it is next used (the kernel's
+// timer does the same, only earlier). Not modelled: garbage collection by gc_thresh, proxy ARP, gratuitous ARP locks.
+
+import type { RandomStream } from '../../engine/random.ts';
+import { type Duration, type Instant, ns, s } from '../../engine/time.ts';
+import { Timer } from '../../engine/timer.ts';
+import type { CpuSet } from '../cpu/cpu-set.ts';
+import type { NetDevice } from '../link/net-device.ts';
+import { ARP_REPLY, ARP_REQUEST, ETHERTYPE_ARP, type Frame } from '../packet/frame.ts';
+import type { FrameHolder, FrameStore } from '../packet/frame-store.ts';
+import { ANY_IP, formatIp, type Ip } from '../packet/ip-address.ts';
+import { BROADCAST_MAC, formatMac, type Mac, ZERO_MAC } from '../packet/mac.ts';
+
+export type NeighborState = 'INCOMPLETE' | 'REACHABLE' | 'STALE' | 'DELAY' | 'PROBE' | 'FAILED' | 'PERMANENT';
+
+/** net.ipv4.neigh.default.*, defaults of Linux 6.x. */
+const BASE_REACHABLE_TIME: Duration = s(30);
+const DELAY_FIRST_PROBE: Duration = s(5);
+const RETRANSMIT: Duration = s(1);
+const BROADCAST_PROBES = 3; // mcast_solicit
+const UNICAST_PROBES = 3; //   ucast_solicit
+const QUEUE_BYTES = 212_992; // unres_qlen_bytes, counted in truesize
+/** Memory that the kernel charges for a small skb: one data block and the sk_buff (SKB_TRUESIZE of a 256-byte head). */
+const SMALL_FRAME_TRUESIZE_BYTES = 768;
+const TRUESIZE_OVERHEAD_BYTES = 576;
+
+/** How a frame goes on once the MAC is known. */
+type Continuation = (frame: Frame, mac: Mac) => void;
+
+interface WaitingFrame {
+  readonly frame: Frame;
+  readonly go: Continuation;
+}
+
+export interface Neighbor {
+  readonly ip: Ip;
+  readonly device: NetDevice;
+  readonly state: NeighborState;
+  readonly mac: Mac;
+}
+
+/** What the table needs of the IP stack it belongs to. */
+export interface NeighborStack {
+  readonly name: string;
+  readonly cpus: CpuSet;
+  readonly frames: FrameStore;
+  /** Source address for an ARP request that leaves by `device`. */
+  addressOn(device: NetDevice, towards: Ip): Ip;
+  isLocal(ip: Ip): boolean;
+  /** Nobody answered for the next hop of this frame: ICMP host unreachable to its sender, then drop. */
+  unreachable(frame: Frame): void;
+}
+
+export class NeighborTable implements FrameHolder {
+  readonly #stack: NeighborStack;
+  readonly #byDevice = new Map<NetDevice, Map<Ip, Entry>>();
+  readonly #reachableTime: Duration;
+  #waiting = 0;
+
+  constructor(stack: NeighborStack, random: RandomStream) {
+    this.#stack = stack;
+    // Drawn between half and one and a half of the base, as RFC 4861 asks; the kernel redraws every five minutes.
+    this.#reachableTime = ns(Math.round(BASE_REACHABLE_TIME * (0.5 + random.uniform())));
+    stack.frames.addHolder(this);
+  }
+
+  get holderName(): string {
+    return `neighbor queue of ${this.#stack.name}`;
+  }
+
+  get heldFrames(): number {
+    return this.#waiting;
+  }
+
+  /** Fills in the MACs and sends the frame out of `device`, now or when the next hop has answered. */
+  output(frame: Frame, device: NetDevice, nextHop: Ip): void {
+    const entry = this.#entry(device, nextHop);
+    if (this.#usable(entry)) return transmitTo(device, frame, entry.mac);
+    this.#wait(entry, { frame, go: (resolved, mac) => transmitTo(device, resolved, mac) });
+  }
+
+  /** Calls `go` with the MAC of `nextHop`, now or later; the frame waits here, or ends if nobody answers. */
+  resolve(frame: Frame, device: NetDevice, nextHop: Ip, go: Continuation): void {
+    const entry = this.#entry(device, nextHop);
+    if (this.#usable(entry)) return go(frame, entry.mac);
+    this.#wait(entry, { frame, go });
+  }
+
+  /** The MAC behind `ip` if it is known and usable now. */
+  known(device: NetDevice, ip: Ip): Mac | undefined {
+    const entry = this.#byDevice.get(device)?.get(ip);
+    return entry === undefined || entry.state === 'INCOMPLETE' || entry.state === 'FAILED' ? undefined : entry.mac;
+  }
+
+  /** `ip neigh replace IP lladdr MAC dev DEVICE nud permanent`. */
+  addPermanent(device: NetDevice, ip: Ip, mac: Mac): void {
+    const entry = this.#entry(device, ip);
+    entry.timer.stop();
+    entry.mac = mac;
+    entry.state = 'PERMANENT';
+    this.#flush(entry);
+  }
+
+  /** Takes an ARP packet that came in by `device`; the frame ends here. */
+  receiveArp(frame: Frame, device: NetDevice): void {
+    const { srcIp, srcMac, dstIp, arpOperation, dstMac } = frame;
+    const forUs = this.#stack.isLocal(dstIp);
+    if (arpOperation === ARP_REQUEST && forUs) {
+      if (srcIp !== ANY_IP) this.#learn(device, { ip: srcIp, mac: srcMac, state: 'STALE', create: true });
+      this.#reply(device, { ip: dstIp, toIp: srcIp, toMac: srcMac });
+    } else if (arpOperation === ARP_REPLY) {
+      this.#learn(device, { ip: srcIp, mac: srcMac, state: dstMac === device.mac ? 'REACHABLE' : 'STALE', create: false });
+    } else {
+      this.#learn(device, { ip: srcIp, mac: srcMac, state: 'STALE', create: false });
+    }
+    this.#stack.frames.deliver(frame);
+  }
+
+  /** Entries as `ip neigh` lists them. */
+  *[Symbol.iterator](): Generator<Neighbor> {
+    for (const entries of this.#byDevice.values()) {
+      for (const entry of entries.values()) {
+        this.#age(entry);
+        yield entry;
+      }
+    }
+  }
+
+  #entry(device: NetDevice, ip: Ip): Entry {
+    let entries = this.#byDevice.get(device);
+    if (entries === undefined) this.#byDevice.set(device, (entries = new Map()));
+    let entry = entries.get(ip);
+    if (entry === undefined) {
+      const made = new Entry(ip, device, new Timer(device.cpus.place, () => this.#expired(made)));
+      entries.set(ip, (entry = made));
+    }
+    return entry;
+  }
+
+  /** Can a frame be sent with what is known? Using a STALE entry starts its verification. */
+  #usable(entry: Entry): boolean {
+    this.#age(entry);
+    switch (entry.state) {
+      case 'REACHABLE':
+      case 'PERMANENT':
+      case 'DELAY':
+      case 'PROBE':
+        return true;
+      case 'STALE':
+        entry.state = 'DELAY';
+        entry.timer.start(DELAY_FIRST_PROBE);
+        return true;
+      case 'INCOMPLETE':
+      case 'FAILED':
+        return false;
+    }
+  }
+
+  #wait(entry: Entry, waiting: WaitingFrame): void {
+    this.#enqueue(entry, waiting);
+    if (entry.state === 'INCOMPLETE') return;
+    entry.state = 'INCOMPLETE';
+    entry.probes = 0;
+    this.#probe(entry);
+  }
+
+  #age(entry: Entry): void {
+    if (entry.state !== 'REACHABLE') return;
+    if (this.#stack.cpus.instant - entry.confirmedAt > this.#reachableTime) entry.state = 'STALE';
+  }
+
+  #enqueue(entry: Entry, waiting: WaitingFrame): void {
+    const size = truesize(waiting.frame);
+    while (entry.waitingBytes + size > QUEUE_BYTES && entry.waiting.length > 0) {
+      const oldest = entry.waiting.shift()!;
+      entry.waitingBytes -= truesize(oldest.frame);
+      this.#waiting--;
+      this.#drop(oldest.frame, 'NEIGH_QUEUEFULL');
+    }
+    waiting.frame.journey?.add({
+      at: this.#stack.cpus.instant,
+      namespace: this.#stack.name,
+      stage: 'neighbor',
+      device: entry.device.name,
+      text: `waits for the MAC of ${formatIp(entry.ip)}`,
+    });
+    entry.waiting.push(waiting);
+    entry.waitingBytes += size;
+    this.#waiting++;
+  }
+
+  #flush(entry: Entry): void {
+    const ready = entry.waiting;
+    entry.waiting = [];
+    entry.waitingBytes = 0;
+    this.#waiting -= ready.length;
+    for (const { frame, go } of ready) {
+      frame.journey?.add({
+        at: this.#stack.cpus.instant,
+        namespace: this.#stack.name,
+        stage: 'neighbor',
+        device: entry.device.name,
+        text: `${formatIp(entry.ip)} is at ${formatMac(entry.mac)}`,
+      });
+      go(frame, entry.mac);
+    }
+  }
+
+  #learn(device: NetDevice, { ip, mac, state, create }: { ip: Ip; mac: Mac; state: 'REACHABLE' | 'STALE'; create: boolean }): void {
+    const entry = this.#byDevice.get(device)?.get(ip) ?? (create ? this.#entry(device, ip) : undefined);
+    if (entry === undefined || entry.state === 'PERMANENT') return;
+    // An unsolicited hint with the MAC we have proves nothing new.
+    if (state === 'STALE' && entry.mac === mac && entry.state !== 'INCOMPLETE' && entry.state !== 'FAILED') return;
+    entry.timer.stop();
+    entry.mac = mac;
+    entry.state = state;
+    entry.confirmedAt = this.#stack.cpus.instant;
+    this.#flush(entry);
+  }
+
+  /** The timer of an entry has fired; what follows is work for a CPU. */
+  #expired(entry: Entry): void {
+    this.#stack.cpus.submit(0, this.#onTimer, entry);
+  }
+
+  readonly #onTimer = (entry: Entry): void => {
+    if (entry.timer.armed) return; // restarted while it waited for the CPU
+    switch (entry.state) {
+      case 'DELAY':
+        entry.state = 'PROBE';
+        entry.probes = 0;
+        return this.#probe(entry);
+      case 'PROBE':
+        return entry.probes < UNICAST_PROBES ? this.#probe(entry) : this.#fail(entry);
+      case 'INCOMPLETE':
+        return entry.probes < BROADCAST_PROBES ? this.#probe(entry) : this.#fail(entry);
+      case 'REACHABLE':
+      case 'STALE':
+      case 'FAILED':
+      case 'PERMANENT':
+        return;
+    }
+  };
+
+  #probe(entry: Entry): void {
+    entry.probes++;
+    entry.timer.start(RETRANSMIT);
+    const { device, ip } = entry;
+    const request = this.#arp(device, { operation: ARP_REQUEST, targetIp: ip, targetMac: ZERO_MAC });
+    request.srcIp = this.#stack.addressOn(device, ip);
+    request.dstMac = entry.state === 'PROBE' ? entry.mac : BROADCAST_MAC;
+    device.transmit(request);
+  }
+
+  #reply(device: NetDevice, { ip, toIp, toMac }: { ip: Ip; toIp: Ip; toMac: Mac }): void {
+    const reply = this.#arp(device, { operation: ARP_REPLY, targetIp: toIp, targetMac: toMac });
+    reply.srcIp = ip;
+    reply.dstMac = toMac;
+    device.transmit(reply);
+  }
+
+  #arp(device: NetDevice, { operation, targetIp, targetMac }: { operation: number; targetIp: Ip; targetMac: Mac }): Frame {
+    const frame = this.#stack.frames.allocate();
+    frame.etherType = ETHERTYPE_ARP;
+    frame.arpOperation = operation;
+    frame.arpTargetMac = targetMac;
+    frame.srcMac = device.mac;
+    frame.dstIp = targetIp;
+    frame.updateSize();
+    if (frame.journey !== undefined) frame.journey.title = `arp ${operation === ARP_REQUEST ? 'who-has' : 'reply to'} ${formatIp(targetIp)}`;
+    return frame;
+  }
+
+  #fail(entry: Entry): void {
+    entry.state = 'FAILED';
+    const lost = entry.waiting;
+    entry.waiting = [];
+    entry.waitingBytes = 0;
+    this.#waiting -= lost.length;
+    for (const { frame } of lost) this.#stack.unreachable(frame);
+  }
+
+  #drop(frame: Frame, reason: 'NEIGH_QUEUEFULL'): void {
+    this.#stack.frames.drop(frame, reason, this.#stack.cpus.instant, this.#stack.name);
+  }
+}
+
+class Entry implements Neighbor {
+  state: NeighborState = 'FAILED'; // nothing known and nothing asked yet: the first use starts to ask
+  mac: Mac = BROADCAST_MAC;
+  probes = 0;
+  confirmedAt = 0 as Instant;
+  waiting: WaitingFrame[] = [];
+  waitingBytes = 0;
+
+  constructor(
+    readonly ip: Ip,
+    readonly device: NetDevice,
+    readonly timer: Timer,
+  ) {}
+}
+
+function transmitTo(device: NetDevice, frame: Frame, mac: Mac): void {
+  frame.srcMac = device.mac;
+  frame.dstMac = mac;
+  device.transmit(frame);
+}
+
+const truesize = ({ sizeBytes }: Frame): number => Math.max(SMALL_FRAME_TRUESIZE_BYTES, sizeBytes + TRUESIZE_OVERHEAD_BYTES);
