@@ -1,0 +1,58 @@
+// br_netfilter: with net.bridge.bridge-nf-call-iptables = 1, bridged IPv4 frames pass iptables' PREROUTING, FORWARD and
+// POSTROUTING, with the bridge as both devices and the ports as physdev.
+//
+// A frame whose destination PREROUTING has changed is bridged to the new one if that lies on the same bridge (TTL stays),
+// and goes up to the IP stack otherwise. Observed on Linux 6.18; net/bridge/br_netfilter_hooks.c.
+
+import type { Bridge, BridgeNetfilter, BridgePort } from '../link/bridge.ts';
+import { FORWARD, type Netfilter, POSTROUTING, PREROUTING } from '../netfilter/netfilter.ts';
+import type { IpStack } from '../ip/stack.ts';
+import type { Frame } from '../packet/frame.ts';
+import { ANY_IP } from '../packet/ip-address.ts';
+
+export class BridgeIptables implements BridgeNetfilter {
+  readonly #bridge: Bridge;
+  readonly #stack: IpStack;
+  readonly #netfilter: Netfilter;
+
+  constructor(bridge: Bridge, stack: IpStack, netfilter: Netfilter) {
+    this.#bridge = bridge;
+    this.#stack = stack;
+    this.#netfilter = netfilter;
+  }
+
+  preRouting(frame: Frame, ingress: BridgePort): boolean {
+    this.#bridge.cpus.charge(this.#bridge.cpus.costs.bridgeNetfilterNs);
+    frame.physIn = ingress.device;
+    const { dstIp } = frame;
+    if (!this.#netfilter.run(PREROUTING, frame, this.#bridge, undefined)) return false;
+    frame.preRoutingDone = true;
+    return frame.dstIp === dstIp || this.#redirect(frame, ingress);
+  }
+
+  forward(frame: Frame, ingress: BridgePort, egress: BridgePort): boolean {
+    frame.physIn = ingress.device;
+    frame.physOut = egress.device;
+    return this.#netfilter.run(FORWARD, frame, this.#bridge, this.#bridge);
+  }
+
+  postRouting(frame: Frame, egress: BridgePort): boolean {
+    frame.physOut = egress.device;
+    return this.#netfilter.run(POSTROUTING, frame, undefined, this.#bridge);
+  }
+
+  /** A new destination: its MAC if it is on this bridge, else the bridge's own, so that the IP stack routes it. */
+  #redirect(frame: Frame, ingress: BridgePort): boolean {
+    const route = this.#stack.fib.lookup(frame.dstIp);
+    if (route?.type !== 'unicast' || route.device !== this.#bridge) {
+      frame.dstMac = this.#bridge.mac;
+      return true;
+    }
+    const nextHop = route.gateway === ANY_IP ? frame.dstIp : route.gateway;
+    this.#stack.neighbors.resolve(frame, this.#bridge, nextHop, (resolved, mac) => {
+      resolved.dstMac = mac;
+      this.#bridge.forward(resolved, ingress);
+    });
+    return false;
+  }
+}

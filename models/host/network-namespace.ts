@@ -1,0 +1,82 @@
+// What `ip netns` makes: devices, addresses and routes, netfilter, sockets of its own.
+
+import type { CpuSet } from '../cpu/cpu-set.ts';
+import { IpStack } from '../ip/stack.ts';
+import { LOOPBACK_MTU_BYTES, LoopbackDevice } from '../link/loopback.ts';
+import type { NetDevice, NetDeviceOptions } from '../link/net-device.ts';
+import { type ConntrackSettings } from '../netfilter/conntrack.ts';
+import { Netfilter } from '../netfilter/netfilter.ts';
+import type { FrameStore } from '../packet/frame-store.ts';
+import { type Mac, ZERO_MAC } from '../packet/mac.ts';
+import { TcpLayer } from '../transport/tcp-layer.ts';
+import { UdpLayer } from '../transport/udp.ts';
+
+export interface NetworkNamespaceOptions {
+  /** `node-1` for a node's own namespace, `default/web-0` for a pod's. */
+  readonly name: string;
+  readonly cpus: CpuSet;
+  readonly frames: FrameStore;
+  readonly forwarding: boolean;
+}
+
+export class NetworkNamespace {
+  readonly name: string;
+  readonly cpus: CpuSet;
+  readonly stack: IpStack;
+  readonly udp: UdpLayer;
+  readonly tcp: TcpLayer;
+  readonly #frames: FrameStore;
+  readonly #devices = new Map<string, NetDevice>();
+
+  constructor({ name, cpus, frames, forwarding }: NetworkNamespaceOptions) {
+    this.name = name;
+    this.cpus = cpus;
+    this.#frames = frames;
+    const random = cpus.place.random(`stack/${name}`);
+    this.stack = new IpStack({ name, cpus, frames, random, forwarding });
+    this.udp = new UdpLayer(this.stack, random);
+    this.tcp = new TcpLayer(this.stack, random);
+    this.add(new LoopbackDevice({ ...this.device('lo', ZERO_MAC), mtuBytes: LOOPBACK_MTU_BYTES }));
+  }
+
+  get netfilter(): Netfilter | undefined {
+    return this.stack.netfilter;
+  }
+
+  /** Loads netfilter into this namespace; without it hooks cost nothing. */
+  enableNetfilter(conntrack: Partial<ConntrackSettings> = {}): Netfilter {
+    this.stack.netfilter ??= new Netfilter({
+      cpus: this.cpus,
+      frames: this.#frames,
+      random: this.cpus.place.random(`netfilter/${this.name}`),
+      namespace: this.name,
+      stack: this.stack,
+      conntrack,
+    });
+    return this.stack.netfilter;
+  }
+
+  /** Options for a new device of this namespace. Throws if the name is taken. */
+  device(name: string, mac: Mac): NetDeviceOptions {
+    if (this.#devices.has(name)) throw new RangeError(`device ${name} exists in ${this.name}; expected a new name`);
+    return { name, mac, namespace: this.name, index: this.#devices.size + 1, cpus: this.cpus, frames: this.#frames };
+  }
+
+  /** Takes a device in. Bridge ports are taken from the IP stack again by `Bridge.addPort`. */
+  add<D extends NetDevice>(device: D): D {
+    this.#devices.set(device.name, device);
+    this.stack.addDevice(device);
+    return device;
+  }
+
+  get devices(): NetDevice[] {
+    return [...this.#devices.values()];
+  }
+
+  /** Throws a RangeError for an unknown name. */
+  deviceNamed(name: string): NetDevice {
+    const device = this.#devices.get(name);
+    if (device === undefined) throw new RangeError(`no device ${name} in ${this.name}; it has ${[...this.#devices.keys()].join(', ')}`);
+    return device;
+  }
+}
