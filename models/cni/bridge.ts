@@ -20,7 +20,12 @@ export interface BridgePluginSettings {
   readonly bridgeNfCallIptables: boolean;
 }
 
-export const DEFAULT_BRIDGE: BridgePluginSettings = { bridge: 'cbr0', mtuBytes: 1500, hairpinMode: true, bridgeNfCallIptables: true };
+export const DEFAULT_BRIDGE: BridgePluginSettings = {
+  bridge: 'cbr0',
+  mtuBytes: 1500,
+  hairpinMode: true,
+  bridgeNfCallIptables: true,
+};
 
 interface Attachment {
   readonly veth: VethPair;
@@ -37,12 +42,25 @@ export class BridgePlugin implements CniPlugin {
   #veths = 0;
 
   /** Makes the bridge of a node; real plugins make it with the first pod. */
-  constructor(machine: Machine, { ipam, prefixLength, settings = {} }: { ipam: Ipam & { readonly gateway: CniResult['gateway'] }; prefixLength: number; settings?: Partial<BridgePluginSettings> }) {
+  constructor(
+    machine: Machine,
+    {
+      ipam,
+      prefixLength,
+      settings = {},
+    }: {
+      ipam: Ipam & { readonly gateway: CniResult['gateway'] };
+      prefixLength: number;
+      settings?: Partial<BridgePluginSettings>;
+    },
+  ) {
     this.#machine = machine;
     this.#settings = { ...DEFAULT_BRIDGE, ...settings };
     this.#ipam = ipam;
     const { root } = machine;
-    this.bridge = root.add(new Bridge({ ...root.device(this.#settings.bridge, machine.nextMac()), mtuBytes: this.#settings.mtuBytes }));
+    this.bridge = root.add(
+      new Bridge({ ...root.device(this.#settings.bridge, machine.nextMac()), mtuBytes: this.#settings.mtuBytes }),
+    );
     root.stack.addAddress(this.bridge, ipam.gateway, prefixLength);
     if (this.#settings.bridgeNfCallIptables) {
       this.bridge.netfilter = new BridgeIptables(this.bridge, root.stack, root.enableNetfilter());
@@ -54,7 +72,10 @@ export class BridgePlugin implements CniPlugin {
     const { root } = this.#machine;
     const veth = createVethPair({
       inside: { ...namespace.device(interfaceName, this.#machine.nextMac()), mtuBytes: this.#settings.mtuBytes },
-      outside: { ...root.device(`veth${(++this.#veths).toString(16).padStart(4, '0')}`, this.#machine.nextMac()), mtuBytes: this.#settings.mtuBytes },
+      outside: {
+        ...root.device(`veth${(++this.#veths).toString(16).padStart(4, '0')}`, this.#machine.nextMac()),
+        mtuBytes: this.#settings.mtuBytes,
+      },
     });
     namespace.add(veth.inside);
     root.add(veth.outside);
@@ -79,6 +100,9 @@ export class BridgePlugin implements CniPlugin {
     const attachment = this.#attachments.get(containerId);
     if (attachment === undefined) throw new Error(`${containerId} is not attached to ${this.bridge.name}`);
     const addresses = namespace.stack.addresses.filter(({ device }) => device === attachment.veth.inside);
-    if (addresses.length === 0) throw new Error(`${containerId} has no address on ${attachment.veth.inside.name}; gateway ${formatIp(this.#ipam.gateway)}`);
+    if (addresses.length === 0)
+      throw new Error(
+        `${containerId} has no address on ${attachment.veth.inside.name}; gateway ${formatIp(this.#ipam.gateway)}`,
+      );
   }
 }

@@ -3,7 +3,15 @@
 //
 // Source of the order: allocator.go of containernetworking/plugins ("last reserved IP + 1", gateway skipped, wraps).
 
-import { addressAt, addressCount, contains, formatIp, formatPrefix, type Ip, type Prefix } from '../packet/ip-address.ts';
+import {
+  addressAt,
+  addressCount,
+  contains,
+  formatIp,
+  formatPrefix,
+  type Ip,
+  type Prefix,
+} from '../packet/ip-address.ts';
 import type { Ipam, IpamLease } from './plugin.ts';
 
 export class AddressError extends Error {
@@ -20,7 +28,8 @@ export class HostLocal implements Ipam {
 
   /** The gateway is the first usable address of the range. */
   constructor(subnet: Prefix) {
-    if (subnet.length > 30) throw new AddressError(`pod range ${formatPrefix(subnet)}: expected a prefix length of at most 30`);
+    if (subnet.length > 30)
+      throw new AddressError(`pod range ${formatPrefix(subnet)}: expected a prefix length of at most 30`);
     this.#subnet = subnet;
     this.#gateway = addressAt(subnet, 1);
   }
@@ -55,11 +64,14 @@ export class HostLocal implements Ipam {
       this.#last = index;
       return ip;
     }
-    throw new AddressError(`no IP addresses available in range ${formatPrefix(this.#subnet)}: all ${usable - 1} are in use`);
+    throw new AddressError(
+      `no IP addresses available in range ${formatPrefix(this.#subnet)}: all ${usable - 1} are in use`,
+    );
   }
 
   #claim(ip: Ip): Ip {
-    if (!contains(this.#subnet, ip)) throw new AddressError(`${formatIp(ip)} is not in the node's pod range ${formatPrefix(this.#subnet)}`);
+    if (!contains(this.#subnet, ip))
+      throw new AddressError(`${formatIp(ip)} is not in the node's pod range ${formatPrefix(this.#subnet)}`);
     if (ip === this.#gateway) throw new AddressError(`${formatIp(ip)} is the gateway of ${formatPrefix(this.#subnet)}`);
     if (this.#taken.has(ip)) throw new AddressError(`${formatIp(ip)} is in use`);
     return ip;

@@ -6,9 +6,9 @@
 //
 // Not modelled: preemption, interrupts inside a visit, NAPI batching, scheduling of processes against softirqs.
 
-import type { CostModel } from './cost-model.ts';
 import type { Place } from '../../engine/simulator.ts';
-import { type Duration, type Instant, after, ns } from '../../engine/time.ts';
+import { after, type Duration, type Instant, ns } from '../../engine/time.ts';
+import type { CostModel } from './cost-model.ts';
 
 /** net.core.netdev_max_backlog, default of Linux. */
 export const NETDEV_MAX_BACKLOG = 1_000;

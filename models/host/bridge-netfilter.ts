@@ -4,9 +4,9 @@
 // A frame whose destination PREROUTING has changed is bridged to the new one if that lies on the same bridge (TTL stays),
 // and goes up to the IP stack otherwise. Observed on Linux 6.18; net/bridge/br_netfilter_hooks.c.
 
+import type { IpStack } from '../ip/stack.ts';
 import type { Bridge, BridgeNetfilter, BridgePort } from '../link/bridge.ts';
 import { FORWARD, type Netfilter, POSTROUTING, PREROUTING } from '../netfilter/netfilter.ts';
-import type { IpStack } from '../ip/stack.ts';
 import type { Frame } from '../packet/frame.ts';
 import { ANY_IP } from '../packet/ip-address.ts';
 

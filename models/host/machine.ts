@@ -2,7 +2,7 @@
 // gateway and the clients outside the cluster.
 
 import type { Place, Simulator } from '../../engine/simulator.ts';
-import { LINUX_6_18, type CostModel } from '../cpu/cost-model.ts';
+import { type CostModel, LINUX_6_18 } from '../cpu/cost-model.ts';
 import { CpuSet } from '../cpu/cpu-set.ts';
 import { WireDevice } from '../link/wire.ts';
 import type { FrameStore } from '../packet/frame-store.ts';
@@ -46,7 +46,8 @@ export class Machine {
 
   /** `ip netns add NAME`: a pod's namespace does not forward. Throws if the name is taken. */
   addNamespace(name: string): NetworkNamespace {
-    if (this.#namespaces.has(name)) throw new RangeError(`network namespace ${name} exists on ${this.name}; expected a new name`);
+    if (this.#namespaces.has(name))
+      throw new RangeError(`network namespace ${name} exists on ${this.name}; expected a new name`);
     return this.#make(name, false);
   }
 

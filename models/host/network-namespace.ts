@@ -4,7 +4,7 @@ import type { CpuSet } from '../cpu/cpu-set.ts';
 import { IpStack } from '../ip/stack.ts';
 import { LOOPBACK_MTU_BYTES, LoopbackDevice } from '../link/loopback.ts';
 import type { NetDevice, NetDeviceOptions } from '../link/net-device.ts';
-import { type ConntrackSettings } from '../netfilter/conntrack.ts';
+import type { ConntrackSettings } from '../netfilter/conntrack.ts';
 import { Netfilter } from '../netfilter/netfilter.ts';
 import type { FrameStore } from '../packet/frame-store.ts';
 import { type Mac, ZERO_MAC } from '../packet/mac.ts';
@@ -76,7 +76,8 @@ export class NetworkNamespace {
   /** Throws a RangeError for an unknown name. */
   deviceNamed(name: string): NetDevice {
     const device = this.#devices.get(name);
-    if (device === undefined) throw new RangeError(`no device ${name} in ${this.name}; it has ${[...this.#devices.keys()].join(', ')}`);
+    if (device === undefined)
+      throw new RangeError(`no device ${name} in ${this.name}; it has ${[...this.#devices.keys()].join(', ')}`);
     return device;
   }
 }

@@ -3,8 +3,8 @@
 //
 // Not modelled: policy routing (`ip rule`), ECMP, TOS routes.
 
-import { ANY_IP, formatIp, formatPrefix, type Ip, maskOf, type Prefix } from '../packet/ip-address.ts';
 import type { NetDevice } from '../link/net-device.ts';
+import { ANY_IP, formatIp, formatPrefix, type Ip, maskOf, type Prefix } from '../packet/ip-address.ts';
 
 export type RouteType = 'unicast' | 'local' | 'broadcast' | 'unreachable' | 'prohibit' | 'blackhole';
 
@@ -33,7 +33,10 @@ export class Fib {
       this.#lengths.sort((a, b) => b.length - a.length);
     }
     const others = (table.routes.get(net) ?? []).filter(({ metric }) => metric !== route.metric);
-    table.routes.set(net, [...others, route].sort((a, b) => a.metric - b.metric));
+    table.routes.set(
+      net,
+      [...others, route].sort((a, b) => a.metric - b.metric),
+    );
   }
 
   /** Removes the routes to exactly this destination; returns whether there were any. */
@@ -58,7 +61,12 @@ export class Fib {
 
 /** As `ip route` prints it: `10.244.2.0/24 via 192.168.0.12 dev eth0`. */
 export function formatRoute({ type, destination, gateway, device }: Route): string {
-  const to = destination.length === 0 ? 'default' : destination.length === 32 ? formatIp(destination.net) : formatPrefix(destination);
+  const to =
+    destination.length === 0
+      ? 'default'
+      : destination.length === 32
+        ? formatIp(destination.net)
+        : formatPrefix(destination);
   const kind = type === 'unicast' ? '' : `${type} `;
   return `${kind}${to}${gateway === ANY_IP ? '' : ` via ${formatIp(gateway)}`} dev ${device.name}`;
 }

@@ -20,7 +20,10 @@ export const ICMP_PORT_UNREACHABLE = 3;
 export const ICMP_FRAGMENTATION_NEEDED = 4;
 
 export const isIcmpError = (type: number): boolean =>
-  type === ICMP_DEST_UNREACHABLE || type === ICMP_TIME_EXCEEDED || type === ICMP_PARAMETER_PROBLEM || type === ICMP_REDIRECT;
+  type === ICMP_DEST_UNREACHABLE ||
+  type === ICMP_TIME_EXCEEDED ||
+  type === ICMP_PARAMETER_PROBLEM ||
+  type === ICMP_REDIRECT;
 
 /** May an ICMP error be sent about this packet? Never about errors, groups, later fragments or senders without address. */
 export function mayCauseError(frame: Frame): boolean {
@@ -43,7 +46,10 @@ export function fillEchoReply(reply: Frame, request: Frame): void {
 }
 
 /** Fills `error` with an ICMP error about `about`, quoting its headers; the source address is the caller's. */
-export function fillIcmpError(error: Frame, { about, type, code, mtuBytes }: { about: Frame; type: number; code: number; mtuBytes: number }): void {
+export function fillIcmpError(
+  error: Frame,
+  { about, type, code, mtuBytes }: { about: Frame; type: number; code: number; mtuBytes: number },
+): void {
   const quoted = new Frame();
   quoted.copyPacketFrom(about);
   quoted.message = undefined;

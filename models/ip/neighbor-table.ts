@@ -112,7 +112,12 @@ export class NeighborTable implements FrameHolder {
       if (srcIp !== ANY_IP) this.#learn(device, { ip: srcIp, mac: srcMac, state: 'STALE', create: true });
       this.#reply(device, { ip: dstIp, toIp: srcIp, toMac: srcMac });
     } else if (arpOperation === ARP_REPLY) {
-      this.#learn(device, { ip: srcIp, mac: srcMac, state: dstMac === device.mac ? 'REACHABLE' : 'STALE', create: false });
+      this.#learn(device, {
+        ip: srcIp,
+        mac: srcMac,
+        state: dstMac === device.mac ? 'REACHABLE' : 'STALE',
+        create: false,
+      });
     } else {
       this.#learn(device, { ip: srcIp, mac: srcMac, state: 'STALE', create: false });
     }
@@ -209,7 +214,10 @@ export class NeighborTable implements FrameHolder {
     }
   }
 
-  #learn(device: NetDevice, { ip, mac, state, create }: { ip: Ip; mac: Mac; state: 'REACHABLE' | 'STALE'; create: boolean }): void {
+  #learn(
+    device: NetDevice,
+    { ip, mac, state, create }: { ip: Ip; mac: Mac; state: 'REACHABLE' | 'STALE'; create: boolean },
+  ): void {
     const entry = this.#byDevice.get(device)?.get(ip) ?? (create ? this.#entry(device, ip) : undefined);
     if (entry === undefined || entry.state === 'PERMANENT') return;
     // An unsolicited hint with the MAC we have proves nothing new.
@@ -262,7 +270,10 @@ export class NeighborTable implements FrameHolder {
     device.transmit(reply);
   }
 
-  #arp(device: NetDevice, { operation, targetIp, targetMac }: { operation: number; targetIp: Ip; targetMac: Mac }): Frame {
+  #arp(
+    device: NetDevice,
+    { operation, targetIp, targetMac }: { operation: number; targetIp: Ip; targetMac: Mac },
+  ): Frame {
     const frame = this.#stack.frames.allocate();
     frame.etherType = ETHERTYPE_ARP;
     frame.arpOperation = operation;
@@ -270,7 +281,8 @@ export class NeighborTable implements FrameHolder {
     frame.srcMac = device.mac;
     frame.dstIp = targetIp;
     frame.updateSize();
-    if (frame.journey !== undefined) frame.journey.title = `arp ${operation === ARP_REQUEST ? 'who-has' : 'reply to'} ${formatIp(targetIp)}`;
+    if (frame.journey !== undefined)
+      frame.journey.title = `arp ${operation === ARP_REQUEST ? 'who-has' : 'reply to'} ${formatIp(targetIp)}`;
     return frame;
   }
 
@@ -309,4 +321,5 @@ function transmitTo(device: NetDevice, frame: Frame, mac: Mac): void {
   device.transmit(frame);
 }
 
-const truesize = ({ sizeBytes }: Frame): number => Math.max(SMALL_FRAME_TRUESIZE_BYTES, sizeBytes + TRUESIZE_OVERHEAD_BYTES);
+const truesize = ({ sizeBytes }: Frame): number =>
+  Math.max(SMALL_FRAME_TRUESIZE_BYTES, sizeBytes + TRUESIZE_OVERHEAD_BYTES);

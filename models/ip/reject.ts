@@ -38,7 +38,8 @@ export function fillReset(reset: Frame, about: Frame): void {
     reset.sequence = about.acknowledgment;
     reset.tcpFlags = TCP_RST;
   } else {
-    const length = about.payloadBytes + ((about.tcpFlags & TCP_SYN) !== 0 ? 1 : 0) + ((about.tcpFlags & TCP_FIN) !== 0 ? 1 : 0);
+    const length =
+      about.payloadBytes + ((about.tcpFlags & TCP_SYN) !== 0 ? 1 : 0) + ((about.tcpFlags & TCP_FIN) !== 0 ? 1 : 0);
     reset.acknowledgment = (about.sequence + length) | 0;
     reset.tcpFlags = TCP_RST | TCP_ACK;
   }

@@ -9,14 +9,43 @@
 
 import type { RandomStream } from '../../engine/random.ts';
 import type { CpuSet } from '../cpu/cpu-set.ts';
-import type { FrameReceiver, NetDevice } from '../link/net-device.ts';
 import { LoopbackDevice } from '../link/loopback.ts';
-import { FORWARD, type Hook, INPUT, type Netfilter, type NetfilterStack, OUTPUT, POSTROUTING, PREROUTING, type RejectType } from '../netfilter/netfilter.ts';
+import type { FrameReceiver, NetDevice } from '../link/net-device.ts';
 import { CT_RELATED } from '../netfilter/conntrack-state.ts';
+import {
+  FORWARD,
+  type Hook,
+  INPUT,
+  type Netfilter,
+  type NetfilterStack,
+  OUTPUT,
+  POSTROUTING,
+  PREROUTING,
+  type RejectType,
+} from '../netfilter/netfilter.ts';
 import type { DropReason } from '../packet/drop-reason.ts';
-import { type DeviceRef, ETHERNET_HEADER_BYTES, ETHERTYPE_ARP, ETHERTYPE_IPV4, type Frame, PROTOCOL_ICMP } from '../packet/frame.ts';
+import {
+  type DeviceRef,
+  ETHERNET_HEADER_BYTES,
+  ETHERTYPE_ARP,
+  ETHERTYPE_IPV4,
+  type Frame,
+  PROTOCOL_ICMP,
+} from '../packet/frame.ts';
 import type { FrameStore } from '../packet/frame-store.ts';
-import { ANY_IP, broadcastOf, formatIp, type Ip, isLoopback, isMulticast, LIMITED_BROADCAST_IP, LOOPBACK_IP, maskOf, type Prefix, prefix } from '../packet/ip-address.ts';
+import {
+  ANY_IP,
+  broadcastOf,
+  formatIp,
+  type Ip,
+  isLoopback,
+  isMulticast,
+  LIMITED_BROADCAST_IP,
+  LOOPBACK_IP,
+  maskOf,
+  type Prefix,
+  prefix,
+} from '../packet/ip-address.ts';
 import { isGroupAddress } from '../packet/mac.ts';
 import { Fib, formatRoute, type Route } from './fib.ts';
 import {
@@ -101,7 +130,8 @@ export class IpStack implements FrameReceiver, NetfilterStack {
   }
 
   #preRouting(frame: Frame, device: NetDevice): void {
-    if (frame.preRoutingDone) frame.preRoutingDone = false; // br_netfilter has been here with this frame
+    if (frame.preRoutingDone)
+      frame.preRoutingDone = false; // br_netfilter has been here with this frame
     else if (this.netfilter !== undefined && !this.netfilter.run(PREROUTING, frame, device, undefined)) return;
     if (!this.#acceptable(frame, device)) return;
     const route = this.fib.lookup(frame.dstIp);
@@ -116,7 +146,9 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     if (device === this.#loopback) return true;
     const { srcIp, dstIp } = frame;
     const martian =
-      (isLoopback(srcIp) || isLoopback(dstIp)) && !this.routeLocalnet ? true : isMulticast(srcIp) || srcIp === LIMITED_BROADCAST_IP || this.#localIps.has(srcIp);
+      (isLoopback(srcIp) || isLoopback(dstIp)) && !this.routeLocalnet
+        ? true
+        : isMulticast(srcIp) || srcIp === LIMITED_BROADCAST_IP || this.#localIps.has(srcIp);
     if (martian) {
       this.drop(frame, 'IP_INADDRERRORS');
       return false;
@@ -178,7 +210,11 @@ export class IpStack implements FrameReceiver, NetfilterStack {
       return route?.type === 'unreachable' ? 'EHOSTUNREACH' : 'ENETUNREACH';
     }
     if (frame.srcIp === ANY_IP) frame.srcIp = this.#sourceBy(route, frame.dstIp);
-    if (isLoopback(frame.dstIp) !== isLoopback(frame.srcIp) && !this.routeLocalnet && !this.#localIps.has(frame.dstIp)) {
+    if (
+      isLoopback(frame.dstIp) !== isLoopback(frame.srcIp) &&
+      !this.routeLocalnet &&
+      !this.#localIps.has(frame.dstIp)
+    ) {
       this.drop(frame, 'IP_INADDRERRORS');
       return 'EINVAL';
     }
@@ -293,7 +329,19 @@ export class IpStack implements FrameReceiver, NetfilterStack {
   }
 
   /** `ip route add DESTINATION [via GATEWAY] dev DEVICE`. */
-  addRoute({ destination, device, gateway = ANY_IP, source = ANY_IP, metric = 0 }: { destination: Prefix; device: NetDevice; gateway?: Ip; source?: Ip; metric?: number }): void {
+  addRoute({
+    destination,
+    device,
+    gateway = ANY_IP,
+    source = ANY_IP,
+    metric = 0,
+  }: {
+    destination: Prefix;
+    device: NetDevice;
+    gateway?: Ip;
+    source?: Ip;
+    metric?: number;
+  }): void {
     this.fib.add({ type: 'unicast', destination, device, gateway, source, metric });
   }
 
@@ -341,7 +389,10 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     const route = this.fib.lookup(dstIp);
     const nextHop = route === undefined || route.gateway === ANY_IP ? dstIp : route.gateway;
     const device = this.#addresses.find((address) => address.device.index === outDevice.index)?.device;
-    const ip = device === undefined ? this.#addresses.find((address) => !isLoopback(address.ip))?.ip : this.addressOn(device, nextHop);
+    const ip =
+      device === undefined
+        ? this.#addresses.find((address) => !isLoopback(address.ip))?.ip
+        : this.addressOn(device, nextHop);
     return ip === ANY_IP ? undefined : ip;
   }
 
@@ -356,11 +407,19 @@ export class IpStack implements FrameReceiver, NetfilterStack {
   }
 
   #onLink(ip: Ip, device: NetDevice): boolean {
-    return this.#addresses.some((address) => address.device === device && (ip & address.subnet.mask) === address.subnet.net);
+    return this.#addresses.some(
+      (address) => address.device === device && (ip & address.subnet.mask) === address.subnet.net,
+    );
   }
 
   #noteRoute(frame: Frame, route: Route): void {
-    frame.journey?.add({ at: this.cpus.instant, namespace: this.name, stage: 'route', device: route.device.name, text: `${formatIp(frame.dstIp)}: ${formatRoute(route)}` });
+    frame.journey?.add({
+      at: this.cpus.instant,
+      namespace: this.name,
+      stage: 'route',
+      device: route.device.name,
+      text: `${formatIp(frame.dstIp)}: ${formatRoute(route)}`,
+    });
   }
 
   #noteIcmp(about: Frame, error: Frame): void {

@@ -107,7 +107,10 @@ export class Bridge extends NetDevice {
 
   #forwardTo(egress: BridgePort, frame: Frame, ingress: BridgePort): void {
     if (egress === ingress && !egress.hairpin) {
-      this.#note(frame, `${formatMac(frame.dstMac)} is behind ${egress.device.name}, where it came from; hairpin mode is off`);
+      this.#note(
+        frame,
+        `${formatMac(frame.dstMac)} is behind ${egress.device.name}, where it came from; hairpin mode is off`,
+      );
       return this.drop(frame, 'BRIDGE_NO_EGRESS');
     }
     this.#note(frame, `${formatMac(frame.dstMac)} is behind ${egress.device.name}`);

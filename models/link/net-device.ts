@@ -1,11 +1,11 @@
 // What `ip link` lists: the base of every device, and who receives from it.
 
+import type { Instant } from '../../engine/time.ts';
 import type { CpuSet } from '../cpu/cpu-set.ts';
 import type { DropReason } from '../packet/drop-reason.ts';
 import type { DeviceRef, Frame } from '../packet/frame.ts';
 import type { FrameStore } from '../packet/frame-store.ts';
 import type { Mac } from '../packet/mac.ts';
-import type { Instant } from '../../engine/time.ts';
 
 /** Who takes frames that a device has received: the IP stack of its namespace, or the bridge it is a port of. */
 export interface FrameReceiver {

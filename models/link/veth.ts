@@ -1,6 +1,6 @@
 // A veth pair: what goes into one end comes out of the other, in another network namespace, within the same visit.
 
-import { type Frame } from '../packet/frame.ts';
+import type { Frame } from '../packet/frame.ts';
 import { NetDevice, type NetDeviceOptions } from './net-device.ts';
 
 export class VethDevice extends NetDevice {

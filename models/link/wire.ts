@@ -10,7 +10,7 @@ import type { RandomStream } from '../../engine/random.ts';
 import type { Place } from '../../engine/simulator.ts';
 import { type Duration, type Instant, us } from '../../engine/time.ts';
 import { NETDEV_MAX_BACKLOG } from '../cpu/cpu-set.ts';
-import { PROTOCOL_TCP, PROTOCOL_UDP, type Frame } from '../packet/frame.ts';
+import { type Frame, PROTOCOL_TCP, PROTOCOL_UDP } from '../packet/frame.ts';
 import type { FrameHolder } from '../packet/frame-store.ts';
 import { NetDevice } from './net-device.ts';
 
@@ -95,7 +95,8 @@ export class WireDirection implements FrameHolder {
   constructor(from: WireDevice, to: WireDevice, settings: WireSettings) {
     const { rateBps, queueBytes, lossFraction } = settings;
     if (!(rateBps > 0)) throw new RangeError(`wire rate ${rateBps} bit/s; expected more than 0`);
-    if (!(lossFraction >= 0 && lossFraction <= 1)) throw new RangeError(`loss fraction ${lossFraction}; expected 0 to 1`);
+    if (!(lossFraction >= 0 && lossFraction <= 1))
+      throw new RangeError(`loss fraction ${lossFraction}; expected 0 to 1`);
     this.holderName = `wire ${from.namespace}/${from.name} > ${to.namespace}/${to.name}`;
     this.settings = settings;
     this.#place = from.cpus.place;

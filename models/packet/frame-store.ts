@@ -3,10 +3,10 @@
 //
 // Ended frames are pooled: nothing is allocated per frame in steady state.
 
-import { Frame } from './frame.ts';
-import { DROP_REASONS, type DropReason } from './drop-reason.ts';
-import { Journey } from './journey.ts';
 import type { Instant } from '../../engine/time.ts';
+import { DROP_REASONS, type DropReason } from './drop-reason.ts';
+import { Frame } from './frame.ts';
+import { Journey } from './journey.ts';
 
 /** Something in which frames wait between two visits. */
 export interface FrameHolder {

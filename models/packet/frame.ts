@@ -3,8 +3,8 @@
 //
 // Not modelled: IP options, Ethernet 802.1Q tags, GRO/TSO (one frame is one skb).
 
-import type { Journey } from './journey.ts';
 import { ANY_IP, type Ip, type IpFamily } from './ip-address.ts';
+import type { Journey } from './journey.ts';
 import { BROADCAST_MAC, type Mac } from './mac.ts';
 
 export const ETHERTYPE_IPV4 = 0x0800;
@@ -132,9 +132,7 @@ export class Frame {
 
   /** Length of the TCP options that are set, padded to four bytes as on the wire. */
   tcpOptionBytes(): number {
-    return (
-      (this.mssOption > 0 ? 4 : 0) + (this.windowScaleOption >= 0 ? 4 : 0) + (this.timestampValue !== 0 ? 12 : 0)
-    );
+    return (this.mssOption > 0 ? 4 : 0) + (this.windowScaleOption >= 0 ? 4 : 0) + (this.timestampValue !== 0 ? 12 : 0);
   }
 
   transportHeaderBytes(): number {

@@ -18,7 +18,8 @@ export const LIMITED_BROADCAST_IP = -1 as Ip;
 
 /** Reads dotted-quad IPv4. Throws a RangeError that quotes the text. */
 export function parseIp(text: string): Ip {
-  if (!ipaddr.IPv4.isValidFourPartDecimal(text)) throw new RangeError(`IP address "${text}"; expected four decimal parts`);
+  if (!ipaddr.IPv4.isValidFourPartDecimal(text))
+    throw new RangeError(`IP address "${text}"; expected four decimal parts`);
   const [a, b, c, d] = ipaddr.IPv4.parse(text).octets as [number, number, number, number];
   return ((a << 24) | (b << 16) | (c << 8) | d) as Ip;
 }
@@ -45,7 +46,8 @@ export const ANY_PREFIX: Prefix = { net: ANY_IP, mask: 0, length: 0 };
 export const maskOf = (length: number): number => (length === 0 ? 0 : -1 << (32 - length));
 
 export function prefix(ip: Ip, length: number): Prefix {
-  if (!(length >= 0 && length <= 32)) throw new RangeError(`prefix length ${length} of ${formatIp(ip)}; expected 0 to 32`);
+  if (!(length >= 0 && length <= 32))
+    throw new RangeError(`prefix length ${length} of ${formatIp(ip)}; expected 0 to 32`);
   return { net: (ip & maskOf(length)) as Ip, mask: maskOf(length), length };
 }
 

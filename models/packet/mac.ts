@@ -25,6 +25,7 @@ export function formatMac(mac: Mac): string {
 
 /** Reads `02:00:00:00:00:2a`; throws a RangeError for anything else. */
 export function parseMac(text: string): Mac {
-  if (!/^([0-9a-f]{2}:){5}[0-9a-f]{2}$/i.test(text)) throw new RangeError(`MAC address "${text}"; expected six hex bytes`);
+  if (!/^([0-9a-f]{2}:){5}[0-9a-f]{2}$/i.test(text))
+    throw new RangeError(`MAC address "${text}"; expected six hex bytes`);
   return Number.parseInt(text.replaceAll(':', ''), 16) as Mac;
 }

@@ -1,0 +1,41 @@
+// How pods reach other nodes and the world: routes between nodes in the manner of flannel's host-gw backend (every node
+// routes every other node's pod range to that node's address), and one masquerade rule for traffic that leaves the
+// cluster, as kubenet and ip-masq-agent write it.
+
+import type { Machine } from '../host/machine.ts';
+import type { NetDevice } from '../link/net-device.ts';
+import { Rule } from '../netfilter/rule.ts';
+import type { Ip, Prefix } from '../packet/ip-address.ts';
+
+export interface PeerNode {
+  readonly podRange: Prefix;
+  readonly address: Ip;
+}
+
+/** `ip route add PEER-POD-RANGE via PEER-ADDRESS dev DEVICE` for every peer. */
+export function addPeerRoutes(machine: Machine, device: NetDevice, peers: Iterable<PeerNode>): void {
+  for (const { podRange, address } of peers) {
+    machine.root.stack.addRoute({ destination: podRange, device, gateway: address });
+  }
+}
+
+/**
+ * Pods appear outside with the address of their node. Appended to POSTROUTING like kubenet's rule, which leaves out
+ * local destinations and everything in the cluster's own range.
+ */
+export function masqueradeEgress(machine: Machine, { clusterRange }: { clusterRange: Prefix }): void {
+  machine.root.enableNetfilter().tables.appendRule(
+    'nat',
+    'POSTROUTING',
+    new Rule({
+      destination: clusterRange,
+      destinationNegated: true,
+      source: clusterRange,
+      matches: [
+        { match: 'comment', comment: 'masquerade pod traffic that leaves the cluster' },
+        { match: 'addrtype', dstType: 'LOCAL', dstNegated: true },
+      ],
+      target: { target: 'MASQUERADE' },
+    }),
+  );
+}

@@ -1,0 +1,144 @@
+import { beforeEach, expect, test } from 'vitest';
+import { Simulator } from '../../engine/simulator.ts';
+import { type Duration, type Instant, inSeconds, ms, s } from '../../engine/time.ts';
+import { FREE } from '../cpu/cost-model.ts';
+import { CpuSet } from '../cpu/cpu-set.ts';
+import { NetDevice } from '../link/net-device.ts';
+import { ARP_REPLY, ARP_REQUEST, ETHERTYPE_ARP, type Frame } from '../packet/frame.ts';
+import { FrameStore } from '../packet/frame-store.ts';
+import { type Ip, parseIp } from '../packet/ip-address.ts';
+import { BROADCAST_MAC, formatMac, localMac } from '../packet/mac.ts';
+import { NeighborTable } from './neighbor-table.ts';
+
+const OWN_IP = parseIp('10.0.0.1');
+const PEER_IP = parseIp('10.0.0.2');
+const PEER_MAC = localMac(2);
+
+/** Writes down what leaves: `0.000 arp broadcast`, `1.000 data`. */
+class Recorder extends NetDevice {
+  readonly log: string[] = [];
+
+  protected override carry(frame: Frame): void {
+    const at = inSeconds(this.cpus.instant).toFixed(3);
+    const what =
+      frame.etherType === ETHERTYPE_ARP ? `arp ${frame.arpOperation === ARP_REQUEST ? 'request' : 'reply'}` : 'data';
+    this.log.push(`${at} ${what} ${frame.dstMac === BROADCAST_MAC ? 'broadcast' : formatMac(frame.dstMac)}`);
+    this.frames.deliver(frame);
+  }
+}
+
+let sim: Simulator;
+let frames: FrameStore;
+let device: Recorder;
+let table: NeighborTable;
+let unreachable: number;
+
+beforeEach(() => {
+  sim = new Simulator({ seed: 'neighbor' });
+  frames = new FrameStore();
+  unreachable = 0;
+  const cpus = new CpuSet(sim.place('host'), { count: 1, costs: FREE });
+  device = new Recorder({ name: 'eth0', mac: localMac(1), namespace: 'host', index: 2, cpus, frames });
+  const stack = {
+    name: 'host',
+    cpus,
+    frames,
+    addressOn: () => OWN_IP,
+    isLocal: (ip: Ip) => ip === OWN_IP,
+    unreachable: (frame: Frame) => {
+      unreachable++;
+      frames.drop(frame, 'NEIGH_FAILED', sim.now, 'host');
+    },
+  };
+  table = new NeighborTable(stack, sim.random.stream('neighbor'));
+});
+
+const send = (): void => {
+  const frame = frames.allocate();
+  frame.updateSize();
+  table.output(frame, device, PEER_IP);
+};
+
+function hear(operation: number, { from = PEER_IP, to = OWN_IP } = {}): void {
+  const frame = frames.allocate();
+  Object.assign(frame, { etherType: ETHERTYPE_ARP, arpOperation: operation, srcIp: from, dstIp: to });
+  frame.srcMac = PEER_MAC;
+  frame.dstMac = device.mac;
+  table.receiveArp(frame, device);
+}
+
+const state = (): string | undefined => [...table][0]?.state;
+const runFor = (duration: Duration): void => sim.run({ until: (sim.now + duration) as Instant });
+
+test('an unknown next hop is asked for three times, a second apart; then its frames fail', () => {
+  send();
+  send();
+  expect(state()).toBe('INCOMPLETE');
+  expect(frames.totals().inFlight).toBe(2);
+  frames.assertConserved();
+  sim.run();
+  expect(device.log).toEqual([
+    '0.000 arp request broadcast',
+    '1.000 arp request broadcast',
+    '2.000 arp request broadcast',
+  ]);
+  expect([state(), unreachable, inSeconds(sim.now)]).toEqual(['FAILED', 2, 3]);
+  frames.assertConserved();
+});
+
+test('an answer sends what waited, in order, and makes the entry reachable', () => {
+  send();
+  runFor(ms(1));
+  hear(ARP_REPLY);
+  send();
+  expect(device.log).toEqual([
+    '0.000 arp request broadcast',
+    '0.001 data 02:00:00:00:00:02',
+    '0.001 data 02:00:00:00:00:02',
+  ]);
+  expect(state()).toBe('REACHABLE');
+  frames.assertConserved();
+});
+
+test('a request for our address is answered, and its sender is known but not proven', () => {
+  hear(ARP_REQUEST);
+  expect(device.log).toEqual(['0.000 arp reply 02:00:00:00:00:02']);
+  expect(state()).toBe('STALE');
+});
+
+test('an unconfirmed entry is used for 5 s, probed three times by unicast, and fails at 8 s', () => {
+  hear(ARP_REQUEST);
+  send();
+  expect(state()).toBe('DELAY');
+  runFor(s(20));
+  expect(device.log.slice(1)).toEqual([
+    '0.000 data 02:00:00:00:00:02',
+    '5.000 arp request 02:00:00:00:00:02',
+    '6.000 arp request 02:00:00:00:00:02',
+    '7.000 arp request 02:00:00:00:00:02',
+  ]);
+  expect(state()).toBe('FAILED');
+});
+
+test('a reachable entry goes stale after its reachable time of 15 to 45 s', () => {
+  send();
+  hear(ARP_REPLY);
+  runFor(s(14.9));
+  expect(state()).toBe('REACHABLE');
+  runFor(s(30.2)); // 45.1 s in all
+  expect(state()).toBe('STALE');
+});
+
+test('a full queue lets go of the oldest: 212,992 bytes hold 277 small frames', () => {
+  for (let i = 0; i < 300; i++) send();
+  expect(frames.totals().inFlight).toBe(277);
+  expect(frames.drops()).toEqual(new Map([['NEIGH_QUEUEFULL', 23]]));
+  frames.assertConserved();
+});
+
+test('a permanent entry is neither asked for nor changed by what is heard', () => {
+  table.addPermanent(device, PEER_IP, localMac(9));
+  hear(ARP_REPLY);
+  send();
+  expect(device.log).toEqual(['0.000 data 02:00:00:00:00:09']);
+});
