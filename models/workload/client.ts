@@ -1,0 +1,86 @@
+// Clients: when they ask. An open-loop client asks whatever the answers do; a closed-loop one waits for its answer and
+// thinks before it asks again.
+
+import { type Duration, ms, ns } from '../../engine/time.ts';
+import type { Process } from '../host/process.ts';
+import type { Ip } from '../packet/ip-address.ts';
+import type { Arrivals } from './arrivals.ts';
+import { asDistribution, type DurationDistribution } from './duration-distribution.ts';
+import { Load } from './load.ts';
+import {
+  DEFAULT_REQUEST,
+  KeptAliveRequester,
+  NewConnectionRequester,
+  type Requester,
+  type RequestSettings,
+  UdpRequester,
+} from './requester.ts';
+
+export interface ClientSettings {
+  readonly to: { readonly ip: Ip; readonly port: number };
+  readonly protocol?: 'tcp' | 'udp';
+  /** TCP: keep connections open. UDP: keep the socket, so that all requests are one conntrack flow. */
+  readonly keepAlive?: boolean;
+  readonly requestBytes?: number;
+  readonly responseBytes?: number;
+  readonly timeout?: Duration;
+  /** Results go here; several clients may share one. */
+  readonly load?: Load;
+  /** No request begins after so many. */
+  readonly requests?: number;
+}
+
+/** Starts a client whose requests begin at the given arrivals, until the run ends. */
+export function openLoop(
+  process: Process,
+  { arrivals, ...settings }: ClientSettings & { readonly arrivals: Arrivals },
+): Load {
+  const load = settings.load ?? new Load();
+  const requester = requesterOf(process, load, settings);
+  const random = process.place.random(streamName(process, settings));
+  let left = settings.requests ?? Number.POSITIVE_INFINITY;
+  const next = (): void => {
+    if (left-- <= 0) return;
+    requester.request(ignore);
+    process.place.schedule(arrivals(random), next, undefined);
+  };
+  process.place.schedule(arrivals(random), next, undefined);
+  return load;
+}
+
+/** Starts `users` users, each of whom waits for an answer and thinks before asking again. */
+export function closedLoop(
+  process: Process,
+  {
+    users = 1,
+    thinkTime = ms(1),
+    ...settings
+  }: ClientSettings & { readonly users?: number; readonly thinkTime?: Duration | DurationDistribution },
+): Load {
+  const load = settings.load ?? new Load();
+  const requester = requesterOf(process, load, settings);
+  const random = process.place.random(streamName(process, settings));
+  const think = asDistribution(thinkTime);
+  let left = settings.requests ?? Number.POSITIVE_INFINITY;
+  const ask = (): void => {
+    if (left-- > 0) requester.request(() => process.place.schedule(think(random), ask, undefined));
+  };
+  // Users do not start as one: each begins within the first think time.
+  for (let user = 0; user < users; user++) process.place.schedule(ns(random.uniform() * think(random)), ask, undefined);
+  return load;
+}
+
+function requesterOf(process: Process, load: Load, settings: ClientSettings): Requester {
+  const { to, requestBytes, responseBytes, timeout } = { ...DEFAULT_REQUEST, ...settings };
+  const request: RequestSettings = { to, requestBytes, responseBytes, timeout };
+  if (settings.protocol === 'udp')
+    return new UdpRequester(process, load, { ...request, keepSocket: settings.keepAlive ?? false });
+  return settings.keepAlive
+    ? new KeptAliveRequester(process, load, request)
+    : new NewConnectionRequester(process, load, request);
+}
+
+const ignore = (): void => {};
+
+const streamName = ({ name }: Process, { to, protocol = 'tcp' }: ClientSettings): string =>
+  `client/${name}/${protocol}/${to.ip}:${to.port}`;

@@ -1,0 +1,21 @@
+// What clients and servers of a workload say to each other.
+
+import type { Message } from '../packet/frame.ts';
+import type { Ip } from '../packet/ip-address.ts';
+
+export interface Request extends Message {
+  readonly kind: 'request';
+  /** Size of the answer that the client wants; undefined: the server's own. */
+  readonly responseBytes: number | undefined;
+}
+
+export interface Response extends Message {
+  readonly kind: 'response';
+  /** Who answered: the name of the server's process. */
+  readonly server: string;
+  /** Where the request came from, as the server saw it: after NAT. */
+  readonly sourceSeen: Ip;
+}
+
+export const isRequest = (message: Message): message is Request => 'kind' in message && message.kind === 'request';
+export const isResponse = (message: Message): message is Response => 'kind' in message && message.kind === 'response';

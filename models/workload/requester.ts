@@ -1,0 +1,239 @@
+// How one request is made: over a new TCP connection, over kept ones, or over UDP. Arrival patterns (client.ts) call
+// `request` and are told when it has ended, well or badly; the Load learns the details.
+
+import { type Duration, type Instant, s } from '../../engine/time.ts';
+import { Timer } from '../../engine/timer.ts';
+import type { Process } from '../host/process.ts';
+import type { Message } from '../packet/frame.ts';
+import type { Ip } from '../packet/ip-address.ts';
+import type { TcpCloseReason, TcpConnection } from '../transport/tcp-connection.ts';
+import type { UdpSocket } from '../transport/udp.ts';
+import type { Failure, Load } from './load.ts';
+import { isResponse, type Request } from './message.ts';
+
+export interface Requester {
+  /** Makes one request now; calls `done` once, when it is answered or has failed. */
+  request(done: () => void): void;
+}
+
+export interface RequestSettings {
+  readonly to: { readonly ip: Ip; readonly port: number };
+  readonly requestBytes: number;
+  /** undefined: what the server sends by default. */
+  readonly responseBytes: number | undefined;
+  /** The client gives up on a request, connect included, after so long. */
+  readonly timeout: Duration;
+}
+
+export const DEFAULT_REQUEST = { requestBytes: 256, responseBytes: undefined, timeout: s(10) } as const;
+
+/** One request under way. */
+interface Exchange {
+  readonly id: number;
+  readonly began: Instant;
+  sent: Instant;
+  readonly done: () => void;
+  readonly timer: Timer;
+}
+
+abstract class BaseRequester implements Requester {
+  protected readonly process: Process;
+  protected readonly load: Load;
+  protected readonly settings: RequestSettings;
+  readonly #exchanges = new Map<number, Exchange>();
+  #lastId = 0;
+
+  constructor(process: Process, load: Load, settings: RequestSettings) {
+    this.process = process;
+    this.load = load;
+    this.settings = settings;
+  }
+
+  abstract request(done: () => void): void;
+
+  protected begin(done: () => void): Exchange {
+    const { place } = this.process;
+    const id = ++this.#lastId;
+    const timer = new Timer(place, () => this.fail(id, 'timed out'));
+    const exchange: Exchange = { id, began: place.now, sent: place.now, done, timer };
+    this.#exchanges.set(id, exchange);
+    this.load.begin(exchange.began);
+    timer.start(this.settings.timeout);
+    return exchange;
+  }
+
+  protected messageOf({ id }: Exchange): Request {
+    return { kind: 'request', id, sizeBytes: this.settings.requestBytes, responseBytes: this.settings.responseBytes };
+  }
+
+  /** An answer has come in; one to a request that has been given up on is ignored. Returns whether it was awaited. */
+  protected answered(message: Message): boolean {
+    const exchange = isResponse(message) ? this.#end(message.id) : undefined;
+    if (exchange === undefined || !isResponse(message)) return false;
+    this.load.complete({ began: exchange.began, sent: exchange.sent, now: this.process.place.now, response: message });
+    exchange.done();
+    return true;
+  }
+
+  protected fail(id: number, failure: Failure): void {
+    const exchange = this.#end(id);
+    if (exchange === undefined) return;
+    this.load.fail(exchange.began, failure);
+    this.abandon(id);
+    exchange.done();
+  }
+
+  /** The client gave up on a request, or it failed: lets go of what it held. */
+  protected abstract abandon(id: number): void;
+
+  #end(id: number): Exchange | undefined {
+    const exchange = this.#exchanges.get(id);
+    this.#exchanges.delete(id);
+    exchange?.timer.stop();
+    return exchange;
+  }
+}
+
+/** A connection per request: connect, ask, read, close. */
+export class NewConnectionRequester extends BaseRequester {
+  readonly #connections = new Map<number, TcpConnection>();
+
+  override request(done: () => void): void {
+    const exchange = this.begin(done);
+    const { namespace, place, cpu } = this.process;
+    const connection = namespace.tcp.connect(
+      { to: this.settings.to, cpu },
+      {
+        onConnected: (established) => {
+          exchange.sent = place.now;
+          this.load.connected({ began: exchange.began, now: place.now });
+          established.send(this.messageOf(exchange));
+        },
+        onMessage: (open, message) => {
+          this.#connections.delete(exchange.id);
+          this.answered(message);
+          open.close();
+        },
+        onPeerClosed: (open) => open.close(),
+        onClosed: (_closed, reason) => this.fail(exchange.id, failureOf(reason)),
+      },
+    );
+    this.#connections.set(exchange.id, connection);
+  }
+
+  protected override abandon(id: number): void {
+    this.#connections.get(id)?.abort();
+    this.#connections.delete(id);
+  }
+}
+
+/** Connections are kept and used again: a request takes an idle one, or opens another when none is. */
+export class KeptAliveRequester extends BaseRequester {
+  readonly #idle: KeptConnection[] = [];
+  readonly #busy = new Map<number, KeptConnection>();
+
+  override request(done: () => void): void {
+    const exchange = this.begin(done);
+    const idle = this.#idle.pop();
+    if (idle === undefined) return this.#open(exchange);
+    idle.exchange = exchange;
+    this.#busy.set(exchange.id, idle);
+    idle.connection!.send(this.messageOf(exchange));
+  }
+
+  /** How many connections are open now. */
+  get connections(): number {
+    return this.#idle.length + this.#busy.size;
+  }
+
+  protected override abandon(id: number): void {
+    this.#busy.get(id)?.connection?.abort(); // an answer may still be under way on it: not to be used again
+    this.#busy.delete(id);
+  }
+
+  #open(exchange: Exchange): void {
+    const { namespace, place, cpu } = this.process;
+    const kept: KeptConnection = { connection: undefined, exchange };
+    this.#busy.set(exchange.id, kept);
+    kept.connection = namespace.tcp.connect(
+      { to: this.settings.to, cpu },
+      {
+        onConnected: (established) => {
+          exchange.sent = place.now;
+          this.load.connected({ began: exchange.began, now: place.now });
+          established.send(this.messageOf(exchange));
+        },
+        onMessage: (_open, message) => this.#answer(kept, message),
+        onPeerClosed: (open) => open.close(),
+        onClosed: (_closed, reason) => this.#closed(kept, reason),
+      },
+    );
+  }
+
+  #answer(kept: KeptConnection, message: Message): void {
+    const { exchange } = kept;
+    if (exchange === undefined || message.id !== exchange.id) return;
+    kept.exchange = undefined;
+    this.#busy.delete(exchange.id);
+    this.#idle.push(kept); // before the client is told: its next request may follow at once
+    this.answered(message);
+  }
+
+  #closed(kept: KeptConnection, reason: TcpCloseReason): void {
+    const position = this.#idle.indexOf(kept);
+    if (position >= 0) this.#idle.splice(position, 1);
+    if (kept.exchange !== undefined) this.fail(kept.exchange.id, failureOf(reason));
+  }
+}
+
+interface KeptConnection {
+  connection: TcpConnection | undefined;
+  exchange: Exchange | undefined;
+}
+
+/** A datagram each way: from a new port per request, or always from the same. */
+export class UdpRequester extends BaseRequester {
+  readonly #keepSocket: boolean;
+  readonly #sockets = new Map<number, UdpSocket>();
+  #kept: UdpSocket | undefined;
+  #latestId = 0;
+
+  constructor(process: Process, load: Load, settings: RequestSettings & { readonly keepSocket: boolean }) {
+    super(process, load, settings);
+    this.#keepSocket = settings.keepSocket;
+  }
+
+  override request(done: () => void): void {
+    const exchange = this.begin(done);
+    this.#latestId = exchange.id;
+    const socket = this.#keepSocket ? (this.#kept ??= this.#bind(undefined)) : this.#bind(exchange.id);
+    socket.send(this.settings.to, this.messageOf(exchange));
+  }
+
+  #bind(id: number | undefined): UdpSocket {
+    const { namespace, cpu } = this.process;
+    const socket = namespace.udp.bind(
+      { port: 0, cpu },
+      {
+        onDatagram: (message) => {
+          if (this.answered(message) && id !== undefined) this.abandon(id);
+        },
+        // An error tells a socket, not a request: the latest one is the likeliest to have caused it.
+        onError: (error) => this.fail(id ?? this.#latestId, failureOf(error)),
+      },
+    );
+    if (id !== undefined) this.#sockets.set(id, socket);
+    return socket;
+  }
+
+  protected override abandon(id: number): void {
+    this.#sockets.get(id)?.close();
+    this.#sockets.delete(id);
+  }
+}
+
+function failureOf(reason: TcpCloseReason | SocketErrorName): Failure {
+  return reason === 'closed' ? 'closed early' : reason;
+}
+
+type SocketErrorName = Exclude<Failure, 'closed early' | 'timed out' | 'reset'>;

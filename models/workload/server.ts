@@ -1,0 +1,113 @@
+// A server program: answers every request after its service time, so many at once, the rest in order of arrival.
+//
+// The service time is the application's own (a database, a sleep): it does not occupy the CPUs that carry packets.
+
+import type { RandomStream } from '../../engine/random.ts';
+import { type Duration, us } from '../../engine/time.ts';
+import type { Process } from '../host/process.ts';
+import type { Message } from '../packet/frame.ts';
+import type { Ip } from '../packet/ip-address.ts';
+import type { TcpListener } from '../transport/tcp-layer.ts';
+import type { UdpSocket } from '../transport/udp.ts';
+import { asDistribution, type DurationDistribution } from './duration-distribution.ts';
+import { isRequest, type Request, type Response } from './message.ts';
+
+export interface ServerSettings {
+  readonly serviceTime: Duration | DurationDistribution;
+  /** Requests served at the same time; Infinity: as many as come. */
+  readonly concurrency: number;
+  /** For requests that do not say how much they want. */
+  readonly responseBytes: number;
+}
+
+const DEFAULT_SERVER: ServerSettings = {
+  serviceTime: us(50),
+  concurrency: Number.POSITIVE_INFINITY,
+  responseBytes: 512,
+};
+
+/** A server that tells who answered and whom it saw: what experiments use behind a Service. */
+export const echo = (settings: Partial<ServerSettings> = {}): ServerSettings => {
+  const complete = { ...DEFAULT_SERVER, ...settings };
+  if (!(complete.concurrency >= 1)) throw new RangeError(`concurrency ${complete.concurrency}; expected at least 1`);
+  return complete;
+};
+
+interface Job {
+  readonly request: Request;
+  readonly from: Ip;
+  readonly respond: (response: Response) => void;
+}
+
+export class Server {
+  readonly process: Process;
+  readonly #settings: ServerSettings;
+  readonly #serviceTime: DurationDistribution;
+  readonly #random: RandomStream;
+  readonly #waiting: Job[] = [];
+  readonly #sockets: (TcpListener | UdpSocket)[] = [];
+  #busy = 0;
+  #served = 0;
+
+  constructor(process: Process, settings: ServerSettings = echo()) {
+    this.process = process;
+    this.#settings = settings;
+    this.#serviceTime = asDistribution(settings.serviceTime);
+    this.#random = process.place.random(`server/${process.name}`);
+  }
+
+  /** Requests answered so far. */
+  get served(): number {
+    return this.#served;
+  }
+
+  listenTcp(port: number): void {
+    const { namespace, cpu } = this.process;
+    this.#sockets.push(
+      namespace.tcp.listen({ port, cpu }, () => ({
+        onMessage: (connection, message) =>
+          this.#take(message, connection.remote.ip, (response) => connection.send(response)),
+        onPeerClosed: (connection) => connection.close(),
+      })),
+    );
+  }
+
+  listenUdp(port: number): void {
+    const { namespace, cpu } = this.process;
+    this.#sockets.push(
+      namespace.udp.bind(
+        { port, cpu },
+        {
+          onDatagram: (message, from, socket) =>
+            this.#take(message, from.ip, (response) => socket.send(from, response)),
+        },
+      ),
+    );
+  }
+
+  /** Stops listening; requests in service are still answered. */
+  close(): void {
+    for (const socket of this.#sockets.splice(0)) socket.close();
+  }
+
+  #take(message: Message, from: Ip, respond: (response: Response) => void): void {
+    if (!isRequest(message)) return;
+    const job = { request: message, from, respond };
+    if (this.#busy < this.#settings.concurrency) this.#serve(job);
+    else this.#waiting.push(job);
+  }
+
+  #serve(job: Job): void {
+    this.#busy++;
+    this.process.place.schedule(this.#serviceTime(this.#random), this.#finish, job);
+  }
+
+  readonly #finish = ({ request, from, respond }: Job): void => {
+    this.#busy--;
+    this.#served++;
+    const sizeBytes = request.responseBytes ?? this.#settings.responseBytes;
+    respond({ kind: 'response', id: request.id, sizeBytes, server: this.process.name, sourceSeen: from });
+    const next = this.#waiting.shift();
+    if (next !== undefined) this.#serve(next);
+  };
+}
