@@ -3,13 +3,9 @@
 
 import { type Instant, ms, s } from '../../engine/time.ts';
 import { Frame, PROTOCOL_ICMP } from '../packet/frame.ts';
+import { ICMP_DEST_UNREACHABLE, ICMP_ECHO_REPLY, ICMP_REDIRECT, ICMP_TIME_EXCEEDED } from '../packet/icmp.ts';
 import { ANY_IP, type Ip, isMulticast, LIMITED_BROADCAST_IP } from '../packet/ip-address.ts';
 
-export const ICMP_ECHO_REPLY = 0;
-export const ICMP_DEST_UNREACHABLE = 3;
-export const ICMP_REDIRECT = 5;
-export const ICMP_ECHO_REQUEST = 8;
-export const ICMP_TIME_EXCEEDED = 11;
 export const ICMP_PARAMETER_PROBLEM = 12;
 
 /** Codes of destination unreachable. */
@@ -17,7 +13,6 @@ export const ICMP_NET_UNREACHABLE = 0;
 export const ICMP_HOST_UNREACHABLE = 1;
 export const ICMP_PROTOCOL_UNREACHABLE = 2;
 export const ICMP_PORT_UNREACHABLE = 3;
-export const ICMP_FRAGMENTATION_NEEDED = 4;
 
 export const isIcmpError = (type: number): boolean =>
   type === ICMP_DEST_UNREACHABLE ||
@@ -45,19 +40,25 @@ export function fillEchoReply(reply: Frame, request: Frame): void {
   reply.updateSize();
 }
 
+export interface IcmpErrorFields {
+  readonly about: Frame;
+  readonly type: number;
+  readonly code: number;
+  /** Of "fragmentation needed": what the next hop takes. */
+  readonly mtuBytes: number;
+  /** Of a redirect: the better next hop. */
+  readonly gateway: Ip;
+}
+
 /** Fills `error` with an ICMP error about `about`, quoting its headers; the source address is the caller's. */
-export function fillIcmpError(
-  error: Frame,
-  { about, type, code, mtuBytes }: { about: Frame; type: number; code: number; mtuBytes: number },
-): void {
+export function fillIcmpError(error: Frame, { about, type, code, mtuBytes, gateway }: IcmpErrorFields): void {
   const quoted = new Frame();
   quoted.copyPacketFrom(about);
-  quoted.message = undefined;
-  quoted.messageEnds = undefined;
   error.protocol = PROTOCOL_ICMP;
   error.icmpType = type;
   error.icmpCode = code;
   error.icmpMtu = mtuBytes;
+  error.icmpGateway = gateway;
   error.quoted = quoted;
   error.dstIp = about.srcIp;
   error.typeOfService = 0xc0; // internetwork control, as the kernel marks its errors

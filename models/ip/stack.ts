@@ -34,6 +34,13 @@ import {
 } from '../packet/frame.ts';
 import type { FrameStore } from '../packet/frame-store.ts';
 import {
+  ICMP_DEST_UNREACHABLE,
+  ICMP_ECHO_REQUEST,
+  ICMP_FRAGMENTATION_NEEDED,
+  ICMP_REDIRECT,
+  ICMP_TIME_EXCEEDED,
+} from '../packet/icmp.ts';
+import {
   ANY_IP,
   broadcastOf,
   formatIp,
@@ -51,14 +58,9 @@ import { Fib, formatRoute, type Route } from './fib.ts';
 import {
   fillEchoReply,
   fillIcmpError,
-  ICMP_DEST_UNREACHABLE,
-  ICMP_ECHO_REQUEST,
-  ICMP_FRAGMENTATION_NEEDED,
   ICMP_HOST_UNREACHABLE,
   ICMP_NET_UNREACHABLE,
   ICMP_PROTOCOL_UNREACHABLE,
-  ICMP_REDIRECT,
-  ICMP_TIME_EXCEEDED,
   IcmpRateLimit,
   isIcmpError,
   mayCauseError,
@@ -178,12 +180,14 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     }
     const { device } = route;
     if (frame.dontFragment && frame.sizeBytes - ETHERNET_HEADER_BYTES > device.mtuBytes) {
-      this.sendIcmpError(frame, ICMP_DEST_UNREACHABLE, ICMP_FRAGMENTATION_NEEDED, device.mtuBytes);
+      this.sendIcmpError(frame, ICMP_DEST_UNREACHABLE, ICMP_FRAGMENTATION_NEEDED, { mtuBytes: device.mtuBytes });
       return this.drop(frame, 'PKT_TOO_BIG');
     }
     this.cpus.charge(this.cpus.costs.forwardNs);
     if (frame.journey !== undefined) this.#noteRoute(frame, route);
-    if (device === inDevice && this.#onLink(frame.srcIp, device)) this.sendIcmpError(frame, ICMP_REDIRECT, 1);
+    if (device === inDevice && this.#onLink(frame.srcIp, device)) {
+      this.sendIcmpError(frame, ICMP_REDIRECT, 1, { gateway: route.gateway === ANY_IP ? frame.dstIp : route.gateway });
+    }
     frame.ttl--;
     if (this.netfilter !== undefined && !this.netfilter.run(FORWARD, frame, inDevice, device)) return;
     this.#output(frame, route);
@@ -250,11 +254,16 @@ export class IpStack implements FrameReceiver, NetfilterStack {
   // ── ICMP ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
   /** An ICMP error to the sender of `about`, if the RFCs and the rate limits allow one. */
-  sendIcmpError(about: Frame, type: number, code: number, mtuBytes = 0): void {
+  sendIcmpError(
+    about: Frame,
+    type: number,
+    code: number,
+    { mtuBytes = 0, gateway = ANY_IP }: { mtuBytes?: number; gateway?: Ip } = {},
+  ): void {
     if (!mayCauseError(about)) return;
     if (!this.isLocal(about.srcIp) && !this.#icmpRate.allow(about.srcIp, this.cpus.instant)) return;
     const error = this.frames.allocate();
-    fillIcmpError(error, { about, type, code, mtuBytes });
+    fillIcmpError(error, { about, type, code, mtuBytes, gateway });
     // Locally addressed packets are answered from the address they were sent to; others from the way back's address.
     if (this.#localIps.has(about.dstIp)) error.srcIp = about.dstIp;
     this.#noteIcmp(about, error);

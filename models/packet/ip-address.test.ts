@@ -1,0 +1,107 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import {
+  ANY_PREFIX,
+  addressAt,
+  addressCount,
+  broadcastOf,
+  contains,
+  formatIp,
+  formatPrefix,
+  type Ip,
+  isIpv4,
+  isIpv6,
+  isLoopback,
+  isMulticast,
+  LIMITED_BROADCAST_IP,
+  LOOPBACK_IP,
+  overlaps,
+  parseIp,
+  parsePrefix,
+  prefix,
+} from './ip-address.ts';
+
+describe('an IP address', () => {
+  test('is a signed int32: addresses from 128.0.0.0 up are negative', () => {
+    expect(parseIp('10.96.0.10')).toBe(0x0a60000a);
+    expect(parseIp('127.0.0.1')).toBe(LOOPBACK_IP);
+    expect(parseIp('128.0.0.0')).toBe(-(2 ** 31));
+    expect(parseIp('255.255.255.255')).toBe(LIMITED_BROADCAST_IP);
+  });
+
+  test('is read as it is printed', () => {
+    fc.assert(fc.property(anyIp, (ip) => parseIp(formatIp(ip)) === ip));
+  });
+
+  test.each(['10.96.0', '10.96.0.256', '010.0.0.1', '0x0a.0.0.1', '10.96.0.10 ', 'fd00::1', ''])(
+    'is not "%s"',
+    (text) => {
+      expect(() => parseIp(text)).toThrow(`IP address "${text}"; expected four decimal parts`);
+    },
+  );
+
+  test('has a family', () => {
+    expect([isIpv4('10.96.0.10'), isIpv4('fd00::1'), isIpv6('fd00::1'), isIpv6('10.96.0.10')]).toEqual([
+      true,
+      false,
+      true,
+      false,
+    ]);
+  });
+
+  test('of 224.0.0.0/4 is multicast, of 127.0.0.0/8 is loopback', () => {
+    fc.assert(fc.property(anyIp, (ip) => isMulticast(ip) === contains(parsePrefix('224.0.0.0/4'), ip)));
+    fc.assert(fc.property(anyIp, (ip) => isLoopback(ip) === contains(parsePrefix('127.0.0.0/8'), ip)));
+  });
+});
+
+describe('a prefix', () => {
+  test('has no bits outside its mask, and prints so', () => {
+    expect(formatPrefix(parsePrefix('10.244.1.7/24'))).toBe('10.244.1.0/24');
+    expect(formatPrefix(parsePrefix('192.168.7.9/0'))).toBe('0.0.0.0/0');
+    expect(formatPrefix(parsePrefix('203.0.113.7'))).toBe('203.0.113.7/32');
+    expect(parsePrefix('0.0.0.0/0')).toEqual(ANY_PREFIX);
+  });
+
+  test.each(['10.0.0.0/33', '10.0.0.0/', '10.0.0.0/8/8', '10.0.0.0/-1', '10.0.0.0/8.5'])('is not "%s"', (text) => {
+    expect(() => parsePrefix(text)).toThrow(`prefix "${text}"; expected ADDRESS/LENGTH with a length of 0 to 32`);
+  });
+
+  test.each([33, -1, Number.NaN])('has no length %d', (length) => {
+    expect(() => prefix(LOOPBACK_IP, length)).toThrow(`prefix length ${length} of 127.0.0.1; expected 0 to 32`);
+  });
+
+  test('contains exactly the addresses that share its leading bits', () => {
+    fc.assert(
+      fc.property(anyIp, anyIp, anyLength, (net, ip, length) => {
+        const sharesBits = bits(net).slice(0, length) === bits(ip).slice(0, length);
+        return contains(prefix(net, length), ip) === sharesBits;
+      }),
+    );
+  });
+
+  test('contains its first and last address, and not their neighbors', () => {
+    const pods = parsePrefix('10.244.1.0/24');
+    expect(addressCount(pods)).toBe(256);
+    expect(formatIp(addressAt(pods, 1))).toBe('10.244.1.1');
+    expect(formatIp(broadcastOf(pods))).toBe('10.244.1.255');
+    expect(contains(pods, addressAt(pods, 255))).toBe(true);
+    expect(contains(pods, addressAt(pods, 256))).toBe(false);
+    expect(contains(pods, addressAt(pods, -1))).toBe(false);
+    expect(addressCount(ANY_PREFIX)).toBe(2 ** 32);
+  });
+
+  test('overlaps another when one contains the other', () => {
+    fc.assert(
+      fc.property(anyIp, anyLength, anyIp, anyLength, (ipA, lengthA, ipB, lengthB) => {
+        const a = prefix(ipA, lengthA);
+        const b = prefix(ipB, lengthB);
+        return overlaps(a, b) === (contains(a, b.net) || contains(b, a.net));
+      }),
+    );
+  });
+});
+
+const anyIp = fc.integer({ min: -(2 ** 31), max: 2 ** 31 - 1 }).map((value) => value as Ip);
+const anyLength = fc.integer({ min: 0, max: 32 });
+const bits = (ip: Ip): string => (ip >>> 0).toString(2).padStart(32, '0');
