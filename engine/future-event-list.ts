@@ -1,0 +1,32 @@
+// What will happen: the pending events of a run, in order of (time, key).
+//
+// The list knows only when: what an event does is kept by the simulator, under the integer *slot* that the list hands
+// out. A slot in use before is handed out again before a new one, and new ones count up from 0: tables indexed by slot
+// grow by appending, and stay as short as the list ever was long.
+
+import type { Instant } from './time.ts';
+
+export interface FutureEventList {
+  /** Pending events; cancelled ones do not count. */
+  readonly size: number;
+
+  /**
+   * Adds an event and returns its slot, below {@link SLOT_LIMIT}. Equal times run in order of key; keys are unique.
+   * Time moves forward: `time` is whole nanoseconds, finite, and not before anything that {@link popUntil} was asked for
+   * in vain or has returned.
+   */
+  push(time: Instant, key: number): number;
+
+  /** Removes the earliest event, unless it is later than `limit`, and returns its slot; the slot is free again. */
+  popUntil(limit: Instant): number | undefined;
+
+  /** Removes a pending event. */
+  cancel(slot: number): void;
+
+  /** Of a pending event, or of the one that was popped last until something is pushed. */
+  timeOf(slot: number): Instant;
+  keyOf(slot: number): number;
+}
+
+/** More pending events than this do not fit: handles pack a slot and its generation into one exact number. */
+export const SLOT_LIMIT = 2 ** 26;

@@ -1,0 +1,77 @@
+// Random numbers: one named stream per consumer, so that a new consumer does not disturb the others, and two variants
+// of an experiment with the same seed meet the same arrivals.
+//
+// Generator: alea, 32 bits per draw, period about 2^116. Good enough for simulation, not for secrets.
+
+import seedrandom from 'seedrandom';
+import { type Duration, ns } from './time.ts';
+
+export class RandomStreams {
+  readonly #seed: string;
+  readonly #streams = new Map<string, RandomStream>();
+
+  constructor(seed: string) {
+    this.#seed = seed;
+  }
+
+  /** The stream of that name; its numbers depend on the seed and the name alone. Asking again goes on with the same one. */
+  stream(name: string): RandomStream {
+    let stream = this.#streams.get(name);
+    if (stream === undefined) {
+      stream = new RandomStream(`${this.#seed}/${name}`);
+      this.#streams.set(name, stream);
+    }
+    return stream;
+  }
+}
+
+export class RandomStream {
+  readonly #next: () => number;
+
+  constructor(seed: string) {
+    this.#next = seedrandom.alea(seed);
+  }
+
+  /** From 0 up to, not including, 1. */
+  uniform(): number {
+    return this.#next();
+  }
+
+  /** An integer from 0 to count - 1, for a count up to 2^32. */
+  int(count: number): number {
+    if (!(count >= 1)) throw new RangeError(`random integer below ${count}; expected at least 1`);
+    return Math.floor(this.#next() * count);
+  }
+
+  /** An integer from 0 to 2^31 - 1: a small integer in V8, for initial sequence numbers and hash seeds. */
+  bits31(): number {
+    return (this.#next() * 2 ** 31) | 0;
+  }
+
+  exponential(mean: Duration): Duration {
+    return ns(-Math.log(1 - this.#next()) * mean);
+  }
+
+  /** Box and Muller's method, one value per two draws. */
+  normal(mean: number, standardDeviation: number): number {
+    const radius = Math.sqrt(-2 * Math.log(1 - this.#next()));
+    return mean + standardDeviation * radius * Math.cos(2 * Math.PI * this.#next());
+  }
+
+  /** A new array in random order (Fisher and Yates). */
+  shuffle<T>(items: readonly T[]): T[] {
+    const shuffled = [...items];
+    for (let i = shuffled.length - 1; i > 0; i--) {
+      const j = this.int(i + 1);
+      const swapped = shuffled[i]!;
+      shuffled[i] = shuffled[j]!;
+      shuffled[j] = swapped;
+    }
+    return shuffled;
+  }
+
+  pick<T>(items: readonly T[]): T {
+    if (items.length === 0) throw new RangeError('pick from an empty array');
+    return items[this.int(items.length)]!;
+  }
+}

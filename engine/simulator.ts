@@ -1,0 +1,184 @@
+// One run: the clock, the pending events, and the places where they happen.
+//
+// Events run in order of (time, key). A key is the place's id and that place's own counter, not a global counter, so the
+// order of a place's events does not depend on what other places do, nor on how places are spread over workers.
+//
+// Not here: cancellation of whole groups, priorities, real time, processes that wait (a model is callbacks and timers).
+
+import { Fingerprint } from './fingerprint.ts';
+import { type FutureEventList, SLOT_LIMIT } from './future-event-list.ts';
+import { type RandomStream, RandomStreams } from './random.ts';
+import { type Duration, END_OF_TIME, type Instant, START } from './time.ts';
+import { TimingWheel } from './timing-wheel.ts';
+
+declare const handleBrand: unique symbol;
+
+/** Names one scheduled event, to cancel it. Harmless when it is stale: the event has run, or was cancelled. */
+export type EventHandle = number & { readonly [handleBrand]: true };
+
+export class Simulator {
+  readonly seed: string;
+  readonly random: RandomStreams;
+  readonly #events: FutureEventList;
+  // What an event does, by its slot in the list. Both are cleared when the event has run, to let go of what they hold.
+  readonly #actions: (Action | undefined)[] = [];
+  readonly #arguments: unknown[] = [];
+  /** How often a slot has been used; a handle is valid while its generation is its slot's. */
+  readonly #generations: number[] = [];
+  readonly #places = new Map<string, Place>();
+  readonly #fingerprint = new Fingerprint();
+  #now = START;
+  #executedEvents = 0;
+  #running = false;
+  #stopped = false;
+
+  constructor({ seed, eventList = new TimingWheel() }: { seed: string; eventList?: FutureEventList }) {
+    this.seed = seed;
+    this.random = new RandomStreams(seed);
+    this.#events = eventList;
+  }
+
+  get now(): Instant {
+    return this.#now;
+  }
+
+  get pendingEvents(): number {
+    return this.#events.size;
+  }
+
+  get executedEvents(): number {
+    return this.#executedEvents;
+  }
+
+  /** 16 hex digits over the (time, key) of every event so far: equal for equal trajectories. */
+  get fingerprint(): string {
+    return this.#fingerprint.toString();
+  }
+
+  /** Creates a place. Names are unique; ids follow the order of creation. */
+  place(name: string): Place {
+    if (this.#places.has(name)) throw new Error(`place "${name}" exists already; names of places are unique`);
+    if (this.#places.size === PLACE_LIMIT) throw new RangeError(`more than ${PLACE_LIMIT} places`);
+    const place = new Place(this, name, this.#places.size);
+    this.#places.set(name, place);
+    return place;
+  }
+
+  /**
+   * Runs events until none is pending, {@link stop} is called, or the next one is later than `until`. The clock is then
+   * at `until` if that is finite and nobody called stop, else at the last event. May be called again to go on.
+   */
+  run({ until = END_OF_TIME }: { until?: Instant } = {}): void {
+    if (this.#running) throw new Error('run() was called by an event of the same simulator');
+    if (!(until >= this.#now)) throw new RangeError(`run until ${until} ns; expected not before now, ${this.#now} ns`);
+    this.#running = true;
+    this.#stopped = false;
+    try {
+      this.#runEvents(until);
+    } finally {
+      this.#running = false;
+    }
+    if (!this.#stopped && until < END_OF_TIME) this.#now = until;
+  }
+
+  /** Ends {@link run} after the current event. */
+  stop(): void {
+    this.#stopped = true;
+  }
+
+  /** For {@link Place}, which owns the keys: adds an event. */
+  insert<A>(at: Instant, key: number, action: (argument: A) => void, argument: A): EventHandle {
+    if (!(at >= this.#now && Number.isSafeInteger(at))) {
+      throw new RangeError(`event at ${at} ns; expected whole nanoseconds, not before now, ${this.#now} ns`);
+    }
+    const slot = this.#events.push(at, key);
+    this.#actions[slot] = action as Action;
+    this.#arguments[slot] = argument;
+    if (slot === this.#generations.length) this.#generations.push(0);
+    return (this.#generations[slot]! * SLOT_LIMIT + slot) as EventHandle;
+  }
+
+  /** False if the event has run already or was cancelled. */
+  cancel(handle: EventHandle): boolean {
+    const generation = Math.floor(handle / SLOT_LIMIT);
+    const slot = handle - generation * SLOT_LIMIT;
+    if (this.#generations[slot] !== generation) return false;
+    this.#events.cancel(slot);
+    this.#release(slot);
+    return true;
+  }
+
+  #runEvents(until: Instant): void {
+    const events = this.#events;
+    const actions = this.#actions;
+    const args = this.#arguments;
+    while (!this.#stopped) {
+      const slot = events.popUntil(until);
+      if (slot === undefined) return;
+      const time = events.timeOf(slot);
+      this.#now = time;
+      this.#executedEvents++;
+      this.#fingerprint.add(time, events.keyOf(slot));
+      const action = actions[slot]!;
+      const argument = args[slot];
+      this.#release(slot); // first, because the action may schedule an event into this slot
+      action(argument as never);
+    }
+  }
+
+  #release(slot: number): void {
+    this.#actions[slot] = undefined;
+    this.#arguments[slot] = undefined;
+    this.#generations[slot] = (this.#generations[slot]! + 1) & GENERATION_MASK;
+  }
+}
+
+type Action = (argument: never) => void;
+
+/** Generation and slot together are 53 bits. A stale handle would need 2^27 reuses of its slot to look alive again. */
+const GENERATION_MASK = 2 ** 27 - 1;
+
+const PLACE_LIMIT = 65_536;
+
+/** Keys of a place are `id * 2^37 + counter`: 65,536 places of 137 billion events each, exact in a float64. */
+const KEYS_PER_PLACE = 2 ** 37;
+
+/** Where things happen: a machine, the switch, the control plane. Has its own order keys and random streams. */
+export class Place {
+  readonly sim: Simulator;
+  readonly name: string;
+  readonly id: number;
+  #nextKey: number;
+
+  /** Use {@link Simulator.place}. */
+  constructor(sim: Simulator, name: string, id: number) {
+    this.sim = sim;
+    this.name = name;
+    this.id = id;
+    this.#nextKey = id * KEYS_PER_PLACE;
+  }
+
+  get now(): Instant {
+    return this.sim.now;
+  }
+
+  /** Runs `action(argument)` after `delay`. */
+  schedule<A>(delay: Duration, action: (argument: A) => void, argument: A): EventHandle {
+    return this.sim.insert((this.sim.now + delay) as Instant, this.#nextKey++, action, argument);
+  }
+
+  /** Runs `action(argument)` at `at`; throws a RangeError if that is over. Now is allowed: after the current event. */
+  scheduleAt<A>(at: Instant, action: (argument: A) => void, argument: A): EventHandle {
+    return this.sim.insert(at, this.#nextKey++, action, argument);
+  }
+
+  /** False if the event has run already or was cancelled. */
+  cancel(handle: EventHandle): boolean {
+    return this.sim.cancel(handle);
+  }
+
+  /** This place's stream of that name: other places and other names do not disturb it. */
+  random(name: string): RandomStream {
+    return this.sim.random.stream(`${this.name}/${name}`);
+  }
+}

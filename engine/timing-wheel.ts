@@ -1,0 +1,303 @@
+// The fast future event list: a hierarchical timing wheel whose ticks are single nanoseconds and whose levels together
+// cover all of time, so that it needs neither a sorted "near" part nor an overflow list.
+//
+// Write a time as six digits of 10 bits (2^53 ns needs 53). The *cursor* is a time that no pending event precedes. An
+// event hangs in the bucket (level, digit): the level is the highest position in which its time differs from the
+// cursor, the digit is the one that its time has there. Three facts follow.
+//
+// 1. An event of a lower level precedes every event of a higher one, and within a level digits rise with time. So the
+//    earliest bucket is the lowest bit of the lowest level that has any: a few bit scans, no comparison of times.
+// 2. When the cursor enters a bucket, its events agree with the cursor in one more digit, so they move down a level; at
+//    most five times in their life, twice for the delays of a network. An event alone in the earliest bucket is the
+//    earliest event and leaves from where it is.
+// 3. A bucket of level 0 is one nanosecond. Only there must keys decide, and only if it holds more than one event.
+
+import { type FutureEventList, SLOT_LIMIT } from './future-event-list.ts';
+import type { Instant } from './time.ts';
+
+const DIGIT_BITS = 10;
+const BUCKETS_PER_LEVEL = 1 << DIGIT_BITS; // 32 words of 32 bits, and so one word of summary
+const LEVELS = 6;
+
+/** Nanoseconds are integers beyond 2^31, bit operations are not: the cursor is a block of 2^30 ns and a tick in it. */
+const BLOCK_NS = 2 ** 30;
+const LEVELS_PER_BLOCK = 3;
+const BLOCK_BUCKETS = LEVELS_PER_BLOCK * BUCKETS_PER_LEVEL;
+
+const NONE = -1;
+
+export class TimingWheel implements FutureEventList {
+  // Events by slot: four small arrays instead of one of records, because following `next` through an array of 4 bytes
+  // per event lets the processor fetch the times of a long bucket ahead (1.5 times as fast with a million events).
+  #times = new Float64Array(1024);
+  #keys = new Float64Array(1024);
+  #next = new Int32Array(1024);
+  #cancelled = new Uint8Array(1024);
+  #usedSlots = 0;
+  #freeSlot = NONE;
+
+  // Buckets: the first slot of each, a bit for each that is not empty, and a bit for each word of bits that is not zero.
+  readonly #heads = new Int32Array(LEVELS * BUCKETS_PER_LEVEL).fill(NONE);
+  readonly #occupied = new Int32Array((LEVELS * BUCKETS_PER_LEVEL) / 32);
+  readonly #summaries = new Int32Array(LEVELS);
+
+  // The cursor is at `#block * BLOCK_NS + #tick`.
+  #block = 0;
+  #blockStart = 0;
+  #tick = 0;
+  /** Events of the cursor's own nanosecond, when there were several. */
+  readonly #ties = new TieHeap();
+
+  #size = 0;
+  #garbage = 0;
+
+  get size(): number {
+    return this.#size;
+  }
+
+  push(time: Instant, key: number): number {
+    let slot = this.#freeSlot;
+    if (slot === NONE) slot = this.#newSlot();
+    else this.#freeSlot = this.#next[slot]!;
+    this.#times[slot] = time;
+    this.#keys[slot] = key;
+    this.#size++;
+    this.#place(slot, time);
+    return slot;
+  }
+
+  popUntil(limit: Instant): number | undefined {
+    const summaries = this.#summaries;
+    for (;;) {
+      if (this.#ties.size > 0) {
+        const tie = this.#takeTie(limit);
+        if (tie === NONE) return undefined;
+        if (this.#release(tie)) return tie;
+        continue;
+      }
+      let level = 0;
+      while (summaries[level] === 0) if (++level === LEVELS) return undefined;
+      const word = (level << 5) | lowestBit(summaries[level]!);
+      const bucket = (word << 5) | lowestBit(this.#occupied[word]!);
+      const slot = this.#heads[bucket]!;
+      if (this.#next[slot] === NONE) {
+        const time = this.#times[slot]!;
+        if (time > limit) return undefined;
+        this.#empty(bucket);
+        this.#moveCursor(time);
+        if (this.#release(slot)) return slot;
+      } else if (!this.#enter(bucket, limit)) {
+        return undefined;
+      }
+    }
+  }
+
+  /** Marks the event; it leaves when its time comes, or with others when they outnumber the living. */
+  cancel(slot: number): void {
+    this.#cancelled[slot] = 1;
+    this.#size--;
+    this.#garbage++;
+    if (this.#garbage > this.#size + LEVELS * BUCKETS_PER_LEVEL) this.#sweep();
+  }
+
+  timeOf(slot: number): Instant {
+    return this.#times[slot] as Instant;
+  }
+
+  keyOf(slot: number): number {
+    return this.#keys[slot]!;
+  }
+
+  #place(slot: number, time: number): void {
+    const tick = time - this.#blockStart;
+    const bucket =
+      tick < BLOCK_NS
+        ? bucketOf(tick | 0, this.#tick)
+        : BLOCK_BUCKETS + bucketOf(Math.floor(time / BLOCK_NS), this.#block);
+    this.#next[slot] = this.#heads[bucket]!;
+    this.#heads[bucket] = slot;
+    const word = bucket >>> 5;
+    this.#occupied[word]! |= 1 << (bucket & 31);
+    this.#summaries[word >>> 5]! |= 1 << (word & 31);
+  }
+
+  #empty(bucket: number): void {
+    this.#heads[bucket] = NONE;
+    const word = bucket >>> 5;
+    const rest = this.#occupied[word]! & ~(1 << (bucket & 31));
+    this.#occupied[word] = rest;
+    if (rest === 0) this.#summaries[word >>> 5]! &= ~(1 << (word & 31));
+  }
+
+  /** Moves the cursor into the earliest bucket and its events down a level, unless it starts later than `limit`. */
+  #enter(bucket: number, limit: Instant): boolean {
+    const level = bucket >>> DIGIT_BITS;
+    const digit = bucket & (BUCKETS_PER_LEVEL - 1);
+    const start =
+      level < LEVELS_PER_BLOCK
+        ? this.#blockStart + withDigit(this.#tick, level, digit)
+        : withDigit(this.#block, level - LEVELS_PER_BLOCK, digit) * BLOCK_NS;
+    if (start > limit) return false;
+    let slot = this.#heads[bucket]!;
+    this.#empty(bucket);
+    this.#moveCursor(start);
+    if (level === 0) {
+      this.#addTies(slot);
+      return true;
+    }
+    while (slot !== NONE) {
+      const next = this.#next[slot]!;
+      this.#place(slot, this.#times[slot]!);
+      slot = next;
+    }
+    return true;
+  }
+
+  #moveCursor(time: number): void {
+    if (time - this.#blockStart >= BLOCK_NS) {
+      this.#block = Math.floor(time / BLOCK_NS);
+      this.#blockStart = this.#block * BLOCK_NS;
+    }
+    this.#tick = (time - this.#blockStart) | 0;
+  }
+
+  #addTies(first: number): void {
+    for (let slot = first; slot !== NONE; slot = this.#next[slot]!) this.#ties.push(this.#keys[slot]!, slot);
+  }
+
+  #takeTie(limit: Instant): number {
+    if (this.#blockStart + this.#tick > limit) return NONE;
+    const bucket = this.#tick & (BUCKETS_PER_LEVEL - 1);
+    const pushedSince = this.#heads[bucket]!; // at the very nanosecond that is running
+    if (pushedSince !== NONE) {
+      this.#empty(bucket);
+      this.#addTies(pushedSince);
+    }
+    return this.#ties.pop();
+  }
+
+  /** Frees a slot that has left the buckets. False if its event had been cancelled. */
+  #release(slot: number): boolean {
+    this.#next[slot] = this.#freeSlot;
+    this.#freeSlot = slot;
+    if (this.#cancelled[slot] === 0) {
+      this.#size--;
+      return true;
+    }
+    this.#cancelled[slot] = 0;
+    this.#garbage--;
+    return false;
+  }
+
+  /** Frees every cancelled event. Looks at every event and bucket, which as many cancels have earned. */
+  #sweep(): void {
+    while (this.#ties.size > 0) this.#keep(this.#ties.pop());
+    for (let bucket = 0; bucket < this.#heads.length; bucket++) {
+      let slot = this.#heads[bucket]!;
+      if (slot !== NONE) this.#empty(bucket);
+      while (slot !== NONE) {
+        const next = this.#next[slot]!;
+        this.#keep(slot);
+        slot = next;
+      }
+    }
+  }
+
+  /** Puts an event back where it was, unless it has been cancelled. */
+  #keep(slot: number): void {
+    if (this.#cancelled[slot] === 0) this.#place(slot, this.#times[slot]!);
+    else this.#release(slot);
+  }
+
+  #newSlot(): number {
+    if (this.#usedSlots === SLOT_LIMIT) throw new RangeError(`more than ${SLOT_LIMIT} pending events`);
+    if (this.#usedSlots === this.#times.length) this.#grow();
+    return this.#usedSlots++;
+  }
+
+  #grow(): void {
+    const capacity = this.#times.length * 2;
+    const times = new Float64Array(capacity);
+    const keys = new Float64Array(capacity);
+    const next = new Int32Array(capacity);
+    const cancelled = new Uint8Array(capacity);
+    times.set(this.#times);
+    keys.set(this.#keys);
+    next.set(this.#next);
+    cancelled.set(this.#cancelled);
+    this.#times = times;
+    this.#keys = keys;
+    this.#next = next;
+    this.#cancelled = cancelled;
+  }
+}
+
+/** Bucket of a number below 2^30, seen from a cursor below 2^30 that it does not precede. */
+function bucketOf(tick: number, cursor: number): number {
+  const level = LEVEL_BY_LEADING_ZEROS[Math.clz32(tick ^ cursor)]!;
+  return (level << DIGIT_BITS) | ((tick >>> (level * DIGIT_BITS)) & (BUCKETS_PER_LEVEL - 1));
+}
+
+/** The highest digit that differs, from the leading zeros of the exclusive or: a table has no branch to mispredict. */
+const LEVEL_BY_LEADING_ZEROS = Uint8Array.from({ length: 33 }, (_, zeros) =>
+  Math.max(0, Math.floor((31 - zeros) / DIGIT_BITS)),
+);
+
+/** Digits above `level` stay, those below become zero. */
+function withDigit(tick: number, level: number, digit: number): number {
+  const shift = level * DIGIT_BITS;
+  const above = shift + DIGIT_BITS;
+  return ((tick >>> above) << above) | (digit << shift);
+}
+
+const lowestBit = (word: number): number => 31 - Math.clz32(word & -word);
+
+/** A heap of (key, slot) with four children per node, in one array so that siblings share a cache line. */
+class TieHeap {
+  size = 0;
+  #entries = new Float64Array(64);
+
+  push(key: number, slot: number): void {
+    if (2 * this.size === this.#entries.length) this.#grow();
+    const entries = this.#entries;
+    let i = this.size++;
+    while (i > 0) {
+      const parent = (i - 1) >> 2;
+      const parentKey = entries[2 * parent]!;
+      if (parentKey < key) break;
+      entries[2 * i] = parentKey;
+      entries[2 * i + 1] = entries[2 * parent + 1]!;
+      i = parent;
+    }
+    entries[2 * i] = key;
+    entries[2 * i + 1] = slot;
+  }
+
+  /** The slot of the lowest key; the heap must not be empty. */
+  pop(): number {
+    const entries = this.#entries;
+    const lowest = entries[1]!;
+    const size = --this.size;
+    const key = entries[2 * size]!;
+    let i = 0;
+    for (;;) {
+      const first = 4 * i + 1;
+      if (first >= size) break;
+      let child = first;
+      for (let c = first + 1; c < first + 4 && c < size; c++) if (entries[2 * c]! < entries[2 * child]!) child = c;
+      if (entries[2 * child]! > key) break;
+      entries[2 * i] = entries[2 * child]!;
+      entries[2 * i + 1] = entries[2 * child + 1]!;
+      i = child;
+    }
+    entries[2 * i] = key;
+    entries[2 * i + 1] = entries[2 * size + 1]!;
+    return lowest;
+  }
+
+  #grow(): void {
+    const entries = new Float64Array(this.#entries.length * 2);
+    entries.set(this.#entries);
+    this.#entries = entries;
+  }
+}
