@@ -1,0 +1,354 @@
+// The memory of conntrack: one fixed-size record per connection, an index of tuples over them, and an index of translated
+// sources for NAT. What the fields mean to a protocol, and when an entry ends, is the business of its users.
+//
+// Everything is a typed array: a lookup allocates nothing, an idle namespace costs 3 KB, a million entries 200 MB. Each
+// record is one stretch of an ArrayBuffer that three views read, as 8-byte instants, 4-byte words and single bytes.
+//
+// The tuple index uses open addressing with linear probing, at most half full, and repeats the tuple in its slots: a
+// lookup reads one place of memory (bench/conntrack.bench.ts). Slots are ordered by the upper bits of the hash, so that
+// the entries of neighboring hash buckets of the kernel are neighbors here too (see itemsInBucket). Removal shifts later
+// slots back instead of leaving tombstones: a table never degrades, however long it lives.
+
+import type { Ip } from '../packet/ip-address.ts';
+import { packPorts, srcPortOf } from './connection-tuple.ts';
+
+// Layout of a record. Instants, in units of 8 bytes:
+export const EXPIRES_AT = 0;
+export const CONFIRMED_AT = 1;
+export const TIMES_PER_ENTRY = 15;
+
+// Words of 4 bytes. A tuple is three words: source, destination, ports; the reply tuple stands after the original one.
+export const TUPLES = 4;
+export const TUPLE_WORDS = 3;
+export const REPLY_TUPLE = TUPLES + TUPLE_WORDS;
+export const STATUS = 10;
+/** Four words per direction, original first: the window tracking of TCP. */
+export const WINDOWS = 11;
+export const WINDOW_WORDS = 4;
+/** What the TCP tracker remembers of the last segment. */
+export const LAST_SEQUENCE = 19;
+export const LAST_ACKNOWLEDGMENT = 20;
+export const LAST_END = 21;
+export const LAST_WINDOW = 22;
+const NEXT_BY_SOURCE = 23;
+const PREVIOUS_BY_SOURCE = 24;
+/** Of an unused record: the next unused one. */
+const NEXT_FREE = 25;
+const GENERATION = 26;
+export const WORDS_PER_ENTRY = 30;
+
+// Bytes.
+export const PROTOCOL = 108;
+export const TCP_STATE = 109;
+/** Two bytes each: original, reply. */
+export const TCP_FLAGS = 110;
+export const TCP_SCALE = 112;
+export const LAST_KIND = 114;
+export const LAST_DIRECTION = 115;
+export const LAST_FLAGS = 116;
+export const LAST_SCALE = 117;
+export const RETRANSMISSIONS = 118;
+export const BYTES_PER_ENTRY = 120;
+
+export const ORIGINAL = 0;
+export const REPLY = 1;
+export type Direction = typeof ORIGINAL | typeof REPLY;
+
+// Status bits.
+export const SEEN_REPLY = 1;
+/** Never evicted when the table is full. */
+export const ASSURED = 2;
+/** Its tuples are in the index. */
+export const CONFIRMED = 4;
+export const SRC_NAT = 8;
+export const DST_NAT = 16;
+/** NAT has decided about the connection's source (destination), perhaps to leave it as it is. */
+export const SRC_NAT_DONE = 32;
+export const DST_NAT_DONE = 64;
+/** Out of the index; a frame on its way still uses the record. */
+export const DYING = 128;
+/** Packets do not prolong its life. */
+export const FIXED_TIMEOUT = 256;
+/** Lost the race for its original tuple: found by its reply tuple only. */
+export const NAT_CLASH = 512;
+
+/**
+ * A handle names one use of a record: its index, and above it how often the record has been reused. Frames keep handles,
+ * so that a frame that waited cannot take another connection for its own. 31 bits: a small integer in V8.
+ */
+const INDEX_BITS = 22;
+const INDEX_MASK = 2 ** INDEX_BITS - 1;
+const GENERATION_MASK = 2 ** 9 - 1;
+/** Entries of one namespace; the largest nf_conntrack_max seen in the field is 3,145,728. */
+export const ENTRY_LIMIT = INDEX_MASK;
+
+const FIRST_CAPACITY = 16;
+
+/** Log2 of the words of a slot. */
+const SLOT_SHIFT = 2;
+const SLOT_WORDS = 1 << SLOT_SHIFT;
+/** Which of them is the item; the first three are the tuple. */
+const ITEM = 3;
+const ITEM_BITS = INDEX_BITS + 1;
+const ITEM_MASK = 2 ** ITEM_BITS - 1;
+
+export class ConntrackTable {
+  times: Float64Array;
+  words: Int32Array;
+  bytes: Uint8Array;
+  /** Records in use. */
+  count = 0;
+  /** Records that have ever been used: indexes run from 1 to here. */
+  lastIndex = 0;
+  #capacity = FIRST_CAPACITY;
+  #firstFree = 0;
+  /** Four words each: source, destination, ports, and the item with its protocol above it; item 0 is an empty slot. */
+  #slots: Int32Array;
+  #slotMask: number;
+  #hashShift: number;
+  #items = 0;
+  /** First entry of each by-source list, by hash of the original source. */
+  #sources: Int32Array;
+
+  constructor() {
+    const buffer = new ArrayBuffer(FIRST_CAPACITY * BYTES_PER_ENTRY);
+    this.times = new Float64Array(buffer);
+    this.words = new Int32Array(buffer);
+    this.bytes = new Uint8Array(buffer);
+    const slotCount = 4 * FIRST_CAPACITY; // two items per record, half full
+    this.#slots = new Int32Array(SLOT_WORDS * slotCount);
+    this.#slotMask = SLOT_WORDS * slotCount - 1;
+    this.#hashShift = 32 - Math.log2(slotCount);
+    this.#sources = new Int32Array(FIRST_CAPACITY);
+  }
+
+  // ── records ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** The index of a blank record. Throws a RangeError beyond {@link ENTRY_LIMIT}. */
+  allocate(): number {
+    this.count++;
+    const free = this.#firstFree;
+    if (free !== 0) {
+      this.#firstFree = this.words[free * WORDS_PER_ENTRY + NEXT_FREE]!;
+      return free;
+    }
+    if (this.lastIndex + 1 === this.#capacity) this.#growRecords();
+    return ++this.lastIndex;
+  }
+
+  /** Gives the record back; its tuples must have left the index. Handles to it are stale from now on. */
+  free(index: number): void {
+    const { words } = this;
+    const at = index * WORDS_PER_ENTRY;
+    const generation = (words[at + GENERATION]! + 1) & GENERATION_MASK;
+    words.fill(0, at, at + WORDS_PER_ENTRY);
+    words[at + GENERATION] = generation;
+    words[at + NEXT_FREE] = this.#firstFree;
+    this.#firstFree = index;
+    this.count--;
+  }
+
+  handleOf(index: number): number {
+    return (this.words[index * WORDS_PER_ENTRY + GENERATION]! << INDEX_BITS) | index;
+  }
+
+  /** The handle's record still belongs to the connection that it was given for. */
+  isCurrent(handle: number): boolean {
+    return this.words[(handle & INDEX_MASK) * WORDS_PER_ENTRY + GENERATION] === handle >>> INDEX_BITS;
+  }
+
+  #growRecords(): void {
+    if (this.#capacity > ENTRY_LIMIT)
+      throw new RangeError(`more than ${ENTRY_LIMIT} conntrack entries in one namespace`);
+    this.#capacity *= 2;
+    const buffer = new ArrayBuffer(this.#capacity * BYTES_PER_ENTRY);
+    const bytes = new Uint8Array(buffer);
+    bytes.set(this.bytes);
+    this.bytes = bytes;
+    this.words = new Int32Array(buffer);
+    this.times = new Float64Array(buffer);
+    this.#growSources();
+  }
+
+  // ── tuples ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** The item with this tuple, or 0. An item is `index * 2 + direction`. */
+  find(srcIp: number, dstIp: number, ports: number, protocol: number): number {
+    const slots = this.#slots;
+    const mask = this.#slotMask;
+    let slot = (hashTuple(srcIp, dstIp, ports, protocol) >>> this.#hashShift) << SLOT_SHIFT;
+    for (;;) {
+      const tagged = slots[slot + ITEM]!;
+      if (tagged === 0) return 0;
+      if (
+        slots[slot] === srcIp &&
+        slots[slot + 1] === dstIp &&
+        slots[slot + 2] === ports &&
+        tagged >>> ITEM_BITS === protocol
+      ) {
+        return tagged & ITEM_MASK;
+      }
+      slot = (slot + SLOT_WORDS) & mask;
+    }
+  }
+
+  /** The item with the same tuple as the entry has in that direction, or 0; finds the entry itself if it is indexed. */
+  findTuple(index: number, direction: Direction): number {
+    const at = index * WORDS_PER_ENTRY + TUPLES + direction * TUPLE_WORDS;
+    const { words } = this;
+    return this.find(words[at]!, words[at + 1]!, words[at + 2]!, this.bytes[index * BYTES_PER_ENTRY + PROTOCOL]!);
+  }
+
+  /** Makes the entry findable by its tuple of that direction, which no other item may have. */
+  insertTuple(index: number, direction: Direction): void {
+    if (2 * SLOT_WORDS * ++this.#items > this.#slots.length) this.#growSlots();
+    const { words } = this;
+    const at = index * WORDS_PER_ENTRY + TUPLES + direction * TUPLE_WORDS;
+    const protocol = this.bytes[index * BYTES_PER_ENTRY + PROTOCOL]!;
+    this.#place(words[at]!, words[at + 1]!, words[at + 2]!, (protocol << ITEM_BITS) | (index * 2 + direction));
+  }
+
+  /** Undoes {@link insertTuple}. */
+  removeTuple(index: number, direction: Direction): void {
+    const slots = this.#slots;
+    const mask = this.#slotMask;
+    const item = index * 2 + direction;
+    let hole = this.#homeOf(this.#hashOf(index, direction));
+    while ((slots[hole + ITEM]! & ITEM_MASK) !== item) hole = (hole + SLOT_WORDS) & mask;
+    // Shifts back every later item of the run that would be found in the hole's place too.
+    for (let slot = (hole + SLOT_WORDS) & mask; slots[slot + ITEM] !== 0; slot = (slot + SLOT_WORDS) & mask) {
+      const home = this.#homeOf(hashSlot(slots, slot));
+      if (((slot - home) & mask) < ((slot - hole) & mask)) continue;
+      slots.copyWithin(hole, slot, slot + SLOT_WORDS);
+      hole = slot;
+    }
+    slots[hole + ITEM] = 0;
+    this.#items--;
+  }
+
+  /**
+   * Items whose hash falls into one of `bucketCount` equal parts of the range of hashes, as the kernel divides it among
+   * its buckets. Allocates: for a table that is full.
+   */
+  itemsInBucket(bucket: number, bucketCount: number): number[] {
+    const slots = this.#slots;
+    const mask = this.#slotMask;
+    const first = Math.ceil((bucket * 2 ** 32) / bucketCount);
+    const last = Math.ceil(((bucket + 1) * 2 ** 32) / bucketCount) - 1;
+    const lastHome = last >>> this.#hashShift;
+    const items: number[] = [];
+    for (let home = first >>> this.#hashShift; ; home++) {
+      const slot = (home << SLOT_SHIFT) & mask;
+      const tagged = slots[slot + ITEM]!;
+      if (tagged === 0) {
+        if (home >= lastHome) return items;
+        continue;
+      }
+      const hash = hashSlot(slots, slot) >>> 0;
+      if (hash >= first && hash <= last) items.push(tagged & ITEM_MASK);
+    }
+  }
+
+  bucketOf(index: number, bucketCount: number): number {
+    return Math.floor(((this.#hashOf(index, ORIGINAL) >>> 0) * bucketCount) / 2 ** 32);
+  }
+
+  #hashOf(index: number, direction: Direction): number {
+    const { words } = this;
+    const at = index * WORDS_PER_ENTRY + TUPLES + direction * TUPLE_WORDS;
+    const protocol = this.bytes[index * BYTES_PER_ENTRY + PROTOCOL]!;
+    return hashTuple(words[at]!, words[at + 1]!, words[at + 2]!, protocol);
+  }
+
+  #homeOf(hash: number): number {
+    return (hash >>> this.#hashShift) << SLOT_SHIFT;
+  }
+
+  #place(srcIp: number, dstIp: number, ports: number, tagged: number): void {
+    const slots = this.#slots;
+    let slot = this.#homeOf(hashTuple(srcIp, dstIp, ports, tagged >>> ITEM_BITS));
+    while (slots[slot + ITEM] !== 0) slot = (slot + SLOT_WORDS) & this.#slotMask;
+    slots[slot] = srcIp;
+    slots[slot + 1] = dstIp;
+    slots[slot + 2] = ports;
+    slots[slot + ITEM] = tagged;
+  }
+
+  #growSlots(): void {
+    const before = this.#slots;
+    this.#slots = new Int32Array(2 * before.length);
+    this.#slotMask = this.#slots.length - 1;
+    this.#hashShift--;
+    for (let slot = 0; slot < before.length; slot += SLOT_WORDS) {
+      const tagged = before[slot + ITEM]!;
+      if (tagged !== 0) this.#place(before[slot]!, before[slot + 1]!, before[slot + 2]!, tagged);
+    }
+  }
+
+  // ── translated sources ─────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** Adds the entry to the list of its original source, in front. */
+  linkSource(index: number): void {
+    const { words } = this;
+    const at = index * WORDS_PER_ENTRY;
+    const list = this.#sourceListOf(index);
+    const next = this.#sources[list]!;
+    words[at + NEXT_BY_SOURCE] = next;
+    words[at + PREVIOUS_BY_SOURCE] = 0;
+    if (next !== 0) words[next * WORDS_PER_ENTRY + PREVIOUS_BY_SOURCE] = index;
+    this.#sources[list] = index;
+  }
+
+  unlinkSource(index: number): void {
+    const { words } = this;
+    const next = words[index * WORDS_PER_ENTRY + NEXT_BY_SOURCE]!;
+    const previous = words[index * WORDS_PER_ENTRY + PREVIOUS_BY_SOURCE]!;
+    if (next !== 0) words[next * WORDS_PER_ENTRY + PREVIOUS_BY_SOURCE] = previous;
+    if (previous !== 0) words[previous * WORDS_PER_ENTRY + NEXT_BY_SOURCE] = next;
+    else this.#sources[this.#sourceListOf(index)] = next;
+  }
+
+  /** The latest linked entry of the list in which connections from this source are, among others; 0 if it is empty. */
+  firstBySource(srcIp: Ip, srcPort: number, protocol: number): number {
+    return this.#sources[this.#sourceList(srcIp, srcPort, protocol)]!;
+  }
+
+  nextBySource(index: number): number {
+    return this.words[index * WORDS_PER_ENTRY + NEXT_BY_SOURCE]!;
+  }
+
+  #sourceListOf(index: number): number {
+    const at = index * WORDS_PER_ENTRY + TUPLES;
+    const protocol = this.bytes[index * BYTES_PER_ENTRY + PROTOCOL]!;
+    return this.#sourceList(this.words[at]! as Ip, srcPortOf(this.words[at + 2]!), protocol);
+  }
+
+  #sourceList(srcIp: Ip, srcPort: number, protocol: number): number {
+    return hashTuple(srcIp, 0, packPorts(srcPort, 0), protocol) & (this.#sources.length - 1);
+  }
+
+  /** Lists are taken over from back to front, so that their order stays. */
+  #growSources(): void {
+    const before = this.#sources;
+    this.#sources = new Int32Array(this.#capacity);
+    for (const first of before) {
+      const list: number[] = [];
+      for (let index = first; index !== 0; index = this.nextBySource(index)) list.push(index);
+      for (const index of list.reverse()) this.linkSource(index);
+    }
+  }
+}
+
+export const indexOf = (handle: number): number => handle & INDEX_MASK;
+
+/**
+ * Three products that a CPU computes side by side, and one round that spreads every bit over the upper ones, which choose
+ * the slot. Odd constants from splitmix and murmur3.
+ */
+function hashTuple(srcIp: number, dstIp: number, ports: number, protocol: number): number {
+  const mixed = Math.imul(srcIp, 0x9e3779b1) ^ Math.imul(dstIp + protocol, 0x85ebca6b) ^ Math.imul(ports, 0xc2b2ae35);
+  return Math.imul(mixed ^ (mixed >>> 15), 0x7feb352d);
+}
+
+const hashSlot = (slots: Int32Array, slot: number): number =>
+  hashTuple(slots[slot]!, slots[slot + 1]!, slots[slot + 2]!, slots[slot + ITEM]! >>> ITEM_BITS);

@@ -1,0 +1,653 @@
+// Connection tracking of one network namespace (nf_conntrack): which connection does a frame belong to, and in which
+// direction does it travel?
+//
+// An entry is allocated when the first packet of a connection comes by, and known to that frame alone until the packet
+// has passed the last hook, where it is confirmed. Two CPUs can therefore allocate an entry each for the same
+// connection, and one of them is the loser at its confirmation. Their visits overlap in virtual time though they execute
+// one after the other: an entry is found from the instant of its confirmation on, and of two losers the one whose visit
+// executes second loses.
+//
+// Entries end by themselves: an expired entry is gone for every lookup, and its record is reclaimed by the next lookup
+// that comes across it or by a sweep of two records per new entry, so that a table holds at most about twice its live
+// entries. There are no events.
+//
+// Not modelled: zones, helpers and expectations, connmark, accounting, event listeners, checksums, fragments, the state
+// machine of SCTP (tracked like an unknown protocol, but with ports), chains that are too long, and the garbage
+// collector's preference for closing connections in a nearly full table.
+
+import { after, type Duration, type Instant, START, s } from '../../engine/time.ts';
+import { type Frame, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP } from '../packet/frame.ts';
+import type { Ip } from '../packet/ip-address.ts';
+import {
+  type ConnectionTuple,
+  dstPortOf,
+  invertPorts,
+  isIcmpError,
+  isIcmpQuery,
+  isIcmpQueryOrAnswer,
+  portsOf,
+  srcPortOf,
+} from './connection-tuple.ts';
+import { CT_DNAT, CT_ESTABLISHED, CT_INVALID, CT_NEW, CT_RELATED, CT_SNAT } from './conntrack-state.ts';
+import {
+  ASSURED,
+  BYTES_PER_ENTRY,
+  CONFIRMED,
+  CONFIRMED_AT,
+  ConntrackTable,
+  type Direction,
+  DST_NAT,
+  DYING,
+  ENTRY_LIMIT,
+  EXPIRES_AT,
+  FIXED_TIMEOUT,
+  indexOf,
+  NAT_CLASH,
+  ORIGINAL,
+  PROTOCOL,
+  REPLY,
+  REPLY_TUPLE,
+  SEEN_REPLY,
+  SRC_NAT,
+  STATUS,
+  TCP_STATE,
+  TIMES_PER_ENTRY,
+  TUPLE_WORDS,
+  TUPLES,
+  WORDS_PER_ENTRY,
+} from './conntrack-table.ts';
+import {
+  FOLLOWED,
+  KEEP,
+  REFUSED,
+  REOPENED,
+  TCP_DEFAULTS,
+  TCP_STATES,
+  type TcpState,
+  TcpTracking,
+  type TcpTrackingSettings,
+  UNFIT,
+} from './conntrack-tcp.ts';
+
+export interface ConntrackSettings extends TcpTrackingSettings {
+  /** net.netfilter.nf_conntrack_max; kube-proxy sets 32,768 per core, at least 131,072. */
+  readonly maxEntries: number;
+  /** net.netfilter.nf_conntrack_buckets: how far a full table looks for an entry to evict. */
+  readonly buckets: number;
+  /** net.netfilter.nf_conntrack_*_timeout. */
+  readonly udpTimeout: Duration;
+  readonly udpStreamTimeout: Duration;
+  readonly icmpTimeout: Duration;
+  readonly genericTimeout: Duration;
+}
+
+/** Linux 6.18 on a machine with more than 4 GB of memory. */
+export const CONNTRACK_DEFAULTS: ConntrackSettings = {
+  ...TCP_DEFAULTS,
+  maxEntries: 262_144,
+  buckets: 262_144,
+  udpTimeout: s(30),
+  udpStreamTimeout: s(120),
+  icmpTimeout: s(30),
+  genericTimeout: s(600),
+};
+
+/** Events so far, by the names of `conntrack -S`. */
+export interface ConntrackStatistics {
+  /** NAT asked for a tuple that another connection has. */
+  found: number;
+  /** Frames that belong to no connection. */
+  invalid: number;
+  /** Entries that lost at their confirmation, and their frames with them. */
+  insert_failed: number;
+  /** Frames dropped for want of an entry. */
+  drop: number;
+  /** Entries evicted from a full table. */
+  early_drop: number;
+  /** Entries that lost at their confirmation, but whose frame went on. */
+  clash_resolve: number;
+}
+
+/** What {@link Conntrack.track} did; the frame's conntrack fields say the rest. */
+export const TRACKED = 0;
+/** The frame has an entry of its own, not confirmed yet. */
+export const ALLOCATED = 1;
+/** Nothing: the frame was seen before, or is not to be tracked. */
+export const SKIPPED = 2;
+/** There is no room for another entry: the frame is to be dropped. */
+export const TABLE_FULL = 3;
+export type TrackOutcome = typeof TRACKED | typeof ALLOCATED | typeof SKIPPED | typeof TABLE_FULL;
+
+/** What {@link Conntrack.confirm} did. */
+export const UNCHANGED = 0;
+/** The frame's entry is found from now on, by both tuples. */
+export const CONFIRMED_NEW = 1;
+/** Another CPU has confirmed the same connection before; the frame belongs to that entry now. */
+export const JOINED = 2;
+/** Another CPU has confirmed the same original tuple with another translation: only the frame's answer will be found. */
+export const FOR_ITS_ANSWER = 3;
+/** Another connection has one of its tuples: the frame is to be dropped. */
+export const LOST = 4;
+export type ConfirmOutcome =
+  | typeof UNCHANGED
+  | typeof CONFIRMED_NEW
+  | typeof JOINED
+  | typeof FOR_ITS_ANSWER
+  | typeof LOST;
+
+/** A snapshot of one entry. */
+export interface ConntrackEntry {
+  readonly original: ConnectionTuple;
+  readonly reply: ConnectionTuple;
+  /** An answer has been seen; `conntrack -L` prints [UNREPLIED] until then. */
+  readonly seenReply: boolean;
+  readonly assured: boolean;
+  readonly srcNat: boolean;
+  readonly dstNat: boolean;
+  readonly tcpState: TcpState | undefined;
+  readonly expiresAt: Instant;
+}
+
+/** UDP: both sides still talk this long after the first packet: it is a stream (nf_conntrack_proto_udp.c). */
+const UDP_STREAM_AGE = s(2);
+/** nf_ct_resolve_clash_harder: the loser of a race for the original tuple lives just long enough for its answer. */
+const CLASH_TIMEOUT = s(1);
+/** NF_CT_EVICTION_RANGE: hash buckets that a full table searches for an entry to evict. */
+const EVICTION_BUCKETS = 8;
+/** GC_SCAN_INTERVAL_MIN: the collector runs at most this often when a table is full. */
+const COLLECTION_INTERVAL = s(1);
+/** Records looked at for each new entry. */
+const SWEPT_PER_ENTRY = 2;
+
+export class Conntrack {
+  readonly statistics: ConntrackStatistics = {
+    found: 0,
+    invalid: 0,
+    insert_failed: 0,
+    drop: 0,
+    early_drop: 0,
+    clash_resolve: 0,
+  };
+  /** The records themselves: for NAT. */
+  readonly table = new ConntrackTable();
+  readonly #tcp: TcpTracking;
+  #settings: ConntrackSettings;
+  /** Records that only a frame refers to: not confirmed yet, or dying. Same index: the frame of the handle. */
+  readonly #heldHandles: number[] = [];
+  readonly #holders: Frame[] = [];
+  #sweepIndex = 0;
+  #nextCollection = START;
+
+  constructor(settings: Partial<ConntrackSettings> = {}) {
+    this.#settings = checked({ ...CONNTRACK_DEFAULTS, ...settings });
+    this.#tcp = new TcpTracking(this.table, this.#settings);
+  }
+
+  get settings(): ConntrackSettings {
+    return this.#settings;
+  }
+
+  /** Like writing to the sysctls: entries keep the times that they have. */
+  configure(changes: Partial<ConntrackSettings>): void {
+    this.#settings = checked({ ...this.#settings, ...changes });
+    this.#tcp.configure(this.#settings);
+  }
+
+  /** net.netfilter.nf_conntrack_count: entries, with those that have expired but are not reclaimed yet. */
+  get count(): number {
+    this.#releaseAbandoned();
+    return this.table.count;
+  }
+
+  // ── the first and the last hook ────────────────────────────────────────────────────────────────────────────────────
+
+  /** Finds or makes the frame's entry and sets the frame's conntrack fields: priority -200 of PREROUTING and OUTPUT. */
+  track(frame: Frame, now: Instant): TrackOutcome {
+    // A frame with an entry came by loopback, or answers one that had it (REJECT); so did one that had an entry until it
+    // ended. An invalid one gets another chance.
+    if (frame.conntrackEntry !== 0 || (frame.conntrackState & ~CT_INVALID) !== 0) return SKIPPED;
+    const { protocol } = frame;
+    if (protocol === PROTOCOL_ICMP && !isIcmpQueryOrAnswer(frame.icmpType)) return this.#trackError(frame, now);
+    const item = this.#find(frame.srcIp, frame.dstIp, portsOf(frame), protocol, now);
+    if (item === 0) return this.#allocate(frame, now);
+
+    const index = item >> 1;
+    const isReply = (item & 1) === REPLY;
+    const { words } = this.table;
+    const at = index * WORDS_PER_ENTRY + STATUS;
+    const seenReply = isReply || (words[at]! & SEEN_REPLY) !== 0;
+    switch (protocol) {
+      case PROTOCOL_TCP:
+        switch (this.#tcp.follow(index, frame, isReply ? REPLY : ORIGINAL)) {
+          case FOLLOWED:
+            if (this.#tcp.timeout !== KEEP) this.#setExpiry(index, after(now, this.#tcp.timeout));
+            break;
+          case UNFIT:
+            if (this.#tcp.timeout !== KEEP) this.#shorten(index, after(now, this.#tcp.timeout));
+            return this.#invalid(frame);
+          case REOPENED:
+            this.#delete(index);
+            return this.#allocate(frame, now);
+          case REFUSED:
+            this.#letDie(index, frame);
+            break;
+        }
+        break;
+      case PROTOCOL_UDP:
+        this.#followUdp(index, now);
+        break;
+      default:
+        this.#setExpiry(index, after(now, this.#timeoutOf(protocol)));
+        break;
+    }
+    if (isReply) words[at]! |= SEEN_REPLY;
+    frame.conntrackEntry = this.table.handleOf(index);
+    frame.conntrackReply = isReply;
+    frame.conntrackState = (seenReply ? CT_ESTABLISHED : CT_NEW) | natState(words[at]!);
+    return TRACKED;
+  }
+
+  /** Makes the frame's new entry findable: last of all in POSTROUTING and INPUT. */
+  confirm(frame: Frame, now: Instant): ConfirmOutcome {
+    const handle = frame.conntrackEntry;
+    // What answers a frame (REJECT) has that frame's entry, and never confirms it.
+    if (handle === 0 || frame.conntrackReply) return UNCHANGED;
+    const { table } = this;
+    const index = indexOf(handle);
+    if ((this.#statusOf(index) & (CONFIRMED | DYING)) !== 0) return UNCHANGED;
+    const rival = this.#liveTuple(index, ORIGINAL, now) || this.#liveTuple(index, REPLY, now);
+    if (rival !== 0) return this.#resolveClash(frame, index, rival >> 1, now);
+    this.#insert(index, now);
+    table.insertTuple(index, ORIGINAL);
+    table.insertTuple(index, REPLY);
+    return CONFIRMED_NEW;
+  }
+
+  /** The entry of a frame that waited has not ended in the meantime. */
+  isCurrent(handle: number): boolean {
+    return this.table.isCurrent(handle);
+  }
+
+  // ── for NAT ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /**
+   * The item of another connection that has this tuple, so that NAT cannot use it for entry `index`, or 0. A connection
+   * with the same original tuple does not count: it is the same flow on another CPU, and confirmation will settle it.
+   */
+  takenBy(index: number, srcIp: Ip, dstIp: Ip, ports: number, now: Instant): number {
+    const { table } = this;
+    const { words } = table;
+    const item = this.#find(srcIp, dstIp, ports, table.bytes[index * BYTES_PER_ENTRY + PROTOCOL]!, now);
+    if (item === 0) return 0;
+    const own = index * WORDS_PER_ENTRY + TUPLES;
+    const other = (item >> 1) * WORDS_PER_ENTRY + TUPLES;
+    if (words[own] === words[other] && words[own + 1] === words[other + 1] && words[own + 2] === words[other + 2]) {
+      return 0;
+    }
+    this.statistics.found++;
+    return item;
+  }
+
+  /** Its time is over, though its record may not be reclaimed yet. */
+  isExpired(index: number, now: Instant): boolean {
+    return (
+      (this.#statusOf(index) & (CONFIRMED | DYING)) === CONFIRMED &&
+      this.table.times[index * TIMES_PER_ENTRY + EXPIRES_AT]! <= now
+    );
+  }
+
+  /** Ends the entry at once; frames that still have its handle find out when they are tracked again. */
+  kill(index: number): void {
+    this.#delete(index);
+  }
+
+  // ── tools: conntrack -L, -D, -F ────────────────────────────────────────────────────────────────────────────────────
+
+  /** The entries alive, as `conntrack -L` shows them: without losers of races, which have no original tuple. */
+  list(now: Instant): ConntrackEntry[] {
+    const entries: ConntrackEntry[] = [];
+    for (let index = 1; index <= this.table.lastIndex; index++) {
+      if (this.#isListed(index, now)) entries.push(this.#snapshot(index));
+    }
+    return entries;
+  }
+
+  /** `conntrack -D`: returns how many were deleted. */
+  delete(now: Instant, matches: (entry: ConntrackEntry) => boolean): number {
+    let deleted = 0;
+    for (let index = 1; index <= this.table.lastIndex; index++) {
+      if (!this.#isListed(index, now) || !matches(this.#snapshot(index))) continue;
+      this.#delete(index);
+      deleted++;
+    }
+    return deleted;
+  }
+
+  /** `conntrack -F`. */
+  flush(): void {
+    for (let index = 1; index <= this.table.lastIndex; index++) {
+      if ((this.#statusOf(index) & (CONFIRMED | DYING)) === CONFIRMED) this.#delete(index);
+    }
+  }
+
+  // ── lookup ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** The item alive at `now` with that tuple, or 0. */
+  #find(srcIp: number, dstIp: number, ports: number, protocol: number, now: Instant): number {
+    const item = this.table.find(srcIp, dstIp, ports, protocol);
+    if (item === 0) return 0;
+    const { times } = this.table;
+    const at = (item >> 1) * TIMES_PER_ENTRY;
+    if (times[at + EXPIRES_AT]! <= now) {
+      this.#delete(item >> 1);
+      return 0;
+    }
+    return times[at + CONFIRMED_AT]! <= now ? item : 0;
+  }
+
+  /** An item with the same tuple as the entry has in that direction, or 0; also one that is confirmed after `now`. */
+  #liveTuple(index: number, direction: Direction, now: Instant): number {
+    const item = this.table.findTuple(index, direction);
+    if (item === 0) return 0;
+    if (this.table.times[(item >> 1) * TIMES_PER_ENTRY + EXPIRES_AT]! > now) return item;
+    this.#delete(item >> 1);
+    return 0;
+  }
+
+  /** An ICMP error belongs to the connection of the packet that it quotes, and goes the other way. */
+  #trackError(frame: Frame, now: Instant): TrackOutcome {
+    const { quoted } = frame;
+    if (!isIcmpError(frame.icmpType) || quoted === undefined) return this.#invalid(frame);
+    const { protocol } = quoted;
+    if (protocol === PROTOCOL_ICMP && !isIcmpQueryOrAnswer(quoted.icmpType)) return this.#invalid(frame);
+    const ports = invertPorts(protocol, portsOf(quoted));
+    const item = this.#find(quoted.dstIp, quoted.srcIp, ports, protocol, now);
+    if (item === 0) return this.#invalid(frame);
+    const index = item >> 1;
+    const { words } = this.table;
+    // Its receiver is the sender of the quoted packet, else somebody is making it up.
+    if (words[index * WORDS_PER_ENTRY + TUPLES + (item & 1) * TUPLE_WORDS + 1] !== frame.dstIp)
+      return this.#invalid(frame);
+    frame.conntrackEntry = this.table.handleOf(index);
+    frame.conntrackReply = (item & 1) === REPLY;
+    frame.conntrackState = CT_RELATED | natState(words[index * WORDS_PER_ENTRY + STATUS]!);
+    return TRACKED;
+  }
+
+  #invalid(frame: Frame): TrackOutcome {
+    this.statistics.invalid++;
+    frame.conntrackEntry = 0;
+    frame.conntrackReply = false;
+    frame.conntrackState = CT_INVALID;
+    return TRACKED;
+  }
+
+  #followUdp(index: number, now: Instant): void {
+    const { words, times } = this.table;
+    const status = words[index * WORDS_PER_ENTRY + STATUS]!;
+    const isStream =
+      (status & SEEN_REPLY) !== 0 && now > times[index * TIMES_PER_ENTRY + CONFIRMED_AT]! + UDP_STREAM_AGE;
+    if (isStream && (status & NAT_CLASH) === 0) words[index * WORDS_PER_ENTRY + STATUS] = status | ASSURED;
+    this.#setExpiry(index, after(now, isStream ? this.#settings.udpStreamTimeout : this.#settings.udpTimeout));
+  }
+
+  #timeoutOf(protocol: number): Duration {
+    switch (protocol) {
+      case PROTOCOL_UDP:
+        return this.#settings.udpTimeout;
+      case PROTOCOL_ICMP:
+        return this.#settings.icmpTimeout;
+      default:
+        return this.#settings.genericTimeout;
+    }
+  }
+
+  #setExpiry(index: number, expiresAt: Instant): void {
+    if ((this.#statusOf(index) & FIXED_TIMEOUT) === 0)
+      this.table.times[index * TIMES_PER_ENTRY + EXPIRES_AT] = expiresAt;
+  }
+
+  #shorten(index: number, expiresAt: Instant): void {
+    if (this.table.times[index * TIMES_PER_ENTRY + EXPIRES_AT]! > expiresAt) this.#setExpiry(index, expiresAt);
+  }
+
+  #statusOf(index: number): number {
+    return this.table.words[index * WORDS_PER_ENTRY + STATUS]!;
+  }
+
+  // ── new entries ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  #allocate(frame: Frame, now: Instant): TrackOutcome {
+    this.#releaseAbandoned();
+    this.#sweep(now);
+    const { protocol } = frame;
+    const { table } = this;
+    if (table.count >= this.#settings.maxEntries) this.#collect(now);
+    const index = table.allocate();
+    const { words, bytes, times } = table;
+    const at = index * WORDS_PER_ENTRY;
+    const ports = portsOf(frame);
+    words[at + TUPLES] = frame.srcIp;
+    words[at + TUPLES + 1] = frame.dstIp;
+    words[at + TUPLES + 2] = ports;
+    words[at + REPLY_TUPLE] = frame.dstIp;
+    words[at + REPLY_TUPLE + 1] = frame.srcIp;
+    words[at + REPLY_TUPLE + 2] = invertPorts(protocol, ports);
+    bytes[index * BYTES_PER_ENTRY + PROTOCOL] = protocol;
+
+    if (table.count > this.#settings.maxEntries && !this.#evict(index, now)) {
+      table.free(index);
+      this.statistics.drop++;
+      return TABLE_FULL;
+    }
+    if (!this.#mayBegin(frame)) {
+      table.free(index);
+      return this.#invalid(frame);
+    }
+    let timeout = this.#timeoutOf(protocol);
+    if (protocol === PROTOCOL_TCP) {
+      this.#tcp.open(index, frame);
+      this.#tcp.follow(index, frame, ORIGINAL);
+      timeout = this.#tcp.timeout;
+    }
+    // Until its confirmation, how long it will live from then on.
+    times[index * TIMES_PER_ENTRY + EXPIRES_AT] = timeout;
+    frame.conntrackEntry = table.handleOf(index);
+    frame.conntrackReply = false;
+    frame.conntrackState = CT_NEW;
+    this.#hold(frame);
+    return ALLOCATED;
+  }
+
+  #mayBegin(frame: Frame): boolean {
+    switch (frame.protocol) {
+      case PROTOCOL_TCP:
+        return this.#tcp.mayOpen(frame);
+      case PROTOCOL_ICMP:
+        return isIcmpQuery(frame.icmpType);
+      default:
+        return true;
+    }
+  }
+
+  #insert(index: number, now: Instant): void {
+    const { words, times } = this.table;
+    words[index * WORDS_PER_ENTRY + STATUS]! |= CONFIRMED;
+    times[index * TIMES_PER_ENTRY + EXPIRES_AT]! += now;
+    times[index * TIMES_PER_ENTRY + CONFIRMED_AT] = now;
+  }
+
+  /** Linux 5.7 and later: only UDP takes part, because its packets do not depend on each other. */
+  #resolveClash(frame: Frame, loser: number, winner: number, now: Instant): ConfirmOutcome {
+    const { table, statistics } = this;
+    if (frame.protocol === PROTOCOL_UDP) {
+      if (this.#sameTuples(loser, winner)) {
+        frame.conntrackEntry = table.handleOf(winner);
+        this.#discard(loser);
+        statistics.clash_resolve++;
+        return JOINED;
+      }
+      if (this.#liveTuple(loser, REPLY, now) === 0) {
+        // Another destination was chosen for the same original tuple: later packets follow the winner, but this one's
+        // answer must find its way back.
+        this.#insert(loser, now);
+        table.words[loser * WORDS_PER_ENTRY + STATUS]! |= FIXED_TIMEOUT | NAT_CLASH;
+        table.times[loser * TIMES_PER_ENTRY + EXPIRES_AT] = after(now, CLASH_TIMEOUT);
+        table.insertTuple(loser, REPLY);
+        statistics.clash_resolve++;
+        return FOR_ITS_ANSWER;
+      }
+    }
+    statistics.drop++;
+    statistics.insert_failed++;
+    return LOST;
+  }
+
+  #sameTuples(a: number, b: number): boolean {
+    const { words } = this.table;
+    for (let word = TUPLES; word < TUPLES + 2 * TUPLE_WORDS; word++) {
+      if (words[a * WORDS_PER_ENTRY + word] !== words[b * WORDS_PER_ENTRY + word]) return false;
+    }
+    return true;
+  }
+
+  // ── the end of entries ─────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** Out of the index, and the record is free. */
+  #delete(index: number): void {
+    this.#unindex(index);
+    this.#discard(index);
+  }
+
+  /** Out of the index; the record stays as long as the frame is under way, for its translation. */
+  #letDie(index: number, frame: Frame): void {
+    this.#unindex(index);
+    this.table.words[index * WORDS_PER_ENTRY + STATUS]! |= DYING;
+    frame.conntrackEntry = this.table.handleOf(index);
+    this.#releaseAbandoned();
+    this.#hold(frame);
+  }
+
+  #unindex(index: number): void {
+    if ((this.#statusOf(index) & NAT_CLASH) === 0) this.table.removeTuple(index, ORIGINAL);
+    this.table.removeTuple(index, REPLY);
+  }
+
+  #discard(index: number): void {
+    if ((this.#statusOf(index) & SRC_NAT) !== 0) this.table.unlinkSource(index);
+    this.table.free(index);
+  }
+
+  #hold(frame: Frame): void {
+    this.#heldHandles.push(frame.conntrackEntry);
+    this.#holders.push(frame);
+  }
+
+  /** Frames that ended before they were confirmed do not report it; what they held is found here. */
+  #releaseAbandoned(): void {
+    const handles = this.#heldHandles;
+    const holders = this.#holders;
+    let kept = 0;
+    for (let i = 0; i < handles.length; i++) {
+      const handle = handles[i]!;
+      const holder = holders[i]!;
+      if (!this.table.isCurrent(handle)) continue;
+      const status = this.#statusOf(indexOf(handle));
+      if ((status & (CONFIRMED | DYING)) === CONFIRMED) continue;
+      if (holder.conntrackEntry === handle) {
+        handles[kept] = handle;
+        holders[kept++] = holder;
+      } else {
+        this.#discard(indexOf(handle));
+      }
+    }
+    handles.length = kept;
+    holders.length = kept;
+  }
+
+  #sweep(now: Instant): void {
+    for (let i = 0; i < SWEPT_PER_ENTRY; i++) {
+      if (++this.#sweepIndex > this.table.lastIndex) this.#sweepIndex = 1;
+      if (this.isExpired(this.#sweepIndex, now)) this.#delete(this.#sweepIndex);
+    }
+  }
+
+  /** The garbage collector's run over the whole table, for one that is full. */
+  #collect(now: Instant): void {
+    if (now < this.#nextCollection) return;
+    this.#nextCollection = after(now, COLLECTION_INTERVAL);
+    for (let index = 1; index <= this.table.lastIndex; index++) if (this.isExpired(index, now)) this.#delete(index);
+  }
+
+  /** Makes room for entry `index` by ending the entries of a bucket near its own that are not assured. */
+  #evict(index: number, now: Instant): boolean {
+    const { buckets } = this.#settings;
+    const first = this.table.bucketOf(index, buckets);
+    for (let i = 0; i < EVICTION_BUCKETS; i++) {
+      const items = this.table.itemsInBucket((first + i) % buckets, buckets);
+      const before = this.table.count;
+      for (const candidate of new Set(items.map((item) => item >> 1))) {
+        const isExpired = this.isExpired(candidate, now);
+        if (!isExpired && (this.#statusOf(candidate) & ASSURED) !== 0) continue;
+        if (!isExpired) this.statistics.early_drop++;
+        this.#delete(candidate);
+      }
+      if (this.table.count < before) return true;
+    }
+    return false;
+  }
+
+  // ── snapshots ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  #isListed(index: number, now: Instant): boolean {
+    return (
+      (this.#statusOf(index) & (CONFIRMED | DYING | NAT_CLASH)) === CONFIRMED &&
+      this.table.times[index * TIMES_PER_ENTRY + CONFIRMED_AT]! <= now &&
+      this.table.times[index * TIMES_PER_ENTRY + EXPIRES_AT]! > now
+    );
+  }
+
+  #snapshot(index: number): ConntrackEntry {
+    const status = this.#statusOf(index);
+    const tcpState = TCP_STATES[this.table.bytes[index * BYTES_PER_ENTRY + TCP_STATE]!]!;
+    return {
+      original: this.#tuple(index, ORIGINAL),
+      reply: this.#tuple(index, REPLY),
+      seenReply: (status & SEEN_REPLY) !== 0,
+      assured: (status & ASSURED) !== 0,
+      srcNat: (status & SRC_NAT) !== 0,
+      dstNat: (status & DST_NAT) !== 0,
+      tcpState: tcpState === 'NONE' ? undefined : tcpState,
+      expiresAt: this.table.times[index * TIMES_PER_ENTRY + EXPIRES_AT]! as Instant,
+    };
+  }
+
+  #tuple(index: number, direction: Direction): ConnectionTuple {
+    const { words, bytes } = this.table;
+    const at = index * WORDS_PER_ENTRY + TUPLES + direction * TUPLE_WORDS;
+    return {
+      protocol: bytes[index * BYTES_PER_ENTRY + PROTOCOL]!,
+      srcIp: words[at]! as Ip,
+      dstIp: words[at + 1]! as Ip,
+      srcPort: srcPortOf(words[at + 2]!),
+      dstPort: dstPortOf(words[at + 2]!),
+    };
+  }
+}
+
+/** Its connection has another source or destination at the other end. */
+export const isTranslated = (frame: Frame): boolean => (frame.conntrackState & (CT_SNAT | CT_DNAT)) !== 0;
+
+/** The bits that tell rules of a translated connection. */
+export const natState = (status: number): number =>
+  ((status & SRC_NAT) !== 0 ? CT_SNAT : 0) | ((status & DST_NAT) !== 0 ? CT_DNAT : 0);
+
+function checked(settings: ConntrackSettings): ConntrackSettings {
+  const { maxEntries, buckets } = settings;
+  if (!(maxEntries >= 1 && maxEntries <= ENTRY_LIMIT)) {
+    throw new RangeError(`nf_conntrack_max ${maxEntries}; expected 1 to ${ENTRY_LIMIT}`);
+  }
+  if (!(buckets >= 1 && buckets <= 2 ** 31))
+    throw new RangeError(`nf_conntrack_buckets ${buckets}; expected 1 to 2^31`);
+  return settings;
+}

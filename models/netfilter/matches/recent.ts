@@ -1,0 +1,138 @@
+// `-m recent`: lists of addresses by when they were last seen, per namespace. kube-proxy keeps ClientIP affinity in them,
+// one list per endpoint.
+//
+// As in xt_recent with its default parameters: a list holds 100 addresses and forgets the least recently seen beyond.
+// Not modelled: --rttl; a list goes on existing when the last rule that names it is gone.
+
+import { type Instant, s } from '../../../engine/time.ts';
+import { formatIp, type Ip } from '../../packet/ip-address.ts';
+import type { FrameTest } from '../selector.ts';
+import { NamespaceMemory, type WalkContext } from '../walk-context.ts';
+import type { MatchKind } from './match.ts';
+
+export type RecentOperation = 'set' | 'rcheck' | 'update' | 'remove';
+
+export interface RecentMatch {
+  readonly match: 'recent';
+  readonly operation: RecentOperation;
+  /** Absent: DEFAULT. */
+  readonly name?: string;
+  readonly negated?: boolean;
+  /** rcheck, update: only sightings within so many seconds count. */
+  readonly seconds?: number;
+  /** rcheck, update: only with so many sightings. */
+  readonly hitcount?: number;
+  /** Removes the oldest address of the list if it is past `seconds`. */
+  readonly reap?: boolean;
+  /** Absent: source. */
+  readonly side?: 'source' | 'destination';
+  /** Absent: the whole address. */
+  readonly mask?: Ip;
+}
+
+/** Sightings kept per address when no rule asks for more (ip_pkt_list_tot 0). */
+const SIGHTINGS = 32;
+/** ip_list_tot. */
+const LIST_ADDRESSES = 100;
+
+const operation =
+  (operation: RecentOperation) =>
+  (_words: unknown, negated: boolean): Partial<RecentMatch> => ({ operation, ...(negated && { negated }) });
+
+export const recent: MatchKind<RecentMatch> = {
+  name: 'recent',
+  remembers: true,
+  print: ({ operation, name = 'DEFAULT', negated, seconds, hitcount, reap, side = 'source', mask = WHOLE_ADDRESS }) =>
+    `${negated ? ' !' : ''} --${operation}` +
+    `${seconds === undefined ? '' : ` --seconds ${seconds}`}${reap ? ' --reap' : ''}` +
+    `${hitcount === undefined ? '' : ` --hitcount ${hitcount}`}` +
+    ` --name ${name} --mask ${formatIp(mask)} ${side === 'source' ? '--rsource' : '--rdest'}`,
+  options: {
+    '--name': (words) => ({ name: words.take('the name of a list') }),
+    '--seconds': (words) => ({ seconds: words.takeInteger({ first: 1, last: 0xffff_ffff }) }),
+    '--hitcount': (words) => ({ hitcount: words.takeInteger({ first: 1, last: SIGHTINGS }) }),
+    '--reap': () => ({ reap: true }),
+    '--mask': (words) => ({ mask: words.takeIp() }),
+    '--rsource': () => ({ side: 'source' }),
+    '--rdest': () => ({ side: 'destination' }),
+  },
+  negatableOptions: {
+    '--set': operation('set'),
+    '--rcheck': operation('rcheck'),
+    '--update': operation('update'),
+    '--remove': operation('remove'),
+  },
+  complete: ({ operation, ...fields }) =>
+    operation === undefined ? '--set, --rcheck, --update or --remove' : { ...fields, match: 'recent', operation },
+  problem: ({ operation, seconds, hitcount = 0, reap = false }) => {
+    const checks = operation === 'rcheck' || operation === 'update';
+    if (!checks && (seconds !== undefined || hitcount > 0))
+      return `--seconds and --hitcount do not go with --${operation}`;
+    if (reap && seconds === undefined) return '--reap needs --seconds';
+    return hitcount > SIGHTINGS ? `--hitcount ${hitcount} is more than ${SIGHTINGS}` : undefined;
+  },
+  compile: compileRecent,
+};
+
+const WHOLE_ADDRESS = -1 as Ip;
+
+/** When an address was seen; the latest sighting is the last. */
+type Sightings = Instant[];
+/** By address, the least recently seen first. */
+export type RecentList = Map<Ip, Sightings>;
+
+const listsByName = new NamespaceMemory(() => new Map<string, RecentList>());
+
+/** What `/proc/net/xt_recent/NAME` shows. */
+export function recentList(context: WalkContext, name: string): RecentList {
+  const lists = listsByName.of(context);
+  let list = lists.get(name);
+  if (list === undefined) lists.set(name, (list = new Map()));
+  return list;
+}
+
+function compileRecent(spec: RecentMatch): FrameTest {
+  const { operation, name = 'DEFAULT', negated = false, seconds, hitcount = 1, reap = false } = spec;
+  const { side = 'source', mask = WHOLE_ADDRESS } = spec;
+  const window = seconds === undefined ? undefined : s(seconds);
+
+  return (frame, context) => {
+    const list = recentList(context, name);
+    const address = ((side === 'source' ? frame.srcIp : frame.dstIp) & mask) as Ip;
+    const now = context.cpus.instant;
+    const sightings = list.get(address);
+    if (operation === 'set') {
+      see(list, address, sightings, now);
+      return !negated;
+    }
+    if (sightings === undefined) return negated;
+    if (operation === 'remove') {
+      list.delete(address);
+      return !negated;
+    }
+    const earliest = window === undefined ? (0 as Instant) : ((now - window) as Instant);
+    const nth = sightings[sightings.length - hitcount];
+    const matches = (nth !== undefined && nth >= earliest) !== negated;
+    const updates = operation === 'update' && matches;
+    if (reap) reapOldest(list, earliest, updates ? address : undefined);
+    if (updates) see(list, address, sightings, now);
+    return matches;
+  };
+}
+
+function see(list: RecentList, address: Ip, known: Sightings | undefined, now: Instant): void {
+  const sightings = known ?? [];
+  sightings.push(now);
+  if (sightings.length > SIGHTINGS) sightings.shift();
+  list.delete(address);
+  if (known === undefined && list.size === LIST_ADDRESSES) list.delete(oldestOf(list)!);
+  list.set(address, sightings);
+}
+
+/** One address per frame, as in xt_recent; never the one about to be updated. */
+function reapOldest(list: RecentList, earliest: Instant, keep: Ip | undefined): void {
+  const oldest = oldestOf(list);
+  if (oldest !== undefined && oldest !== keep && list.get(oldest)!.at(-1)! < earliest) list.delete(oldest);
+}
+
+const oldestOf = (list: RecentList): Ip | undefined => list.keys().next().value;

@@ -1,0 +1,331 @@
+// Address translation (nf_nat_core.c). The first packet of a connection decides, once for its source and once for its
+// destination; the decision is the connection's reply tuple. All later packets, of both directions, are rewritten from
+// the tuples alone: whatever travels one way must look like the inverse of the other way's tuple.
+//
+// No two connections may have the same reply tuple, or an answer could not be told apart. Where the wanted one is taken,
+// the source gets another port, even when no rule asked for a translation.
+//
+// Not modelled: ranges with a base port, protocol helpers, connections that end because their route changed.
+
+import type { RandomStream } from '../../engine/random.ts';
+import type { Instant } from '../../engine/time.ts';
+import { type Frame, PROTOCOL_ICMP, PROTOCOL_SCTP, PROTOCOL_TCP, PROTOCOL_UDP } from '../packet/frame.ts';
+import { ICMP_REDIRECT } from '../packet/icmp.ts';
+import { ANY_IP, type Ip } from '../packet/ip-address.ts';
+import { dstPortOf, invertPorts, packPorts, srcPortOf } from './connection-tuple.ts';
+import { type Conntrack, natState } from './conntrack.ts';
+import {
+  BYTES_PER_ENTRY,
+  CONFIRMED,
+  DST_NAT,
+  DST_NAT_DONE,
+  DYING,
+  FIXED_TIMEOUT,
+  indexOf,
+  ORIGINAL,
+  PROTOCOL,
+  REPLY_TUPLE,
+  SRC_NAT,
+  SRC_NAT_DONE,
+  STATUS,
+  TCP_STATE,
+  TUPLES,
+  WORDS_PER_ENTRY,
+} from './conntrack-table.ts';
+import { beginsAbove, SYN_SENT, TIME_WAIT } from './conntrack-tcp.ts';
+import type { NatRange } from './targets/nat-range.ts';
+
+/** Which end of a packet a hook rewrites: PREROUTING and OUTPUT its destination, POSTROUTING and INPUT its source. */
+export const DESTINATION = 0;
+export const SOURCE = 1;
+export type NatSide = typeof DESTINATION | typeof SOURCE;
+
+/** Where to, as a rule says it. */
+export interface NatMapping extends NatRange {
+  /** Every connection gets a random port, even if its own is free. */
+  readonly random?: boolean;
+  readonly randomFully?: boolean;
+  /** The address of a range depends on the source alone, not on source and destination. */
+  readonly persistent?: boolean;
+}
+
+/** NF_NAT_MAX_ATTEMPTS: ports tried from one random start. */
+const FIRST_ATTEMPTS = 128;
+/** Each further random start tries half as many ports; the search ends when it would be fewer than this. */
+const LEAST_ATTEMPTS = 16;
+/** NF_NAT_HARDER_THRESH: the last attempts of a start may take a port from a connection that is over. */
+const HARDER_ATTEMPTS = 32;
+
+export class Nat {
+  readonly #conntrack: Conntrack;
+  readonly #random: RandomStream;
+  // The packet as it will look, while decide() looks for a free tuple.
+  #srcIp = ANY_IP;
+  #dstIp = ANY_IP;
+  #ports = 0;
+
+  constructor(conntrack: Conntrack, random: RandomStream) {
+    this.#conntrack = conntrack;
+    this.#random = random;
+  }
+
+  /** Rules have nothing more to say about this side of the frame's connection. */
+  isDecided(frame: Frame, side: NatSide): boolean {
+    return (this.#statusOf(indexOf(frame.conntrackEntry)) & (side === SOURCE ? SRC_NAT_DONE : DST_NAT_DONE)) !== 0;
+  }
+
+  /**
+   * Sets the translation of a new connection: to the mapping if there is one, else only to what keeps tuples unique. May
+   * find no free tuple; the frame then fails its confirmation. A confirmed connection stays as it is.
+   */
+  decide(frame: Frame, side: NatSide, mapping: NatMapping, now: Instant): void {
+    const { table } = this.#conntrack;
+    const index = indexOf(frame.conntrackEntry);
+    const { words } = table;
+    const at = index * WORDS_PER_ENTRY;
+    if ((words[at + STATUS]! & (CONFIRMED | DYING)) !== 0) return;
+    const protocol = table.bytes[index * BYTES_PER_ENTRY + PROTOCOL]!;
+    // What the packet looks like now is the inverse of the reply tuple, whatever was done to it before.
+    const srcIp = words[at + REPLY_TUPLE + 1]! as Ip;
+    const dstIp = words[at + REPLY_TUPLE]! as Ip;
+    const ports = invertPorts(protocol, words[at + REPLY_TUPLE + 2]!);
+    this.#propose(srcIp, dstIp, ports);
+    this.#choose(index, protocol, side, mapping, now);
+
+    words[at + STATUS]! |= side === SOURCE ? SRC_NAT_DONE : DST_NAT_DONE;
+    if (this.#srcIp === srcIp && this.#dstIp === dstIp && this.#ports === ports) return;
+    words[at + REPLY_TUPLE] = this.#dstIp;
+    words[at + REPLY_TUPLE + 1] = this.#srcIp;
+    words[at + REPLY_TUPLE + 2] = invertPorts(protocol, this.#ports);
+    words[at + STATUS]! |= side === SOURCE ? SRC_NAT : DST_NAT;
+    if (side === SOURCE) table.linkSource(index);
+    frame.conntrackState |= natState(words[at + STATUS]!);
+  }
+
+  /** Rewrites one side of the frame as its connection says; false if nothing was to be done. */
+  translate(frame: Frame, side: NatSide): boolean {
+    const { words } = this.#conntrack.table;
+    const at = indexOf(frame.conntrackEntry) * WORDS_PER_ENTRY;
+    const isReply = frame.conntrackReply;
+    if ((words[at + STATUS]! & natBit(side, isReply)) === 0) return false;
+    const opposite = at + (isReply ? TUPLES : REPLY_TUPLE);
+    const ports = words[opposite + 2]!;
+    if (side === SOURCE) frame.srcIp = words[opposite + 1]! as Ip;
+    else frame.dstIp = words[opposite]! as Ip;
+    switch (frame.protocol) {
+      case PROTOCOL_TCP:
+      case PROTOCOL_UDP:
+      case PROTOCOL_SCTP:
+        if (side === SOURCE) frame.srcPort = dstPortOf(ports);
+        else frame.dstPort = srcPortOf(ports);
+        break;
+      case PROTOCOL_ICMP:
+        frame.icmpIdentifier = srcPortOf(ports);
+        break;
+    }
+    return true;
+  }
+
+  /**
+   * The same for an ICMP error about a packet of the connection, and for the packet that it quotes: the receiver must
+   * recognize what it has sent. The quoted packet went the other way, so its opposite side is rewritten. False: a
+   * redirect must not pass a translation, because it would make the two hosts talk past it.
+   */
+  translateError(frame: Frame, side: NatSide): boolean {
+    const { words } = this.#conntrack.table;
+    const at = indexOf(frame.conntrackEntry) * WORDS_PER_ENTRY;
+    const status = words[at + STATUS]!;
+    const bothDone = SRC_NAT_DONE | DST_NAT_DONE;
+    if (frame.icmpType === ICMP_REDIRECT && ((status & bothDone) !== bothDone || natState(status) !== 0)) return false;
+    const isReply = frame.conntrackReply;
+    if ((status & natBit(side, isReply)) === 0) return true;
+    const opposite = at + (isReply ? TUPLES : REPLY_TUPLE);
+    const ports = words[opposite + 2]!;
+    const quoted = frame.quoted!;
+    if (side === SOURCE) {
+      frame.srcIp = words[opposite + 1]! as Ip;
+      quoted.dstIp = frame.srcIp;
+    } else {
+      frame.dstIp = words[opposite]! as Ip;
+      quoted.srcIp = frame.dstIp;
+    }
+    if (quoted.protocol === PROTOCOL_ICMP) quoted.icmpIdentifier = srcPortOf(ports);
+    else if (!hasPorts(quoted.protocol)) return true;
+    else if (side === SOURCE) quoted.dstPort = dstPortOf(ports);
+    else quoted.srcPort = srcPortOf(ports);
+    return true;
+  }
+
+  // ── the choice of a tuple ──────────────────────────────────────────────────────────────────────────────────────────
+
+  /** get_unique_tuple: leaves its choice in the proposal. */
+  #choose(index: number, protocol: number, side: NatSide, mapping: NatMapping, now: Instant): void {
+    const isRandom = mapping.random === true || mapping.randomFully === true;
+    if (side === SOURCE && !isRandom) {
+      if (this.#sourceIn(mapping, protocol)) {
+        if (!this.#isTaken(index, protocol, now)) return;
+      } else if (this.#adoptMappingOfSource(index, protocol, mapping, now)) return;
+    }
+    this.#moveAddress(side, mapping);
+    if (!isRandom) {
+      const { minPort, maxPort = minPort } = mapping;
+      if (minPort === undefined) {
+        if (!this.#isTaken(index, protocol, now)) return;
+      } else if (portIn(this.#portOf(side, protocol), mapping) || !hasNumbers(protocol)) {
+        if (minPort === maxPort || !this.#isTaken(index, protocol, now)) return;
+      }
+    }
+    this.#searchPort(index, protocol, side, mapping, now);
+  }
+
+  /**
+   * Endpoint-independent mapping: a source that is translated for another destination already gets the same address and
+   * port again, if that is unique.
+   */
+  #adoptMappingOfSource(index: number, protocol: number, mapping: NatMapping, now: Instant): boolean {
+    const { table } = this.#conntrack;
+    const { words, bytes } = table;
+    const srcIp = this.#srcIp;
+    const ports = this.#ports;
+    const srcPort = srcPortOf(ports);
+    for (let other = table.firstBySource(srcIp, srcPort, protocol); other !== 0; other = table.nextBySource(other)) {
+      const at = other * WORDS_PER_ENTRY;
+      if (words[at + TUPLES] !== srcIp || srcPortOf(words[at + TUPLES + 2]!) !== srcPort) continue;
+      if (bytes[other * BYTES_PER_ENTRY + PROTOCOL] !== protocol || this.#conntrack.isExpired(other, now)) continue;
+      const mapped = srcPortOf(invertPorts(protocol, words[at + REPLY_TUPLE + 2]!));
+      this.#propose(words[at + REPLY_TUPLE + 1]! as Ip, this.#dstIp, packPorts(mapped, dstPortOf(ports)));
+      if (!this.#sourceIn(mapping, protocol)) continue;
+      if (!this.#isTaken(index, protocol, now)) return true;
+      break;
+    }
+    this.#propose(srcIp, this.#dstIp, ports);
+    return false;
+  }
+
+  /** One address of the range, always the same for the same source and destination. */
+  #moveAddress(side: NatSide, { minIp, maxIp = minIp, persistent }: NatMapping): void {
+    if (minIp === undefined || maxIp === undefined) return;
+    const count = (maxIp >>> 0) - (minIp >>> 0) + 1;
+    const hash = hashAddresses(this.#srcIp, persistent === true ? ANY_IP : this.#dstIp);
+    const ip = ((minIp + Math.floor((hash * count) / 2 ** 32)) | 0) as Ip;
+    if (side === SOURCE) this.#srcIp = ip;
+    else this.#dstIp = ip;
+  }
+
+  /** nf_nat_l4proto_unique_tuple. When nothing is free, the last port tried stays in the proposal. */
+  #searchPort(index: number, protocol: number, side: NatSide, mapping: NatMapping, now: Instant): void {
+    if (!hasNumbers(protocol)) return;
+    const range = portRange(this.#portOf(side, protocol), protocol, side, mapping);
+    if (range === undefined) return;
+    const { first, count } = range;
+    const startsAtRandom = mapping.random === true || mapping.randomFully === true || side === SOURCE;
+    let offset = startsAtRandom ? this.#random.int(65_536) : 0;
+    let attempts = Math.min(count, FIRST_ATTEMPTS);
+    for (;;) {
+      for (let left = attempts; left > 0; left--, offset++) {
+        this.#setPort(side, protocol, first + (offset % count));
+        if (!this.#isTakenForGood(index, protocol, left, now)) return;
+      }
+      if (attempts >= count || attempts < LEAST_ATTEMPTS) return;
+      attempts >>= 1;
+      offset = this.#random.int(65_536);
+    }
+  }
+
+  /** Another connection has the answer's tuple of the proposal. */
+  #isTaken(index: number, protocol: number, now: Instant): boolean {
+    return this.#takenBy(index, protocol, now) !== 0;
+  }
+
+  /**
+   * When few attempts are left, a closed connection gives way to a new one whose sequence numbers are above its own, as
+   * the receiver's TIME_WAIT would (RFC 6191).
+   */
+  #isTakenForGood(index: number, protocol: number, attemptsLeft: number, now: Instant): boolean {
+    const item = this.#takenBy(index, protocol, now);
+    if (item === 0) return false;
+    const { table } = this.#conntrack;
+    const holder = item >> 1;
+    const mayGiveWay =
+      attemptsLeft <= HARDER_ATTEMPTS &&
+      protocol === PROTOCOL_TCP &&
+      (item & 1) !== ORIGINAL &&
+      table.bytes[index * BYTES_PER_ENTRY + TCP_STATE] === SYN_SENT &&
+      table.bytes[holder * BYTES_PER_ENTRY + TCP_STATE]! >= TIME_WAIT &&
+      (this.#statusOf(holder) & (SRC_NAT | FIXED_TIMEOUT)) === SRC_NAT &&
+      beginsAbove(table, index, holder);
+    if (mayGiveWay) this.#conntrack.kill(holder);
+    return !mayGiveWay;
+  }
+
+  #takenBy(index: number, protocol: number, now: Instant): number {
+    return this.#conntrack.takenBy(index, this.#dstIp, this.#srcIp, invertPorts(protocol, this.#ports), now);
+  }
+
+  #sourceIn(mapping: NatMapping, protocol: number): boolean {
+    const { minIp, maxIp = minIp } = mapping;
+    if (minIp !== undefined && maxIp !== undefined) {
+      if (this.#srcIp >>> 0 < minIp >>> 0 || this.#srcIp >>> 0 > maxIp >>> 0) return false;
+    }
+    return !hasNumbers(protocol) || portIn(this.#portOf(SOURCE, protocol), mapping);
+  }
+
+  /** ICMP has only one number, its identifier. */
+  #portOf(side: NatSide, protocol: number): number {
+    return side === SOURCE || protocol === PROTOCOL_ICMP ? srcPortOf(this.#ports) : dstPortOf(this.#ports);
+  }
+
+  #setPort(side: NatSide, protocol: number, port: number): void {
+    this.#ports =
+      side === SOURCE || protocol === PROTOCOL_ICMP
+        ? packPorts(port, dstPortOf(this.#ports))
+        : packPorts(srcPortOf(this.#ports), port);
+  }
+
+  #propose(srcIp: Ip, dstIp: Ip, ports: number): void {
+    this.#srcIp = srcIp;
+    this.#dstIp = dstIp;
+    this.#ports = ports;
+  }
+
+  #statusOf(index: number): number {
+    return this.#conntrack.table.words[index * WORDS_PER_ENTRY + STATUS]!;
+  }
+}
+
+/** What is done to the source of one direction is undone at the destination of the other. */
+const natBit = (side: NatSide, isReply: boolean): number => ((side === SOURCE) !== isReply ? SRC_NAT : DST_NAT);
+
+const hasPorts = (protocol: number): boolean =>
+  protocol === PROTOCOL_TCP || protocol === PROTOCOL_UDP || protocol === PROTOCOL_SCTP;
+
+const hasNumbers = (protocol: number): boolean => hasPorts(protocol) || protocol === PROTOCOL_ICMP;
+
+const portIn = (port: number, { minPort, maxPort = minPort }: NatMapping): boolean =>
+  minPort === undefined || maxPort === undefined || (port >= minPort && port <= maxPort);
+
+/**
+ * Where to look for a free port. Without a range in the rule, a source port stays in its class (below 512 it may prove a
+ * privileged sender to old services), and a destination port cannot change at all.
+ */
+function portRange(
+  port: number,
+  protocol: number,
+  side: NatSide,
+  { minPort, maxPort = minPort }: NatMapping,
+): { first: number; count: number } | undefined {
+  if (minPort !== undefined && maxPort !== undefined) return { first: minPort, count: maxPort - minPort + 1 };
+  if (protocol === PROTOCOL_ICMP) return { first: 0, count: 65_536 };
+  if (side === DESTINATION) return undefined;
+  if (port < 512) return { first: 1, count: 511 };
+  if (port < 1_024) return { first: 600, count: 424 };
+  return { first: 1_024, count: 64_512 };
+}
+
+/** An even spread over 2^32 (the kernel's is jhash; which address of a range it picks is arbitrary). */
+function hashAddresses(srcIp: Ip, dstIp: Ip): number {
+  let hash = Math.imul(srcIp ^ (srcIp >>> 16), 0x85ebca6b);
+  hash = Math.imul(hash ^ (hash >>> 13) ^ dstIp, 0xc2b2ae35);
+  hash = Math.imul(hash ^ (hash >>> 16), 0x7feb352d);
+  return (hash ^ (hash >>> 15)) >>> 0;
+}

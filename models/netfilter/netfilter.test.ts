@@ -1,0 +1,226 @@
+import { describe, expect, test } from 'vitest';
+import { ns } from '../../engine/time.ts';
+import { type CostModel, FREE } from '../cpu/cost-model.ts';
+import { formatJourney } from '../packet/journey-text.ts';
+import { readPacket, TestNode } from './netfilter.fixture.ts';
+import { FORWARD, type Hook, INPUT, OUTPUT, POSTROUTING, PREROUTING } from './netfilter.ts';
+
+/** A rule in every table of every hook, each of which notes that it was passed. */
+const EVERYWHERE = `
+  raw PREROUTING -m comment --comment here
+  mangle PREROUTING -m comment --comment here
+  nat PREROUTING -m comment --comment here
+  mangle INPUT -m comment --comment here
+  filter INPUT -m comment --comment here
+  nat INPUT -m comment --comment here
+  mangle FORWARD -m comment --comment here
+  filter FORWARD -m conntrack --ctstate NEW
+  raw OUTPUT -m comment --comment here
+  mangle OUTPUT -m comment --comment here
+  nat OUTPUT -m comment --comment here
+  filter OUTPUT -m comment --comment here
+  mangle POSTROUTING -m comment --comment here
+  nat POSTROUTING -m comment --comment here
+`;
+const QUERY = 'udp 10.244.1.2:4000 > 10.96.0.10:53';
+
+/** What a followed packet met: `raw PREROUTING`, `conntrack`. */
+function stagesOf(hooks: readonly Hook[]): string[] {
+  const node = new TestNode({ rules: EVERYWHERE });
+  node.frames.followAll();
+  node.pass(QUERY, hooks);
+  return node.frames.journeys[0]!.steps.filter(({ stage }) => stage !== 'hook').map(({ stage, table, hook }) =>
+    stage === 'rule' ? `${table} ${hook}` : stage,
+  );
+}
+
+describe('the order of tables', () => {
+  test('of a packet in transit', () => {
+    expect(stagesOf([PREROUTING, FORWARD, POSTROUTING])).toEqual([
+      'raw PREROUTING',
+      'conntrack',
+      'mangle PREROUTING',
+      'nat PREROUTING',
+      'mangle FORWARD',
+      'filter FORWARD',
+      'mangle POSTROUTING',
+      'nat POSTROUTING',
+    ]);
+  });
+
+  test('of a packet that arrives, and of one that the node sends', () => {
+    expect(stagesOf([PREROUTING, INPUT]).slice(4)).toEqual(['mangle INPUT', 'filter INPUT', 'nat INPUT']);
+    expect(stagesOf([OUTPUT, POSTROUTING])).toEqual([
+      'raw OUTPUT',
+      'conntrack',
+      'mangle OUTPUT',
+      'nat OUTPUT',
+      'filter OUTPUT',
+      'mangle POSTROUTING',
+      'nat POSTROUTING',
+    ]);
+  });
+
+  test('filter rules see the destination that nat has chosen, and mangle rules the one before', () => {
+    const node = new TestNode({
+      rules: `
+        mangle PREROUTING -d 10.96.0.10 -j MARK --set-xmark 0x1/0x1
+        nat PREROUTING -m mark --mark 0x1/0x1 -j DNAT --to-destination 10.244.2.2
+        filter FORWARD -d 10.96.0.10 -j DROP
+        filter FORWARD -d 10.244.2.2 -j ACCEPT
+      `,
+    });
+    expect(node.forward(QUERY)).toBe('udp 10.244.1.2:4000 > 10.244.2.2:53');
+  });
+});
+
+test('a journey tells what netfilter did', () => {
+  const node = new TestNode({
+    rules: `
+      nat PREROUTING -d 10.96.0.10 -p udp --dport 53 -j DNAT --to-destination 10.244.2.2:5353
+      nat POSTROUTING -s 10.244.0.0/16 -j MASQUERADE
+      filter FORWARD -m conntrack --ctstate NEW -j ACCEPT
+    `,
+  });
+  node.frames.followAll();
+  node.forward(QUERY);
+  node.forward('udp 10.244.2.2:5353 > 10.244.1.1:4000');
+  expect(node.frames.journeys.map(formatJourney).join('\n')).toMatchInlineSnapshot(`
+    "frame 1
+
+      node-1
+        0.000000000  conntrack    NEW udp 10.244.1.2:4000 > 10.96.0.10:53
+                     PREROUTING   nat PREROUTING #1  -d 10.96.0.10/32 -p udp -m udp --dport 53 -j DNAT --to-destination 10.244.2.2:5353
+                     nat          10.244.1.2:4000 > 10.96.0.10:53 becomes 10.244.1.2:4000 > 10.244.2.2:5353
+                     FORWARD      filter FORWARD #1   -m conntrack --ctstate NEW -j ACCEPT
+                     POSTROUTING  nat POSTROUTING #1  -s 10.244.0.0/16 -j MASQUERADE
+                     nat          10.244.1.2:4000 > 10.244.2.2:5353 becomes 10.244.1.1:4000 > 10.244.2.2:5353
+
+    frame 2
+
+      node-1
+        0.000000000  conntrack    ESTABLISHED udp 10.244.2.2:5353 > 10.244.1.1:4000
+                     nat          10.244.2.2:5353 > 10.244.1.1:4000 becomes 10.244.2.2:5353 > 10.244.1.2:4000
+                     FORWARD      filter FORWARD  policy ACCEPT
+                     nat          10.244.2.2:5353 > 10.244.1.2:4000 becomes 10.96.0.10:53 > 10.244.1.2:4000
+    "
+  `);
+});
+
+describe('packets that end', () => {
+  test('DROP, and a policy that drops', () => {
+    const node = new TestNode({ rules: 'filter FORWARD -p udp -j DROP' });
+    expect(node.forward(QUERY)).toBe('NETFILTER_DROP');
+    node.netfilter.tables.setPolicy('filter', 'FORWARD', 'DROP');
+    expect(node.forward('tcp 10.244.1.2:4000 > 10.244.2.2:80')).toBe('NETFILTER_DROP');
+    expect(node.frames.totals()).toMatchObject({ sent: 2, dropped: 2 });
+  });
+
+  test('REJECT answers before it drops, with the packet as it is then', () => {
+    const node = new TestNode({
+      rules: `
+        nat PREROUTING -d 10.96.0.10 -j DNAT --to-destination 10.244.2.2
+        filter FORWARD -p udp -j REJECT
+        filter FORWARD -p tcp -j REJECT --reject-with tcp-reset
+      `,
+    });
+    expect(node.forward(QUERY)).toBe('NETFILTER_DROP');
+    expect(node.forward('tcp 10.244.1.2:4000 > 10.96.0.10:80 S')).toBe('NETFILTER_DROP');
+    expect(node.rejects).toEqual([
+      'icmp-port-unreachable: udp 10.244.1.2:4000 > 10.244.2.2:53',
+      'tcp-reset: tcp 10.244.1.2:4000 > 10.244.2.2:80',
+    ]);
+    expect(node.netfilter.conntrack.count).toBe(0);
+  });
+
+  test('the answer to a rejected first packet belongs to its connection, and is translated back', () => {
+    const node = new TestNode({ rules: 'nat PREROUTING -d 10.96.0.10 -j DNAT --to-destination 10.244.2.2' });
+    const query = readPacket(QUERY, node.frames.allocate());
+    node.netfilter.run(PREROUTING, query, undefined, undefined);
+    const error = readPacket('icmp 10.244.1.1 > 10.244.1.2 3/3 about udp 10.244.1.2:4000 > 10.244.2.2:53');
+    error.conntrackEntry = query.conntrackEntry;
+    error.conntrackReply = true;
+    error.conntrackState = 4; // RELATED
+    expect(node.passFrame(error, [OUTPUT, POSTROUTING])).toBe(
+      'icmp 10.96.0.10 > 10.244.1.2 3/3 about udp 10.244.1.2:4000 > 10.96.0.10:53',
+    );
+  });
+});
+
+test('a packet to the node itself by loopback passes all hooks, and is tracked once', () => {
+  const node = new TestNode({ rules: EVERYWHERE });
+  node.frames.followAll();
+  expect(node.pass('udp 10.244.1.1:4000 > 10.244.1.1:53', [OUTPUT, POSTROUTING, PREROUTING, INPUT])).toBe(
+    'udp 10.244.1.1:4000 > 10.244.1.1:53',
+  );
+  expect(node.frames.journeys[0]!.steps.filter(({ stage }) => stage === 'conntrack')).toHaveLength(1);
+  expect(node.netfilter.conntrack.count).toBe(1);
+  expect(node.stateOf('udp 10.244.1.1:53 > 10.244.1.1:4000')).toBe('ESTABLISHED');
+});
+
+describe('what it costs', () => {
+  const COSTS: CostModel = {
+    ...FREE,
+    baseChainNs: 1,
+    rulesNs: [
+      [0, 0],
+      [1, 10],
+      [2, 20],
+      [3, 50],
+    ],
+    conntrackLookupNs: [
+      [0, 100],
+      [10, 200],
+    ],
+    conntrackNewNs: 1_000,
+    dnatNewNs: 10_000,
+    snatNewNs: 100_000,
+    natNs: 1_000_000,
+  };
+  const costOf = (rules: string, packets: readonly string[]): number[] => {
+    const node = new TestNode({ rules, costs: COSTS });
+    return packets.map((packet) => {
+      const before = node.cpus.busyTime(0);
+      node.forward(packet);
+      node.wait(ns(10_000_000));
+      return node.cpus.busyTime(0) - before;
+    });
+  };
+
+  test('a table that is loaded costs 1 at each of its hooks, even without rules there', () => {
+    expect(costOf('filter INPUT -j ACCEPT', [QUERY])).toEqual([1]);
+    expect(costOf('raw OUTPUT -j ACCEPT', [QUERY])).toEqual([1]);
+    expect(costOf('mangle INPUT -j ACCEPT', [QUERY])).toEqual([3]);
+  });
+
+  test('1 per base chain, and the rules of one hook together', () => {
+    // FORWARD: mangle and filter are loaded, 2; three rules visited, 50. mangle is at PREROUTING and POSTROUTING too.
+    const rules = `
+      mangle FORWARD -p tcp
+      filter FORWARD -p tcp
+      filter FORWARD -j ACCEPT
+    `;
+    expect(costOf(rules, [QUERY])).toEqual([1 + 52 + 1]);
+  });
+
+  test('a lookup by the size of the table, and an allocation', () => {
+    // 100, and 10 for each entry, the new one included. filter FORWARD: 1 + 10.
+    expect(costOf('filter FORWARD -m conntrack --ctstate NEW', [QUERY, QUERY, QUERY.replace('4000', '4001')])).toEqual([
+      110 + 1_000 + 11,
+      110 + 11,
+      120 + 1_000 + 11,
+    ]);
+  });
+
+  test('a translation: much for the first packet, little for the next ones', () => {
+    const rules = `
+      nat PREROUTING -d 10.96.0.10 -j DNAT --to-destination 10.244.2.2
+      nat POSTROUTING -j MASQUERADE
+    `;
+    expect(costOf(rules, [QUERY, 'udp 10.244.2.2:53 > 10.244.1.1:4000', QUERY])).toEqual([
+      110 + 1_000 + 11 + 10_000 + 11 + 100_000,
+      110 + 1_000_000,
+      110 + 1_000_000,
+    ]);
+  });
+});

@@ -1,0 +1,368 @@
+// Netfilter of one network namespace: what happens to a frame at each of the five hooks, in the kernel's order of
+// priorities, and what it costs.
+//
+//   PREROUTING   raw, conntrack, mangle, nat (destination)
+//   INPUT        mangle, filter, nat (source), confirm
+//   FORWARD      mangle, filter
+//   OUTPUT       raw, conntrack, mangle, nat (destination), filter
+//   POSTROUTING  mangle, nat (source), confirm
+//
+// The nat table is walked for the first packet of a connection; later packets are translated from the connection's
+// tuples. Frames are tracked as soon as any rule needs it, and a namespace without rules costs nothing.
+//
+// Not modelled: the security table, nftables' own priorities, user space queues, logging.
+
+import type { RandomStream } from '../../engine/random.ts';
+import { type CostModel, interpolateNs } from '../cpu/cost-model.ts';
+import type { CpuSet } from '../cpu/cpu-set.ts';
+import { formatProtocol, formatTuple } from '../packet/describe.ts';
+import type { DropReason } from '../packet/drop-reason.ts';
+import { type DeviceRef, type Frame, PROTOCOL_ICMP } from '../packet/frame.ts';
+import type { FrameStore } from '../packet/frame-store.ts';
+import { type Ip, LOOPBACK_IP } from '../packet/ip-address.ts';
+import type { JourneyStage } from '../packet/journey.ts';
+import { ACCEPT, DROP, TARGET, type Verdict } from './action.ts';
+import {
+  ALLOCATED,
+  CONFIRMED_NEW,
+  type ConfirmOutcome,
+  Conntrack,
+  type ConntrackSettings,
+  FOR_ITS_ANSWER,
+  isTranslated,
+  JOINED,
+  LOST,
+  SKIPPED,
+  TABLE_FULL,
+  UNCHANGED,
+} from './conntrack.ts';
+import { CONNTRACK_STATE_BITS, CONNTRACK_STATES, CT_NEW, CT_RELATED } from './conntrack-state.ts';
+import { DESTINATION, Nat, type NatMapping, type NatSide, SOURCE } from './nat.ts';
+import { type BuiltinChain, RuleTables, type TableName } from './rule-tables.ts';
+import { DEFAULT_REJECT_TYPE, type RejectType } from './targets/reject.ts';
+import { walk } from './walk.ts';
+import { type AddressType, WalkContext } from './walk-context.ts';
+
+export type { AddressType, RejectType };
+
+export const PREROUTING = 0;
+export const INPUT = 1;
+export const FORWARD = 2;
+export const OUTPUT = 3;
+export const POSTROUTING = 4;
+export type Hook = typeof PREROUTING | typeof INPUT | typeof FORWARD | typeof OUTPUT | typeof POSTROUTING;
+
+/** What netfilter asks of the IP stack that it is plugged into. */
+export interface NetfilterStack {
+  addressType(ip: Ip): AddressType;
+  /** The source address of packets that leave by this device for `dstIp`; undefined if the stack has none. */
+  masqueradeAddress(outDevice: DeviceRef, dstIp: Ip): Ip | undefined;
+  /** Answers the frame with an ICMP error or a TCP reset. Netfilter drops the frame afterwards. */
+  reject(frame: Frame, hook: Hook, rejectWith: RejectType, inDevice: DeviceRef | undefined): void;
+}
+
+export interface NetfilterOptions {
+  readonly cpus: CpuSet;
+  readonly frames: FrameStore;
+  /** For `-m statistic` and for NAT's choice of ports. */
+  readonly random: RandomStream;
+  /** The network namespace's name, for journeys. */
+  readonly namespace: string;
+  readonly stack: NetfilterStack;
+  readonly conntrack?: Partial<ConntrackSettings>;
+}
+
+const HOOK_NAMES: readonly BuiltinChain[] = ['PREROUTING', 'INPUT', 'FORWARD', 'OUTPUT', 'POSTROUTING'];
+
+export class Netfilter {
+  readonly tables = new RuleTables();
+  readonly conntrack: Conntrack;
+  readonly #nat: Nat;
+  readonly #cpus: CpuSet;
+  readonly #costs: CostModel;
+  readonly #ruleCostsNs: Float64Array;
+  readonly #frames: FrameStore;
+  readonly #namespace: string;
+  readonly #stack: NetfilterStack;
+  readonly #context: WalkContext;
+  // What the tables said when they last changed.
+  #changes = 0;
+  #isIdle = true;
+  #hasRaw = false;
+  #hasMangle = false;
+  #hasNat = false;
+  #hasFilter = false;
+  #tracks = false;
+  /** The context knows of the running hook: not before a table is walked, which established packets may not need. */
+  #hasEntered = false;
+  // Cost of a lookup in a table of this many entries.
+  #lookupCount = -1;
+  #lookupNs = 0;
+  #rulesVisited = 0;
+
+  constructor({ cpus, frames, random, namespace, stack, conntrack }: NetfilterOptions) {
+    this.conntrack = new Conntrack(conntrack);
+    this.#nat = new Nat(this.conntrack, random);
+    this.#cpus = cpus;
+    this.#costs = cpus.costs;
+    this.#ruleCostsNs = ruleCostsOf(cpus.costs);
+    this.#frames = frames;
+    this.#namespace = namespace;
+    this.#stack = stack;
+    this.#context = new WalkContext({ namespace, cpus, random, addressType: (ip) => stack.addressType(ip) });
+  }
+
+  /** Rules that packets have been compared with so far, in all tables. */
+  get rulesVisited(): number {
+    return this.#rulesVisited;
+  }
+
+  /** True: the frame goes on. False: it has ended, dropped or rejected; do not touch it. */
+  run(hook: Hook, frame: Frame, inDevice: DeviceRef | undefined, outDevice: DeviceRef | undefined): boolean {
+    if (this.tables.changes !== this.#changes) this.#readTables();
+    if (this.#isIdle) return true;
+    // A frame that waited, or that answers one that did, may have outlived its connection's entry.
+    if (frame.conntrackEntry !== 0 && !this.conntrack.isCurrent(frame.conntrackEntry)) frame.conntrackEntry = 0;
+    this.#hasEntered = false;
+    switch (hook) {
+      case PREROUTING:
+        return (
+          (!this.#hasRaw || this.#passes('raw', hook, frame, inDevice, outDevice)) &&
+          (!this.#tracks || this.#track(frame)) &&
+          (!this.#hasMangle || this.#passes('mangle', hook, frame, inDevice, outDevice)) &&
+          (!this.#hasNat || this.#translate(DESTINATION, hook, frame, inDevice, outDevice))
+        );
+      case INPUT:
+        return (
+          (!this.#hasMangle || this.#passes('mangle', hook, frame, inDevice, outDevice)) &&
+          (!this.#hasFilter || this.#passes('filter', hook, frame, inDevice, outDevice)) &&
+          (!this.#hasNat || this.#translate(SOURCE, hook, frame, inDevice, outDevice)) &&
+          (!this.#tracks || this.#confirm(frame))
+        );
+      case FORWARD:
+        return (
+          (!this.#hasMangle || this.#passes('mangle', hook, frame, inDevice, outDevice)) &&
+          (!this.#hasFilter || this.#passes('filter', hook, frame, inDevice, outDevice))
+        );
+      case OUTPUT:
+        return (
+          (!this.#hasRaw || this.#passes('raw', hook, frame, inDevice, outDevice)) &&
+          (!this.#tracks || this.#track(frame)) &&
+          (!this.#hasMangle || this.#passes('mangle', hook, frame, inDevice, outDevice)) &&
+          (!this.#hasNat || this.#translate(DESTINATION, hook, frame, inDevice, outDevice)) &&
+          (!this.#hasFilter || this.#passes('filter', hook, frame, inDevice, outDevice))
+        );
+      case POSTROUTING:
+        return (
+          (!this.#hasMangle || this.#passes('mangle', hook, frame, inDevice, outDevice)) &&
+          (!this.#hasNat || this.#translate(SOURCE, hook, frame, inDevice, outDevice)) &&
+          (!this.#tracks || this.#confirm(frame))
+        );
+    }
+  }
+
+  #readTables(): void {
+    const { tables } = this;
+    this.#changes = tables.changes;
+    this.#hasRaw = tables.isLoaded('raw');
+    this.#hasMangle = tables.isLoaded('mangle');
+    this.#hasNat = tables.isLoaded('nat');
+    this.#hasFilter = tables.isLoaded('filter');
+    this.#tracks = tables.needsConntrack;
+    this.#isIdle = !(this.#hasRaw || this.#hasMangle || this.#hasNat || this.#hasFilter);
+  }
+
+  // ── tables ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  #passes(
+    table: TableName,
+    hook: Hook,
+    frame: Frame,
+    inDevice: DeviceRef | undefined,
+    outDevice: DeviceRef | undefined,
+  ): boolean {
+    switch (this.#walk(table, hook, frame, inDevice, outDevice)) {
+      case ACCEPT:
+        return true;
+      case DROP:
+        return this.#drop(frame, 'NETFILTER_DROP');
+      case TARGET: {
+        const { target } = this.#context.decidingRule!.spec;
+        if (target?.target !== 'REJECT')
+          throw new Error(`${target?.target} in table ${table}; the kernel would not load that rule`);
+        this.#stack.reject(frame, hook, target.rejectWith ?? DEFAULT_REJECT_TYPE, inDevice);
+        return this.#drop(frame, 'NETFILTER_DROP');
+      }
+    }
+  }
+
+  /** Walks the table's chain of this hook and charges for it. */
+  #walk(
+    table: TableName,
+    hook: Hook,
+    frame: Frame,
+    inDevice: DeviceRef | undefined,
+    outDevice: DeviceRef | undefined,
+  ): Verdict {
+    const context = this.#context;
+    if (!this.#hasEntered) {
+      this.#hasEntered = true;
+      context.enterHook(HOOK_NAMES[hook]!, inDevice, outDevice);
+    }
+    const visitedBefore = context.rulesVisited;
+    this.#cpus.charge(this.#costs.baseChainNs);
+    const verdict = walk(this.tables, table, HOOK_NAMES[hook]!, frame, context);
+    // The hook's tables together: the more rules, the more each costs, because they outgrow the cache.
+    const { rulesVisited } = context;
+    if (rulesVisited !== visitedBefore) {
+      this.#cpus.charge(this.#rulesNs(rulesVisited) - this.#rulesNs(visitedBefore));
+      this.#rulesVisited += rulesVisited - visitedBefore;
+    }
+    return verdict;
+  }
+
+  #rulesNs(count: number): number {
+    return count < this.#ruleCostsNs.length ? this.#ruleCostsNs[count]! : interpolateNs(this.#costs.rulesNs, count);
+  }
+
+  #drop(frame: Frame, reason: DropReason): false {
+    this.#frames.drop(frame, reason, this.#cpus.instant, this.#namespace);
+    return false;
+  }
+
+  // ── connection tracking ────────────────────────────────────────────────────────────────────────────────────────────
+
+  #track(frame: Frame): boolean {
+    const cpus = this.#cpus;
+    const outcome = this.conntrack.track(frame, cpus.instant);
+    if (outcome === SKIPPED) return true;
+    cpus.charge(this.#conntrackLookupNs());
+    if (outcome === TABLE_FULL) return this.#drop(frame, 'CONNTRACK_FULL');
+    if (outcome === ALLOCATED) cpus.charge(this.#costs.conntrackNewNs);
+    else if (isTranslated(frame)) cpus.charge(this.#costs.natNs);
+    if (frame.journey !== undefined) {
+      this.#note(frame, 'conntrack', `${stateName(frame)} ${formatProtocol(frame.protocol)} ${formatTuple(frame)}`);
+    }
+    return true;
+  }
+
+  #confirm(frame: Frame): boolean {
+    const outcome = this.conntrack.confirm(frame, this.#cpus.instant);
+    if (frame.journey !== undefined && outcome !== UNCHANGED) this.#note(frame, 'conntrack', CONFIRMATIONS[outcome]);
+    return outcome !== LOST || this.#drop(frame, 'CONNTRACK_CLASH');
+  }
+
+  /** Interpolated once per change of the count, which established packets do not change. */
+  #conntrackLookupNs(): number {
+    const { count } = this.conntrack.table;
+    if (count !== this.#lookupCount) {
+      this.#lookupCount = count;
+      this.#lookupNs = interpolateNs(this.#costs.conntrackLookupNs, count);
+    }
+    return this.#lookupNs;
+  }
+
+  // ── address translation ────────────────────────────────────────────────────────────────────────────────────────────
+
+  #translate(
+    side: NatSide,
+    hook: Hook,
+    frame: Frame,
+    inDevice: DeviceRef | undefined,
+    outDevice: DeviceRef | undefined,
+  ): boolean {
+    if (frame.conntrackEntry === 0) return true;
+    const before = frame.journey === undefined ? '' : formatTuple(frame);
+    if ((frame.conntrackState & CT_RELATED) !== 0 && frame.protocol === PROTOCOL_ICMP) {
+      if (!this.#nat.translateError(frame, side)) return this.#drop(frame, 'NETFILTER_DROP');
+    } else {
+      const isUndecided = (frame.conntrackState & CT_NEW) !== 0 && !this.#nat.isDecided(frame, side);
+      if (isUndecided && !this.#decide(side, hook, frame, inDevice, outDevice))
+        return this.#drop(frame, 'NETFILTER_DROP');
+      this.#nat.translate(frame, side);
+    }
+    if (frame.journey !== undefined && formatTuple(frame) !== before) {
+      this.#note(frame, 'nat', `${before} becomes ${formatTuple(frame)}`);
+    }
+    return true;
+  }
+
+  /** The first packet asks the rules. False: they drop it, or want an address that the stack does not have. */
+  #decide(
+    side: NatSide,
+    hook: Hook,
+    frame: Frame,
+    inDevice: DeviceRef | undefined,
+    outDevice: DeviceRef | undefined,
+  ): boolean {
+    const verdict = this.#walk('nat', hook, frame, inDevice, outDevice);
+    if (verdict === DROP) return false;
+    const mapping = verdict === TARGET ? this.#mapping(side, hook, frame, inDevice, outDevice) : KEEP_ADDRESSES;
+    if (mapping === undefined) return false;
+    // The choice comes first: until the connection is confirmed, another CPU may choose the same.
+    this.#nat.decide(frame, side, mapping, this.#cpus.instant);
+    if (verdict === TARGET) this.#cpus.charge(side === SOURCE ? this.#costs.snatNewNs : this.#costs.dnatNewNs);
+    return true;
+  }
+
+  /** What the deciding rule's target maps to here and now. */
+  #mapping(
+    side: NatSide,
+    hook: Hook,
+    frame: Frame,
+    inDevice: DeviceRef | undefined,
+    outDevice: DeviceRef | undefined,
+  ): NatMapping | undefined {
+    const { target } = this.#context.decidingRule!.spec;
+    switch (target?.target) {
+      case 'DNAT':
+        if (side === DESTINATION) return target;
+        break;
+      case 'SNAT':
+        if (side === SOURCE) return target;
+        break;
+      case 'MASQUERADE': {
+        if (hook !== POSTROUTING || outDevice === undefined) break;
+        const minIp = this.#stack.masqueradeAddress(outDevice, frame.dstIp);
+        return minIp === undefined ? undefined : { ...target, minIp };
+      }
+      case 'REDIRECT': {
+        if (side !== DESTINATION) break;
+        const minIp = hook === OUTPUT ? LOOPBACK_IP : inDevice && this.#stack.masqueradeAddress(inDevice, frame.srcIp);
+        return minIp === undefined ? undefined : { ...target, minIp };
+      }
+    }
+    throw new Error(`${target?.target} in chain ${HOOK_NAMES[hook]} of table nat; the kernel would not load that rule`);
+  }
+
+  #note(frame: Frame, stage: JourneyStage, text: string): void {
+    frame.journey?.add({ at: this.#cpus.instant, namespace: this.#namespace, stage, text });
+  }
+}
+
+/** No rule has anything to say: only the port may change, to keep tuples unique. */
+const KEEP_ADDRESSES: NatMapping = {};
+
+const CONFIRMATIONS: Readonly<Record<Exclude<ConfirmOutcome, typeof UNCHANGED>, string>> = {
+  [CONFIRMED_NEW]: 'confirmed',
+  [JOINED]: 'joins the entry that another CPU has confirmed',
+  [FOR_ITS_ANSWER]: 'confirmed for its answer; another CPU has confirmed another translation',
+  [LOST]: 'another connection has this tuple',
+};
+
+const stateName = ({ conntrackState }: Frame): string =>
+  CONNTRACK_STATES.find((state) => (conntrackState & CONNTRACK_STATE_BITS[state]) !== 0) ?? 'untracked';
+
+/** Costs of up to so many visited rules are looked up instead of interpolated. */
+const TABULATED_RULES = 1_024;
+/** One table per cost model, shared by all namespaces. */
+const knownRuleCosts = new WeakMap<CostModel, Float64Array>();
+
+function ruleCostsOf(costs: CostModel): Float64Array {
+  let tabulated = knownRuleCosts.get(costs);
+  if (tabulated === undefined) {
+    tabulated = Float64Array.from({ length: TABULATED_RULES }, (_, count) => interpolateNs(costs.rulesNs, count));
+    knownRuleCosts.set(costs, tabulated);
+  }
+  return tabulated;
+}

@@ -1,0 +1,73 @@
+// For tests: a network namespace that has rules and nothing else, and frames to send into them.
+
+import { RandomStreams } from '../../engine/random.ts';
+import { after, type Duration, START } from '../../engine/time.ts';
+import { Frame, PROTOCOL_TCP } from '../packet/frame.ts';
+import { formatIp, type Ip, parseIp } from '../packet/ip-address.ts';
+import { ACCEPT, DROP } from './action.ts';
+import { parseIptablesSave, printIptablesSave, restoreTables } from './iptables-save.ts';
+import { type BuiltinChain, RuleTables, type TableName } from './rule-tables.ts';
+import { walk } from './walk.ts';
+import { type AddressType, WalkContext } from './walk-context.ts';
+
+export interface FrameFields extends Partial<Omit<Frame, 'srcIp' | 'dstIp'>> {
+  readonly from?: string;
+  readonly to?: string;
+}
+
+/** A TCP segment of 60 bytes from 10.0.0.1:40000 to 10.0.0.2:80, where the fields do not say otherwise. */
+export function frameOf({ from = '10.0.0.1', to = '10.0.0.2', ...fields }: FrameFields = {}): Frame {
+  const frame = new Frame();
+  frame.protocol = PROTOCOL_TCP;
+  frame.srcPort = 40_000;
+  frame.dstPort = 80;
+  frame.srcIp = parseIp(from);
+  frame.dstIp = parseIp(to);
+  frame.payloadBytes = 20;
+  frame.updateSize();
+  return Object.assign(frame, fields);
+}
+
+export class TestNamespace {
+  readonly tables = new RuleTables();
+  readonly clock = { instant: START };
+  readonly context: WalkContext;
+
+  /** `tables` as iptables-save prints them; a table that is not closed by COMMIT gets one. */
+  constructor(tables = '', { local = [], seed = 'test' }: { local?: readonly string[]; seed?: string } = {}) {
+    this.context = new WalkContext({
+      namespace: 'node-1',
+      cpus: this.clock,
+      random: new RandomStreams(seed).stream('netfilter'),
+      addressType: (ip: Ip): AddressType => (local.includes(formatIp(ip)) ? 'LOCAL' : 'UNICAST'),
+    });
+    restoreTables(this.tables, parseIptablesSave(unindent(tables)));
+  }
+
+  /** Walks one table of one hook: ACCEPT, DROP, or the text of the rule whose target is to be executed. */
+  walk(frame: Frame, table: TableName, hook: BuiltinChain, devices: { in?: string; out?: string } = {}): string {
+    const deviceOf = (name: string | undefined) => (name === undefined ? undefined : { name, index: 1 });
+    this.context.enterHook(hook, deviceOf(devices.in), deviceOf(devices.out));
+    const verdict = walk(this.tables, table, hook, frame, this.context);
+    if (verdict === ACCEPT) return 'ACCEPT';
+    return verdict === DROP ? 'DROP' : this.context.decidingRule!.text;
+  }
+
+  wait(delay: Duration): void {
+    this.clock.instant = after(this.clock.instant, delay);
+  }
+
+  /** `iptables-save -c`. */
+  get saved(): string {
+    return printIptablesSave(this.tables, { counters: true });
+  }
+}
+
+/** Rules written in an indented template string, without its blank lines. */
+export const unindent = (text: string): string =>
+  text
+    .split('\n')
+    .map((line) => line.trim())
+    .filter((line) => line !== '')
+    .map((line) => `${line}\n`)
+    .join('');

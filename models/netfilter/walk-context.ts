@@ -1,0 +1,105 @@
+// What the rules of one network namespace may ask about while a frame walks through them, beside the frame itself. One
+// object per namespace, refilled at every hook: nothing is allocated per frame.
+
+import type { RandomStream } from '../../engine/random.ts';
+import type { CpuSet } from '../cpu/cpu-set.ts';
+import type { DeviceRef, Frame } from '../packet/frame.ts';
+import type { Ip } from '../packet/ip-address.ts';
+import type { Rule } from './rule.ts';
+import type { TableName } from './rule-tables.ts';
+import { NO_PORT } from './selector.ts';
+
+/** Route types that `-m addrtype` knows. */
+export const ADDRESS_TYPES = [
+  'UNSPEC',
+  'UNICAST',
+  'LOCAL',
+  'BROADCAST',
+  'ANYCAST',
+  'MULTICAST',
+  'BLACKHOLE',
+  'UNREACHABLE',
+  'PROHIBIT',
+] as const;
+
+export type AddressType = (typeof ADDRESS_TYPES)[number];
+
+export interface WalkContextOptions {
+  /** The network namespace's name, for journeys. */
+  readonly namespace: string;
+  /** Whose instant dates journeys and lists of `-m recent`. */
+  readonly cpus: Pick<CpuSet, 'instant'>;
+  /** For `-m statistic --mode random`. */
+  readonly random: RandomStream;
+  /** How the namespace's routing sees an address. */
+  readonly addressType: (ip: Ip) => AddressType;
+}
+
+export class WalkContext {
+  readonly namespace: string;
+  readonly cpus: Pick<CpuSet, 'instant'>;
+  readonly random: RandomStream;
+  readonly addressType: (ip: Ip) => AddressType;
+
+  /** The hook, as its builtin chains are called: `PREROUTING`. */
+  hook = '';
+  /** Device names; empty without a device, as the kernel compares them. */
+  inName = '';
+  outName = '';
+
+  table: TableName = 'filter';
+  /** Changes of the table so far; a change makes what `nth` and `limit` remember start afresh. */
+  tableGeneration = 0;
+  /** The frame's ports, or {@link NO_PORT} for a later fragment. */
+  srcPort = NO_PORT;
+  dstPort = NO_PORT;
+  /** Chains entered by jumps and not left yet. */
+  depth = 0;
+
+  /** Rules examined since {@link enterHook}. The walk adds to it; netfilter charges for it. */
+  rulesVisited = 0;
+  /** The rule whose target is left to netfilter, after a walk with the verdict TARGET. */
+  decidingRule: Rule | undefined = undefined;
+
+  constructor({ namespace, cpus, random, addressType }: WalkContextOptions) {
+    this.namespace = namespace;
+    this.cpus = cpus;
+    this.random = random;
+    this.addressType = addressType;
+  }
+
+  /** A frame has come to a hook; its tables are walked next. */
+  enterHook(hook: string, inDevice: DeviceRef | undefined, outDevice: DeviceRef | undefined): void {
+    this.hook = hook;
+    this.inName = inDevice === undefined ? '' : inDevice.name;
+    this.outName = outDevice === undefined ? '' : outDevice.name;
+    this.rulesVisited = 0;
+    this.decidingRule = undefined;
+  }
+
+  /** Called by the walk. The table before may have changed the frame's ports (NAT). */
+  enterTable(table: TableName, generation: number, frame: Frame): void {
+    const isLaterFragment = frame.fragmentOffset > 0;
+    this.table = table;
+    this.tableGeneration = generation;
+    this.srcPort = isLaterFragment ? NO_PORT : frame.srcPort;
+    this.dstPort = isLaterFragment ? NO_PORT : frame.dstPort;
+    this.depth = 0;
+  }
+}
+
+/** What a match remembers, apart for each namespace: rules are shared between namespaces. */
+export class NamespaceMemory<T> {
+  readonly #memories = new WeakMap<WalkContext, T>();
+  readonly #create: (context: WalkContext) => T;
+
+  constructor(create: (context: WalkContext) => T) {
+    this.#create = create;
+  }
+
+  of(context: WalkContext): T {
+    let memory = this.#memories.get(context);
+    if (memory === undefined) this.#memories.set(context, (memory = this.#create(context)));
+    return memory;
+  }
+}

@@ -1,0 +1,193 @@
+// The walk of one frame through one table at one hook: from rule to rule, into chains and back, to a verdict.
+//
+// A chain without an answer returns to the rule after the jump, a builtin chain to its policy. `-g` does not come back to
+// its own chain: when the chain that it went to ends, the chain that it left has ended too.
+
+import { ETHERNET_HEADER_BYTES, type Frame } from '../packet/frame.ts';
+import { ACCEPT, type Action, CONTINUE, DROP, GOTO, JUMP, RETURN, TARGET, type Verdict } from './action.ts';
+import type { Rule } from './rule.ts';
+import type { BuiltinChain, ChainUse, RuleTables, TableName } from './rule-tables.ts';
+import type { WalkContext } from './walk-context.ts';
+
+/** From this many rules on, asking the index is cheaper than visiting every rule (bench/chain-walk.bench.ts). */
+const INDEXED_FROM = 9;
+/** Chains within chains. Deeper is a loop of jumps, which the kernel refuses to load. */
+const MAX_DEPTH = 1_000;
+
+/**
+ * Adds the rules that Linux would examine to `context.rulesVisited`, and counts the rules that match. With the verdict
+ * TARGET, `context.decidingRule` is the rule whose target netfilter is to execute.
+ */
+export function walk(
+  tables: RuleTables,
+  table: TableName,
+  builtinChain: BuiltinChain,
+  frame: Frame,
+  context: WalkContext,
+): Verdict {
+  return walkTable(tables, table, builtinChain, frame, context, INDEXED_FROM);
+}
+
+/** What {@link walk} must agree with: visits every rule in turn, as Linux does. */
+export function walkLinear(
+  tables: RuleTables,
+  table: TableName,
+  builtinChain: BuiltinChain,
+  frame: Frame,
+  context: WalkContext,
+): Verdict {
+  return walkTable(tables, table, builtinChain, frame, context, Number.POSITIVE_INFINITY);
+}
+
+function walkTable(
+  tables: RuleTables,
+  table: TableName,
+  builtinChain: BuiltinChain,
+  frame: Frame,
+  context: WalkContext,
+  indexedFrom: number,
+): Verdict {
+  const use = tables.use(table, builtinChain);
+  if (use === undefined) throw new RangeError(`table ${table} has no builtin chain ${builtinChain}`);
+  context.enterTable(table, tables.generation(table), frame);
+  const end = walkChain(tables, use, frame, context, indexedFrom);
+  return end === ACCEPT || end === DROP || end === TARGET ? end : applyPolicy(use, frame, context);
+}
+
+/** How a chain ended: with a verdict, or RETURN, or CONTINUE when no rule has decided. */
+function walkChain(tables: RuleTables, use: ChainUse, frame: Frame, context: WalkContext, indexedFrom: number): Action {
+  return use.chain.rules.length < indexedFrom
+    ? visitEveryRule(tables, use, frame, context, indexedFrom)
+    : visitCandidates(tables, use, frame, context, indexedFrom);
+}
+
+function visitEveryRule(
+  tables: RuleTables,
+  use: ChainUse,
+  frame: Frame,
+  context: WalkContext,
+  indexedFrom: number,
+): Action {
+  const { rules } = use.chain;
+  for (let i = 0; i < rules.length; i++) {
+    const rule = rules[i]!;
+    context.rulesVisited++;
+    if (!rule.matches(frame, context)) continue;
+    const action = execute(tables, use, i, rule, frame, context, indexedFrom);
+    if (action !== CONTINUE) return action;
+  }
+  return CONTINUE;
+}
+
+/** Visits the rules that the index proposes, in chain order, and charges for those it has left out. */
+function visitCandidates(
+  tables: RuleTables,
+  use: ChainUse,
+  frame: Frame,
+  context: WalkContext,
+  indexedFrom: number,
+): Action {
+  const { rules, index } = use.chain;
+  const { next, end } = index;
+  let byDestination = index.firstByDestination(frame.dstIp);
+  let bySource = index.firstBySource(frame.srcIp);
+  let byPort = index.firstByPort(frame.protocol, context.dstPort);
+  let unkeyed = index.firstUnkeyed;
+  let charged = 0;
+  for (;;) {
+    const i = Math.min(byDestination, bySource, byPort, unkeyed);
+    if (i === end) break;
+    if (i === byDestination) byDestination = next[i]!;
+    else if (i === unkeyed) unkeyed = next[i]!;
+    else if (i === byPort) byPort = next[i]!;
+    else bySource = next[i]!;
+    const rule = rules[i]!;
+    if (!rule.matches(frame, context)) continue;
+    context.rulesVisited += i + 1 - charged;
+    charged = i + 1;
+    const action = execute(tables, use, i, rule, frame, context, indexedFrom);
+    if (action !== CONTINUE) return action;
+  }
+  context.rulesVisited += end - charged;
+  return CONTINUE;
+}
+
+function execute(
+  tables: RuleTables,
+  use: ChainUse,
+  ruleIndex: number,
+  rule: Rule,
+  frame: Frame,
+  context: WalkContext,
+  indexedFrom: number,
+): Action {
+  use.counters.count(ruleIndex, frame.sizeBytes - ETHERNET_HEADER_BYTES);
+  if (frame.journey !== undefined) recordRule(use, ruleIndex, rule, frame, context);
+  switch (rule.action) {
+    case CONTINUE:
+      if (rule.effect !== undefined) rule.effect(frame);
+      return CONTINUE;
+    case JUMP: {
+      const end = enterChain(tables, use, ruleIndex, rule, frame, context, indexedFrom);
+      return end === RETURN ? CONTINUE : end;
+    }
+    case GOTO: {
+      const end = enterChain(tables, use, ruleIndex, rule, frame, context, indexedFrom);
+      return end === CONTINUE ? RETURN : end;
+    }
+    case TARGET:
+      context.decidingRule = rule;
+      return TARGET;
+    default:
+      return rule.action;
+  }
+}
+
+function enterChain(
+  tables: RuleTables,
+  from: ChainUse,
+  ruleIndex: number,
+  rule: Rule,
+  frame: Frame,
+  context: WalkContext,
+  indexedFrom: number,
+): Action {
+  const use = tables.use(context.table, rule.chainName);
+  if (use === undefined || context.depth === MAX_DEPTH) {
+    const problem = use === undefined ? 'has no chain of that name' : 'has a loop of jumps there';
+    throw new Error(
+      `rule ${ruleIndex + 1} of chain ${from.chain.name}, "${rule.text}": table ${context.table} of ${context.namespace} ${problem}`,
+    );
+  }
+  context.depth++;
+  const end = walkChain(tables, use, frame, context, indexedFrom);
+  context.depth--;
+  return end;
+}
+
+function applyPolicy({ chain, counters }: ChainUse, frame: Frame, context: WalkContext): Verdict {
+  counters.count(chain.rules.length, frame.sizeBytes - ETHERNET_HEADER_BYTES);
+  frame.journey?.add({
+    at: context.cpus.instant,
+    namespace: context.namespace,
+    stage: 'hook',
+    hook: context.hook,
+    table: context.table,
+    chain: chain.name,
+    text: `policy ${chain.policy}`,
+  });
+  return chain.policy === 'DROP' ? DROP : ACCEPT;
+}
+
+function recordRule({ chain }: ChainUse, ruleIndex: number, rule: Rule, frame: Frame, context: WalkContext): void {
+  frame.journey?.add({
+    at: context.cpus.instant,
+    namespace: context.namespace,
+    stage: 'rule',
+    hook: context.hook,
+    table: context.table,
+    chain: chain.name,
+    ruleNumber: ruleIndex + 1,
+    text: rule.text,
+  });
+}

@@ -1,0 +1,116 @@
+// Rule text as words: how iptables-restore splits a line, how iptables-save quotes a value, and a reader that takes the
+// words one by one and says where and what was expected when they are wrong.
+
+import { type Ip, isIpv4, parseIp } from '../packet/ip-address.ts';
+
+/** Wrong text of a user: one line that names the place. */
+export class RuleTextError extends Error {
+  override readonly name = 'RuleTextError';
+}
+
+export class Words {
+  readonly #words: readonly string[];
+  readonly source: string;
+  readonly line: number;
+  #next = 0;
+
+  /** Error messages begin with the place, `nat.rules:12`. Throws a RuleTextError for a quotation that does not end. */
+  constructor(text: string, source: string, line: number) {
+    this.source = source;
+    this.line = line;
+    const words = splitWords(text);
+    if (words === undefined) throw this.failure('a quotation does not end; expected " before the end of the line');
+    this.#words = words;
+  }
+
+  get atEnd(): boolean {
+    return this.#next === this.#words.length;
+  }
+
+  take(expected: string): string {
+    const word = this.#words[this.#next];
+    if (word === undefined) throw this.error(expected);
+    this.#next++;
+    return word;
+  }
+
+  /** Takes a word that `read` understands; it returns undefined for one that it does not. */
+  takeAs<T>(expected: string, read: (word: string) => T | undefined): T {
+    const value = read(this.take(expected));
+    if (value !== undefined) return value;
+    this.#next--;
+    throw this.error(expected);
+  }
+
+  takeOneOf<T extends string>(values: readonly T[]): T {
+    return this.takeAs(`one of ${values.join(', ')}`, (word) => values.find((value) => value === word));
+  }
+
+  takeInteger({ first, last }: { first: number; last: number }): number {
+    return this.takeAs(`a whole number from ${first} to ${last}`, (word) => {
+      const value = /^(0x[0-9a-f]+|\d+)$/i.test(word) ? Number(word) : Number.NaN;
+      return value >= first && value <= last ? value : undefined;
+    });
+  }
+
+  takeIp(): Ip {
+    return this.takeAs('an IPv4 address', (word) => (isIpv4(word) ? parseIp(word) : undefined));
+  }
+
+  /** Takes this word if it comes next. */
+  takeIf(word: string): boolean {
+    if (this.#words[this.#next] !== word) return false;
+    this.#next++;
+    return true;
+  }
+
+  /** Something else was expected than the word that comes next. */
+  error(expected: string): RuleTextError {
+    const before = this.#next === 0 ? '' : ` after "${this.#words[this.#next - 1]}"`;
+    const found = this.atEnd ? 'the end of the line' : `"${this.#words[this.#next]}"`;
+    return this.failure(`found ${found}${before}; expected ${expected}`);
+  }
+
+  failure(problem: string): RuleTextError {
+    return new RuleTextError(`${this.source}:${this.line}: ${problem}`);
+  }
+}
+
+/** A value as iptables-save prints it: bare if it has nothing but letters, digits, `_` and `-`. */
+export function quote(value: string): string {
+  return /^[\w-]+$/.test(value) ? value : `"${value.replace(/["\\']/g, '\\$&')}"`;
+}
+
+/**
+ * Splits at blanks; between double quotes everything stands for itself, but a backslash makes the next character do so.
+ * Undefined if a quotation does not end. By hand: rulesets have hundreds of thousands of lines.
+ */
+function splitWords(line: string): string[] | undefined {
+  const words: string[] = [];
+  let at = 0;
+  for (;;) {
+    while (line[at] === ' ' || line[at] === '\t') at++;
+    if (at === line.length) return words;
+    let word = '';
+    while (at < line.length && line[at] !== ' ' && line[at] !== '\t') {
+      const end = line[at] === '"' ? endOfQuotation(line, at) : endOfBareText(line, at);
+      if (end === undefined) return undefined;
+      word += line[at] === '"' ? line.slice(at + 1, end - 1).replace(/\\(.)/g, '$1') : line.slice(at, end);
+      at = end;
+    }
+    words.push(word);
+  }
+}
+
+function endOfBareText(line: string, from: number): number {
+  let end = from;
+  while (end < line.length && line[end] !== ' ' && line[end] !== '\t' && line[end] !== '"') end++;
+  return end;
+}
+
+/** After the closing quote; undefined without one. */
+function endOfQuotation(line: string, openingQuote: number): number | undefined {
+  let end = openingQuote + 1;
+  while (end < line.length && line[end] !== '"') end += line[end] === '\\' ? 2 : 1;
+  return end < line.length ? end + 1 : undefined;
+}
