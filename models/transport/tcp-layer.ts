@@ -1,0 +1,352 @@
+// TCP of one network namespace: finds the connection or listener of a segment, and makes new ones.
+//
+// What is sent to the same machine may be answered before send() returns, because frames move by plain calls. Such an
+// answer waits and gets a visit of its own, as the kernel's softirq takes it up later; else a bulk transfer between two
+// pods of one node would be a single endless call.
+
+import type { RandomStream } from '../../engine/random.ts';
+import { after, between, type Instant, minutes, s } from '../../engine/time.ts';
+import { fillReset, mayCauseReset } from '../ip/reject.ts';
+import type { ProtocolHandler, SendError } from '../ip/stack.ts';
+import type { DropReason } from '../packet/drop-reason.ts';
+import {
+  type Frame,
+  IPV4_HEADER_BYTES,
+  PROTOCOL_TCP,
+  TCP_ACK,
+  TCP_FIN,
+  TCP_HEADER_BYTES,
+  TCP_RST,
+  TCP_SYN,
+} from '../packet/frame.ts';
+import type { FrameHolder } from '../packet/frame-store.ts';
+import { ICMP_DEST_UNREACHABLE, ICMP_FRAGMENTATION_NEEDED } from '../packet/icmp.ts';
+import { ANY_IP, formatIp, type Ip, isLoopback } from '../packet/ip-address.ts';
+import { EphemeralPorts } from './ephemeral-ports.ts';
+import { isAfter, isBefore } from './sequence.ts';
+import { ConnectionTable, PortTable } from './socket-table.ts';
+import { type ConnectionLayer, TcpConnection, type TcpHandlers } from './tcp-connection.ts';
+import { type ListenOptions, TcpListener } from './tcp-listener.ts';
+import { LINUX_TCP, type TcpCounters, type TcpSettings } from './tcp-settings.ts';
+import { type TimeWait, TimeWaitQueue } from './tcp-time-wait.ts';
+import type { SocketAddress, TransportStack } from './transport-stack.ts';
+
+export type { TcpListener };
+
+export class TcpLayer implements ProtocolHandler, ConnectionLayer, FrameHolder {
+  readonly stack: TransportStack;
+  readonly settings: TcpSettings;
+  readonly counters: TcpCounters = {
+    activeOpens: 0,
+    passiveOpens: 0,
+    attemptFails: 0,
+    resetsReceived: 0,
+    resetsSent: 0,
+    retransmittedSegments: 0,
+    timeouts: 0,
+    listenDrops: 0,
+  };
+  readonly #random: RandomStream;
+  readonly #ports: EphemeralPorts;
+  readonly #timestampOffset: number;
+  readonly #connections = new ConnectionTable<TcpConnection>();
+  readonly #listeners = new PortTable<TcpListener>();
+  readonly #timeWaits = new ConnectionTable<TimeWait>();
+  readonly #timeWaitQueue: TimeWaitQueue;
+  /** What routers said about the way to an address (RFC 1191). */
+  readonly #pathMtus = new Map<Ip, { readonly mtuBytes: number; readonly until: Instant }>();
+  #sending = false;
+  readonly #waiting: Frame[] = [];
+
+  constructor(stack: TransportStack, random: RandomStream, settings: Partial<TcpSettings> = {}) {
+    this.stack = stack;
+    this.settings = { ...LINUX_TCP, ...settings };
+    this.#random = random;
+    const { firstLocalPort: first, lastLocalPort: last } = this.settings;
+    this.#ports = new EphemeralPorts(random, { first, last });
+    this.#timestampOffset = random.bits31();
+    this.#timeWaitQueue = new TimeWaitQueue(stack.cpus.place, this.settings.timeWait, (timeWait) =>
+      this.#timeWaits.delete(timeWait),
+    );
+    stack.frames.addHolder(this);
+    stack.register(PROTOCOL_TCP, this);
+  }
+
+  // ── for applications ───────────────────────────────────────────────────────────────────────────────────────────────
+
+  /**
+   * Opens a connection; what comes of it the handlers hear. Messages may be sent at once, they wait for the handshake.
+   * `from` is the local address, by default the one of the route.
+   */
+  connect(
+    { to, cpu, from }: { readonly to: SocketAddress; readonly cpu: number; readonly from?: Ip },
+    handlers: TcpHandlers,
+  ): TcpConnection {
+    const localIp = from ?? this.stack.sourceFor(to.ip);
+    const isFree = (port: number): boolean => this.#isFreeFor(port, localIp ?? ANY_IP, to);
+    const localPort = localIp === undefined ? undefined : this.#ports.forConnect(localIp, to, isFree);
+    const connection = new TcpConnection(this, {
+      localIp: localIp ?? ANY_IP,
+      localPort: localPort ?? 0,
+      remoteIp: to.ip,
+      remotePort: to.port,
+      cpu,
+      initialSequence: this.#initialSequence(localIp ?? ANY_IP, localPort ?? 0, to),
+    });
+    if (localIp === undefined) connection.fail(handlers, 'unreachable');
+    else if (localPort === undefined) connection.fail(handlers, 'no free port');
+    else {
+      this.#connections.add(connection);
+      connection.connect(handlers);
+    }
+    return connection;
+  }
+
+  /**
+   * Listens; `onConnection` accepts each connection and says who handles it. Throws if the port is taken or the address
+   * is not one of this namespace.
+   */
+  listen(options: ListenOptions, onConnection: (connection: TcpConnection) => TcpHandlers): TcpListener {
+    const { ip: localIp = ANY_IP, port: localPort, cpu, backlog = this.settings.maxBacklog } = options;
+    const address = `${formatIp(localIp)}:${localPort} in ${this.stack.name}`;
+    if (!(localPort >= 1 && localPort <= 65_535))
+      throw new RangeError(`listen on ${address}; expected a port up to 65535`);
+    if (localIp !== ANY_IP && !this.stack.isLocal(localIp))
+      throw new Error(`listen on ${address}: not a local address`);
+    if (!this.#listeners.isFree(localIp, localPort)) throw new Error(`listen on ${address}: address already in use`);
+    const listener = new TcpListener({
+      localIp,
+      localPort,
+      cpu,
+      backlog: Math.min(backlog, this.settings.maxBacklog),
+      cpus: this.stack.cpus,
+      onConnection,
+      onClose: (closed) => this.#listeners.delete(closed),
+    });
+    this.#listeners.add(listener);
+    return listener;
+  }
+
+  /**
+   * All processes of the namespace are killed: listeners close, connections are reset towards their peers, and no
+   * application of this side hears anything any more.
+   */
+  abortAll(): void {
+    for (const listener of this.#listeners.all()) listener.close();
+    for (const connection of this.#connections.all()) connection.kill();
+  }
+
+  /** Connections in any state but TIME_WAIT and CLOSED. */
+  get connections(): readonly TcpConnection[] {
+    return this.#connections.all();
+  }
+
+  /** Connections in TIME_WAIT. */
+  get timeWaitCount(): number {
+    return this.#timeWaits.size;
+  }
+
+  #isFreeFor(port: number, localIp: Ip, remote: SocketAddress): boolean {
+    if (this.#listeners.has(port)) return false;
+    if (this.#connections.find(localIp, port, remote.ip, remote.port) !== undefined) return false;
+    const timeWait = this.#timeWaits.find(localIp, port, remote.ip, remote.port);
+    return timeWait === undefined || this.#mayReuse(timeWait);
+  }
+
+  /** tcp_twsk_unique: timestamps tell old segments from new ones, once their clock has moved on. */
+  #mayReuse({ remoteIp, recentTimestamp, enteredAt }: TimeWait): boolean {
+    const { timeWaitReuse } = this.settings;
+    if (timeWaitReuse === 'off' || (timeWaitReuse === 'loopback' && !isLoopback(remoteIp))) return false;
+    return recentTimestamp !== 0 && between(enteredAt, this.stack.cpus.instant) > REUSE_DELAY;
+  }
+
+  /** Random, or beyond the TIME_WAIT whose addresses are used again. */
+  #initialSequence(localIp: Ip, localPort: number, remote: SocketAddress): number {
+    const timeWait = this.#timeWaits.find(localIp, localPort, remote.ip, remote.port);
+    if (timeWait === undefined) return this.#random.bits31();
+    this.#timeWaits.delete(timeWait);
+    return timeWait.nextInitialSequence;
+  }
+
+  // ── from the IP stack ──────────────────────────────────────────────────────────────────────────────────────────────
+
+  receive(frame: Frame): void {
+    if (!this.#sending) return this.#receive(frame);
+    this.#waiting.push(frame);
+    this.stack.cpus.submit(this.stack.cpus.current, TcpLayer.#receiveWaiting, this);
+  }
+
+  static readonly #receiveWaiting = (layer: TcpLayer): void => layer.#receive(layer.#waiting.shift()!);
+
+  #receive(frame: Frame): void {
+    const { cpus } = this.stack;
+    cpus.charge(cpus.costs.tcpSegmentNs);
+    const { dstIp, dstPort, srcIp, srcPort } = frame;
+    const connection = this.#connections.find(dstIp, dstPort, srcIp, srcPort);
+    if (connection !== undefined) {
+      const { state } = connection;
+      const refusal = connection.receive(frame);
+      if (frame.journey !== undefined) this.#noteState(frame, state, connection.state);
+      return this.#finish(frame, refusal);
+    }
+    const timeWait = this.#timeWaits.find(dstIp, dstPort, srcIp, srcPort);
+    if (timeWait !== undefined) return this.#finish(frame, this.#receiveInTimeWait(frame, timeWait));
+    this.#finish(frame, this.#receiveUnconnected(frame, undefined));
+  }
+
+  /** The frame was consumed, or refused for a reason. */
+  #finish(frame: Frame, refusal: DropReason | undefined): void {
+    if (refusal === undefined) this.stack.frames.deliver(frame);
+    else this.stack.drop(frame, refusal);
+  }
+
+  #receiveUnconnected(frame: Frame, initialSequence: number | undefined): DropReason | undefined {
+    const listener = this.#listeners.find(frame.dstIp, frame.dstPort);
+    if (listener === undefined) {
+      this.sendReset(frame);
+      return 'NO_SOCKET';
+    }
+    if ((frame.tcpFlags & (TCP_ACK | TCP_RST)) !== 0) {
+      this.sendReset(frame);
+      return 'TCP_RESET';
+    }
+    if ((frame.tcpFlags & TCP_SYN) === 0) return 'TCP_INVALID_SEQUENCE';
+    if (listener.isFull) {
+      this.counters.listenDrops++;
+      return 'LISTEN_OVERFLOW';
+    }
+    const connection = new TcpConnection(this, {
+      localIp: frame.dstIp,
+      localPort: frame.dstPort,
+      remoteIp: frame.srcIp,
+      remotePort: frame.srcPort,
+      cpu: listener.cpu,
+      initialSequence: initialSequence ?? this.#random.bits31(),
+    });
+    this.#connections.add(connection);
+    connection.acceptSyn(frame, listener);
+    return undefined;
+  }
+
+  /** tcp_timewait_state_process(). A new SYN may begin a new connection; what is left of the old one is answered. */
+  #receiveInTimeWait(frame: Frame, timeWait: TimeWait): DropReason | undefined {
+    const { tcpFlags, sequence, timestampValue, payloadBytes } = frame;
+    const isStale =
+      timestampValue !== 0 && timeWait.recentTimestamp !== 0 && isBefore(timestampValue, timeWait.recentTimestamp);
+    if ((tcpFlags & TCP_RST) !== 0) {
+      if (sequence === timeWait.receiveNext) this.#timeWaits.delete(timeWait); // TIME_WAIT assassination, RFC 1337
+      return 'TCP_RESET';
+    }
+    if ((tcpFlags & (TCP_SYN | TCP_ACK)) === TCP_SYN && !isStale && this.#isNewer(frame, timeWait)) {
+      this.#timeWaits.delete(timeWait);
+      return this.#receiveUnconnected(frame, timeWait.nextInitialSequence);
+    }
+    this.#timeWaitQueue.start(timeWait, this.stack.cpus.instant);
+    const isPureAck = (tcpFlags & (TCP_SYN | TCP_FIN)) === 0 && payloadBytes === 0;
+    if (isPureAck && sequence === timeWait.receiveNext) return undefined;
+    this.#acknowledgeFor(timeWait, frame);
+    return 'TCP_OLD_DATA';
+  }
+
+  #isNewer({ sequence, timestampValue }: Frame, { receiveNext, recentTimestamp }: TimeWait): boolean {
+    if (isAfter(sequence, receiveNext)) return true;
+    return recentTimestamp !== 0 && timestampValue !== 0 && isAfter(timestampValue, recentTimestamp);
+  }
+
+  #acknowledgeFor(timeWait: TimeWait, about: Frame): void {
+    const ack = this.stack.frames.allocate();
+    ack.protocol = PROTOCOL_TCP;
+    ack.srcIp = timeWait.localIp;
+    ack.dstIp = timeWait.remoteIp;
+    ack.srcPort = timeWait.localPort;
+    ack.dstPort = timeWait.remotePort;
+    ack.sequence = timeWait.sendNext;
+    ack.acknowledgment = timeWait.receiveNext;
+    ack.tcpFlags = TCP_ACK;
+    if (timeWait.recentTimestamp !== 0) {
+      ack.timestampValue = this.timestamp();
+      ack.timestampEcho = about.timestampValue;
+    }
+    ack.updateSize();
+    this.transmit(ack);
+  }
+
+  icmpError(type: number, code: number, quoted: Frame, mtuBytes: number): void {
+    const connection = this.#connections.find(quoted.srcIp, quoted.srcPort, quoted.dstIp, quoted.dstPort);
+    if (connection === undefined) return;
+    if (type !== ICMP_DEST_UNREACHABLE || code !== ICMP_FRAGMENTATION_NEEDED) {
+      return connection.icmpError(type, code, quoted);
+    }
+    const until = after(this.stack.cpus.instant, PATH_MTU_LIFETIME);
+    this.#pathMtus.set(quoted.dstIp, { mtuBytes: Math.max(mtuBytes, MIN_PATH_MTU_BYTES), until });
+    connection.pathShrank();
+  }
+
+  // ── for connections ────────────────────────────────────────────────────────────────────────────────────────────────
+
+  timestamp(): number {
+    return (this.#timestampOffset + Math.floor(this.stack.cpus.instant / 1e6)) | 0 || 1;
+  }
+
+  transmit(frame: Frame): SendError | undefined {
+    this.#sending = true;
+    const error = this.stack.send(frame);
+    this.#sending = false;
+    return error;
+  }
+
+  /** Answers a segment that belongs to no connection. */
+  sendReset(about: Frame): void {
+    if (!mayCauseReset(about)) return;
+    const reset = this.stack.frames.allocate();
+    fillReset(reset, about);
+    this.counters.resetsSent++;
+    this.stack.cpus.charge(this.stack.cpus.costs.tcpSegmentNs);
+    this.transmit(reset);
+  }
+
+  mssTo(ip: Ip): number {
+    const mtuBytes = Math.min(this.stack.mtuTo(ip), this.#pathMtuTo(ip));
+    return mtuBytes - IPV4_HEADER_BYTES - TCP_HEADER_BYTES;
+  }
+
+  remove(connection: TcpConnection): void {
+    this.#connections.delete(connection);
+  }
+
+  enterTimeWait(connection: TcpConnection, timeWait: TimeWait): void {
+    this.#connections.delete(connection);
+    this.#timeWaits.add(timeWait);
+    this.#timeWaitQueue.start(timeWait, this.stack.cpus.instant);
+  }
+
+  #pathMtuTo(ip: Ip): number {
+    const known = this.#pathMtus.get(ip);
+    if (known === undefined) return Number.POSITIVE_INFINITY;
+    if (known.until > this.stack.cpus.instant) return known.mtuBytes;
+    this.#pathMtus.delete(ip);
+    return Number.POSITIVE_INFINITY;
+  }
+
+  // ── frames that wait for their visit ───────────────────────────────────────────────────────────────────────────────
+
+  get holderName(): string {
+    return `tcp of ${this.stack.name}`;
+  }
+
+  get heldFrames(): number {
+    return this.#waiting.length;
+  }
+
+  #noteState(frame: Frame, before: string, now: string): void {
+    const text = before === now ? now : `${before} > ${now}`;
+    frame.journey!.add({ at: this.stack.cpus.instant, namespace: this.stack.name, stage: 'tcp', text });
+  }
+}
+
+/** tcp_tw_reuse_delay. */
+const REUSE_DELAY = s(1);
+/** net.ipv4.route.mtu_expires. */
+const PATH_MTU_LIFETIME = minutes(10);
+/** net.ipv4.route.min_pmtu. */
+const MIN_PATH_MTU_BYTES = 552;

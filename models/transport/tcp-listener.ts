@@ -1,0 +1,96 @@
+// A listening socket: connections whose handshake is over wait in its queue until the application accepts them.
+//
+// Half-open connections are not limited: beyond the limit the kernel goes on with SYN cookies, which are not modelled.
+// Neither are tcp_abort_on_overflow and TCP_DEFER_ACCEPT.
+
+import type { CpuSet } from '../cpu/cpu-set.ts';
+import type { Ip } from '../packet/ip-address.ts';
+import type { BoundSocket } from './socket-table.ts';
+import type { TcpConnection, TcpHandlers } from './tcp-connection.ts';
+
+export interface ListenOptions {
+  /** Default: any address. */
+  readonly ip?: Ip;
+  readonly port: number;
+  /** Where the application runs. */
+  readonly cpu: number;
+  /** As of listen(2); default and limit are net.core.somaxconn. */
+  readonly backlog?: number;
+}
+
+export class TcpListener implements BoundSocket {
+  readonly localIp: Ip;
+  readonly localPort: number;
+  readonly cpu: number;
+  readonly backlog: number;
+  readonly #cpus: CpuSet;
+  readonly #onConnection: (connection: TcpConnection) => TcpHandlers;
+  readonly #onClose: (listener: TcpListener) => void;
+  readonly #queue: TcpConnection[] = [];
+  #acceptingPaused = false;
+  #closed = false;
+
+  /** Use TcpLayer.listen. */
+  constructor(options: {
+    readonly localIp: Ip;
+    readonly localPort: number;
+    readonly cpu: number;
+    readonly backlog: number;
+    readonly cpus: CpuSet;
+    readonly onConnection: (connection: TcpConnection) => TcpHandlers;
+    readonly onClose: (listener: TcpListener) => void;
+  }) {
+    this.localIp = options.localIp;
+    this.localPort = options.localPort;
+    this.cpu = options.cpu;
+    this.backlog = options.backlog;
+    this.#cpus = options.cpus;
+    this.#onConnection = options.onConnection;
+    this.#onClose = options.onClose;
+  }
+
+  get closed(): boolean {
+    return this.#closed;
+  }
+
+  /** Neither SYNs nor the last segments of handshakes are taken. The queue holds one more than the backlog says
+   * (sk_acceptq_is_full). */
+  get isFull(): boolean {
+    return this.#queue.length > this.backlog;
+  }
+
+  /** For a connection whose handshake is over. */
+  enqueue(connection: TcpConnection): void {
+    this.#queue.push(connection);
+    if (!this.#acceptingPaused) this.#wakeApplication();
+  }
+
+  /** The application is busy and does not accept; up to the backlog, handshakes succeed nevertheless. */
+  pauseAccepting(): void {
+    this.#acceptingPaused = true;
+  }
+
+  resumeAccepting(): void {
+    if (!this.#acceptingPaused) return;
+    this.#acceptingPaused = false;
+    for (let waiting = this.#queue.length; waiting > 0; waiting--) this.#wakeApplication();
+  }
+
+  /** Frees the port; connections that were not accepted are reset. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#onClose(this);
+    for (const connection of this.#queue.splice(0)) connection.abort();
+  }
+
+  #wakeApplication(): void {
+    this.#cpus.place.scheduleAt(this.#cpus.instant, TcpListener.#accept, this);
+  }
+
+  static readonly #accept = (listener: TcpListener): void => {
+    if (listener.#acceptingPaused) return;
+    const connection = listener.#queue.shift();
+    if (connection !== undefined) connection.accepted(listener.#onConnection(connection));
+  };
+}

@@ -1,0 +1,69 @@
+// When to send again: the retransmission timeout from measured round trips (RFC 6298, with Linux' bounds), and how long
+// to keep trying.
+//
+// Not modelled: tail loss probes, RACK's reordering timer, F-RTO.
+
+import { type Duration, ms, ns } from '../../engine/time.ts';
+import type { TcpSettings } from './tcp-settings.ts';
+
+export class RetransmissionTimeout {
+  readonly #settings: TcpSettings;
+  #smoothedRtt: Duration | undefined;
+  #variation = 0 as Duration;
+  #unbacked: Duration;
+  #backoffs = 0;
+
+  constructor(settings: TcpSettings) {
+    this.#settings = settings;
+    this.#unbacked = settings.initialTimeout;
+  }
+
+  /** A round trip of a segment that was sent once (Karn). Ends the backoff. */
+  measured(roundTrip: Duration): void {
+    this.#backoffs = 0;
+    if (this.#smoothedRtt === undefined) {
+      this.#smoothedRtt = roundTrip;
+      this.#variation = ns(roundTrip / 2);
+    } else {
+      this.#variation = ns(this.#variation + (Math.abs(roundTrip - this.#smoothedRtt) - this.#variation) / 4);
+      this.#smoothedRtt = ns(this.#smoothedRtt + (roundTrip - this.#smoothedRtt) / 8);
+    }
+    // Linux bounds the variation from below, not the sum (tcp_set_rto).
+    this.#unbacked = ns(this.#smoothedRtt + Math.max(4 * this.#variation, this.#settings.minTimeout));
+  }
+
+  /** The next timeout is twice as long. */
+  backOff(): void {
+    this.#backoffs++;
+  }
+
+  /** Undefined before the first measurement. */
+  get smoothedRtt(): Duration | undefined {
+    return this.#smoothedRtt;
+  }
+
+  get backedOff(): boolean {
+    return this.#backoffs > 0;
+  }
+
+  get current(): Duration {
+    return this.after(this.#backoffs);
+  }
+
+  /** The timeout after that many doublings. */
+  after(doublings: number): Duration {
+    return Math.min(this.#unbacked * 2 ** doublings, this.#settings.maxTimeout) as Duration;
+  }
+}
+
+/**
+ * How long after the first retransmission Linux gives up, for a limit in retries (tcp_model_timeout): the time that
+ * many doublings of the minimum take, 924.6 s for 15. A limit in time, because real timeouts differ.
+ */
+export function retryPeriod(retries: number): Duration {
+  const doublings = Math.min(retries, LONGEST_DOUBLINGS);
+  return ms((2 ** (doublings + 1) - 1) * 200 + (retries - doublings) * 120_000);
+}
+
+/** ilog2(TCP_RTO_MAX / TCP_RTO_MIN): 200 ms can be doubled 9 times below 120 s. */
+const LONGEST_DOUBLINGS = 9;

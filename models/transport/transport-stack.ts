@@ -1,0 +1,30 @@
+// What TCP and UDP ask of the IP stack below them. IpStack satisfies it; tests put a scripted wire in its place.
+
+import type { CpuSet } from '../cpu/cpu-set.ts';
+import type { ProtocolHandler, SendError } from '../ip/stack.ts';
+import type { DropReason } from '../packet/drop-reason.ts';
+import type { Frame } from '../packet/frame.ts';
+import type { FrameStore } from '../packet/frame-store.ts';
+import type { Ip } from '../packet/ip-address.ts';
+
+export interface TransportStack {
+  /** The network namespace's name. */
+  readonly name: string;
+  readonly cpus: CpuSet;
+  readonly frames: FrameStore;
+  register(protocol: number, handler: ProtocolHandler): void;
+  /** The frame is no longer the caller's, whatever comes back. */
+  send(frame: Frame): SendError | undefined;
+  /** Undefined without a route. */
+  sourceFor(dst: Ip): Ip | undefined;
+  isLocal(ip: Ip): boolean;
+  /** MTU of the first hop. */
+  mtuTo(dst: Ip): number;
+  drop(frame: Frame, reason: DropReason): void;
+  sendIcmpError(about: Frame, type: number, code: number): void;
+}
+
+export interface SocketAddress {
+  readonly ip: Ip;
+  readonly port: number;
+}

@@ -1,0 +1,225 @@
+// UDP of one network namespace: sockets, their receive buffers, and the errors they hear of.
+//
+// Not modelled: connected sockets as such (a socket hears of errors as if it were connected to each peer), fragmentation
+// (a message larger than the MTU is refused), multicast and broadcast, the send buffer, UDP-Lite.
+
+import type { RandomStream } from '../../engine/random.ts';
+import type { CpuSet } from '../cpu/cpu-set.ts';
+import { ICMP_PORT_UNREACHABLE } from '../ip/icmp.ts';
+import type { ProtocolHandler, SendError } from '../ip/stack.ts';
+import { type Frame, IPV4_HEADER_BYTES, type Message, PROTOCOL_UDP, UDP_HEADER_BYTES } from '../packet/frame.ts';
+import { ICMP_DEST_UNREACHABLE } from '../packet/icmp.ts';
+import { ANY_IP, formatIp, type Ip } from '../packet/ip-address.ts';
+import { EphemeralPorts } from './ephemeral-ports.ts';
+import { type IcmpError, icmpErrorOf, isHardError } from './icmp-error.ts';
+import { type BoundSocket, PortTable } from './socket-table.ts';
+import type { SocketAddress, TransportStack } from './transport-stack.ts';
+
+/** Why a datagram was not sent, or not taken: errno's EPERM and EMSGSIZE beside what ICMP says. */
+export type SocketError = IcmpError | 'not permitted' | 'message too long';
+
+export interface UdpHandlers {
+  onDatagram(message: Message, from: SocketAddress, socket: UdpSocket): void;
+  onError?(error: SocketError, to: SocketAddress): void;
+}
+
+export interface UdpBindOptions {
+  /** Default: any address. */
+  readonly ip?: Ip;
+  /** Default, and 0: an ephemeral port. */
+  readonly port?: number;
+  /** Where the application runs. */
+  readonly cpu: number;
+  /** SO_RCVBUF as the kernel counts it, overhead included. Default: net.core.rmem_default. */
+  readonly receiveBufferBytes?: number;
+}
+
+export class UdpLayer implements ProtocolHandler {
+  readonly stack: TransportStack;
+  readonly #ports: EphemeralPorts;
+  readonly #sockets = new PortTable<UdpSocket>();
+
+  constructor(stack: TransportStack, random: RandomStream) {
+    this.stack = stack;
+    this.#ports = new EphemeralPorts(random);
+    stack.register(PROTOCOL_UDP, this);
+  }
+
+  /** Throws if the port is taken, no ephemeral port is free, or the address is not one of this namespace. */
+  bind(options: UdpBindOptions, handlers: UdpHandlers): UdpSocket {
+    const { ip: localIp = ANY_IP, port = 0, cpu, receiveBufferBytes = RECEIVE_BUFFER_BYTES } = options;
+    const address = `${formatIp(localIp)}:${port} in ${this.stack.name}`;
+    if (!(port >= 0 && port <= 65_535)) throw new RangeError(`bind to ${address}; expected a port up to 65535`);
+    if (localIp !== ANY_IP && !this.stack.isLocal(localIp)) throw new Error(`bind to ${address}: not a local address`);
+    const isFree = (candidate: number): boolean => this.#sockets.isFree(localIp, candidate);
+    const localPort = port === 0 ? this.#ports.forBind(isFree) : port;
+    if (localPort === undefined) throw new Error(`bind to ${address}: no free port`);
+    if (!isFree(localPort)) throw new Error(`bind to ${address}: address already in use`);
+    const socket = new UdpSocket(this, { localIp, localPort, cpu, receiveBufferBytes }, handlers);
+    this.#sockets.add(socket);
+    return socket;
+  }
+
+  /** All processes of the namespace are killed. */
+  closeAll(): void {
+    for (const socket of this.#sockets.all()) socket.close();
+  }
+
+  receive(frame: Frame): void {
+    const { cpus, frames } = this.stack;
+    const socket = this.#sockets.find(frame.dstIp, frame.dstPort);
+    if (socket === undefined) {
+      this.stack.sendIcmpError(frame, ICMP_DEST_UNREACHABLE, ICMP_PORT_UNREACHABLE);
+      return this.stack.drop(frame, 'NO_SOCKET');
+    }
+    cpus.charge(cpus.costs.localDeliveryNs);
+    if (!socket.enqueue(frame)) return this.stack.drop(frame, 'SOCKET_RCVBUFF');
+    frames.deliver(frame);
+  }
+
+  icmpError(type: number, code: number, quoted: Frame): void {
+    if (!isHardError(type, code)) return;
+    const socket = this.#sockets.find(quoted.srcIp, quoted.srcPort);
+    socket?.reportError(icmpErrorOf(type, code), { ip: quoted.dstIp, port: quoted.dstPort });
+  }
+
+  /** For sockets. */
+  remove(socket: UdpSocket): void {
+    this.#sockets.delete(socket);
+  }
+}
+
+export class UdpSocket implements BoundSocket {
+  /** ANY_IP: each datagram leaves from the address of its route. */
+  readonly localIp: Ip;
+  readonly localPort: number;
+  readonly cpu: number;
+  readonly #layer: UdpLayer;
+  readonly #cpus: CpuSet;
+  readonly #handlers: UdpHandlers;
+  readonly #receiveBufferBytes: number;
+  readonly #outgoing: Datagram[] = [];
+  readonly #incoming: Datagram[] = [];
+  #bufferedBytes = 0;
+  #readingPaused = false;
+  #closed = false;
+
+  /** Use UdpLayer.bind. */
+  constructor(
+    layer: UdpLayer,
+    options: Required<Omit<UdpBindOptions, 'ip' | 'port'>> & BoundSocket,
+    handlers: UdpHandlers,
+  ) {
+    this.localIp = options.localIp;
+    this.localPort = options.localPort;
+    this.cpu = options.cpu;
+    this.#layer = layer;
+    this.#cpus = layer.stack.cpus;
+    this.#handlers = handlers;
+    this.#receiveBufferBytes = options.receiveBufferBytes;
+  }
+
+  /** Sends a datagram. Errors come to onError. */
+  send({ ip, port }: SocketAddress, message: Message): void {
+    if (this.#closed) return;
+    this.#outgoing.push({ message, ip, port });
+    this.#cpus.submit(this.cpu, UdpSocket.#onSend, this);
+  }
+
+  /** Datagrams sent before still go out; nothing is heard any more. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#layer.remove(this);
+  }
+
+  /** The application does not read for a while: datagrams fill the receive buffer, then they are dropped. */
+  pauseReading(): void {
+    this.#readingPaused = true;
+  }
+
+  resumeReading(): void {
+    if (!this.#readingPaused) return;
+    this.#readingPaused = false;
+    this.#cpus.submit(this.cpu, UdpSocket.#onResume, this);
+  }
+
+  static readonly #onSend = (socket: UdpSocket): void => {
+    const { message, ip, port } = socket.#outgoing.shift()!;
+    const { stack } = socket.#layer;
+    stack.cpus.charge(stack.cpus.costs.socketSendNs);
+    if (message.sizeBytes + UDP_HEADER_BYTES + IPV4_HEADER_BYTES > stack.mtuTo(ip)) {
+      return socket.reportError('message too long', { ip, port });
+    }
+    const frame = stack.frames.allocate();
+    frame.protocol = PROTOCOL_UDP;
+    frame.srcIp = socket.localIp;
+    frame.dstIp = ip;
+    frame.srcPort = socket.localPort;
+    frame.dstPort = port;
+    frame.payloadBytes = message.sizeBytes;
+    frame.message = message;
+    frame.updateSize();
+    const error = stack.send(frame);
+    if (error !== undefined) socket.reportError(socketErrorOf(error), { ip, port });
+  };
+
+  /** For the layer. False if the receive buffer is full. */
+  enqueue(frame: Frame): boolean {
+    const buffered = truesizeBytes(frame.payloadBytes);
+    if (this.#bufferedBytes + buffered > this.#receiveBufferBytes) return false;
+    this.#bufferedBytes += buffered;
+    this.#incoming.push({ message: frame.message!, ip: frame.srcIp, port: frame.srcPort });
+    if (!this.#readingPaused) this.#readOne();
+    return true;
+  }
+
+  static readonly #onResume = (socket: UdpSocket): void => {
+    if (socket.#readingPaused) return;
+    for (let waiting = socket.#incoming.length; waiting > 0; waiting--) socket.#readOne();
+  };
+
+  #readOne(): void {
+    this.#cpus.charge(this.#cpus.costs.socketReceiveNs);
+    this.#cpus.place.scheduleAt(this.#cpus.instant, UdpSocket.#onReadable, this);
+  }
+
+  static readonly #onReadable = (socket: UdpSocket): void => {
+    const datagram = socket.#incoming.shift();
+    if (datagram === undefined) return;
+    socket.#bufferedBytes -= truesizeBytes(datagram.message.sizeBytes);
+    if (!socket.#closed)
+      socket.#handlers.onDatagram(datagram.message, { ip: datagram.ip, port: datagram.port }, socket);
+  };
+
+  /** For the layer: the application hears of it by an event. */
+  reportError(error: SocketError, to: SocketAddress): void {
+    if (this.#handlers.onError === undefined) return;
+    this.#cpus.place.scheduleAt(this.#cpus.instant, this.#onError, { error, to });
+  }
+
+  readonly #onError = ({ error, to }: { error: SocketError; to: SocketAddress }): void => {
+    if (!this.#closed) this.#handlers.onError?.(error, to);
+  };
+}
+
+interface Datagram extends SocketAddress {
+  readonly message: Message;
+}
+
+function socketErrorOf(error: SendError): SocketError {
+  return error === 'EPERM' ? 'not permitted' : 'unreachable';
+}
+
+/** net.core.rmem_default. */
+const RECEIVE_BUFFER_BYTES = 212_992;
+
+/**
+ * What a datagram takes of the receive buffer (skb->truesize), as seen on Linux 6.18: 832 bytes up to 100 bytes of
+ * payload, 1,280 from 200 to 500, 2,304 from 1,000 to 1,472. That is struct sk_buff and the size class of the data with
+ * headers, headroom and skb_shared_info.
+ */
+function truesizeBytes(payloadBytes: number): number {
+  const needed = payloadBytes + 380;
+  return 256 + (needed <= 576 ? 576 : 1 << (32 - Math.clz32(needed - 1)));
+}
