@@ -1,0 +1,248 @@
+// The API server: keeps the objects, has the open fields of new ones filled in (allocations.ts), and tells watchers what
+// changed. Objects are never changed, only replaced.
+//
+// Not modelled: resource versions and conflicts between writers, authentication, admission webhooks, IPv6 addresses.
+
+import type { RandomStream } from '../../engine/random.ts';
+import { formatInstant, type Instant, START } from '../../engine/time.ts';
+import { Allocations } from './allocations.ts';
+import { ObjectError } from './object-error.ts';
+import {
+  addressOfNode,
+  describeObject,
+  hasClusterIp,
+  isFinished,
+  isTerminating,
+  type Kind,
+  type KubeObject,
+  keyOf,
+  type Node,
+  type ObjectOf,
+  type Pod,
+} from './objects.ts';
+import { type ClusterRanges, checkRanges, DEFAULT_RANGES } from './ranges.ts';
+
+export interface WatchEvent<T extends KubeObject> {
+  readonly type: 'ADDED' | 'MODIFIED' | 'DELETED';
+  /** As it is after the change; for DELETED as it was last. */
+  readonly object: T;
+}
+
+/** Runs a watcher's handler, at once or after the delay of a watch event. Must keep the order of its calls. */
+export type Deliver = (handler: () => void) => void;
+
+interface Watcher {
+  readonly handler: (events: readonly WatchEvent<KubeObject>[]) => void;
+  readonly deliver: Deliver;
+}
+
+export class ApiServer {
+  readonly ranges: ClusterRanges;
+  readonly #allocations: Allocations;
+  readonly #deliver: Deliver;
+  readonly #now: () => Instant;
+  readonly #objects = new Map<Kind, Map<string, KubeObject>>();
+  readonly #watchers = new Map<Kind, Set<Watcher>>();
+  /** Deliveries that wait for the one that is running, so that no handler is called inside another. */
+  readonly #waiting: (() => void)[] = [];
+  #delivering = false;
+
+  /** Throws a RangeError if the ranges overlap. */
+  constructor(options: {
+    readonly random: RandomStream;
+    readonly ranges?: ClusterRanges;
+    /** For watchers that bring none of their own. By default a change is delivered before the call that made it ends. */
+    readonly deliver?: Deliver;
+    /** Stamps deletionTimestamp. */
+    readonly now?: () => Instant;
+  }) {
+    this.ranges = options.ranges ?? DEFAULT_RANGES;
+    checkRanges(this.ranges);
+    this.#allocations = new Allocations(this.ranges, options.random);
+    this.#deliver = options.deliver ?? ((handler) => this.deliverInTurn(handler));
+    this.#now = options.now ?? (() => START);
+  }
+
+  /** `key` is `default/web`, or the name alone for a Node or Namespace. */
+  get<K extends Kind>(kind: K, key: string): ObjectOf<K> | undefined {
+    return this.#objects.get(kind)?.get(key) as ObjectOf<K> | undefined;
+  }
+
+  /** In the order in which they were created. */
+  list<K extends Kind>(kind: K): ObjectOf<K>[] {
+    return [...(this.#objects.get(kind)?.values() ?? [])] as ObjectOf<K>[];
+  }
+
+  /** Calls the handler with what there is (perhaps nothing) before it returns, then with each change. Returns a stop. */
+  watch<K extends Kind>(
+    kind: K,
+    handler: (events: readonly WatchEvent<ObjectOf<K>>[]) => void,
+    deliver: Deliver = this.#deliver,
+  ): () => void {
+    const watcher = { handler: handler as Watcher['handler'], deliver };
+    const watchers = this.#watchers.get(kind) ?? new Set();
+    this.#watchers.set(kind, watchers.add(watcher));
+    const list = this.list(kind).map((object) => ({ type: 'ADDED' as const, object }));
+    if (this.#delivering) handler(list);
+    else this.deliverInTurn(() => handler(list));
+    return () => watchers.delete(watcher);
+  }
+
+  /** Adds an object with its open fields filled in. Throws an ObjectError and changes nothing if that cannot be done. */
+  create<T extends KubeObject>(object: T): T {
+    return this.createAll([object])[0] as T;
+  }
+
+  /**
+   * Adds objects that belong together, all or none. Addresses that they ask for are set aside before any is allocated,
+   * whatever their order.
+   */
+  createAll<T extends KubeObject>(objects: readonly T[]): T[] {
+    const attempted = new Map<string, KubeObject>();
+    const created: T[] = [];
+    try {
+      for (const object of objects) {
+        const name = describeObject(object);
+        if (attempted.has(name) || this.get(object.kind, keyOf(object)) !== undefined) {
+          throw new ObjectError(object, 'metadata.name: there is one of that name already');
+        }
+        this.#allocations.claim(object);
+        attempted.set(name, object);
+      }
+      // Nodes first: a pod on the node's network has the node's address.
+      for (const object of objects) if (object.kind === 'Node') created.push(this.#storeComplete(object));
+      for (const object of objects) if (object.kind !== 'Node') created.push(this.#storeComplete(object));
+    } catch (error) {
+      for (const object of attempted.values()) this.#allocations.release(object);
+      for (const object of created) this.#objects.get(object.kind)?.delete(keyOf(object));
+      throw error;
+    }
+    for (const object of created.toSorted((a, b) => orderOfNews(a) - orderOfNews(b))) this.#notify('ADDED', object);
+    return created;
+  }
+
+  /** Replaces the object of that kind and name. What was allocated stays if the new object leaves it open. */
+  update<T extends KubeObject>(object: T): T {
+    const before = this.get(object.kind, keyOf(object));
+    if (before === undefined) throw new ObjectError(object, 'metadata.name: there is none of that name to update');
+    const after = keepAllocated(before, object);
+    this.#allocations.release(before);
+    let complete: T;
+    try {
+      this.#allocations.claim(after);
+      complete = this.#storeComplete(after as T);
+    } catch (error) {
+      this.#allocations.release(after);
+      this.#allocations.claim(before);
+      throw error;
+    }
+    this.#notify('MODIFIED', complete);
+    return complete;
+  }
+
+  /** As `kubectl delete`: a pod on a node gets a deletionTimestamp, and goes when its kubelet calls `remove`. */
+  delete(kind: Kind, key: string): void {
+    const object = this.get(kind, key);
+    if (object?.kind !== 'Pod' || object.spec.nodeName === undefined || isFinished(object))
+      return this.remove(kind, key);
+    if (isTerminating(object)) return;
+    this.update({ ...object, metadata: { ...object.metadata, deletionTimestamp: formatInstant(this.#now()) } });
+  }
+
+  /** Takes the object away at once, and frees its addresses. */
+  remove(kind: Kind, key: string): void {
+    const object = this.get(kind, key);
+    if (object === undefined) return;
+    this.#allocations.release(object);
+    this.#objects.get(kind)?.delete(key);
+    this.#notify('DELETED', object);
+  }
+
+  /** Runs the handler now, or after those that are running and waiting: how changes are delivered by default. */
+  deliverInTurn(handler: () => void): void {
+    this.#waiting.push(handler);
+    if (this.#delivering) return;
+    this.#delivering = true;
+    try {
+      for (let next = 0; next < this.#waiting.length; next++) this.#waiting[next]?.();
+    } finally {
+      this.#waiting.length = 0;
+      this.#delivering = false;
+    }
+  }
+
+  #storeComplete<T extends KubeObject>(object: T): T {
+    const complete = this.#complete(object) as T;
+    const objects = this.#objects.get(complete.kind) ?? new Map<string, KubeObject>();
+    this.#objects.set(complete.kind, objects.set(keyOf(complete), complete));
+    return complete;
+  }
+
+  #complete(object: KubeObject): KubeObject {
+    if (object.kind === 'Node') return this.#allocations.complete(withKubeletLabels(object));
+    if (object.kind === 'Pod') return this.#withNodeAddress(object);
+    return this.#allocations.complete(object);
+  }
+
+  /** Kubelets report their node's address for pods on the node's network. Done here, as no network plugin has a part in it. */
+  #withNodeAddress(pod: Pod): Pod {
+    if (!pod.spec.hostNetwork || pod.status.podIP !== undefined || pod.spec.nodeName === undefined) return pod;
+    const node = this.get('Node', pod.spec.nodeName);
+    const address = node && addressOfNode(node);
+    return address === undefined ? pod : { ...pod, status: { ...pod.status, podIP: address, hostIP: address } };
+  }
+
+  #notify(type: WatchEvent<KubeObject>['type'], object: KubeObject): void {
+    const watchers = this.#watchers.get(object.kind);
+    for (const watcher of watchers ?? []) {
+      watcher.deliver(() => {
+        if (watchers?.has(watcher)) watcher.handler([{ type, object }]);
+      });
+    }
+  }
+}
+
+/**
+ * A controller looks at an object only when it has heard of what belongs to it (informers sync before a controller
+ * starts): a Deployment after its ReplicaSets, those after their pods, pods to place after those that have a node, a
+ * Service after its slices.
+ */
+function orderOfNews(object: KubeObject): number {
+  switch (object.kind) {
+    case 'Node':
+    case 'Namespace':
+      return 0;
+    case 'Pod':
+      return object.spec.nodeName === undefined ? 2 : 1;
+    case 'ReplicaSet':
+    case 'EndpointSlice':
+    case 'Endpoints':
+      return 3;
+    default:
+      return 4;
+  }
+}
+
+/** A kubelet labels its node so; charts select on them. */
+function withKubeletLabels(node: Node): Node {
+  const own = {
+    'kubernetes.io/hostname': node.metadata.name,
+    'kubernetes.io/os': 'linux',
+    'kubernetes.io/arch': 'amd64',
+  };
+  return { ...node, metadata: { ...node.metadata, labels: { ...own, ...node.metadata.labels } } };
+}
+
+/** An update that says nothing about what was allocated does not give it back. */
+function keepAllocated(before: KubeObject, after: KubeObject): KubeObject {
+  if (after.kind === 'Node' && before.kind === 'Node') {
+    return { ...after, spec: { ...after.spec, podCIDR: after.spec.podCIDR ?? before.spec.podCIDR } };
+  }
+  if (after.kind !== 'Service' || before.kind !== 'Service' || !hasClusterIp(after) || !hasClusterIp(before))
+    return after;
+  const { clusterIP = before.spec.clusterIP, type, ports } = after.spec;
+  if (type === 'ClusterIP') return { ...after, spec: { ...after.spec, clusterIP } };
+  const portsBefore = new Map(before.spec.ports.map(({ port, nodePort }) => [port, nodePort]));
+  const kept = ports.map((entry) => ({ ...entry, nodePort: entry.nodePort ?? portsBefore.get(entry.port) }));
+  return { ...after, spec: { ...after.spec, clusterIP, ports: kept } };
+}

@@ -1,0 +1,83 @@
+// A Kubernetes node: a machine on the fabric with a bridge for its pods, a kubelet and a kube-proxy.
+
+import type { BridgePluginSettings } from '../cni/bridge.ts';
+import { BridgePlugin } from '../cni/bridge.ts';
+import { addPeerRoutes, masqueradeEgress, type PeerNode } from '../cni/host-gateway.ts';
+import { HostLocal } from '../cni/host-local.ts';
+import type { Fabric } from '../host/fabric.ts';
+import { Machine, type MachineOptions } from '../host/machine.ts';
+import type { Process } from '../host/process.ts';
+import { ANY_PREFIX, type Ip, type Prefix, parseIp, parsePrefix } from '../packet/ip-address.ts';
+import { DEFAULT_IPTABLES_CONFIG, IptablesProxier } from './kube-proxy/iptables.ts';
+import type { ServiceChainCache } from './kube-proxy/iptables-chain-cache.ts';
+import type { ServiceSnapshot } from './kube-proxy/service-tracker.ts';
+import { Kubelet } from './kubelet.ts';
+import { addressOfNode, type Node } from './objects.ts';
+import type { ClusterRanges } from './ranges.ts';
+
+export interface ClusterNodeOptions {
+  /** The API object, with its InternalIP and podCIDR. */
+  readonly object: Node;
+  readonly machine: Omit<MachineOptions, 'name' | 'forwarding'>;
+  readonly fabric: Fabric;
+  readonly ranges: ClusterRanges;
+  readonly defaultGateway: Ip;
+  readonly cni: Partial<BridgePluginSettings>;
+  readonly chainCache: ServiceChainCache;
+}
+
+export class ClusterNode {
+  readonly name: string;
+  readonly ip: Ip;
+  readonly podRange: Prefix;
+  readonly machine: Machine;
+  readonly kubelet: Kubelet;
+  /** A program on the node itself, outside pods: a node agent, or a client on the host network. */
+  readonly process: Process;
+  readonly #nicName = 'eth0';
+  readonly #proxier: IptablesProxier;
+
+  constructor({ object, machine, fabric, ranges, defaultGateway, cni, chainCache }: ClusterNodeOptions) {
+    this.name = object.metadata.name;
+    this.ip = parseIp(addressOfNode(object)!);
+    this.podRange = parsePrefix(object.spec.podCIDR!);
+    this.machine = new Machine({ ...machine, name: this.name, forwarding: true });
+    const { root, place } = this.machine;
+    const nic = fabric.attach(this.machine, this.#nicName);
+    root.stack.addAddress(nic, this.ip, ranges.node.length);
+    root.stack.addRoute({ destination: ANY_PREFIX, device: nic, gateway: defaultGateway });
+    masqueradeEgress(this.machine, { clusterRange: ranges.pod });
+    const plugin = new BridgePlugin(this.machine, {
+      ipam: new HostLocal(this.podRange),
+      prefixLength: this.podRange.length,
+      settings: cni,
+    });
+    this.kubelet = new Kubelet(this.machine, { cni: plugin, nodeIp: this.ip });
+    this.process = { name: this.name, place, namespace: root, cpu: this.machine.nextCpu() };
+    this.#proxier = new IptablesProxier({
+      node: {
+        name: this.name,
+        zone: object.metadata.labels['topology.kubernetes.io/zone'],
+        ips: [this.ip, plugin.gateway],
+      },
+      config: { ...DEFAULT_IPTABLES_CONFIG, localDetector: { mode: 'ClusterCIDR', cidr: ranges.pod } },
+      cache: chainCache,
+      random: place.random('kube-proxy'),
+    });
+  }
+
+  /** Routes to the pods of other nodes. */
+  addPeers(peers: Iterable<PeerNode>): void {
+    addPeerRoutes(this.machine, this.machine.root.deviceNamed(this.#nicName), peers);
+  }
+
+  /** What other nodes must know to reach this one's pods. */
+  get peer(): PeerNode {
+    return { podRange: this.podRange, address: this.ip };
+  }
+
+  /** Runs kube-proxy's sync: the node's rules serve these services from now on. */
+  syncRules(services: ServiceSnapshot): void {
+    this.#proxier.sync(this.machine.root.enableNetfilter().tables, services);
+  }
+}

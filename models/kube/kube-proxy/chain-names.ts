@@ -1,0 +1,50 @@
+// Names of the iptables chains that belong to one service port or one endpoint. A chain name has at most 28 characters,
+// so kube-proxy hashes what it stands for: 16 characters of the base32 text of a SHA-256.
+
+import { createHash } from 'node:crypto';
+
+/** What the name of a service port's chains is made of: `namespace/name:port` and the protocol. */
+export interface ChainOwner {
+  readonly name: string;
+  readonly protocol: string;
+}
+
+export interface ServiceChainNames {
+  /** Load balancing over the endpoints of the whole cluster. */
+  readonly cluster: string;
+  /** Load balancing over the endpoints of this node: traffic policy Local. */
+  readonly local: string;
+  /** Where traffic from outside enters: node ports, external addresses, load balancers. */
+  readonly external: string;
+  /** Checks loadBalancerSourceRanges in front of `external`. */
+  readonly firewall: string;
+}
+
+export function serviceChainNames({ name, protocol }: ChainOwner): ServiceChainNames {
+  const hash = chainHash(name + protocol);
+  return {
+    cluster: `KUBE-SVC-${hash}`,
+    local: `KUBE-SVL-${hash}`,
+    external: `KUBE-EXT-${hash}`,
+    firewall: `KUBE-FW-${hash}`,
+  };
+}
+
+/** The chain that translates to one endpoint, `10.244.1.5:8080` (an IPv6 address in brackets). */
+export function endpointChainName({ name, protocol }: ChainOwner, endpoint: string): string {
+  return `KUBE-SEP-${chainHash(name + protocol + endpoint)}`;
+}
+
+/** RFC 4648, section 6. */
+const BASE32 = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ234567';
+
+/** Five bits make a character, so the first ten bytes of the digest make all sixteen. */
+function chainHash(text: string): string {
+  const digest = createHash('sha256').update(text).digest();
+  let hash = '';
+  for (let bit = 0; bit < 80; bit += 5) {
+    const pair = digest.readUInt16BE(bit >> 3);
+    hash += BASE32[(pair >> (11 - (bit & 7))) & 31];
+  }
+  return hash;
+}

@@ -1,0 +1,192 @@
+// Rules and chains that the nodes of a cluster have in common are one object each, made once: for 5,000 nodes and 10,000
+// services, separate ones would take tens of gigabytes. They are found by service port and by what a node's view of it
+// depends on, so it makes no difference which node asks first.
+
+import { Chain } from '../../netfilter/chain.ts';
+import { Rule, type RuleSpec } from '../../netfilter/rule.ts';
+import { type Dispatch, dispatchOf } from './iptables-dispatch.ts';
+import { type FixedChainSettings, type FixedChains, fixedChains } from './iptables-fixed-chains.ts';
+import {
+  type ChainSpec,
+  clusterChains,
+  externalChains,
+  firewallChains,
+  localChains,
+  type ServiceChainOptions,
+} from './iptables-service-chains.ts';
+import { PortOnNode, type ProxyNode } from './port-on-node.ts';
+import { type Endpoint, isSamePort, type ServicePort } from './service-ports.ts';
+import type { ServiceSnapshot } from './service-tracker.ts';
+import { dependsOnNode, hasNodeHints } from './usable-endpoints.ts';
+
+/** Everything that one service port adds to a node's tables. Immutable. */
+export interface ServiceRules {
+  readonly dispatch: Dispatch<Rule>;
+  /** In nat: SVC, and SEP of its endpoints. */
+  readonly clusterChains: readonly Chain[];
+  /** In nat: SVL, EXT, FW, and SEP of endpoints that only policy Local uses. */
+  readonly nodeChains: readonly Chain[];
+  /** In all these chains together. */
+  readonly ruleCount: number;
+}
+
+/** One for all proxiers of a cluster. */
+export class ServiceChainCache {
+  readonly #byOptions = new Map<string, ServiceRuleCache>();
+  readonly #fixed = new Map<string, FixedChains>();
+  readonly #rules = new Map<string, Rule>();
+
+  servicesWith(options: ServiceChainOptions): ServiceRuleCache {
+    const key = JSON.stringify(options);
+    let cache = this.#byOptions.get(key);
+    if (cache === undefined) this.#byOptions.set(key, (cache = new ServiceRuleCache(options)));
+    return cache;
+  }
+
+  fixedChains(settings: FixedChainSettings): FixedChains {
+    const key = JSON.stringify(settings);
+    let fixed = this.#fixed.get(key);
+    if (fixed === undefined) this.#fixed.set(key, (fixed = fixedChains(settings)));
+    return fixed;
+  }
+
+  /** For single rules outside of service and fixed chains. */
+  rule(spec: RuleSpec): Rule {
+    const key = JSON.stringify(spec);
+    let rule = this.#rules.get(key);
+    if (rule === undefined) this.#rules.set(key, (rule = new Rule(spec)));
+    return rule;
+  }
+}
+
+/** What a node of some zone has that hosts no endpoint: most of what every node has. */
+export interface SharedRules {
+  /** By index of the service port in the snapshot. */
+  readonly rules: readonly ServiceRules[];
+  /** The indexes of service ports for which each node has to look for itself. */
+  readonly varying: readonly number[];
+  /** Service chains of table nat. A node's own chains of the same name go before these. */
+  readonly chains: ReadonlyMap<string, Chain>;
+}
+
+/** The rules of service ports under the same options. */
+export class ServiceRuleCache {
+  readonly #options: ServiceChainOptions;
+  readonly #byPort = new WeakMap<ServicePort, PortRules>();
+  /** The latest of each service port, for proxiers whose snapshots come from different watchers. */
+  readonly #latest = new Map<string, PortRules>();
+  readonly #shared = new WeakMap<ServiceSnapshot, Map<string | undefined, SharedRules>>();
+
+  constructor(options: ServiceChainOptions) {
+    this.#options = options;
+  }
+
+  onNode(port: ServicePort, node: ProxyNode): ServiceRules {
+    let rules = this.#byPort.get(port);
+    if (rules === undefined) this.#byPort.set(port, (rules = this.#rulesOf(port)));
+    return rules.on(node);
+  }
+
+  shared(services: ServiceSnapshot, zone: string | undefined): SharedRules {
+    const byZone = this.#shared.get(services) ?? new Map<string | undefined, SharedRules>();
+    this.#shared.set(services, byZone);
+    let shared = byZone.get(zone);
+    if (shared === undefined) byZone.set(zone, (shared = this.#share(services, zone)));
+    return shared;
+  }
+
+  #rulesOf(port: ServicePort): PortRules {
+    const key = `${port.name}/${port.protocol}`;
+    const latest = this.#latest.get(key);
+    if (latest !== undefined && isSamePort(latest.port, port)) return latest;
+    const rules = new PortRules(port, this.#options);
+    this.#latest.set(key, rules);
+    return rules;
+  }
+
+  #share(services: ServiceSnapshot, zone: string | undefined): SharedRules {
+    const elsewhere: ProxyNode = { name: '', zone, ips: [] };
+    const rules = services.ports.map((port) => this.onNode(port, elsewhere));
+    const varying: number[] = [];
+    const chains = new Map<string, Chain>();
+    for (const [i, port] of services.ports.entries()) {
+      const ofPort = rules[i]!;
+      if (dependsOnNode(port) || port.loadBalancerSourceRanges.length > 0) varying.push(i);
+      // A node hint takes endpoints away from a node, and a shared chain cannot be taken away from one node.
+      if (hasNodeHints(port)) continue;
+      for (const chain of [...ofPort.clusterChains, ...ofPort.nodeChains]) chains.set(chain.name, chain);
+    }
+    return { rules, varying, chains };
+  }
+}
+
+/** The rules of one service port, by what tells nodes apart. */
+class PortRules {
+  readonly port: ServicePort;
+  readonly #options: ServiceChainOptions;
+  readonly #variants = new Map<string, ServiceRules>();
+  readonly #dispatches = new Map<string, Dispatch<Rule>>();
+  readonly #chains = new Map<string, readonly Chain[]>();
+  /** Lists of endpoints that some node uses, numbered: a list may be long, and thousands of nodes use the same. */
+  readonly #lists = new Map<string, number>();
+
+  constructor(port: ServicePort, options: ServiceChainOptions) {
+    this.port = port;
+    this.#options = options;
+  }
+
+  on(node: ProxyNode): ServiceRules {
+    const on = new PortOnNode(this.port, node);
+    const cluster = this.#numberOf(on.usable.cluster);
+    const local = this.#numberOf(on.usable.local);
+    const variant = `${cluster} ${local} ${on.nodeIsInSourceRanges}`;
+    let rules = this.#variants.get(variant);
+    if (rules === undefined) this.#variants.set(variant, (rules = this.#compile(on, { cluster, local })));
+    return rules;
+  }
+
+  #numberOf(endpoints: readonly Endpoint[]): number {
+    const addresses = endpoints.map(({ address }) => address).join();
+    const number = this.#lists.get(addresses) ?? this.#lists.size;
+    this.#lists.set(addresses, number);
+    return number;
+  }
+
+  #compile(on: PortOnNode, { cluster, local }: { cluster: number; local: number }): ServiceRules {
+    const forCluster = this.#chainsOf(`cluster ${cluster}`, () => clusterChains(on, this.#options));
+    const forNode = [
+      ...this.#chainsOf(`local ${cluster} ${local}`, () => localChains(on, this.#options)),
+      ...this.#chainsOf(`external ${on.hasEndpoints} ${on.servesExternal}`, () => externalChains(on, this.#options)),
+      ...this.#chainsOf(`firewall ${on.hasEndpoints} ${on.nodeIsInSourceRanges}`, () => firewallChains(on)),
+    ];
+    const ruleCount = [...forCluster, ...forNode].reduce((sum, { rules }) => sum + rules.length, 0);
+    return { dispatch: this.#dispatch(on), clusterChains: forCluster, nodeChains: forNode, ruleCount };
+  }
+
+  #dispatch(on: PortOnNode): Dispatch<Rule> {
+    const key = `${on.hasEndpoints} ${on.servesInternal} ${on.servesExternal}`;
+    let dispatch = this.#dispatches.get(key);
+    if (dispatch === undefined) this.#dispatches.set(key, (dispatch = compileDispatch(dispatchOf(on))));
+    return dispatch;
+  }
+
+  #chainsOf(key: string, specs: () => readonly ChainSpec[]): readonly Chain[] {
+    let chains = this.#chains.get(key);
+    if (chains === undefined) {
+      chains = specs().map(({ name, rules }) => new Chain(name, compile(rules)));
+      this.#chains.set(key, chains);
+    }
+    return chains;
+  }
+}
+
+const compile = (specs: readonly RuleSpec[]): Rule[] => specs.map((spec) => new Rule(spec));
+
+const compileDispatch = (specs: Dispatch<RuleSpec>): Dispatch<Rule> => ({
+  natServices: compile(specs.natServices),
+  natNodePorts: compile(specs.natNodePorts),
+  filterServices: compile(specs.filterServices),
+  filterExternalServices: compile(specs.filterExternalServices),
+  filterNodePorts: compile(specs.filterNodePorts),
+  filterProxyFirewall: compile(specs.filterProxyFirewall),
+});

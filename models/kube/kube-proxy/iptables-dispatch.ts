@@ -1,0 +1,107 @@
+// What one service port adds to the iptables chains that all service ports share: the rules that recognise its
+// addresses. Order of kube-proxy 1.30. Not modelled: the nfacct counters of 1.33 and later.
+
+import { port as singlePort } from '../../netfilter/matches/port-range.ts';
+import type { MatchSpec, RuleSpec, TargetSpec } from '../../netfilter/rule.ts';
+import { type Ip, prefix } from '../../packet/ip-address.ts';
+import { type ServiceChainNames, serviceChainNames } from './chain-names.ts';
+import type { PortOnNode } from './port-on-node.ts';
+import type { ServicePort } from './service-ports.ts';
+
+/** Rules by table and chain, in order. `R` is RuleSpec for rules as data, and Rule for the same rules compiled. */
+export interface Dispatch<R> {
+  readonly natServices: readonly R[];
+  readonly natNodePorts: readonly R[];
+  readonly filterServices: readonly R[];
+  readonly filterExternalServices: readonly R[];
+  readonly filterNodePorts: readonly R[];
+  readonly filterProxyFirewall: readonly R[];
+}
+
+export function dispatchOf(on: PortOnNode): Dispatch<RuleSpec> {
+  const names = serviceChainNames(on.port);
+  return {
+    natServices: [...toClusterIp(on, names), ...toExternalAddresses(on, names)],
+    natNodePorts: toNodePort(on, names),
+    filterServices: unservedClusterIp(on),
+    filterExternalServices: unservedExternalAddresses(on),
+    filterNodePorts: healthChecks(on),
+    filterProxyFirewall: beyondSourceRanges(on, names),
+  };
+}
+
+function toClusterIp({ port, servesInternal }: PortOnNode, { local, cluster }: ServiceChainNames): RuleSpec[] {
+  if (!servesInternal) return [];
+  return [{ ...to(port, port.clusterIp, 'cluster IP'), target: jump(port.internalPolicyLocal ? local : cluster) }];
+}
+
+function toExternalAddresses(on: PortOnNode, { external, firewall }: ServiceChainNames): RuleSpec[] {
+  if (!on.entersExternally) return [];
+  const { port } = on;
+  const loadBalancerChain = on.checksSources ? firewall : external;
+  return [
+    ...port.externalIps.map((ip) => ({ ...to(port, ip, 'external IP'), target: jump(external) })),
+    ...port.loadBalancerVips.map((ip) => ({ ...to(port, ip, 'loadbalancer IP'), target: jump(loadBalancerChain) })),
+  ];
+}
+
+/** Whatever its source: loadBalancerSourceRanges guard the load balancer's addresses only. */
+function toNodePort({ port, entersExternally }: PortOnNode, { external }: ServiceChainNames): RuleSpec[] {
+  if (!entersExternally || port.nodePort === undefined) return [];
+  const matches = [comment(port.name), dstPort(port.protocol, port.nodePort)];
+  return [{ protocol: port.protocol, matches, target: jump(external) }];
+}
+
+/** Rules in filter see the service's address only if nat has not translated it: then nobody serves the packet. */
+function unservedClusterIp(on: PortOnNode): RuleSpec[] {
+  if (on.servesInternal) return [];
+  return [{ ...to(on.port, on.port.clusterIp, whyUnserved(on)), target: judgement(on) }];
+}
+
+function unservedExternalAddresses(on: PortOnNode): RuleSpec[] {
+  if (on.servesExternal) return [];
+  const { port } = on;
+  const why = whyUnserved(on);
+  const target = judgement(on);
+  const byAddress = [...port.externalIps, ...port.loadBalancerVips].map((ip) => ({ ...to(port, ip, why), target }));
+  if (port.nodePort === undefined) return byAddress;
+  const matches = [comment(`${port.name} ${why}`), TO_LOCAL_ADDRESS, dstPort(port.protocol, port.nodePort)];
+  return [...byAddress, { protocol: port.protocol, matches, target }];
+}
+
+const whyUnserved = ({ hasEndpoints }: PortOnNode): string =>
+  hasEndpoints ? 'has no local endpoints' : 'has no endpoints';
+
+/** Without any endpoint a client should hear so; without a local one, a load balancer should try another node. */
+const judgement = ({ hasEndpoints }: PortOnNode): TargetSpec =>
+  hasEndpoints ? { target: 'DROP' } : { target: 'REJECT' };
+
+function healthChecks({ port }: PortOnNode): RuleSpec[] {
+  if (port.healthCheckNodePort === undefined) return [];
+  const matches = [comment(`${port.name} health check node port`), dstPort('tcp', port.healthCheckNodePort)];
+  return [{ protocol: 'tcp', matches, target: { target: 'ACCEPT' } }];
+}
+
+function beyondSourceRanges({ port, checksSources }: PortOnNode, { firewall }: ServiceChainNames): RuleSpec[] {
+  if (!checksSources) return [];
+  const why = `traffic not accepted by ${firewall}`;
+  return port.loadBalancerVips.map((ip) => ({ ...to(port, ip, why), target: { target: 'DROP' } }));
+}
+
+/** Selects traffic to the port at one of its addresses. */
+export const to = (port: ServicePort, ip: Ip, why: string): RuleSpec => ({
+  destination: prefix(ip, 32),
+  protocol: port.protocol,
+  matches: [comment(`${port.name} ${why}`), dstPort(port.protocol, port.port)],
+});
+
+export const comment = (text: string): MatchSpec => ({ match: 'comment', comment: text });
+
+export const jump = (chain: string): TargetSpec => ({ target: 'jump', chain });
+
+export const TO_LOCAL_ADDRESS: MatchSpec = { match: 'addrtype', dstType: 'LOCAL' };
+
+const dstPort = (match: ServicePort['protocol'], number: number): MatchSpec => ({
+  match,
+  dstPorts: singlePort(number),
+});

@@ -1,0 +1,114 @@
+// All chains that kube-proxy has on one node in iptables mode, built service by service.
+
+import type { RandomStream } from '../../../engine/random.ts';
+import { Chain } from '../../netfilter/chain.ts';
+import type { Rule } from '../../netfilter/rule.ts';
+import type { Prefix } from '../../packet/ip-address.ts';
+import type { ServiceChainCache, ServiceRules } from './iptables-chain-cache.ts';
+import type { Dispatch } from './iptables-dispatch.ts';
+import { type FixedChainSettings, nodePortJumps } from './iptables-fixed-chains.ts';
+import type { ServiceChainOptions } from './iptables-service-chains.ts';
+import type { LocalDetector } from './local-detector.ts';
+import type { ProxyNode } from './port-on-node.ts';
+import type { ServiceSnapshot } from './service-tracker.ts';
+
+export interface IptablesConfig extends FixedChainSettings {
+  /** --masquerade-all: masquerade all traffic to cluster IPs, whatever its source. */
+  readonly masqueradeAll: boolean;
+  readonly localDetector: LocalDetector;
+  /** --nodeport-addresses: node addresses in these ranges serve node ports; empty: all addresses of the node. */
+  readonly nodePortAddresses: readonly Prefix[];
+}
+
+export interface RuleSet {
+  readonly filter: readonly Chain[];
+  /** Fixed chains, KUBE-SERVICES and KUBE-NODEPORTS: written by every sync. */
+  readonly nat: readonly Chain[];
+  /** In nat, chains of single services and endpoints that other nodes do not have, or have otherwise. */
+  readonly ownServiceChains: readonly Chain[];
+  /** In nat, chains of single services and endpoints; those of `ownServiceChains` go before them. */
+  readonly sharedServiceChains: ReadonlyMap<string, Chain>;
+  /** By index of the service port in the snapshot. */
+  readonly byPort: readonly ServiceRules[];
+}
+
+export interface RuleSetInput {
+  readonly node: ProxyNode;
+  readonly services: ServiceSnapshot;
+  readonly config: IptablesConfig;
+  readonly cache: ServiceChainCache;
+  /** Draws the order of services in the chains that they share: kube-proxy iterates over a Go map. */
+  readonly random: RandomStream;
+}
+
+export function writeRules({ node, services, config, cache, random }: RuleSetInput): RuleSet {
+  const serviceRules = cache.servicesWith(chainOptions(config, services));
+  const shared = serviceRules.shared(services, node.zone);
+  const byPort = [...shared.rules];
+  const ownServiceChains: Chain[] = [];
+  for (const i of shared.varying) {
+    const rules = serviceRules.onNode(services.ports[i]!, node);
+    byPort[i] = rules;
+    ownServiceChains.push(...notIn(shared.chains, rules));
+  }
+  const dispatch = inOrder(random.shuffle(byPort));
+  const jumps = nodePortJumps(node, { addresses: config.nodePortAddresses, localhost: config.localhostNodePorts });
+  const fixed = cache.fixedChains(config);
+  return {
+    filter: [
+      new Chain('KUBE-SERVICES', dispatch.filterServices),
+      new Chain('KUBE-EXTERNAL-SERVICES', dispatch.filterExternalServices),
+      new Chain('KUBE-NODEPORTS', dispatch.filterNodePorts),
+      new Chain('KUBE-PROXY-FIREWALL', dispatch.filterProxyFirewall),
+      ...fixed.filter,
+    ],
+    nat: [
+      new Chain('KUBE-SERVICES', [...dispatch.natServices, ...jumps.map((spec) => cache.rule(spec))]),
+      new Chain('KUBE-NODEPORTS', dispatch.natNodePorts),
+      ...fixed.nat,
+    ],
+    ownServiceChains,
+    sharedServiceChains: shared.chains,
+    byPort,
+  };
+}
+
+/** More endpoints than these, summed over service ports, and kube-proxy leaves out comments. */
+const LARGE_CLUSTER_ENDPOINTS = 1_000;
+
+export const chainOptions = (
+  { masqueradeAll, localDetector }: IptablesConfig,
+  { endpointCount }: ServiceSnapshot,
+): ServiceChainOptions => ({
+  masqueradeAll,
+  localDetector,
+  endpointComments: endpointCount <= LARGE_CLUSTER_ENDPOINTS,
+});
+
+function notIn(shared: ReadonlyMap<string, Chain>, { clusterChains, nodeChains }: ServiceRules): Chain[] {
+  // The first is KUBE-SVC, which is the same object only if the endpoint chains after it are the same as well.
+  const [balancing] = clusterChains;
+  const own = nodeChains.filter((chain) => shared.get(chain.name) !== chain);
+  return balancing === undefined || shared.get(balancing.name) === balancing ? own : [...clusterChains, ...own];
+}
+
+function inOrder(services: readonly ServiceRules[]): Dispatch<Rule> {
+  const all = {
+    natServices: [] as Rule[],
+    natNodePorts: [] as Rule[],
+    filterServices: [] as Rule[],
+    filterExternalServices: [] as Rule[],
+    filterNodePorts: [] as Rule[],
+    filterProxyFirewall: [] as Rule[],
+  };
+  // Loops, not `push(...rules)`: most of these are empty, and there are tens of thousands per sync of a large cluster.
+  for (const { dispatch } of services) {
+    for (const rule of dispatch.natServices) all.natServices.push(rule);
+    for (const rule of dispatch.natNodePorts) all.natNodePorts.push(rule);
+    for (const rule of dispatch.filterServices) all.filterServices.push(rule);
+    for (const rule of dispatch.filterExternalServices) all.filterExternalServices.push(rule);
+    for (const rule of dispatch.filterNodePorts) all.filterNodePorts.push(rule);
+    for (const rule of dispatch.filterProxyFirewall) all.filterProxyFirewall.push(rule);
+  }
+  return all;
+}

@@ -1,0 +1,138 @@
+// kube-proxy in iptables mode: keeps the tables of one node in line with the Services of the cluster. Behaviour of
+// kube-proxy 1.30.
+//
+// Not modelled: IPv6, nfacct counters (1.33 and later), failures of iptables-restore, and two economies of large clusters
+// (README.md). When a sync happens and how long it takes is not decided here.
+
+import type { RandomStream } from '../../../engine/random.ts';
+import { Chain } from '../../netfilter/chain.ts';
+import type { RuleTables, TableName } from '../../netfilter/rule-tables.ts';
+import type { ServiceChainCache, ServiceRules } from './iptables-chain-cache.ts';
+import { jumpsOf } from './iptables-fixed-chains.ts';
+import { chainOptions, type IptablesConfig, type RuleSet, writeRules } from './iptables-rule-set.ts';
+import type { ProxyNode } from './port-on-node.ts';
+import type { ServicePort } from './service-ports.ts';
+import { NO_SERVICES, type ServiceSnapshot } from './service-tracker.ts';
+
+export type { IptablesConfig } from './iptables-rule-set.ts';
+
+/** What kube-proxy does without flags on a current Linux. */
+export const DEFAULT_IPTABLES_CONFIG: IptablesConfig = {
+  masqueradeAll: false,
+  masqueradeBit: 14,
+  randomFully: true,
+  localDetector: { mode: 'None' },
+  nodePortAddresses: [],
+  localhostNodePorts: true,
+  tcpBeLiberal: false,
+};
+
+/** What one sync has handed to iptables-restore. */
+export interface SyncReport {
+  /** A partial sync leaves out the chains of services that have not changed. */
+  readonly kind: 'full' | 'partial';
+  readonly chainsWritten: number;
+  readonly rulesWritten: number;
+  /** Chains of services and endpoints that are gone. */
+  readonly chainsDeleted: readonly string[];
+}
+
+export class IptablesProxier {
+  readonly #config: IptablesConfig;
+  readonly #cache: ServiceChainCache;
+  readonly #random: RandomStream;
+  #node: ProxyNode;
+  #services = NO_SERVICES;
+  #needsFullSync = true;
+
+  /** `random` belongs to this node alone. */
+  constructor(options: {
+    readonly node: ProxyNode;
+    readonly config: IptablesConfig;
+    readonly cache: ServiceChainCache;
+    readonly random: RandomStream;
+  }) {
+    this.#node = options.node;
+    this.#config = options.config;
+    this.#cache = options.cache;
+    this.#random = options.random;
+  }
+
+  /** The node has other labels or addresses: the next sync writes all rules. */
+  updateNode(node: ProxyNode): void {
+    this.#node = node;
+    this.#needsFullSync = true;
+  }
+
+  /** Makes the tables serve these services. Chains of others stay, and so do their rules in the builtin chains. */
+  sync(tables: RuleTables, services: ServiceSnapshot): SyncReport {
+    const kind = this.#needsFullSync || isCanaryGone(tables) ? 'full' : 'partial';
+    const isWritten = (port: ServicePort): boolean => kind === 'full' || !this.#services.has(port);
+    const before = kind === 'full' ? tables.chainNames('nat').filter(isServiceChain) : this.#chainsBesides(services);
+    const ruleSet = writeRules({
+      node: this.#node,
+      services,
+      config: this.#config,
+      cache: this.#cache,
+      random: this.#random,
+    });
+    installChains(tables, ruleSet, before);
+    if (kind === 'full') installJumps(tables, this.#config);
+    const written = ruleSet.byPort.filter((_rules, i) => isWritten(services.ports[i]!));
+    this.#services = services;
+    this.#needsFullSync = false;
+    return {
+      kind,
+      ...countWritten(ruleSet, written),
+      chainsDeleted: before.filter((name) => tables.chain('nat', name) === undefined),
+    };
+  }
+
+  /** The chains that this node has for service ports which are not, or no longer the same, in the snapshot. */
+  #chainsBesides(services: ServiceSnapshot): string[] {
+    const rules = this.#cache.servicesWith(chainOptions(this.#config, this.#services));
+    return this.#services.ports
+      .filter((port) => !services.has(port))
+      .map((port) => rules.onNode(port, this.#node))
+      .flatMap(({ clusterChains, nodeChains }) => [...clusterChains, ...nodeChains])
+      .map(({ name }) => name);
+  }
+}
+
+const isServiceChain = (name: string): boolean => /^KUBE-(SVC|SVL|EXT|FW|SEP)-/.test(name);
+
+function installChains(tables: RuleTables, ruleSet: RuleSet, before: readonly string[]): void {
+  const own = new Set(ruleSet.ownServiceChains.map(({ name }) => name));
+  for (const name of before) {
+    if (!own.has(name) && tables.chain('nat', name) !== undefined) tables.deleteChain('nat', name);
+  }
+  tables.share('nat', ruleSet.sharedServiceChains);
+  tables.replaceChains('nat', [...ruleSet.nat, ...ruleSet.ownServiceChains]);
+  tables.replaceChains('filter', ruleSet.filter);
+}
+
+/** Empty chains that kube-proxy looks for: if someone has flushed the tables, they are gone, and so are its rules. */
+const CANARY_CHAIN = 'KUBE-PROXY-CANARY';
+const CANARY_TABLES: readonly TableName[] = ['mangle', 'nat', 'filter'];
+
+const isCanaryGone = (tables: RuleTables): boolean =>
+  CANARY_TABLES.some((table) => tables.chain(table, CANARY_CHAIN) === undefined);
+
+function installJumps(tables: RuleTables, config: IptablesConfig): void {
+  for (const table of CANARY_TABLES) tables.replaceChains(table, [new Chain(CANARY_CHAIN, [])]);
+  for (const { table, from, rule } of jumpsOf(config)) {
+    const present = tables.chain(table, from)?.rules ?? [];
+    if (!present.some(({ text }) => text === rule.text)) tables.prependRule(table, from, rule);
+  }
+}
+
+function countWritten({ filter, nat }: RuleSet, services: readonly ServiceRules[]) {
+  const everySync = [...filter, ...nat];
+  const chains = services.map(({ clusterChains, nodeChains }) => clusterChains.length + nodeChains.length);
+  return {
+    chainsWritten: everySync.length + sum(chains),
+    rulesWritten: sum(everySync.map(({ rules }) => rules.length)) + sum(services.map(({ ruleCount }) => ruleCount)),
+  };
+}
+
+const sum = (numbers: readonly number[]): number => numbers.reduce((total, number) => total + number, 0);

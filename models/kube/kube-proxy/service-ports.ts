@@ -1,0 +1,147 @@
+// What kube-proxy makes of Services and EndpointSlices, in every mode: one service port per port of a Service, with the
+// endpoints that back it. Immutable, and the same on every node: which endpoints a node may use is decided elsewhere
+// (usable-endpoints.ts).
+//
+// Not modelled: IPv6. Like the IPv4 half of a dual-stack kube-proxy, this ignores IPv6 addresses, ranges and slices.
+
+import { type Ip, isIpv4, type Prefix, parseIp, parsePrefix } from '../../packet/ip-address.ts';
+import type { EndpointSlice, Service, ServicePort as ServicePortSpec, Endpoint as SliceEndpoint } from '../objects.ts';
+
+export type ServiceProtocol = 'tcp' | 'udp' | 'sctp';
+
+export interface ServicePort {
+  /** `namespace/name:port`, or `namespace/name` if the port has no name. With the protocol it names the port's chains. */
+  readonly name: string;
+  readonly protocol: ServiceProtocol;
+  readonly clusterIp: Ip;
+  readonly port: number;
+  readonly nodePort: number | undefined;
+  readonly externalIps: readonly Ip[];
+  /** Addresses of the load balancer that nodes answer for; those of ipMode Proxy are not among them. */
+  readonly loadBalancerVips: readonly Ip[];
+  readonly loadBalancerSourceRanges: readonly Prefix[];
+  readonly internalPolicyLocal: boolean;
+  readonly externalPolicyLocal: boolean;
+  /** How long a client sticks to its endpoint after its last new connection; undefined without session affinity. */
+  readonly affinityTimeoutSeconds: number | undefined;
+  readonly healthCheckNodePort: number | undefined;
+  /** By `address:port` as text, so 10.0.0.10:80 stands before 10.0.0.2:80: kube-proxy's order. */
+  readonly endpoints: readonly Endpoint[];
+}
+
+export interface Endpoint {
+  readonly ip: Ip;
+  readonly port: number;
+  /** `10.244.1.5:8080` */
+  readonly address: string;
+  readonly nodeName: string | undefined;
+  readonly ready: boolean;
+  readonly serving: boolean;
+  readonly terminating: boolean;
+  /** Zones and nodes that should use this endpoint, as the EndpointSlice controller hints. */
+  readonly zoneHints: readonly string[];
+  readonly nodeHints: readonly string[];
+}
+
+/** Can be reached under an address that is not the cluster's own. */
+export const isExternallyAccessible = (port: ServicePort): boolean =>
+  port.nodePort !== undefined || port.loadBalancerVips.length > 0 || port.externalIps.length > 0;
+
+/** Tells a proxy nothing new: every field agrees, endpoints included. */
+export const isSamePort = (a: ServicePort, b: ServicePort): boolean => JSON.stringify(a) === JSON.stringify(b);
+
+/** The service ports of one Service; `slices` are those that carry its name. None for headless and ExternalName Services. */
+export function servicePortsOf(service: Service, slices: readonly EndpointSlice[]): ServicePort[] {
+  const { spec } = service;
+  const clusterIp = (spec.clusterIPs ?? [spec.clusterIP ?? 'None']).find(isIpv4);
+  if (spec.type === 'ExternalName' || clusterIp === undefined) return [];
+  const shared = {
+    clusterIp: parseIp(clusterIp),
+    externalIps: ipv4(spec.externalIPs),
+    loadBalancerVips: ipv4(loadBalancerVips(service)),
+    loadBalancerSourceRanges: ipv4Ranges(spec.loadBalancerSourceRanges),
+    internalPolicyLocal: spec.internalTrafficPolicy === 'Local',
+    externalPolicyLocal: spec.externalTrafficPolicy === 'Local',
+    affinityTimeoutSeconds: affinityTimeoutSeconds(service),
+    healthCheckNodePort: healthCheckNodePort(service),
+  };
+  return spec.ports.map((port) => ({
+    name: servicePortName(service, port),
+    protocol: PROTOCOLS[port.protocol],
+    port: port.port,
+    nodePort: port.nodePort,
+    ...shared,
+    endpoints: endpointsOf(port, slices),
+  }));
+}
+
+function servicePortName({ metadata }: Service, { name }: ServicePortSpec): string {
+  const service = `${metadata.namespace}/${metadata.name}`;
+  return name === undefined ? service : `${service}:${name}`;
+}
+
+const PROTOCOLS = { TCP: 'tcp', UDP: 'udp', SCTP: 'sctp' } as const;
+
+const ipv4 = (addresses: readonly string[]): Ip[] => addresses.filter(isIpv4).map(parseIp);
+
+/** The API server lets blanks around a range pass; kube-proxy trims them. */
+const ipv4Ranges = (ranges: readonly string[]): Prefix[] =>
+  ranges
+    .map((range) => range.trim())
+    .filter((range) => !range.includes(':'))
+    .map(parsePrefix);
+
+/** A load balancer of ipMode Proxy wants to see all traffic itself, also that from inside the cluster. */
+function loadBalancerVips({ status }: Service): string[] {
+  const vips: string[] = [];
+  for (const { ip, ipMode } of status.loadBalancer.ingress) {
+    if (ip !== undefined && ipMode !== 'Proxy') vips.push(ip);
+  }
+  return vips;
+}
+
+const affinityTimeoutSeconds = ({ spec }: Service): number | undefined =>
+  spec.sessionAffinity === 'ClientIP' ? spec.sessionAffinityConfig?.clientIP.timeoutSeconds : undefined;
+
+/** Only a load balancer that must find nodes with endpoints needs one; other Services may carry a stale number. */
+function healthCheckNodePort({ spec }: Service): number | undefined {
+  const needed = spec.type === 'LoadBalancer' && spec.externalTrafficPolicy === 'Local';
+  return (needed && spec.healthCheckNodePort) || undefined;
+}
+
+function endpointsOf(port: ServicePortSpec, slices: readonly EndpointSlice[]): Endpoint[] {
+  const byAddress = new Map<string, Endpoint>();
+  for (const slice of slices) {
+    const number = slice.addressType === 'IPv4' ? backingPort(slice, port) : undefined;
+    if (number === undefined) continue;
+    for (const entry of slice.endpoints) {
+      const ip = entry.addresses[0];
+      if (ip === undefined) continue;
+      const endpoint = endpointAt(ip, number, entry);
+      // An endpoint that moves between slices is in both for a moment; the entry that knows its node counts.
+      const known = byAddress.get(endpoint.address);
+      if (known?.nodeName === undefined) byAddress.set(endpoint.address, endpoint);
+    }
+  }
+  return [...byAddress.values()].sort((a, b) => (a.address < b.address ? -1 : 1));
+}
+
+/** A slice port backs a service port of the same name and protocol, whatever the numbers. */
+function backingPort(slice: EndpointSlice, port: ServicePortSpec): number | undefined {
+  return slice.ports.find(({ name, protocol }) => name === port.name && protocol === port.protocol)?.port;
+}
+
+function endpointAt(ip: string, port: number, entry: SliceEndpoint): Endpoint {
+  const { conditions, hints } = entry;
+  return {
+    ip: parseIp(ip),
+    port,
+    address: `${ip}:${port}`,
+    nodeName: entry.nodeName,
+    ready: conditions.ready ?? true,
+    serving: conditions.serving ?? true,
+    terminating: conditions.terminating ?? false,
+    zoneHints: (hints?.forZones ?? []).map(({ name }) => name),
+    nodeHints: (hints?.forNodes ?? []).map(({ name }) => name),
+  };
+}

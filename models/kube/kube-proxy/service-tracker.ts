@@ -1,0 +1,95 @@
+// What a watcher knows of Services and EndpointSlices, as service ports, while updates come in.
+//
+// All proxiers that have seen the same updates can share one snapshot, and with it everything that is made of its
+// service ports: a change costs the service that changed, not the number of services times the number of nodes.
+
+import type { WatchEvent } from '../api-server.ts';
+import { type EndpointSlice, keyOf, type Service } from '../objects.ts';
+import { isSamePort, type ServicePort, servicePortsOf } from './service-ports.ts';
+
+/** All service ports at one moment. Immutable. */
+export class ServiceSnapshot {
+  readonly ports: readonly ServicePort[];
+  /** Endpoints listed, usable or not, summed over the service ports. */
+  readonly endpointCount: number;
+  readonly #members: ReadonlySet<ServicePort>;
+
+  constructor(ports: readonly ServicePort[]) {
+    this.ports = ports;
+    this.endpointCount = ports.reduce((sum, { endpoints }) => sum + endpoints.length, 0);
+    this.#members = new Set(ports);
+  }
+
+  /** Has this very service port. A service whose Service or endpoints changed since has other ones, all of them. */
+  has(port: ServicePort): boolean {
+    return this.#members.has(port);
+  }
+}
+
+export const NO_SERVICES = new ServiceSnapshot([]);
+
+/** The label that says which Service an EndpointSlice belongs to. */
+const SERVICE_NAME_LABEL = 'kubernetes.io/service-name';
+
+export class ServiceTracker {
+  readonly #services = new Map<string, Service>();
+  readonly #slices = new Map<string, EndpointSlice>();
+  readonly #slicesByService = new Map<string, Map<string, EndpointSlice>>();
+  readonly #ports = new Map<string, readonly ServicePort[]>();
+  readonly #changed = new Set<string>();
+  #snapshot = NO_SERVICES;
+
+  apply({ type, object }: WatchEvent<Service | EndpointSlice>): void {
+    const key = keyOf(object);
+    if (object.kind === 'Service') {
+      if (type === 'DELETED') this.#services.delete(key);
+      else this.#services.set(key, object);
+      this.#changed.add(key);
+    } else {
+      this.#removeSlice(key);
+      if (type !== 'DELETED') this.#addSlice(key, object);
+    }
+  }
+
+  /** The service ports now. The same object again as long as updates change nothing that a proxy looks at. */
+  snapshot(): ServiceSnapshot {
+    let isNew = false;
+    for (const key of this.#changed) {
+      if (this.#rebuild(key)) isNew = true;
+    }
+    this.#changed.clear();
+    if (isNew) this.#snapshot = new ServiceSnapshot([...this.#ports.values()].flat());
+    return this.#snapshot;
+  }
+
+  #addSlice(key: string, slice: EndpointSlice): void {
+    const service = serviceKeyOf(slice);
+    const siblings = this.#slicesByService.get(service) ?? new Map<string, EndpointSlice>();
+    this.#slices.set(key, slice);
+    this.#slicesByService.set(service, siblings.set(key, slice));
+    this.#changed.add(service);
+  }
+
+  #removeSlice(key: string): void {
+    const slice = this.#slices.get(key);
+    if (slice === undefined) return;
+    const service = serviceKeyOf(slice);
+    this.#slices.delete(key);
+    this.#slicesByService.get(service)?.delete(key);
+    this.#changed.add(service);
+  }
+
+  /** True if the service's ports are others than before. */
+  #rebuild(key: string): boolean {
+    const service = this.#services.get(key);
+    const before = this.#ports.get(key) ?? [];
+    if (service === undefined) return this.#ports.delete(key) && before.length > 0;
+    const after = servicePortsOf(service, [...(this.#slicesByService.get(key)?.values() ?? [])]);
+    if (after.length === before.length && after.every((port, i) => isSamePort(port, before[i]!))) return false;
+    this.#ports.set(key, after);
+    return true;
+  }
+}
+
+const serviceKeyOf = ({ metadata }: EndpointSlice): string =>
+  `${metadata.namespace}/${metadata.labels[SERVICE_NAME_LABEL]}`;

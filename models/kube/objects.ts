@@ -1,0 +1,90 @@
+// The API objects, spelled as in YAML, with the API server's defaults filled in. Whoever holds one does not change it:
+// an update is a new object.
+
+import type { Kind, ManifestInputs, ParsedManifests } from './schema.ts';
+import { parseManifest } from './schema.ts';
+
+type Immutable<T> = T extends readonly (infer Element)[]
+  ? readonly Immutable<Element>[]
+  : T extends object
+    ? { readonly [Key in keyof T]: Immutable<T[Key]> }
+    : T;
+
+export type { Kind } from './schema.ts';
+
+type Objects = { [K in Kind]: Immutable<ParsedManifests[K]> };
+export type ObjectOf<K extends Kind> = Objects[K];
+export type KubeObject = Objects[Kind];
+
+export type Node = ObjectOf<'Node'>;
+export type Namespace = ObjectOf<'Namespace'>;
+export type Pod = ObjectOf<'Pod'>;
+export type Deployment = ObjectOf<'Deployment'>;
+export type ReplicaSet = ObjectOf<'ReplicaSet'>;
+export type StatefulSet = ObjectOf<'StatefulSet'>;
+export type DaemonSet = ObjectOf<'DaemonSet'>;
+export type Service = ObjectOf<'Service'>;
+export type EndpointSlice = ObjectOf<'EndpointSlice'>;
+export type Endpoints = ObjectOf<'Endpoints'>;
+
+/** What makes pods from a template. */
+export type Workload = Deployment | ReplicaSet | StatefulSet | DaemonSet;
+
+export type PodSpec = Pod['spec'];
+export type PodTemplate = Workload['spec']['template'];
+export type ServicePort = Service['spec']['ports'][number];
+/** One entry of an EndpointSlice: the addresses of one pod. */
+export type Endpoint = EndpointSlice['endpoints'][number];
+export type EndpointPort = EndpointSlice['ports'][number];
+export type OwnerReference = Pod['metadata']['ownerReferences'][number];
+/** `TCP`, `UDP` or `SCTP`. */
+export type ServiceProtocol = ServicePort['protocol'];
+export type Labels = Readonly<Record<string, string>>;
+export type LabelSelector = Workload['spec']['selector'];
+
+/** A manifest as one writes it: fields that have a default may be left out. */
+export type Manifest<K extends Kind> = Immutable<ManifestInputs[K]>;
+
+/** The object that a manifest written in code describes. Throws a RangeError that names the wrong field. */
+export function objectFrom<K extends Kind>(kind: K, manifest: Omit<Manifest<K>, 'kind'>): ObjectOf<K> {
+  const parsed = parseManifest(kind, { ...manifest, kind });
+  if ('object' in parsed) return parsed.object as ObjectOf<K>;
+  const { field, expected, got } = parsed.problem;
+  throw new RangeError(`manifest of a ${kind}: ${field}: expected ${expected}, got ${got}`);
+}
+
+/** `default/web`, or the bare name of a Node or Namespace. */
+export function keyOf({ metadata }: KubeObject): string {
+  return 'namespace' in metadata ? `${metadata.namespace}/${metadata.name}` : metadata.name;
+}
+
+/** `Service default/web`, as messages name an object. */
+export const describeObject = (object: KubeObject): string => `${object.kind} ${keyOf(object)}`;
+
+/** A Service of a manifest that has no address of its own: clients get the addresses of its pods from DNS. */
+export const isHeadless = (service: Service): boolean => service.spec.clusterIP === 'None';
+
+/** Whether the API server gives the Service a virtual address. */
+export const hasClusterIp = ({ spec }: Service): boolean => spec.type !== 'ExternalName' && spec.clusterIP !== 'None';
+
+/** The Ready condition; a pod whose status does not say (one from a manifest, not from a snapshot) counts as ready. */
+export function isReady(pod: Pod): boolean {
+  const condition = pod.status.conditions?.find(({ type }) => type === 'Ready');
+  return condition === undefined || condition.status === 'True';
+}
+
+/** Deleted, and within its grace period. */
+export const isTerminating = (pod: Pod): boolean => pod.metadata.deletionTimestamp !== undefined;
+
+/** Its containers have ended for good: it holds no address any more, even if its status still shows one. */
+export const isFinished = ({ status }: Pod): boolean => status.phase === 'Succeeded' || status.phase === 'Failed';
+
+/** The owner that manages the object: the ReplicaSet of a pod, the Deployment of a ReplicaSet. */
+export function controllerOf({ metadata }: KubeObject): OwnerReference | undefined {
+  return metadata.ownerReferences.find(({ controller }) => controller) ?? metadata.ownerReferences[0];
+}
+
+/** The node's InternalIP. */
+export function addressOfNode(node: Node): string | undefined {
+  return node.status.addresses.find(({ type }) => type === 'InternalIP')?.address;
+}

@@ -1,0 +1,47 @@
+import { describe, expect, test } from 'vitest';
+import { formatPrefix, parsePrefix } from '../packet/ip-address.ts';
+import { makeNode } from './node-objects.ts';
+import { type KubeObject, objectFrom } from './objects.ts';
+import { checkRanges, DEFAULT_RANGES, rangesFor } from './ranges.ts';
+
+const pod = (podIP: string, hostIP?: string): KubeObject =>
+  objectFrom('Pod', { metadata: { name: 'a' }, spec: { containers: [{ name: 'main' }] }, status: { podIP, hostIP } });
+const service = (clusterIP: string): KubeObject =>
+  objectFrom('Service', { metadata: { name: 'a' }, spec: { clusterIP, ports: [{ port: 80 }] } });
+
+describe('ranges of a snapshot', () => {
+  const ranges = (...objects: KubeObject[]) => {
+    const { pod, service, node } = rangesFor(objects);
+    return [pod, service, node].map(formatPrefix).join(' ');
+  };
+
+  test('are the default ones if its addresses lie in them', () => {
+    expect(ranges()).toBe('10.244.0.0/16 10.96.0.0/12 192.168.0.0/16');
+    expect(ranges(pod('10.244.7.1', '192.168.0.3'), service('10.100.0.1'), service('None'))).toBe(ranges());
+  });
+
+  test('otherwise they are around its addresses', () => {
+    expect(ranges(pod('10.42.1.9', '172.18.0.3'), pod('10.42.0.3', '172.18.3.2'), service('10.43.0.10'))).toBe(
+      '10.42.0.0/16 10.43.0.0/16 172.18.0.0/22',
+    );
+    expect(ranges(makeNode({ name: 'a', address: '10.0.0.5', podCIDR: '100.64.0.0/14' }))).toBe(
+      '100.64.0.0/14 10.96.0.0/12 10.0.0.0/24',
+    );
+  });
+
+  test('and what is given is not guessed', () => {
+    expect(rangesFor([pod('10.42.1.9')], { pod: parsePrefix('10.42.0.0/15') }).pod).toEqual(
+      parsePrefix('10.42.0.0/15'),
+    );
+  });
+});
+
+test('overlapping ranges are named, both of them', () => {
+  expect(() => checkRanges(DEFAULT_RANGES)).not.toThrow();
+  expect(() => checkRanges({ ...DEFAULT_RANGES, node: parsePrefix('10.0.0.0/8') })).toThrow(
+    'pod range 10.244.0.0/16 overlaps node range 10.0.0.0/8; expected ranges with no address in common',
+  );
+  expect(() => checkRanges({ ...DEFAULT_RANGES, service: parsePrefix('192.168.5.0/24') })).toThrow(
+    'service range 192.168.5.0/24 overlaps node range 192.168.0.0/16',
+  );
+});

@@ -1,0 +1,135 @@
+import { describe, expect, test } from 'vitest';
+import { controlPlane, nodeAt } from './control-plane.fixture.ts';
+import { type Manifest, type Node, objectFrom, type Pod, type PodSpec } from './objects.ts';
+import { nodeAccepts } from './scheduler.ts';
+
+const pod = (name: string, spec: Partial<Manifest<'Pod'>['spec']> = {}, owner?: string): Pod =>
+  objectFrom('Pod', {
+    metadata: {
+      name,
+      ownerReferences: owner === undefined ? [] : [{ kind: 'ReplicaSet', name: owner, controller: true }],
+    },
+    spec: { containers: [{ name: 'main' }], ...spec },
+  });
+const deployment = (replicas: number, spec = '') => `
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  replicas: ${replicas}
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec: {${spec} containers: [{name: main}]}
+`;
+const nodesOf = (pods: readonly string[]) => pods.map((line) => line.split(' ')[1]);
+
+describe('pods are spread', () => {
+  test('evenly by owner first, then by number, then in the order of the nodes', () => {
+    const { api, pods } = controlPlane();
+    api.createAll([nodeAt(1), nodeAt(2), nodeAt(3)]);
+    api.createAll([pod('a1', {}, 'a'), pod('a2', {}, 'a'), pod('b1', {}, 'b'), pod('b2', {}, 'b'), pod('b3', {}, 'b')]);
+    // b1 to the empty node-3; b2, b3 to nodes without a pod of b
+    expect(pods()).toEqual(['a1 node-1', 'a2 node-2', 'b1 node-3', 'b2 node-1', 'b3 node-2']);
+  });
+
+  test('around those that have a node already', () => {
+    const { api, pods } = controlPlane();
+    api.createAll([nodeAt(1), nodeAt(2)]);
+    api.createAll([pod('a1', {}, 'a'), pod('a2', { nodeName: 'node-1' }, 'a')]);
+    expect(pods()).toEqual(['a1 node-2', 'a2 node-1']);
+  });
+
+  test('again when one has gone', () => {
+    const { api, pods } = controlPlane();
+    api.createAll([nodeAt(1), nodeAt(2)]);
+    api.createAll([pod('a1', {}, 'a'), pod('a2', {}, 'a')]);
+    api.remove('Pod', 'default/a1');
+    api.create(pod('a3', {}, 'a'));
+    expect(pods()).toEqual(['a2 node-2', 'a3 node-1']);
+  });
+});
+
+test('nodeName and nodeSelector are honoured', () => {
+  const { api, apply, pods } = controlPlane();
+  api.createAll([nodeAt(1), nodeAt(2, { labels: { disk: 'ssd' } })]);
+  api.create(pod('there', { nodeName: 'node-2' }));
+  apply(deployment(2, 'nodeSelector: {disk: ssd, kubernetes.io/os: linux},'));
+  expect(nodesOf(pods())).toEqual(['node-2', 'node-2', 'node-2']); // node-1 is as empty as can be
+});
+
+describe('a node accepts a pod', () => {
+  const master: Node['spec']['taints'] = [
+    { key: 'node-role.kubernetes.io/control-plane', value: '', effect: 'NoSchedule' },
+  ];
+  const gpu: Node['spec']['taints'] = [{ key: 'gpu', value: 'a100', effect: 'NoExecute' }];
+  test.each<[string, Node['spec']['taints'], Manifest<'Pod'>['spec']['tolerations'], boolean]>([
+    ['without taints', [], [], true],
+    ['not a control plane', master, [], false],
+    [
+      'a control plane that it tolerates',
+      master,
+      [{ key: 'node-role.kubernetes.io/control-plane', operator: 'Exists' }],
+      true,
+    ],
+    ['whatever, if it tolerates all', [...master, ...gpu], [{ operator: 'Exists' }], true],
+    [
+      'not for another effect',
+      master,
+      [{ key: 'node-role.kubernetes.io/control-plane', operator: 'Exists', effect: 'NoExecute' }],
+      false,
+    ],
+    ['by the value', gpu, [{ key: 'gpu', value: 'a100' }], true],
+    ['not by another value', gpu, [{ key: 'gpu', value: 't4' }], false],
+    ['if it would only rather not', [{ key: 'spot', value: '', effect: 'PreferNoSchedule' }], [], true],
+  ])('%s', (_, taints, tolerations = [], expected) => {
+    const { spec } = pod('a', { tolerations }) as { spec: PodSpec };
+    expect(nodeAccepts(nodeAt(1, { taints }), spec)).toBe(expected);
+  });
+});
+
+describe('a pod that no node takes waits', () => {
+  const withSelector = { nodeSelector: { disk: 'ssd' } };
+
+  test('and is noted with the reason', () => {
+    const { api, scheduler, pods } = controlPlane();
+    api.create(pod('early'));
+    expect(scheduler.notes).toEqual(['Pod default/early: there is no node']);
+    api.create(nodeAt(1, { taints: [{ key: 'gpu', value: '', effect: 'NoSchedule' }] }));
+    api.create(pod('picky', withSelector));
+    expect(scheduler.notes).toEqual([
+      'Pod default/early: spec.tolerations: no node is without taints that it does not tolerate',
+      'Pod default/picky: spec.nodeSelector: no node has disk=ssd',
+    ]);
+    api.create(nodeAt(2, { labels: { disk: 'ssd' } }));
+    expect(scheduler.notes).toEqual([]);
+    expect(pods()).toEqual(['early node-2', 'picky node-2']);
+  });
+
+  test('while nodes have as many pods as they allow', () => {
+    const { api, scheduler } = controlPlane();
+    const node = nodeAt(1);
+    api.create({ ...node, status: { ...node.status, allocatable: { pods: '1' } } });
+    api.createAll([pod('a'), pod('b')]);
+    expect(scheduler.notes).toEqual([
+      'Pod default/b: every node that may take it has as many pods as its status.allocatable.pods',
+    ]);
+    api.remove('Pod', 'default/a');
+    expect(scheduler.notes).toEqual([]);
+  });
+});
+
+test('a pod range without addresses left is an error that names the Deployment', () => {
+  const { api, apply } = controlPlane();
+  api.createAll([nodeAt(1, { podCIDR: '10.244.0.0/29' }), nodeAt(2, { podCIDR: '10.244.1.0/30' })]); // room for 5 and 1
+  expect(() => apply(deployment(7))).toThrow(
+    /^test\.yaml: document 1 \(Deployment default\/web\): spec\.replicas: pod range exhausted, no address for Pod default\/web-\S+: node-1 has 5 in 10\.244\.0\.0\/29, node-2 has 1 in 10\.244\.1\.0\/30$/,
+  );
+});
+
+test('pods on the node’s network need no address', () => {
+  const { api, pods } = controlPlane();
+  api.create(nodeAt(1, { podCIDR: '10.244.0.0/30' }));
+  api.createAll([pod('a', { hostNetwork: true }), pod('b', { hostNetwork: true }), pod('c')]);
+  expect(nodesOf(pods())).toEqual(['node-1', 'node-1', 'node-1']);
+});

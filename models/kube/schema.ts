@@ -1,0 +1,453 @@
+// The shape of each API object as far as networking needs it, and the defaults that an API server fills in.
+//
+// Unknown fields are dropped without a word: `kubectl get -o yaml` prints hundreds (managedFields, probes, volumes).
+// Known fields are strict, as the API server is: `port: "80"` is an error. Errors are phrases that go after "expected".
+// A kind is added here, in `kinds` and in objects.ts.
+
+import { z } from 'zod';
+import { isIpv4, isIpv6, parsePrefix } from '../packet/ip-address.ts';
+
+export type Kind = keyof typeof kinds;
+
+/** One thing wrong with one field: `${field}: expected ${expected}, got ${got}`. */
+export interface FieldProblem {
+  readonly field: string;
+  readonly expected: string;
+  readonly got: string;
+}
+
+type Schemas = { [K in Kind]: (typeof kinds)[K]['schema'] };
+export type ParsedManifests = { [K in Kind]: z.output<Schemas[K]> };
+export type ManifestInputs = { [K in Kind]: z.input<Schemas[K]> };
+
+/** Checks a manifest of a known kind and fills in defaults; or says what is wrong with its first wrong field. */
+export function parseManifest<K extends Kind>(
+  kind: K,
+  manifest: unknown,
+): { readonly object: ParsedManifests[K] } | { readonly problem: FieldProblem } {
+  const schema: z.ZodType = kinds[kind].schema;
+  const result = schema.safeParse(manifest, { error: describeExpectation });
+  if (result.success) return { object: result.data as ParsedManifests[K] };
+  const issue = result.error.issues[0] as z.core.$ZodIssue;
+  const path = issue.path.map(String);
+  return { problem: { field: formatPath(path), expected: issue.message, got: show(valueAt(manifest, path)) } };
+}
+
+/** The kind of that name in that API group and version, if Podwire models it. */
+export function modelledKind(apiVersion: string, kind: string): Kind | undefined {
+  return Object.hasOwn(kinds, kind) && kinds[kind as Kind].apiVersion === apiVersion ? (kind as Kind) : undefined;
+}
+
+/** The `apiVersion` that manifests of a kind carry; undefined for a kind that is not modelled. */
+export function apiVersionOf(kind: string): string | undefined {
+  return Object.hasOwn(kinds, kind) ? kinds[kind as Kind].apiVersion : undefined;
+}
+
+/** In words, what a schema without a message of its own expects. */
+function describeExpectation(issue: z.core.$ZodRawIssue): string {
+  switch (issue.code) {
+    case 'invalid_type':
+      return (
+        { string: 'a string', object: 'a map', record: 'a map', array: 'a list', boolean: 'true or false' }[
+          issue.expected as string
+        ] ?? `a ${issue.expected}`
+      );
+    case 'invalid_value':
+      return issue.values
+        .map((value) => String(value))
+        .join(', ')
+        .replace(/, ([^,]*)$/, ' or $1');
+    default:
+      return 'another value';
+  }
+}
+
+/** `spec.ports[0].port`; keys that hold dots or slashes are quoted. */
+function formatPath(path: readonly string[]): string {
+  return path
+    .map((key) => (/^\d+$/.test(key) ? `[${key}]` : /^[\w-]+$/.test(key) ? `.${key}` : `["${key}"]`))
+    .join('')
+    .replace(/^\./, '');
+}
+
+function valueAt(value: unknown, path: readonly string[]): unknown {
+  return path.reduce<unknown>((inner, key) => (inner instanceof Object ? Reflect.get(inner, key) : undefined), value);
+}
+
+/** A value in an error line: short, and on one line. */
+function show(value: unknown): string {
+  if (value === undefined) return 'nothing';
+  const text = JSON.stringify(value);
+  return text.length <= 80 ? text : `${text.slice(0, 77)}...`;
+}
+
+// ---- fields -------------------------------------------------------------------------------------------------------
+
+const wholeNumber = (least: number, most: number) => {
+  const error = `a number from ${least} to ${most}`;
+  return z.int(error).min(least, error).max(most, error);
+};
+
+const portNumber = wholeNumber(1, 65_535);
+const count = wholeNumber(0, 1_000_000);
+/** IANA_SVC_NAME, the rule for names of container ports. */
+const PORT_NAME = 'a port name of at most 15 lower-case letters, digits and "-"';
+const portName = z.string(PORT_NAME).regex(/^(?=.*[a-z])[a-z0-9]([a-z0-9-]{0,13}[a-z0-9])?$/, PORT_NAME);
+/** An empty port name is an absent one: the API prints `name: ""` in slices and nothing in Services. */
+const optionalName = z
+  .string()
+  .transform((name) => (name === '' ? undefined : name))
+  .optional();
+const ipAddress = z.string().refine((text) => isIpv4(text) || isIpv6(text), 'an IP address');
+const ipv4Prefix = z.string().refine(isIpv4Prefix, 'an IPv4 range such as 10.244.1.0/24');
+const protocol = z.enum(['TCP', 'UDP', 'SCTP']);
+const strings = z.record(z.string(), z.string('a string (a number or boolean needs quotes)'));
+
+function isIpv4Prefix(text: string): boolean {
+  try {
+    return text.includes('/') && parsePrefix(text) !== undefined;
+  } catch {
+    return false;
+  }
+}
+
+const NAME = 'a name of lower-case letters, digits, "-" and "."';
+const objectName = z
+  .string(NAME)
+  .max(253, NAME)
+  .regex(/^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/, NAME);
+
+const ownerReference = z.object({
+  kind: z.string(),
+  name: z.string(),
+  uid: z.string().optional(),
+  controller: z.boolean().optional(),
+});
+
+const clusterMetadata = z.object({
+  name: objectName,
+  uid: z.string().optional(),
+  labels: strings.default({}),
+  annotations: strings.default({}),
+  ownerReferences: z.array(ownerReference).default([]),
+  /** Present while the object is being deleted gracefully: the pod is terminating. */
+  deletionTimestamp: z.string().optional(),
+});
+
+const metadata = clusterMetadata.extend({ namespace: objectName.default('default') });
+
+const labelSelector = z.object({
+  matchLabels: strings.default({}),
+  matchExpressions: z
+    .array(
+      z.object({
+        key: z.string(),
+        operator: z.enum(['In', 'NotIn', 'Exists', 'DoesNotExist']),
+        values: z.array(z.string()).default([]),
+      }),
+    )
+    .default([]),
+});
+
+// ---- nodes and namespaces -----------------------------------------------------------------------------------------
+
+const node = z.object({
+  apiVersion: z.literal('v1').optional(),
+  kind: z.literal('Node'),
+  metadata: clusterMetadata,
+  spec: z
+    .object({
+      podCIDR: ipv4Prefix.optional(),
+      /** `kubectl cordon` sets it. */
+      unschedulable: z.boolean().default(false),
+      taints: z
+        .array(
+          z.object({
+            key: z.string(),
+            value: z.string().default(''),
+            effect: z.enum(['NoSchedule', 'PreferNoSchedule', 'NoExecute']),
+          }),
+        )
+        .default([]),
+    })
+    .prefault({}),
+  status: z
+    .object({
+      addresses: z.array(z.object({ type: z.string(), address: z.string() })).default([]),
+      allocatable: z.object({ pods: z.union([z.string(), z.number()]).optional() }).prefault({}),
+    })
+    .prefault({}),
+});
+
+const namespace = z.object({
+  apiVersion: z.literal('v1').optional(),
+  kind: z.literal('Namespace'),
+  metadata: clusterMetadata,
+});
+
+// ---- pods and what makes them -------------------------------------------------------------------------------------
+
+const containerPort = z.object({
+  name: portName.optional(),
+  containerPort: portNumber,
+  protocol: protocol.default('TCP'),
+  hostPort: portNumber.optional(),
+});
+
+const container = z.object({
+  name: z.string(),
+  image: z.string().optional(),
+  ports: z.array(containerPort).default([]),
+});
+
+const podSpec = z.object({
+  nodeName: z.string().optional(),
+  nodeSelector: strings.default({}),
+  tolerations: z
+    .array(
+      z.object({
+        key: z.string().optional(),
+        operator: z.enum(['Equal', 'Exists']).default('Equal'),
+        value: z.string().default(''),
+        effect: z.enum(['NoSchedule', 'PreferNoSchedule', 'NoExecute']).optional(),
+      }),
+    )
+    .default([]),
+  hostNetwork: z.boolean().default(false),
+  hostname: z.string().optional(),
+  subdomain: z.string().optional(),
+  terminationGracePeriodSeconds: z.int('a whole number of seconds').min(0, 'a whole number of seconds').default(30),
+  containers: z.array(container).min(1, 'at least one container'),
+  /** Those that restart (`restartPolicy: Always`) are sidecars: their ports count. */
+  initContainers: z.array(container.extend({ restartPolicy: z.string().optional() })).default([]),
+  /** Not modelled, kept to say so. */
+  affinity: z.unknown().optional(),
+  topologySpreadConstraints: z.unknown().optional(),
+});
+
+const pod = z.object({
+  apiVersion: z.literal('v1').optional(),
+  kind: z.literal('Pod'),
+  metadata,
+  spec: podSpec,
+  status: z
+    .object({
+      phase: z.enum(['Pending', 'Running', 'Succeeded', 'Failed', 'Unknown']).optional(),
+      podIP: ipAddress.optional(),
+      podIPs: z.array(z.object({ ip: ipAddress })).optional(),
+      hostIP: ipAddress.optional(),
+      conditions: z.array(z.object({ type: z.string(), status: z.string() })).optional(),
+    })
+    .prefault({}),
+});
+
+const podTemplate = z.object({
+  metadata: z.object({ labels: strings.default({}), annotations: strings.default({}) }).prefault({}),
+  spec: podSpec,
+});
+
+const workloadSpec = z.object({
+  selector: labelSelector,
+  template: podTemplate,
+});
+
+const replicatedSpec = workloadSpec.extend({ replicas: count.default(1) });
+
+const deployment = z.object({
+  apiVersion: z.literal('apps/v1').optional(),
+  kind: z.literal('Deployment'),
+  metadata,
+  spec: replicatedSpec.superRefine(templateIsSelected),
+});
+
+const replicaSet = deployment.extend({ kind: z.literal('ReplicaSet') });
+
+const statefulSet = z.object({
+  apiVersion: z.literal('apps/v1').optional(),
+  kind: z.literal('StatefulSet'),
+  metadata,
+  spec: replicatedSpec.extend({ serviceName: z.string().default('') }).superRefine(templateIsSelected),
+});
+
+const daemonSet = z.object({
+  apiVersion: z.literal('apps/v1').optional(),
+  kind: z.literal('DaemonSet'),
+  metadata,
+  spec: workloadSpec.superRefine(templateIsSelected),
+});
+
+function templateIsSelected(spec: z.output<typeof workloadSpec>, context: z.core.$RefinementCtx): void {
+  const { labels } = spec.template.metadata;
+  const path = ['template', 'metadata', 'labels'];
+  if (Object.entries(spec.selector.matchLabels).some(([key, value]) => labels[key] !== value)) {
+    context.addIssue({ code: 'custom', path, message: 'labels that spec.selector matches' });
+  }
+}
+
+// ---- services and endpoints ---------------------------------------------------------------------------------------
+
+const servicePort = z
+  .object({
+    name: optionalName,
+    protocol: protocol.default('TCP'),
+    port: portNumber,
+    targetPort: z
+      .union([portNumber, portName], 'a port number from 1 to 65535 or the name of a container port')
+      .optional(),
+    nodePort: portNumber.optional(),
+    appProtocol: z.string().optional(),
+  })
+  .transform((given) => ({ ...given, targetPort: given.targetPort ?? given.port }));
+
+const clusterIp = z
+  .string('an IP address or None')
+  .refine((text) => text === '' || text === 'None' || isIpv4(text) || isIpv6(text), 'an IP address or None');
+
+const serviceSpec = z.object({
+  type: z.enum(['ClusterIP', 'NodePort', 'LoadBalancer', 'ExternalName']).default('ClusterIP'),
+  selector: strings.default({}),
+  ports: z.array(servicePort).default([]),
+  /** Absent until the API server allocates one; `None` makes the Service headless. */
+  clusterIP: clusterIp.transform((given) => (given === '' ? undefined : given)).optional(),
+  clusterIPs: z.array(clusterIp).optional(),
+  ipFamilies: z.array(z.enum(['IPv4', 'IPv6'])).default(['IPv4']),
+  ipFamilyPolicy: z.enum(['SingleStack', 'PreferDualStack', 'RequireDualStack']).default('SingleStack'),
+  sessionAffinity: z.enum(['None', 'ClientIP']).default('None'),
+  sessionAffinityConfig: z
+    .object({ clientIP: z.object({ timeoutSeconds: wholeNumber(1, 86_400).default(10_800) }).prefault({}) })
+    .optional(),
+  internalTrafficPolicy: z.enum(['Cluster', 'Local']).default('Cluster'),
+  externalTrafficPolicy: z.enum(['Cluster', 'Local']).default('Cluster'),
+  externalIPs: z.array(ipAddress).default([]),
+  externalName: z.string().optional(),
+  publishNotReadyAddresses: z.boolean().default(false),
+  loadBalancerSourceRanges: z.array(z.string()).default([]),
+  allocateLoadBalancerNodePorts: z.boolean().default(true),
+  healthCheckNodePort: z.int().optional(),
+  trafficDistribution: z.string().optional(),
+});
+
+const service = z.object({
+  apiVersion: z.literal('v1').optional(),
+  kind: z.literal('Service'),
+  metadata,
+  spec: serviceSpec.superRefine(portsAreDistinct).transform(withAffinityTimeout),
+  status: z
+    .object({
+      loadBalancer: z
+        .object({
+          ingress: z
+            .array(
+              z.object({
+                ip: ipAddress.optional(),
+                hostname: z.string().optional(),
+                ipMode: z.enum(['VIP', 'Proxy']).default('VIP'),
+              }),
+            )
+            .default([]),
+        })
+        .prefault({}),
+    })
+    .prefault({}),
+});
+
+function portsAreDistinct(spec: z.output<typeof serviceSpec>, context: z.core.$RefinementCtx): void {
+  const { ports, type, clusterIP } = spec;
+  const complain = (path: (string | number)[], message: string) => context.addIssue({ code: 'custom', path, message });
+  if (ports.length === 0 && type !== 'ExternalName' && clusterIP !== 'None') complain(['ports'], 'at least one port');
+  for (const [index, { name, port, protocol }] of ports.entries()) {
+    const before = ports.slice(0, index);
+    if (ports.length > 1 && name === undefined)
+      complain(['ports', index, 'name'], 'a name, as there are several ports');
+    if (before.some((other) => other.name === name))
+      complain(['ports', index, 'name'], 'a name that no other port has');
+    if (before.some((other) => other.port === port && other.protocol === protocol)) {
+      complain(['ports', index, 'port'], `a ${protocol} port that no other entry has`);
+    }
+  }
+}
+
+function withAffinityTimeout(spec: z.output<typeof serviceSpec>): z.output<typeof serviceSpec> {
+  if (spec.sessionAffinity === 'None') return spec;
+  return { ...spec, sessionAffinityConfig: spec.sessionAffinityConfig ?? { clientIP: { timeoutSeconds: 10_800 } } };
+}
+
+const targetRef = z.object({
+  kind: z.string().optional(),
+  namespace: z.string().optional(),
+  name: z.string().optional(),
+  uid: z.string().optional(),
+});
+
+const endpointPort = z.object({
+  name: optionalName,
+  protocol: protocol.default('TCP'),
+  /** Absent: every port. */
+  port: portNumber.optional(),
+  appProtocol: z.string().optional(),
+});
+
+const zoneOrNode = z.array(z.object({ name: z.string() })).optional();
+
+const endpointSlice = z.object({
+  apiVersion: z.literal('discovery.k8s.io/v1').optional(),
+  kind: z.literal('EndpointSlice'),
+  metadata,
+  addressType: z.enum(['IPv4', 'IPv6', 'FQDN']),
+  endpoints: z
+    .array(
+      z.object({
+        addresses: z.array(z.string()).min(1, 'at least one address'),
+        /** Absent conditions: ready and serving, not terminating. */
+        conditions: z
+          .object({
+            ready: z.boolean().optional(),
+            serving: z.boolean().optional(),
+            terminating: z.boolean().optional(),
+          })
+          .default({}),
+        hostname: z.string().optional(),
+        nodeName: z.string().optional(),
+        zone: z.string().optional(),
+        hints: z.object({ forZones: zoneOrNode, forNodes: zoneOrNode }).optional(),
+        targetRef: targetRef.optional(),
+      }),
+    )
+    .default([]),
+  ports: z.array(endpointPort).default([]),
+});
+
+const endpointAddress = z.object({
+  ip: ipAddress,
+  hostname: z.string().optional(),
+  nodeName: z.string().optional(),
+  targetRef: targetRef.optional(),
+});
+
+const endpoints = z.object({
+  apiVersion: z.literal('v1').optional(),
+  kind: z.literal('Endpoints'),
+  metadata,
+  subsets: z
+    .array(
+      z.object({
+        addresses: z.array(endpointAddress).default([]),
+        notReadyAddresses: z.array(endpointAddress).default([]),
+        ports: z.array(endpointPort.extend({ port: portNumber })).default([]),
+      }),
+    )
+    .default([]),
+});
+
+const kinds = {
+  Node: { apiVersion: 'v1', schema: node },
+  Namespace: { apiVersion: 'v1', schema: namespace },
+  Pod: { apiVersion: 'v1', schema: pod },
+  Deployment: { apiVersion: 'apps/v1', schema: deployment },
+  ReplicaSet: { apiVersion: 'apps/v1', schema: replicaSet },
+  StatefulSet: { apiVersion: 'apps/v1', schema: statefulSet },
+  DaemonSet: { apiVersion: 'apps/v1', schema: daemonSet },
+  Service: { apiVersion: 'v1', schema: service },
+  EndpointSlice: { apiVersion: 'discovery.k8s.io/v1', schema: endpointSlice },
+  Endpoints: { apiVersion: 'v1', schema: endpoints },
+} as const;

@@ -1,0 +1,174 @@
+import { describe, expect, test } from 'vitest';
+import { controlPlane, endGracePeriods, namesOf, nodeAt, setReady } from './control-plane.fixture.ts';
+import type { Deployment } from './objects.ts';
+
+const workload = (kind: string, name: string, spec = '') => `
+apiVersion: apps/v1
+kind: ${kind}
+metadata: {name: ${name}}
+spec:
+  ${spec}
+  selector: {matchLabels: {app: ${name}}}
+  template:
+    metadata: {labels: {app: ${name}}}
+    spec: {containers: [{name: main}]}
+`;
+
+const ownedPod = (name: string, owner: string, { labels = '{app: web}', node = 'node-1', ip = '' } = {}) => `
+apiVersion: v1
+kind: Pod
+metadata:
+  name: ${name}
+  labels: ${labels}
+  ownerReferences: [{apiVersion: apps/v1, kind: ${owner.split('/')[0]}, name: ${owner.split('/')[1]}, controller: true}]
+spec: {nodeName: ${node}, containers: [{name: main}]}
+status: {podIP: ${ip}, phase: Running}
+`;
+
+describe('a Deployment', () => {
+  test('gets a ReplicaSet, and that gets pods with names as Kubernetes gives them', () => {
+    const cluster = controlPlane();
+    cluster.apply(workload('Deployment', 'web', 'replicas: 2'));
+    const [replicaSet] = cluster.api.list('ReplicaSet');
+    expect(replicaSet?.metadata.name).toMatch(/^web-[bcdf-hj-np-tv-z24-9]{6,10}$/);
+    for (const pod of cluster.api.list('Pod')) {
+      expect(pod.metadata.name).toMatch(new RegExp(`^${replicaSet?.metadata.name}-[bcdf-hj-np-tv-z24-9]{5}$`));
+      expect(pod.metadata.labels).toEqual({
+        app: 'web',
+        'pod-template-hash': replicaSet?.metadata.name.slice('web-'.length),
+      });
+    }
+  });
+
+  test('names its pods by the seed, whatever else there is', () => {
+    const web = (seed: string, ...others: string[]) => {
+      const cluster = controlPlane({ seed });
+      cluster.apply([...others.map((name) => workload('Deployment', name)), workload('Deployment', 'web')].join('---'));
+      return cluster
+        .pods()
+        .find((pod) => pod.startsWith('web-'))
+        ?.split(' ')[0];
+    };
+    expect(web('one')).toBe(web('one', 'idle', 'other'));
+    expect(web('one')).not.toBe(web('two'));
+  });
+
+  test('that is scaled down gives up pods that are not ready, then the newest', () => {
+    const cluster = controlPlane();
+    cluster.apply(workload('Deployment', 'web', 'replicas: 3'));
+    const [oldest, middle, newest] = namesOf(cluster.api.list('Pod'));
+    setReady(cluster.api, `default/${oldest}`, false);
+    const scale = (replicas: number) => {
+      const web = cluster.api.get('Deployment', 'default/web') as Deployment;
+      cluster.api.update({ ...web, spec: { ...web.spec, replicas } });
+      endGracePeriods(cluster.api);
+      return namesOf(cluster.api.list('Pod'));
+    };
+    expect(scale(2)).toEqual([middle, newest]);
+    expect(scale(1)).toEqual([middle]);
+    expect(scale(4)).toHaveLength(4);
+    expect(scale(0)).toEqual([]);
+  });
+
+  test('replaces a pod as soon as it begins to terminate', () => {
+    const cluster = controlPlane();
+    cluster.apply(workload('Deployment', 'web', 'replicas: 2'));
+    const [first] = namesOf(cluster.api.list('Pod'));
+    cluster.api.delete('Pod', `default/${first}`);
+    expect(cluster.api.list('Pod')).toHaveLength(3);
+    endGracePeriods(cluster.api);
+    expect(cluster.api.list('Pod')).toHaveLength(2);
+  });
+
+  test('takes its ReplicaSet and pods with it', () => {
+    const cluster = controlPlane();
+    cluster.apply(workload('Deployment', 'web', 'replicas: 2'));
+    cluster.api.delete('Deployment', 'default/web');
+    endGracePeriods(cluster.api);
+    expect([...cluster.api.list('ReplicaSet'), ...cluster.api.list('Pod')]).toEqual([]);
+  });
+
+  test('with a changed template is refused: a rolling update is not modelled', () => {
+    const cluster = controlPlane();
+    cluster.apply(workload('Deployment', 'web'));
+    const web = cluster.api.get('Deployment', 'default/web') as Deployment;
+    const template = { ...web.spec.template, metadata: { labels: { app: 'web', version: '2' }, annotations: {} } };
+    expect(() => cluster.api.update({ ...web, spec: { ...web.spec, template } })).toThrow(
+      'Deployment default/web: spec.template: has changed, and a rolling update is not modelled',
+    );
+  });
+});
+
+describe('a snapshot', () => {
+  test('keeps its pods, with node and address; none is added, even where some were missing', () => {
+    const cluster = controlPlane();
+    cluster.apply(
+      [
+        workload('Deployment', 'web', 'replicas: 3'),
+        ownedPod('web-7d4b9c6f5-x2x7k', 'ReplicaSet/web-7d4b9c6f5', { node: 'node-2', ip: '10.244.1.5' }),
+        ownedPod('web-7d4b9c6f5-8mz4q', 'ReplicaSet/web-7d4b9c6f5', { node: 'node-1', ip: '10.244.0.9' }),
+      ].join('---'),
+    );
+    expect(namesOf(cluster.api.list('ReplicaSet'))).toEqual(['web-7d4b9c6f5']);
+    expect(cluster.pods()).toEqual(['web-7d4b9c6f5-x2x7k node-2', 'web-7d4b9c6f5-8mz4q node-1']);
+    expect(cluster.api.list('Pod').map(({ status }) => status.podIP)).toEqual(['10.244.1.5', '10.244.0.9']);
+  });
+
+  test('with ReplicaSets of older revisions scales the newest', () => {
+    const cluster = controlPlane();
+    const replicaSet = (name: string, revision: number, replicas: number) =>
+      workload('ReplicaSet', name, `replicas: ${replicas}`).replace(
+        `{name: ${name}}`,
+        `{name: ${name}, annotations: {deployment.kubernetes.io/revision: "${revision}"}, ownerReferences: [{kind: Deployment, name: web}]}`,
+      );
+    cluster.apply([workload('Deployment', 'web'), replicaSet('web-2', 2, 1), replicaSet('web-1', 1, 0)].join('---'));
+    const web = cluster.api.get('Deployment', 'default/web') as Deployment;
+    cluster.api.update({ ...web, spec: { ...web.spec, replicas: 2 } });
+    expect(cluster.api.list('ReplicaSet').map(({ metadata, spec }) => `${metadata.name} ${spec.replicas}`)).toEqual([
+      'web-2 2',
+      'web-1 0',
+    ]);
+    expect(cluster.api.list('Pod')).toHaveLength(2);
+  });
+
+  test('of a DaemonSet spares the nodes that it spared, but not new ones', () => {
+    const cluster = controlPlane();
+    cluster.api.createAll([nodeAt(1), nodeAt(2)]);
+    cluster.apply(
+      `${workload('DaemonSet', 'agent')}---${ownedPod('agent-x2x7k', 'DaemonSet/agent', { labels: '{app: agent}' })}`,
+    );
+    expect(cluster.pods()).toEqual(['agent-x2x7k node-1']);
+    cluster.api.create(nodeAt(3));
+    expect(cluster.pods()).toEqual(['agent-x2x7k node-1', expect.stringMatching(/^agent-\w{5} node-3$/)]);
+  });
+});
+
+test('a StatefulSet numbers its pods, and a pod that goes comes back under its name', () => {
+  const cluster = controlPlane();
+  cluster.apply(workload('StatefulSet', 'db', 'replicas: 3\n  serviceName: db'));
+  expect(cluster.pods()).toEqual(['db-0 node-1', 'db-1 node-2', 'db-2 node-3']);
+  expect(cluster.api.get('Pod', 'default/db-1')?.spec).toMatchObject({ hostname: 'db-1', subdomain: 'db' });
+  cluster.api.delete('Pod', 'default/db-1');
+  expect(namesOf(cluster.api.list('Pod'))).toEqual(['db-0', 'db-1', 'db-2']); // db-1 terminates; its name is still taken
+  endGracePeriods(cluster.api);
+  expect(namesOf(cluster.api.list('Pod'))).toEqual(['db-0', 'db-2', 'db-1']);
+});
+
+test('a DaemonSet has a pod on every node that accepts it, cordoned ones too', () => {
+  const cluster = controlPlane();
+  const tainted = nodeAt(1, {
+    taints: [{ key: 'node-role.kubernetes.io/control-plane', value: '', effect: 'NoSchedule' }],
+  });
+  const cordoned = nodeAt(2);
+  cluster.api.createAll([tainted, { ...cordoned, spec: { ...cordoned.spec, unschedulable: true } }, nodeAt(3)]);
+  cluster.apply(workload('DaemonSet', 'agent'));
+  const everywhere = 'tolerations: [{operator: Exists}], containers:';
+  cluster.apply(workload('DaemonSet', 'proxy').replace('containers:', everywhere));
+  const nodesOf = (name: string) =>
+    cluster
+      .pods()
+      .filter((pod) => pod.startsWith(name))
+      .map((pod) => pod.split(' ')[1]);
+  expect(nodesOf('agent')).toEqual(['node-2', 'node-3']);
+  expect(nodesOf('proxy')).toEqual(['node-1', 'node-2', 'node-3']);
+});

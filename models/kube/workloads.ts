@@ -1,0 +1,342 @@
+// The controllers of workloads: a Deployment gets a ReplicaSet, and ReplicaSets, StatefulSets and DaemonSets get pods,
+// named as Kubernetes names them. Scaling, and replacing pods that go, work while the cluster runs.
+//
+// Pods of a snapshot count: a workload that owns pods when it is first seen keeps that number of them until it is
+// scaled, whatever spec.replicas says. Not modelled: rolling updates (a changed template is an error), the order of a StatefulSet's start,
+// adoption of pods by label.
+
+import type { RandomStream } from '../../engine/random.ts';
+import type { ApiServer, Deliver, WatchEvent } from './api-server.ts';
+import { matchesSelector } from './label-index.ts';
+import { NamedDraws, templateHash } from './named-draws.ts';
+import { ObjectError } from './object-error.ts';
+import {
+  controllerOf,
+  type DaemonSet,
+  type Deployment,
+  describeObject,
+  isFinished,
+  isReady,
+  isTerminating,
+  type KubeObject,
+  keyOf,
+  type Labels,
+  type Node,
+  type Pod,
+  type PodTemplate,
+  type ReplicaSet,
+  type StatefulSet,
+  type Workload,
+} from './objects.ts';
+import { nodeAccepts } from './scheduler.ts';
+
+type PodMaker = ReplicaSet | StatefulSet | DaemonSet;
+
+export class WorkloadController {
+  readonly #apiServer: ApiServer;
+  readonly #draws: NamedDraws;
+  /** Keys of what a workload owns, by the workload's description (`ReplicaSet default/web-7d4b9c6f5`). */
+  readonly #owned = new Map<string, Set<string>>();
+  /** Workloads that have been seen, by description: as they were then, and what a snapshot had of them. */
+  readonly #seen = new Map<string, { template: string; replicas: number; ofSnapshot: number | undefined }>();
+  /** DaemonSets of a snapshot: nodes on which they had no pod. */
+  readonly #sparedNodes = new Map<string, ReadonlySet<string>>();
+  /** By namespace: ReplicaSets that pods name as their owner, but that are not in the snapshot, and one pod of each. */
+  readonly #missingReplicaSets = new Map<string, Map<string, Pod>>();
+  /** How many names each workload has used up. */
+  readonly #named = new Map<string, number>();
+
+  /** Controls workloads from now on; those that are there have their pods before this returns. */
+  constructor(apiServer: ApiServer, random: RandomStream, deliver?: Deliver) {
+    this.#apiServer = apiServer;
+    this.#draws = new NamedDraws(random);
+    apiServer.watch('Pod', (events) => this.#onPods(events), deliver);
+    apiServer.watch('ReplicaSet', (events) => this.#onWorkloads(events), deliver);
+    apiServer.watch('Deployment', (events) => this.#onWorkloads(events), deliver);
+    apiServer.watch('StatefulSet', (events) => this.#onWorkloads(events), deliver);
+    apiServer.watch('DaemonSet', (events) => this.#onWorkloads(events), deliver);
+    apiServer.watch('Node', () => this.#reconcileDaemonSets(), deliver);
+  }
+
+  #onPods(events: readonly WatchEvent<Pod>[]): void {
+    for (const { type, object } of events) {
+      this.#recordOwner(type, object);
+      if (type === 'ADDED') this.#recordMissingReplicaSet(object);
+      if (type !== 'DELETED' && !isTerminating(object) && !isFinished(object)) continue;
+      const owner = this.#ownerOf(object);
+      if (owner !== undefined) this.#reconcile(owner);
+    }
+  }
+
+  #recordMissingReplicaSet(pod: Pod): void {
+    const owner = controllerOf(pod);
+    if (owner?.kind !== 'ReplicaSet' || this.#ownerOf(pod) !== undefined) return;
+    const names = this.#missingReplicaSets.get(pod.metadata.namespace) ?? new Map<string, Pod>();
+    this.#missingReplicaSets.set(pod.metadata.namespace, names.set(owner.name, pod));
+  }
+
+  #onWorkloads(events: readonly WatchEvent<Workload>[]): void {
+    for (const { type, object } of events) this.#recordOwner(type, object);
+    for (const { type, object } of events) {
+      if (type === 'DELETED') this.#deleteOwned(object);
+      else this.#reconcile(object);
+    }
+  }
+
+  #recordOwner(type: WatchEvent<KubeObject>['type'], object: Pod | Workload): void {
+    const owner = controllerOf(object);
+    if (owner === undefined) return;
+    const description = `${owner.kind} ${object.metadata.namespace}/${owner.name}`;
+    const owned = this.#owned.get(description) ?? new Set();
+    if (type === 'DELETED') owned.delete(keyOf(object));
+    else owned.add(keyOf(object));
+    this.#owned.set(description, owned);
+  }
+
+  #ownerOf(pod: Pod): PodMaker | undefined {
+    const owner = controllerOf(pod);
+    if (owner?.kind !== 'ReplicaSet' && owner?.kind !== 'StatefulSet' && owner?.kind !== 'DaemonSet') return undefined;
+    return this.#apiServer.get(owner.kind, `${pod.metadata.namespace}/${owner.name}`);
+  }
+
+  #reconcile(named: Workload): void {
+    // As it is: the event may have been long under way.
+    const workload: Workload | undefined = this.#apiServer.get(named.kind, keyOf(named));
+    if (workload === undefined) return;
+    this.#refuseNewTemplate(workload);
+    switch (workload.kind) {
+      case 'Deployment':
+        return this.#reconcileDeployment(workload);
+      case 'ReplicaSet':
+      case 'StatefulSet':
+        return this.#reconcileReplicas(workload);
+      case 'DaemonSet':
+        return this.#reconcileDaemonSet(workload);
+    }
+  }
+
+  #refuseNewTemplate(workload: Workload): void {
+    const template = JSON.stringify(workload.spec.template);
+    const seen = this.#seen.get(describeObject(workload));
+    if (seen !== undefined && seen.template !== template) {
+      throw new ObjectError(workload, 'spec.template: has changed, and a rolling update is not modelled');
+    }
+  }
+
+  // ---- Deployments ------------------------------------------------------------------------------------------------
+
+  #reconcileDeployment(deployment: Deployment): void {
+    const description = describeObject(deployment);
+    const { replicas, template } = deployment.spec;
+    const seen = this.#seen.get(description);
+    this.#seen.set(description, { template: JSON.stringify(template), replicas, ofSnapshot: undefined });
+    const replicaSet = this.#currentReplicaSet(deployment);
+    if (seen === undefined && replicaSet === undefined) this.#createReplicaSets(deployment);
+    // A snapshot may have been taken in the middle of a rolling update: only a change of scale is passed on.
+    else if (seen !== undefined && replicaSet !== undefined && seen.replicas !== replicas) {
+      this.#apiServer.update({ ...replicaSet, spec: { ...replicaSet.spec, replicas } });
+    }
+  }
+
+  /** Of several (old ones are kept for a rollback) the one with the highest revision. */
+  #currentReplicaSet(deployment: Deployment): ReplicaSet | undefined {
+    const revisionOf = ({ metadata }: ReplicaSet) => Number(metadata.annotations[REVISION] ?? 0);
+    let current: ReplicaSet | undefined;
+    for (const key of this.#owned.get(describeObject(deployment)) ?? []) {
+      const replicaSet = this.#apiServer.get('ReplicaSet', key);
+      if (replicaSet === undefined) continue;
+      if (current === undefined || revisionOf(replicaSet) >= revisionOf(current)) current = replicaSet;
+    }
+    return current;
+  }
+
+  /** One ReplicaSet; in a snapshot without ReplicaSets one for each that its pods name as their owner. */
+  #createReplicaSets(deployment: Deployment): void {
+    const { selector, template, replicas } = deployment.spec;
+    const orphaned: [name: string, pod: Pod][] = [];
+    for (const [name, pod] of this.#missingReplicaSets.get(deployment.metadata.namespace) ?? []) {
+      if (this.#ownerOf(pod) === undefined && matchesSelector(selector, pod.metadata.labels))
+        orphaned.push([name, pod]);
+    }
+    const hash = templateHash(JSON.stringify(template));
+    if (orphaned.length === 0)
+      this.#createReplicaSet(deployment, `${deployment.metadata.name}-${hash}`, hash, 1, replicas);
+    for (const [index, [name, pod]] of orphaned.entries()) {
+      const podHash = pod.metadata.labels[TEMPLATE_HASH] ?? name.slice(deployment.metadata.name.length + 1);
+      this.#createReplicaSet(deployment, name, podHash, index + 1, replicas);
+    }
+  }
+
+  #createReplicaSet(deployment: Deployment, name: string, hash: string, revision: number, replicas: number): void {
+    const { selector, template } = deployment.spec;
+    const labels = { ...template.metadata.labels, [TEMPLATE_HASH]: hash };
+    this.#apiServer.create<ReplicaSet>({
+      kind: 'ReplicaSet',
+      metadata: {
+        name,
+        namespace: deployment.metadata.namespace,
+        labels,
+        annotations: { [REVISION]: `${revision}` },
+        ownerReferences: [referenceTo(deployment)],
+      },
+      spec: {
+        replicas,
+        selector: { ...selector, matchLabels: { ...selector.matchLabels, [TEMPLATE_HASH]: hash } },
+        template: { ...template, metadata: { ...template.metadata, labels } },
+      },
+    });
+  }
+
+  // ---- ReplicaSets and StatefulSets -------------------------------------------------------------------------------
+
+  #reconcileReplicas(workload: ReplicaSet | StatefulSet): void {
+    const active = this.#activePods(workload);
+    const wanted = this.#wantedReplicas(workload, active.length);
+    if (workload.kind === 'StatefulSet') return this.#reconcileOrdinals(workload, active, wanted);
+    for (const pod of inOrderOfRemoval(active).slice(0, Math.max(0, active.length - wanted))) {
+      this.#apiServer.delete('Pod', keyOf(pod));
+    }
+    for (let count = active.length; count < wanted; count++) this.#createPod(workload, this.#newName(workload), {});
+  }
+
+  /** What spec.replicas says; for a workload of a snapshot as many as it had, until spec.replicas changes. */
+  #wantedReplicas(workload: ReplicaSet | StatefulSet, active: number): number {
+    const { replicas, template } = workload.spec;
+    const description = describeObject(workload);
+    const seen = this.#seen.get(description);
+    const hasPods = (this.#owned.get(description)?.size ?? 0) > 0;
+    const ofSnapshot =
+      seen === undefined ? (hasPods ? active : undefined) : seen.replicas === replicas ? seen.ofSnapshot : undefined;
+    this.#seen.set(description, { template: JSON.stringify(template), replicas, ofSnapshot });
+    return ofSnapshot ?? replicas;
+  }
+
+  /** `db-0`, `db-1`, ...: a pod that goes comes back under its own name. */
+  #reconcileOrdinals(workload: StatefulSet, active: readonly Pod[], wanted: number): void {
+    const { name, namespace } = workload.metadata;
+    const ordinalOf = (pod: Pod) => Number(pod.metadata.name.slice(name.length + 1));
+    const surplus = active
+      .toSorted((a, b) => ordinalOf(b) - ordinalOf(a))
+      .slice(0, Math.max(0, active.length - wanted));
+    for (const pod of surplus) this.#apiServer.delete('Pod', keyOf(pod));
+    let count = active.length;
+    for (let ordinal = 0; count < wanted && ordinal < wanted; ordinal++) {
+      const podName = `${name}-${ordinal}`;
+      const existing = this.#apiServer.get('Pod', `${namespace}/${podName}`);
+      if (existing !== undefined && !isFinished(existing)) continue; // it runs, or is still terminating
+      if (existing !== undefined) this.#apiServer.remove('Pod', keyOf(existing));
+      this.#createPod(workload, podName, {
+        labels: { 'statefulset.kubernetes.io/pod-name': podName, 'apps.kubernetes.io/pod-index': `${ordinal}` },
+        spec: {
+          hostname: podName,
+          subdomain: workload.spec.serviceName === '' ? undefined : workload.spec.serviceName,
+        },
+      });
+      count++;
+    }
+  }
+
+  // ---- DaemonSets -------------------------------------------------------------------------------------------------
+
+  #reconcileDaemonSets(): void {
+    for (const daemonSet of this.#apiServer.list('DaemonSet')) this.#reconcile(daemonSet);
+  }
+
+  /** A pod for each node that accepts it. The real controller binds by node affinity; this one sets nodeName. */
+  #reconcileDaemonSet(daemonSet: DaemonSet): void {
+    const description = describeObject(daemonSet);
+    const { template } = daemonSet.spec;
+    const occupied = new Set(this.#activePods(daemonSet).map(({ spec }) => spec.nodeName));
+    if (!this.#seen.has(description)) {
+      this.#seen.set(description, { template: JSON.stringify(template), replicas: 0, ofSnapshot: undefined });
+      const nodes = occupied.size > 0 ? this.#apiServer.list('Node') : [];
+      const spared = nodes.map(({ metadata }) => metadata.name).filter((name) => !occupied.has(name));
+      this.#sparedNodes.set(description, new Set(spared));
+    }
+    const tolerations = [...template.spec.tolerations, ...DAEMON_TOLERATIONS];
+    for (const node of this.#apiServer.list('Node')) {
+      const { name } = node.metadata;
+      if (occupied.has(name) || this.#sparedNodes.get(description)?.has(name)) continue;
+      if (mayRunOn(template, node) && nodeAccepts(node, { ...template.spec, tolerations })) {
+        this.#createPod(daemonSet, this.#newName(daemonSet), { spec: { nodeName: name, tolerations } });
+      }
+    }
+  }
+
+  // ---- pods -------------------------------------------------------------------------------------------------------
+
+  #activePods(workload: PodMaker): Pod[] {
+    const pods: Pod[] = [];
+    for (const key of this.#owned.get(describeObject(workload)) ?? []) {
+      const pod = this.#apiServer.get('Pod', key);
+      if (pod !== undefined && !isTerminating(pod) && !isFinished(pod)) pods.push(pod);
+    }
+    return pods;
+  }
+
+  #createPod(owner: PodMaker, name: string, extra: { labels?: Labels; spec?: Partial<Pod['spec']> }): void {
+    const { metadata, spec } = owner.spec.template;
+    const pod = this.#apiServer.create<Pod>({
+      kind: 'Pod',
+      metadata: {
+        name,
+        namespace: owner.metadata.namespace,
+        labels: { ...metadata.labels, ...extra.labels },
+        annotations: metadata.annotations,
+        ownerReferences: [referenceTo(owner)],
+      },
+      spec: { ...spec, ...extra.spec },
+      status: { phase: 'Pending' },
+    });
+    this.#recordOwner('ADDED', pod); // the watch event may come later than the next look at this workload
+  }
+
+  /** `web-7d4b9c6f5-x2x7k`. */
+  #newName(owner: PodMaker): string {
+    const { name, namespace } = owner.metadata;
+    const description = describeObject(owner);
+    for (;;) {
+      const number = this.#named.get(description) ?? 0;
+      this.#named.set(description, number + 1);
+      const podName = `${name}-${this.#draws.suffix(`${description} ${number}`)}`;
+      if (this.#apiServer.get('Pod', `${namespace}/${podName}`) === undefined) return podName;
+    }
+  }
+
+  /** What the garbage collector does after its owner is gone. */
+  #deleteOwned(owner: Workload): void {
+    const kind = owner.kind === 'Deployment' ? 'ReplicaSet' : 'Pod';
+    for (const key of [...(this.#owned.get(describeObject(owner)) ?? [])]) this.#apiServer.delete(kind, key);
+    this.#seen.delete(describeObject(owner));
+  }
+}
+
+const TEMPLATE_HASH = 'pod-template-hash';
+const REVISION = 'deployment.kubernetes.io/revision';
+
+/** Pods of DaemonSets also go to nodes that are cordoned or in trouble. */
+const DAEMON_TOLERATIONS: Pod['spec']['tolerations'] = [
+  'not-ready',
+  'unreachable',
+  'disk-pressure',
+  'memory-pressure',
+  'pid-pressure',
+  'unschedulable',
+  'network-unavailable',
+].map((condition) => ({ key: `node.kubernetes.io/${condition}`, operator: 'Exists', value: '' }));
+
+const mayRunOn = ({ spec }: PodTemplate, node: Node): boolean =>
+  spec.nodeName === undefined || spec.nodeName === node.metadata.name;
+
+const referenceTo = ({ kind, metadata }: Workload): Pod['metadata']['ownerReferences'][number] => ({
+  kind,
+  name: metadata.name,
+  uid: metadata.uid,
+  controller: true,
+});
+
+/** Whom a ReplicaSet gives up first: pods without a node, then pods that are not ready, then the newest. */
+function inOrderOfRemoval(pods: readonly Pod[]): Pod[] {
+  const rank = (pod: Pod) => (pod.spec.nodeName === undefined ? 0 : isReady(pod) ? 2 : 1);
+  return pods.toReversed().toSorted((a, b) => rank(a) - rank(b));
+}
