@@ -5,9 +5,10 @@
 
 import { BridgeIptables } from '../host/bridge-netfilter.ts';
 import type { Machine } from '../host/machine.ts';
+import type { NetworkNamespace } from '../host/network-namespace.ts';
 import { Bridge, type BridgePort } from '../link/bridge.ts';
 import { createVethPair, type VethPair } from '../link/veth.ts';
-import { ANY_PREFIX, formatIp } from '../packet/ip-address.ts';
+import { ANY_PREFIX, formatIp, type Ip, prefix } from '../packet/ip-address.ts';
 import type { CniArguments, CniPlugin, CniResult, Ipam } from './plugin.ts';
 
 export interface BridgePluginSettings {
@@ -36,7 +37,7 @@ export class BridgePlugin implements CniPlugin {
   readonly type = 'bridge';
   readonly bridge: Bridge;
   readonly #settings: BridgePluginSettings;
-  readonly #ipam: Ipam & { readonly gateway: CniResult['gateway'] };
+  readonly #ipam: Ipam;
   readonly #machine: Machine;
   readonly #attachments = new Map<string, Attachment>();
   #veths = 0;
@@ -49,7 +50,7 @@ export class BridgePlugin implements CniPlugin {
       prefixLength,
       settings = {},
     }: {
-      ipam: Ipam & { readonly gateway: CniResult['gateway'] };
+      ipam: Ipam;
       prefixLength: number;
       settings?: Partial<BridgePluginSettings>;
     },
@@ -67,6 +68,11 @@ export class BridgePlugin implements CniPlugin {
     }
   }
 
+  /** The bridge's own address: the pods' next hop. */
+  get gateway(): Ip {
+    return this.#ipam.gateway;
+  }
+
   add({ containerId, namespace, interfaceName, requestedIp }: CniArguments): CniResult {
     const lease = this.#ipam.allocate(containerId, requestedIp);
     const { root } = this.#machine;
@@ -81,6 +87,7 @@ export class BridgePlugin implements CniPlugin {
     root.add(veth.outside);
     const port = this.bridge.addPort(veth.outside, { hairpin: this.#settings.hairpinMode });
     namespace.stack.addAddress(veth.inside, lease.ip, lease.subnet.length);
+    if (lease.subnet.length === 32) this.#routeAlone(namespace, veth, lease);
     namespace.stack.addRoute({ destination: ANY_PREFIX, device: veth.inside, gateway: lease.gateway });
     this.#attachments.set(containerId, { veth, port });
     return lease;
@@ -104,5 +111,11 @@ export class BridgePlugin implements CniPlugin {
       throw new Error(
         `${containerId} has no address on ${attachment.veth.inside.name}; gateway ${formatIp(this.#ipam.gateway)}`,
       );
+  }
+
+  /** An address outside the node's range is reached by a route of its own, and reaches the gateway by one. */
+  #routeAlone(namespace: NetworkNamespace, veth: VethPair, lease: CniResult): void {
+    namespace.stack.addRoute({ destination: prefix(lease.gateway, 32), device: veth.inside });
+    this.#machine.root.stack.addRoute({ destination: lease.subnet, device: this.bridge });
   }
 }

@@ -33,7 +33,7 @@ export function masqueradeEgress(machine: Machine, { clusterRange }: { clusterRa
       source: clusterRange,
       matches: [
         { match: 'comment', comment: 'masquerade pod traffic that leaves the cluster' },
-        { match: 'addrtype', dstType: 'LOCAL', dstNegated: true },
+        { match: 'addrtype', dstType: 'LOCAL', dstTypeNegated: true },
       ],
       target: { target: 'MASQUERADE' },
     }),

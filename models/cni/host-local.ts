@@ -11,6 +11,7 @@ import {
   formatPrefix,
   type Ip,
   type Prefix,
+  prefix,
 } from '../packet/ip-address.ts';
 import type { Ipam, IpamLease } from './plugin.ts';
 
@@ -38,14 +39,18 @@ export class HostLocal implements Ipam {
     return this.#gateway;
   }
 
-  /** Throws an AddressError when the range is used up, or when the requested address is taken or outside. */
+  /**
+   * Throws an AddressError when the range is used up, or the requested address is taken. A requested address outside the
+   * range (a pod of a snapshot whose network does not cut the pod range by nodes) stands alone, as a /32.
+   */
   allocate(containerId: string, requestedIp?: Ip): IpamLease {
     const held = this.#byContainer.get(containerId);
     if (held !== undefined) throw new AddressError(`${containerId} holds ${formatIp(held)} already`);
     const ip = requestedIp === undefined ? this.#next() : this.#claim(requestedIp);
     this.#taken.add(ip);
     this.#byContainer.set(containerId, ip);
-    return { ip, subnet: this.#subnet, gateway: this.#gateway };
+    const subnet = contains(this.#subnet, ip) ? this.#subnet : prefix(ip, 32);
+    return { ip, subnet, gateway: this.#gateway };
   }
 
   release(containerId: string): void {
@@ -70,8 +75,6 @@ export class HostLocal implements Ipam {
   }
 
   #claim(ip: Ip): Ip {
-    if (!contains(this.#subnet, ip))
-      throw new AddressError(`${formatIp(ip)} is not in the node's pod range ${formatPrefix(this.#subnet)}`);
     if (ip === this.#gateway) throw new AddressError(`${formatIp(ip)} is the gateway of ${formatPrefix(this.#subnet)}`);
     if (this.#taken.has(ip)) throw new AddressError(`${formatIp(ip)} is in use`);
     return ip;

@@ -38,6 +38,7 @@ export interface IpamLease {
 
 export interface Ipam {
   readonly type: string;
+  readonly gateway: Ip;
   allocate(containerId: string, requestedIp?: Ip): IpamLease;
   release(containerId: string): void;
 }

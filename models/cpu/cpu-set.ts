@@ -55,7 +55,9 @@ export class CpuSet {
       return this.#visit(cpu, target, work, argument);
     }
     target.waiting.push(work as Work, argument);
-    if (target.waiting.length === 1) this.#wakeWhenFree(cpu, target);
+    // A visit of this very CPU looks into the queue when it ends.
+    const isVisited = this.#visiting && cpu === this.current;
+    if (target.waiting.length === 1 && !isVisited) this.#wakeWhenFree(cpu, target);
   }
 
   /** Visits that wait for this CPU. */
@@ -77,6 +79,7 @@ export class CpuSet {
     target.busyNs += this.#offsetNs;
     target.busyUntil = after(this.place.now, ns(this.#offsetNs));
     this.#offsetNs = 0;
+    if (target.waiting.length > 0) this.#wakeWhenFree(cpu, target);
   }
 
   #wakeWhenFree(cpu: number, target: Cpu): void {
@@ -86,12 +89,8 @@ export class CpuSet {
 
   readonly #serveNext = (cpu: number): void => {
     const target = this.#cpus[cpu]!;
-    // A visit that was submitted while this CPU was free between two turns may have taken it in the meantime.
-    if (target.busyUntil <= this.place.now) {
-      const work = target.waiting.shiftWork();
-      this.#visit(cpu, target, work as (argument: unknown) => void, target.waiting.shiftArgument());
-    }
-    if (target.waiting.length > 0) this.#wakeWhenFree(cpu, target);
+    const work = target.waiting.shiftWork();
+    this.#visit(cpu, target, work as (argument: unknown) => void, target.waiting.shiftArgument());
   };
 }
 

@@ -21,7 +21,9 @@ export interface Route {
 
 export class Fib {
   /** Tables by prefix length, longest first: only lengths that occur. */
-  #lengths: { readonly mask: number; readonly length: number; readonly routes: Map<number, Route[]> }[] = [];
+  readonly #lengths: { readonly mask: number; readonly length: number; readonly routes: Map<number, Route[]> }[] = [];
+  /** The same as one list, longest first, while it is short: a pod's handful of routes then fits one cache line. */
+  #short: ShortTable | undefined = new ShortTable([]);
 
   /** Adds a route; one of the same destination and metric is replaced, as `ip route replace` does. */
   add(route: Route): void {
@@ -37,15 +39,20 @@ export class Fib {
       net,
       [...others, route].sort((a, b) => a.metric - b.metric),
     );
+    this.#shorten();
   }
 
   /** Removes the routes to exactly this destination; returns whether there were any. */
   remove(destination: Prefix): boolean {
-    return this.#lengths.some(({ length, routes }) => length === destination.length && routes.delete(destination.net));
+    const table = this.#lengths.find(({ length }) => length === destination.length);
+    const removed = table?.routes.delete(destination.net) ?? false;
+    if (removed) this.#shorten();
+    return removed;
   }
 
   /** The route for `ip`, or undefined when not even a default route is there. */
   lookup(ip: Ip): Route | undefined {
+    if (this.#short !== undefined) return this.#short.lookup(ip);
     for (const { mask, routes } of this.#lengths) {
       const found = routes.get(ip & mask);
       if (found !== undefined) return found[0];
@@ -56,6 +63,35 @@ export class Fib {
   /** Every route, longest prefix first. */
   *[Symbol.iterator](): Generator<Route> {
     for (const { routes } of this.#lengths) for (const alternatives of routes.values()) yield* alternatives;
+  }
+
+  #shorten(): void {
+    const destinations = this.#lengths.reduce((sum, { routes }) => sum + routes.size, 0);
+    const best = () => this.#lengths.flatMap(({ routes }) => [...routes.values()].map(([first]) => first!));
+    this.#short = destinations <= SHORT_TABLE ? new ShortTable(best()) : undefined;
+  }
+}
+
+/** Up to so many destinations a scan beats a Map per prefix length. */
+const SHORT_TABLE = 8;
+
+class ShortTable {
+  readonly #routes: readonly Route[];
+  /** Net and mask of each route in turn. */
+  readonly #netsAndMasks: Int32Array;
+
+  /** Longest prefix first. */
+  constructor(routes: readonly Route[]) {
+    this.#routes = routes;
+    this.#netsAndMasks = Int32Array.from(routes.flatMap(({ destination }) => [destination.net, destination.mask]));
+  }
+
+  lookup(ip: Ip): Route | undefined {
+    const table = this.#netsAndMasks;
+    for (let i = 0; i < table.length; i += 2) {
+      if ((ip & table[i + 1]!) === table[i]) return this.#routes[i >> 1];
+    }
+    return undefined;
   }
 }
 

@@ -59,6 +59,7 @@ export class NeighborTable implements FrameHolder {
   readonly #byDevice = new Map<NetDevice, Map<Ip, Entry>>();
   readonly #reachableTime: Duration;
   #waiting = 0;
+  #latest: Entry | undefined;
 
   constructor(stack: NeighborStack, random: RandomStream) {
     this.#stack = stack;
@@ -135,6 +136,9 @@ export class NeighborTable implements FrameHolder {
   }
 
   #entry(device: NetDevice, ip: Ip): Entry {
+    // A pod has one next hop, and packets of a flow follow each other.
+    const latest = this.#latest;
+    if (latest !== undefined && latest.ip === ip && latest.device === device) return latest;
     let entries = this.#byDevice.get(device);
     if (entries === undefined) this.#byDevice.set(device, (entries = new Map()));
     let entry = entries.get(ip);
@@ -142,6 +146,7 @@ export class NeighborTable implements FrameHolder {
       const made = new Entry(ip, device, new Timer(device.cpus.place, () => this.#expired(made)));
       entries.set(ip, (entry = made));
     }
+    this.#latest = entry;
     return entry;
   }
 

@@ -23,6 +23,7 @@ import {
   PREROUTING,
   type RejectType,
 } from '../netfilter/netfilter.ts';
+import { describeFlow } from '../packet/describe.ts';
 import type { DropReason } from '../packet/drop-reason.ts';
 import {
   type DeviceRef,
@@ -102,7 +103,8 @@ export class IpStack implements FrameReceiver, NetfilterStack {
   reversePathFilter: 'off' | 'strict' | 'loose' = 'off';
   readonly #forwarding: boolean;
   readonly #addresses: { readonly device: NetDevice; readonly ip: Ip; readonly subnet: Prefix }[] = [];
-  readonly #localIps = new Set<Ip>();
+  /** The host's own addresses: few, and asked for with every packet, so a list. */
+  readonly #localIps: Ip[] = [];
   readonly #handlers = new Map<number, ProtocolHandler>();
   readonly #icmpRate = new IcmpRateLimit();
   #loopback: NetDevice | undefined;
@@ -150,7 +152,7 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     const martian =
       (isLoopback(srcIp) || isLoopback(dstIp)) && !this.routeLocalnet
         ? true
-        : isMulticast(srcIp) || srcIp === LIMITED_BROADCAST_IP || this.#localIps.has(srcIp);
+        : isMulticast(srcIp) || srcIp === LIMITED_BROADCAST_IP || this.#localIps.includes(srcIp);
     if (martian) {
       this.drop(frame, 'IP_INADDRERRORS');
       return false;
@@ -208,6 +210,7 @@ export class IpStack implements FrameReceiver, NetfilterStack {
    * by route where it is ANY_IP. Returns what send() would fail with.
    */
   send(frame: Frame): SendError | undefined {
+    if (frame.journey?.title === '') frame.journey.title = describeFlow(frame);
     let route = this.fib.lookup(frame.dstIp);
     if (route === undefined || (route.type !== 'unicast' && route.type !== 'local')) {
       this.drop(frame, 'IP_OUTNOROUTES');
@@ -217,7 +220,7 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     if (
       isLoopback(frame.dstIp) !== isLoopback(frame.srcIp) &&
       !this.routeLocalnet &&
-      !this.#localIps.has(frame.dstIp)
+      !this.#localIps.includes(frame.dstIp)
     ) {
       this.drop(frame, 'IP_INADDRERRORS');
       return 'EINVAL';
@@ -265,7 +268,7 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     const error = this.frames.allocate();
     fillIcmpError(error, { about, type, code, mtuBytes, gateway });
     // Locally addressed packets are answered from the address they were sent to; others from the way back's address.
-    if (this.#localIps.has(about.dstIp)) error.srcIp = about.dstIp;
+    if (this.#localIps.includes(about.dstIp)) error.srcIp = about.dstIp;
     this.#noteIcmp(about, error);
     this.#attachConntrack(error, about);
     this.send(error);
@@ -328,7 +331,7 @@ export class IpStack implements FrameReceiver, NetfilterStack {
   addAddress(device: NetDevice, ip: Ip, prefixLength: number): void {
     const subnet = prefix(ip, prefixLength);
     this.#addresses.push({ device, ip, subnet });
-    this.#localIps.add(ip);
+    this.#localIps.push(ip);
     const common = { device, gateway: ANY_IP, source: ip, metric: 0 };
     if (device === this.#loopback) this.fib.add({ ...common, type: 'local', destination: subnet });
     this.fib.add({ ...common, type: 'local', destination: prefix(ip, 32) });
@@ -351,7 +354,10 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     source?: Ip;
     metric?: number;
   }): void {
-    this.fib.add({ type: 'unicast', destination, device, gateway, source, metric });
+    // Chosen now and not per packet, as the kernel does (fib_info's saddr); ANY_IP if the device has no address yet.
+    const preferred =
+      source === ANY_IP ? this.addressOn(device, gateway === ANY_IP ? destination.net : gateway) : source;
+    this.fib.add({ type: 'unicast', destination, device, gateway, source: preferred, metric });
   }
 
   register(protocol: number, handler: ProtocolHandler): void {
@@ -359,7 +365,7 @@ export class IpStack implements FrameReceiver, NetfilterStack {
   }
 
   isLocal(ip: Ip): boolean {
-    return this.#localIps.has(ip) || isLoopback(ip);
+    return this.#localIps.includes(ip) || isLoopback(ip);
   }
 
   /** The addresses of this namespace, loopback's included, in the order in which they were added. */
@@ -434,6 +440,5 @@ export class IpStack implements FrameReceiver, NetfilterStack {
   #noteIcmp(about: Frame, error: Frame): void {
     const text = `icmp ${error.icmpType}/${error.icmpCode} to ${formatIp(error.dstIp)}`;
     about.journey?.add({ at: this.cpus.instant, namespace: this.name, stage: 'icmp', text });
-    if (error.journey !== undefined) error.journey.title = `${text} about frame ${about.id}`;
   }
 }

@@ -91,7 +91,7 @@ export class Bridge extends NetDevice {
     this.cpus.charge(this.cpus.costs.bridgeNs);
     const egress = this.#lookup(frame.dstMac);
     if (egress === undefined) return this.#flood(frame, undefined);
-    this.#note(frame, `${formatMac(frame.dstMac)} is behind ${egress.device.name}`);
+    if (frame.journey !== undefined) this.#note(frame, `${formatMac(frame.dstMac)} is behind ${egress.device.name}`);
     egress.device.transmit(frame);
   }
 
@@ -113,7 +113,7 @@ export class Bridge extends NetDevice {
       );
       return this.drop(frame, 'BRIDGE_NO_EGRESS');
     }
-    this.#note(frame, `${formatMac(frame.dstMac)} is behind ${egress.device.name}`);
+    if (frame.journey !== undefined) this.#note(frame, `${formatMac(frame.dstMac)} is behind ${egress.device.name}`);
     this.#send(egress, frame, ingress);
   }
 

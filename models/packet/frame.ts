@@ -108,7 +108,7 @@ export class Frame {
 
   // What the kernel keeps beside the bytes (sk_buff).
   mark = 0;
-  /** Conntrack entry (index + 1, 0: none or untracked), its direction and the state netfilter matches on. */
+  /** Conntrack's handle of the connection (0: none), the frame's direction and the state that rules match on. */
   conntrackEntry = 0;
   conntrackReply = false;
   conntrackState = 0;

@@ -1,21 +1,56 @@
 // What clients saw of a service: latencies, who answered, what failed and why.
 
 import { Histogram } from '../../engine/stats/histogram.ts';
-import { between, type Duration, type Instant, START } from '../../engine/time.ts';
+import { between, type Instant, START } from '../../engine/time.ts';
+import type { TcpCloseReason } from '../transport/tcp-connection.ts';
+import type { SocketError } from '../transport/udp.ts';
 import type { Response } from './message.ts';
 
-export const FAILURES = ['refused', 'reset', 'unreachable', 'timed out', 'closed early', 'too big'] as const;
 /** Why a request got no answer, as its client sees it. */
-export type Failure = (typeof FAILURES)[number];
+export type Failure = Exclude<TcpCloseReason, 'closed'> | SocketError | 'closed early';
 
-/** Collects the results of one or more clients. Requests that began before measuring began do not count. */
-export class Load {
-  /** From the first system call of a request (connect, where there is one) to the last byte of its answer. */
-  readonly latency = new Histogram();
-  /** connect() until it is established, of TCP requests on a new connection. */
-  readonly connect = new Histogram();
-  /** send() of the request to the last byte of its answer. */
-  readonly request = new Histogram();
+/** An answered request. */
+export interface Completion {
+  /** The first system call: connect, where there is one. */
+  readonly began: Instant;
+  /** The request was sent; on a new TCP connection, once that was established. */
+  readonly sent: Instant;
+  readonly now: Instant;
+  readonly response: Response;
+}
+
+/** Latencies of answered requests. */
+export class Latencies {
+  /** From the first system call to the last byte of the answer. */
+  latency = new Histogram();
+  /** connect() until it is established; nothing on kept connections and over UDP. */
+  connect = new Histogram();
+  /** send() of the request to the last byte of the answer. */
+  request = new Histogram();
+
+  record({ began, sent, now }: Completion): void {
+    this.latency.record(between(began, now));
+    if (sent > began) this.connect.record(between(began, sent));
+    this.request.record(between(sent, now));
+  }
+
+  merge(other: Latencies): void {
+    this.latency.merge(other.latency);
+    this.connect.merge(other.connect);
+    this.request.merge(other.request);
+  }
+
+  reset(): void {
+    this.latency = new Histogram();
+    this.connect = new Histogram();
+    this.request = new Histogram();
+  }
+}
+
+/** The results of one or more clients. Requests that began before measuring began do not count. */
+export class Load extends Latencies {
+  readonly #groupOf: ((response: Response) => string) | undefined;
+  readonly #groups = new Map<string, Latencies>();
   readonly #perServer = new Map<string, number>();
   readonly #perSource = new Map<number, number>();
   readonly #failures = new Map<Failure, number>();
@@ -23,6 +58,12 @@ export class Load {
   #started = 0;
   #completed = 0;
   #failed = 0;
+
+  /** `groupBy` names the group under which the latencies of an answer are also kept. */
+  constructor({ groupBy }: { groupBy?: (response: Response) => string } = {}) {
+    super();
+    this.#groupOf = groupBy;
+  }
 
   get started(): number {
     return this.#started;
@@ -39,6 +80,11 @@ export class Load {
   /** Started, and neither answered nor failed yet. */
   get outstanding(): number {
     return this.#started - this.#completed - this.#failed;
+  }
+
+  /** Latencies by group, in the order in which groups first had an answer. */
+  get groups(): ReadonlyMap<string, Latencies> {
+    return this.#groups;
   }
 
   /** Answers by server, in the order in which servers first answered. */
@@ -59,26 +105,23 @@ export class Load {
   startMeasuring(now: Instant): void {
     this.#since = now;
     this.#started = this.#completed = this.#failed = 0;
-    for (const histogram of [this.latency, this.connect, this.request]) histogram.reset();
-    for (const counts of [this.#perServer, this.#perSource, this.#failures]) counts.clear();
+    this.reset();
+    for (const counts of [this.#groups, this.#perServer, this.#perSource, this.#failures]) counts.clear();
   }
 
-  /** A request begins at `at`; pass the same instant to what ends it. */
+  /** A request begins at `at`; what ends it is told the same instant. */
   begin(at: Instant): void {
     if (at >= this.#since) this.#started++;
   }
 
-  connected({ began, now }: { began: Instant; now: Instant }): void {
-    if (began >= this.#since) this.connect.record(between(began, now));
-  }
-
-  complete({ began, sent, now, response }: { began: Instant; sent: Instant; now: Instant; response: Response }): void {
-    if (began < this.#since) return;
+  complete(completion: Completion): void {
+    if (completion.began < this.#since) return;
     this.#completed++;
-    this.latency.record(between(began, now));
-    this.request.record(between(sent, now));
-    this.#perServer.set(response.server, (this.#perServer.get(response.server) ?? 0) + 1);
-    this.#perSource.set(response.sourceSeen, (this.#perSource.get(response.sourceSeen) ?? 0) + 1);
+    this.record(completion);
+    const { server, sourceSeen } = completion.response;
+    this.#perServer.set(server, (this.#perServer.get(server) ?? 0) + 1);
+    this.#perSource.set(sourceSeen, (this.#perSource.get(sourceSeen) ?? 0) + 1);
+    if (this.#groupOf !== undefined) this.#group(this.#groupOf(completion.response)).record(completion);
   }
 
   fail(began: Instant, failure: Failure): void {
@@ -89,7 +132,13 @@ export class Load {
 
   /** Answered requests per second of virtual time since measuring began. */
   throughputPerSecond(now: Instant): number {
-    const elapsed: Duration = between(this.#since, now);
+    const elapsed = between(this.#since, now);
     return elapsed === 0 ? 0 : (this.#completed * 1e9) / elapsed;
+  }
+
+  #group(name: string): Latencies {
+    let group = this.#groups.get(name);
+    if (group === undefined) this.#groups.set(name, (group = new Latencies()));
+    return group;
   }
 }

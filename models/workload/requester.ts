@@ -106,7 +106,6 @@ export class NewConnectionRequester extends BaseRequester {
       {
         onConnected: (established) => {
           exchange.sent = place.now;
-          this.load.connected({ began: exchange.began, now: place.now });
           established.send(this.messageOf(exchange));
         },
         onMessage: (open, message) => {
@@ -160,7 +159,6 @@ export class KeptAliveRequester extends BaseRequester {
       {
         onConnected: (established) => {
           exchange.sent = place.now;
-          this.load.connected({ began: exchange.began, now: place.now });
           established.send(this.messageOf(exchange));
         },
         onMessage: (_open, message) => this.#answer(kept, message),
@@ -219,7 +217,7 @@ export class UdpRequester extends BaseRequester {
           if (this.answered(message) && id !== undefined) this.abandon(id);
         },
         // An error tells a socket, not a request: the latest one is the likeliest to have caused it.
-        onError: (error) => this.fail(id ?? this.#latestId, failureOf(error)),
+        onError: (error) => this.fail(id ?? this.#latestId, error),
       },
     );
     if (id !== undefined) this.#sockets.set(id, socket);
@@ -232,8 +230,4 @@ export class UdpRequester extends BaseRequester {
   }
 }
 
-function failureOf(reason: TcpCloseReason | SocketErrorName): Failure {
-  return reason === 'closed' ? 'closed early' : reason;
-}
-
-type SocketErrorName = Exclude<Failure, 'closed early' | 'timed out' | 'reset'>;
+const failureOf = (reason: TcpCloseReason): Failure => (reason === 'closed' ? 'closed early' : reason);

@@ -46,6 +46,7 @@ export class Server {
   readonly #random: RandomStream;
   readonly #waiting: Job[] = [];
   readonly #sockets: (TcpListener | UdpSocket)[] = [];
+  readonly #listening = new Set<string>();
   #busy = 0;
   #served = 0;
 
@@ -61,18 +62,21 @@ export class Server {
     return this.#served;
   }
 
+  /** Nothing happens if it listens there already. */
   listenTcp(port: number): void {
+    if (!this.#isNew(`tcp/${port}`)) return;
     const { namespace, cpu } = this.process;
     this.#sockets.push(
       namespace.tcp.listen({ port, cpu }, () => ({
         onMessage: (connection, message) =>
-          this.#take(message, connection.remote.ip, (response) => connection.send(response)),
+          this.#take(message, connection.remoteIp, (response) => connection.send(response)),
         onPeerClosed: (connection) => connection.close(),
       })),
     );
   }
 
   listenUdp(port: number): void {
+    if (!this.#isNew(`udp/${port}`)) return;
     const { namespace, cpu } = this.process;
     this.#sockets.push(
       namespace.udp.bind(
@@ -88,6 +92,13 @@ export class Server {
   /** Stops listening; requests in service are still answered. */
   close(): void {
     for (const socket of this.#sockets.splice(0)) socket.close();
+    this.#listening.clear();
+  }
+
+  #isNew(socket: string): boolean {
+    const isNew = !this.#listening.has(socket);
+    this.#listening.add(socket);
+    return isNew;
   }
 
   #take(message: Message, from: Ip, respond: (response: Response) => void): void {

@@ -1,0 +1,222 @@
+import { describe, expect, test } from 'vitest';
+import { type Instant, ms, s } from '../engine/time.ts';
+import { Cluster, type ClusterOptions } from './cluster.ts';
+import type { Process } from './host/process.ts';
+import { objectFrom } from './kube/objects.ts';
+import { ANY_IP, formatIp, parseIp } from './packet/ip-address.ts';
+import { PcapngWriter } from './packet/pcapng.ts';
+import { Load } from './workload/load.ts';
+import { echo, Server } from './workload/server.ts';
+
+/** Three nodes, `web` with a pod on each, behind a Service on ClusterIP and node port; a client pod on node-1. */
+function webCluster(options: Partial<ClusterOptions> = {}) {
+  const cluster = new Cluster({ seed: 'cluster', ...options });
+  cluster.addNodes(3);
+  const web = cluster.addDeployment({ name: 'web', replicas: 3 });
+  cluster.addService({ name: 'web', port: 80, type: 'NodePort', selects: web });
+  const client = cluster.addPod({ name: 'client', node: 'node-1' });
+  return { cluster, client };
+}
+
+/** Asks until every endpoint has had its chance; who answered, and whom they saw: `web on node-2 saw 10.244.0.3`. */
+function whoAnswers(
+  cluster: Cluster,
+  from: Process,
+  to: { ip: ReturnType<typeof parseIp>; port: number },
+  { requests = 40, protocol = 'tcp' as 'tcp' | 'udp' } = {},
+): string[] {
+  const seen = new Set<string>();
+  const load = new Load({
+    groupBy: ({ server, sourceSeen }) => {
+      const node = cluster.pods.find(({ name }) => name === server)?.node;
+      seen.add(`${node === undefined ? server : `pod on ${node}`} saw ${formatIp(sourceSeen)}`);
+      return '';
+    },
+  });
+  cluster.closedLoop(from, { to, protocol, requests, thinkTime: ms(1), load });
+  cluster.runFor(s(20));
+  cluster.assertConserved();
+  return [...seen, ...load.failures.keys()].sort();
+}
+
+const nodePortOf = (cluster: Cluster): number => cluster.api.get('Service', 'default/web')!.spec.ports[0]!.nodePort!;
+
+describe('who answers, and whom the server sees', () => {
+  test('a pod reaches every endpoint of a ClusterIP with its own address', () => {
+    const { cluster, client } = webCluster();
+    const own = formatIp(cluster.pod('default/client').ip);
+    expect(whoAnswers(cluster, client, cluster.resolve('web:80'))).toEqual([
+      `pod on node-1 saw ${own}`,
+      `pod on node-2 saw ${own}`,
+      `pod on node-3 saw ${own}`,
+    ]);
+  });
+
+  test('UDP goes the same way', () => {
+    const cluster = new Cluster({ seed: 'udp' });
+    cluster.addNodes(2);
+    const dns = cluster.addDeployment({ name: 'dns', replicas: 2 });
+    cluster.addService({ name: 'dns', port: 53, protocol: 'UDP', selects: dns });
+    const client = cluster.addPod({ name: 'client', node: 'node-1' });
+    const to = cluster.resolve('dns:53', { protocol: 'UDP' });
+    const own = formatIp(cluster.pod('default/client').ip);
+    expect(whoAnswers(cluster, client, to, { protocol: 'udp' })).toEqual([
+      `pod on node-1 saw ${own}`,
+      `pod on node-2 saw ${own}`,
+    ]);
+  });
+
+  test('a pod reaches another pod directly, on its node and on another', () => {
+    const { cluster, client } = webCluster();
+    const own = formatIp(cluster.pod('default/client').ip);
+    for (const { name, ip, node } of cluster.pods.filter((pod) => pod.name !== 'default/client')) {
+      expect([name, ...whoAnswers(cluster, client, { ip, port: 8080 }, { requests: 1 })]).toEqual([
+        name,
+        `pod on ${node} saw ${own}`,
+      ]);
+    }
+  });
+
+  test('containers of one pod reach each other on localhost', () => {
+    const { cluster } = webCluster();
+    const web = cluster.pods[0]!;
+    expect(whoAnswers(cluster, web, { ip: parseIp('127.0.0.1'), port: 8080 }, { requests: 1 })).toEqual([
+      `pod on ${web.node} saw 127.0.0.1`,
+    ]);
+  });
+
+  test('from outside, a node port masquerades: the endpoint sees the node, by the device towards it', () => {
+    const { cluster } = webCluster();
+    const to = { ip: cluster.node('node-1').ip, port: nodePortOf(cluster) };
+    expect(whoAnswers(cluster, cluster.outside.client, to)).toEqual([
+      'pod on node-1 saw 10.244.0.1', // cbr0
+      'pod on node-2 saw 192.168.0.11', // eth0
+      'pod on node-3 saw 192.168.0.11',
+    ]);
+  });
+
+  test('a program on a node reaches a ClusterIP through OUTPUT, from the address of its first route', () => {
+    const { cluster } = webCluster();
+    const answers = whoAnswers(cluster, cluster.node('node-2').process, cluster.resolve('web:80'));
+    expect(answers).toEqual([
+      'pod on node-1 saw 192.168.0.12',
+      'pod on node-2 saw 10.244.1.1',
+      'pod on node-3 saw 192.168.0.12',
+    ]);
+  });
+
+  test('a node agent reaches the pods of its node', () => {
+    const { cluster } = webCluster();
+    const local = cluster.pods.find(({ node }) => node === 'node-2')!;
+    expect(whoAnswers(cluster, cluster.node('node-2').process, { ip: local.ip, port: 8080 }, { requests: 1 })).toEqual([
+      'pod on node-2 saw 10.244.1.1',
+    ]);
+  });
+
+  test('what leaves the cluster leaves with the address of its node', () => {
+    const { cluster, client } = webCluster();
+    const { outside } = cluster;
+    new Server(outside.client, echo()).listenTcp(443);
+    cluster.start();
+    const to = { ip: outside.machine.root.stack.addresses.at(-1)!.ip, port: 443 };
+    expect(to.ip).not.toBe(ANY_IP);
+    expect(whoAnswers(cluster, client, to, { requests: 1 })).toEqual(['outside saw 192.168.0.11']);
+  });
+
+  test('a Service without endpoints refuses; an address that is no Service is unreachable', () => {
+    const { cluster, client } = webCluster();
+    cluster.addService({ name: 'nobody', port: 80 });
+    expect(whoAnswers(cluster, client, cluster.resolve('nobody:80'), { requests: 1 })).toEqual(['refused']);
+    expect(whoAnswers(cluster, client, { ip: parseIp('10.96.99.99'), port: 80 }, { requests: 1 })).toEqual([
+      'unreachable',
+    ]);
+  });
+});
+
+describe('a pod calls a Service whose only endpoint is itself', () => {
+  const onlyItself = (cni: ClusterOptions['cni']) => {
+    const cluster = new Cluster({ seed: 'hairpin', cni: cni! });
+    cluster.addNodes(1);
+    const web = cluster.addDeployment({ name: 'web', replicas: 1 });
+    cluster.addService({ name: 'web', port: 80, selects: web });
+    return whoAnswers(cluster, cluster.pods[0]!, cluster.resolve('web:80'), { requests: 1 });
+  };
+
+  // Observed on Linux 6.18.
+  test('bridge-nf-call-iptables 1, hairpin mode off: no answer', () => {
+    expect(onlyItself({ bridgeNfCallIptables: true, hairpinMode: false })).toEqual(['timed out']);
+  });
+
+  test('bridge-nf-call-iptables 1, hairpin mode on: answered, and the server sees the address of the bridge', () => {
+    expect(onlyItself({ bridgeNfCallIptables: true, hairpinMode: true })).toEqual(['pod on node-1 saw 10.244.0.1']);
+  });
+
+  test('bridge-nf-call-iptables 0: routed back, answered, and the server sees the address of the bridge', () => {
+    expect(onlyItself({ bridgeNfCallIptables: false, hairpinMode: false })).toEqual(['pod on node-1 saw 10.244.0.1']);
+  });
+});
+
+describe('the same seed', () => {
+  function run({ seed = 'same', observed = false } = {}) {
+    const { cluster, client } = webCluster({ seed });
+    if (observed) {
+      const capture = new PcapngWriter();
+      cluster.frames.followAll();
+      for (const machine of cluster.machines)
+        for (const { devices } of machine.namespaces) for (const device of devices) device.tap = capture.addTap(device);
+    }
+    const load = cluster.closedLoop(client, { to: cluster.resolve('web:80'), users: 5, thinkTime: ms(1) });
+    cluster.runFor(ms(200));
+    return { fingerprint: cluster.sim.fingerprint, completed: load.completed, p99: load.latency.quantile(0.99) };
+  }
+
+  test('gives the same trajectory, with journeys and captures or without', () => {
+    const plain = run();
+    expect(run()).toEqual(plain);
+    expect(run({ observed: true })).toEqual(plain);
+    expect(run({ seed: 'other' }).fingerprint).not.toBe(plain.fingerprint);
+  });
+});
+
+describe('changes during a run', () => {
+  test('a pod that is replaced comes back with another address, and the Service follows', () => {
+    const { cluster, client } = webCluster();
+    cluster.run(ms(1) as number as Instant);
+    const before = new Set(cluster.pods.map(({ name }) => name));
+    const gone = cluster.pods.find(({ node }) => node === 'node-3')!;
+    cluster.api.delete('Pod', gone.name);
+    cluster.runFor(s(1));
+    const replaced = cluster.pods.find(({ name }) => !before.has(name))!;
+    expect(cluster.pods.map(({ name }) => name)).not.toContain(gone.name);
+    expect(replaced.ip).not.toBe(gone.ip);
+    const nodes = cluster.pods.filter(({ name }) => name !== 'default/client').map(({ node }) => `pod on ${node}`);
+    const answers = whoAnswers(cluster, client, cluster.resolve('web:80')).map((answer) => answer.slice(0, 13));
+    expect(answers).toEqual([...new Set(nodes)].sort());
+  });
+
+  test('a Service scaled to nothing refuses, one watch delay after the other', () => {
+    const { cluster, client } = webCluster();
+    cluster.run(ms(1) as number as Instant);
+    cluster.scale('web', 0);
+    cluster.runFor(s(1));
+    expect(whoAnswers(cluster, client, cluster.resolve('web:80'), { requests: 1 })).toEqual(['refused']);
+  });
+});
+
+test('a pod of a snapshot keeps its node and address, even outside the range of its node', () => {
+  const cluster = new Cluster({ seed: 'snapshot' });
+  cluster.addNodes(2);
+  const pod = (name: string, nodeName: string, podIP: string) =>
+    objectFrom('Pod', {
+      apiVersion: 'v1',
+      metadata: { name, labels: { app: 'web' } },
+      spec: { nodeName, containers: [{ name: 'web', ports: [{ containerPort: 8080 }] }] },
+      status: { podIP },
+    });
+  cluster.apply([pod('stray', 'node-2', '10.244.200.7')]);
+  cluster.addService({ name: 'web', port: 80, selects: { name: 'web' } });
+  const client = cluster.addPod({ name: 'client', node: 'node-1' });
+  expect(whoAnswers(cluster, client, cluster.resolve('web:80'), { requests: 1 })).toEqual([
+    `pod on node-2 saw ${formatIp(cluster.pod('default/client').ip)}`,
+  ]);
+});
