@@ -1,0 +1,39 @@
+// podwire rules: what iptables-save would print on a node.
+
+import { printIptablesSave, saveTables } from '../../models/netfilter/iptables-save.ts';
+import { UserError } from '../harness/user-error.ts';
+import { type Command, type CommandContext, examples, wholeNumber } from './command-line.ts';
+import { addManifestOptions, clusterOf, type ManifestOptions } from './manifest-options.ts';
+
+interface RulesOptions extends ManifestOptions {
+  readonly node: string;
+  readonly seed: number;
+}
+
+export function addRules(program: Command, context: CommandContext): void {
+  addManifestOptions(program.command('rules'))
+    .description('Print the iptables rules of a node, as iptables-save would.')
+    .requiredOption('--node <name>', 'generated nodes are node-1, node-2, …')
+    .option(
+      '--seed <n>',
+      'seed of all random numbers (the order of Services differs per node)',
+      wholeNumber({ from: 0 }),
+      1,
+    )
+    .addHelpText(
+      'after',
+      examples('podwire rules --node node-1', 'podwire rules -f shop.yaml --node node-2 | iptables-restore --test'),
+    )
+    .action((options: RulesOptions) => {
+      const cluster = clusterOf(options, context);
+      cluster.start();
+      const node = cluster.nodes.find(({ name }) => name === options.node);
+      if (node === undefined) {
+        throw new UserError(
+          `--node ${options.node}: no such node; there are: ${cluster.nodes.map(({ name }) => name).join(', ') || 'none'}`,
+        );
+      }
+      const { netfilter } = node.machine.root;
+      context.stdout.write(netfilter === undefined ? '' : printIptablesSave(saveTables(netfilter.tables)));
+    });
+}

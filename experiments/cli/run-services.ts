@@ -1,0 +1,117 @@
+// podwire run services: the main job. Requests to every Service of some manifests, as tables and pictures.
+
+import { basename, join } from 'node:path';
+
+import type { TableRow } from '../harness/experiment.ts';
+import { type Cell, renderTable } from '../harness/report.ts';
+import services, { type ServicesOptions } from '../services.ts';
+import { type Command, type CommandContext, examples, wholeNumber } from './command-line.ts';
+import {
+  addManifestOptions,
+  clusterOf,
+  type ManifestOptions,
+  rangesOf,
+  readManifestFiles,
+} from './manifest-options.ts';
+import { addSweepOptions, type FinishedSweep, type RunOptions, runExperiment } from './run.ts';
+
+interface RunServicesOptions extends ManifestOptions, RunOptions {
+  readonly rate: number;
+  readonly duration: number;
+  readonly pcap?: string;
+}
+
+export const SERVICES = {
+  name: 'services',
+  question: 'How long do requests to each Service of my manifests take, and how do they spread over its endpoints?',
+  addTo(run: Command, context: CommandContext): void {
+    addSweepOptions(addManifestOptions(run.command('services')))
+      .description('Ask every port of every Service from every node (node ports from outside, too).')
+      .option('--rate <n>', 'requests per second from each client to each service port', wholeNumber(), 200)
+      .option('--duration <ms>', 'measured virtual time', wholeNumber(), 3_000)
+      .option('--pcap <file>', "also write a capture of the first run at the nodes' interfaces, beside the CSVs")
+      .addHelpText(
+        'after',
+        examples(
+          'podwire run services',
+          'kubectl get svc,deploy,endpointslices -A -o yaml > cluster.yaml && podwire run services -f cluster.yaml',
+        ),
+      )
+      .action(async (_: unknown, command: Command) =>
+        runServices(command.optsWithGlobals<RunServicesOptions>(), context),
+      );
+  },
+};
+
+async function runServices(options: RunServicesOptions, context: CommandContext): Promise<void> {
+  const { nodes, rate: perSecond, duration: durationMs, pcap } = options;
+  const files = readManifestFiles(options);
+  clusterOf(options, context); // what is wrong with the manifests comes out here, before anything is written
+  const moduleOptions: ServicesOptions = {
+    files,
+    nodes,
+    ranges: rangesOf(options),
+    perSecond,
+    durationMs,
+    pcap: pcap && basename(pcap),
+  };
+  const module = new URL(`../services${import.meta.url.slice(import.meta.url.lastIndexOf('.'))}`, import.meta.url).href;
+  const sweep = await runExperiment(
+    { experiment: services(moduleOptions), module, options: moduleOptions },
+    options,
+    context,
+  );
+  printTables(sweep, context);
+  if (context.exitCode === 0) await drawCharts(sweep, options.out, context);
+}
+
+function printTables({ record, tables, wallSeconds }: FinishedSweep, { stdout }: CommandContext): void {
+  const isTerminal = stdout.isTTY === true;
+  const print = (title: string, rows: readonly TableRow[]): void => {
+    if (rows.length === 0) return;
+    const columns = Object.keys(rows[0]!);
+    stdout.write(
+      `\n${title}\n\n${renderTable({ columns, rows: rows.map((row): Cell[] => columns.map((column) => row[column])), isTerminal })}`,
+    );
+  };
+  print('Latency by service port and path', tables.rows('latency'));
+  print('Load by endpoint', tables.rows('load'));
+  print('Failed requests', tables.rows('failures'));
+  print(
+    'Dropped frames',
+    [...record.drops].map(([reason, frames]) => ({ reason, frames })),
+  );
+  const { sent, delivered, dropped, inFlight } = record.frames;
+  const rate = Math.round(delivered / wallSeconds).toLocaleString('en-US');
+  stdout.write(
+    `\n${sent} frames sent = ${delivered} delivered + ${dropped} dropped + ${inFlight} in flight; ${rate} packets per wall second\n`,
+  );
+}
+
+async function drawCharts({ tables }: FinishedSweep, directory: string, { stdout }: CommandContext): Promise<void> {
+  // Imported here because the chart library takes longer to load than other commands take to run.
+  const { writeChart } = await import('../harness/chart.ts');
+  const { latencyChart } = await import('../harness/latency-chart.ts');
+  const { loadChart } = await import('../harness/load-chart.ts');
+  const latency = tables.rows('latency').map((row) => ({
+    ...{ servicePort: text(row, 'servicePort'), path: text(row, 'path') },
+    ...{ p50Us: number(row, 'latencyP50Us'), p90Us: number(row, 'latencyP90Us'), p99Us: number(row, 'latencyP99Us') },
+  }));
+  const load = tables.rows('load').map((row) => ({
+    service: `${text(row, 'servicePort')}${row.from === 'outside' ? ' from outside' : ''}`,
+    endpoint: `${basename(text(row, 'endpoint'))} on ${text(row, 'node')}`,
+    requests: number(row, 'requests'),
+    expectedRequests:
+      row.expectedPercent === undefined
+        ? undefined
+        : (number(row, 'requests') / number(row, 'sharePercent')) * number(row, 'expectedPercent'),
+  }));
+  const paths = [
+    ...(latency.length === 0 ? [] : await writeChart(latencyChart(latency), join(directory, 'services-latency'))),
+    ...(load.length === 0 ? [] : await writeChart(loadChart(load), join(directory, 'services-load'))),
+  ];
+  stdout.write(`\n${paths.join('\n')}\n`);
+}
+
+const text = (row: TableRow, column: string): string => String(row[column] ?? '');
+const number = (row: TableRow, column: string): number => Number(row[column] ?? 0);

@@ -1,0 +1,146 @@
+// podwire run: every variant and replication of an experiment, on all cores, into a CSV.
+
+import { writeFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { join } from 'node:path';
+import type { Experiment } from '../harness/experiment.ts';
+import { planRuns, selectLevels } from '../harness/plan.ts';
+import { startProgress } from '../harness/progress.ts';
+import { ResultFile, TableFiles } from '../harness/results.ts';
+import { RunRecord } from '../harness/run-record.ts';
+import { Summary, TableSummary } from '../harness/summary.ts';
+import { sweep } from '../harness/sweep.ts';
+import { type LoadedExperiment, loadExperimentFile } from '../harness/typescript-file.ts';
+import { UserError } from '../harness/user-error.ts';
+import { loadRegistered, type RegisteredExperiment } from '../registry.ts';
+import { type Command, type CommandContext, collect, examples, wholeNumber } from './command-line.ts';
+
+/** What the shell reports for a process that Ctrl-C ended. */
+const INTERRUPTED = 130;
+
+export interface RunOptions {
+  readonly set: readonly string[];
+  readonly replications?: number;
+  readonly seed: number;
+  readonly workers: number;
+  readonly out: string;
+  /** The compiled sweep-worker.ts, where it is not beside sweep.ts. */
+  readonly workerModule?: URL;
+}
+
+export function addRun(program: Command, context: CommandContext): void {
+  const run = addSweepOptions(program.command('run'))
+    .description('Run an experiment: every variant, every replication. Writes <name>.csv and <name>.run.json.')
+    .argument('<experiment>', 'name of a built-in experiment (see podwire list), or a .ts or .js file')
+    .addHelpText('after', examples(...EXAMPLES))
+    .action(async (argument: string, options: RunOptions) => {
+      const loaded = await findExperiment(argument, context.registry);
+      await runExperiment(loaded, options, context);
+    });
+  for (const registered of context.registry) if ('addTo' in registered) registered.addTo(run, context);
+}
+
+/** Options of everything that runs a sweep. */
+export function addSweepOptions(command: Command): Command {
+  return command
+    .option('--set <factor=level,...>', 'run only these levels of a factor (may be repeated)', collect, [])
+    .option('--replications <n>', "runs per variant (default: the experiment's)", wholeNumber())
+    .option('--seed <n>', 'seed of all random numbers', wholeNumber({ from: 0 }), 1)
+    .option('--workers <n>', 'worker threads', wholeNumber(), availableParallelism())
+    .option('--out <dir>', 'directory of the results', join('results', 'out'));
+}
+
+const EXAMPLES = [
+  'podwire run service-count',
+  'podwire run service-count --set services=10,100 --set proxy=iptables --replications 3',
+  'podwire run ./my-experiment.ts --workers 1 --seed 7 --out results/mine',
+];
+
+/** Throws a UserError that lists the names there are. */
+export async function findExperiment(
+  argument: string,
+  registry: readonly RegisteredExperiment[],
+): Promise<LoadedExperiment> {
+  if (/[/\\]|\.[cm]?[jt]s$/.test(argument)) return loadExperimentFile(argument);
+  const registered = registry.find(({ name }) => name === argument);
+  if (registered !== undefined && 'module' in registered) {
+    return { experiment: await loadRegistered(registered), module: registered.module.href };
+  }
+  const names = registry.map(({ name }) => name).join(', ') || 'none';
+  throw new UserError(`no experiment "${argument}"; there are: ${names} (a file's name ends in .ts or .js)`);
+}
+
+/** What there is to tell of a sweep, besides its files. */
+export interface FinishedSweep {
+  readonly record: RunRecord;
+  readonly tables: TableSummary;
+  readonly wallSeconds: number;
+}
+
+/** Runs the sweep, writes its files and prints its summary. */
+export async function runExperiment(
+  loaded: LoadedExperiment,
+  options: RunOptions,
+  context: CommandContext,
+): Promise<FinishedSweep> {
+  const { experiment, module, options: moduleOptions } = loaded;
+  const { name } = experiment;
+  const about = describeSweep(experiment, options);
+  const plan = planRuns(about);
+  const results = new ResultFile({ directory: options.out, name, factors: about.factors });
+  const tableFiles = new TableFiles({ directory: options.out, name });
+  const record = new RunRecord({ ...about, experiment, plannedRuns: plan.length });
+  const summary = new Summary();
+  const tables = new TableSummary();
+  const isTerminal = context.stderr.isTTY === true;
+  const progress = startProgress(name, { total: plan.length, isTerminal });
+  const started = performance.now();
+  const secondsSoFar = () => (performance.now() - started) / 1e3;
+  const interruption = interruptible();
+  try {
+    const outcome = await sweep({
+      ...{ plan, module, options: moduleOptions, workers: options.workers, signal: interruption.signal },
+      ...(options.workerModule && { workerModule: options.workerModule }),
+      onFinished: progress.step,
+      onResult(run, result) {
+        results.write(run, result.measures);
+        tableFiles.write(run, result.tables);
+        if (run.index === 0) writeFiles(options.out, result.files);
+        record.add(result);
+        summary.add(run, result.measures);
+        tables.add(result.tables);
+      },
+    });
+    if (outcome === 'interrupted') context.exitCode = INTERRUPTED;
+  } finally {
+    interruption.end();
+    progress.stop();
+    results.close();
+    tableFiles.close();
+    record.write(join(options.out, `${name}.run.json`), { wallSeconds: secondsSoFar(), workers: options.workers });
+  }
+  context.stdout.write(summary.render({ isTerminal: context.stdout.isTTY === true }));
+  const finished = record.finishedRuns === plan.length ? `${plan.length}` : `${record.finishedRuns} of ${plan.length}`;
+  context.stderr.write(`${finished} runs in ${results.path}\n`);
+  return { record, tables, wallSeconds: secondsSoFar() };
+}
+
+function writeFiles(directory: string, files: Readonly<Record<string, Uint8Array>>): void {
+  for (const [name, bytes] of Object.entries(files)) writeFileSync(join(directory, name), bytes);
+}
+
+function describeSweep(experiment: Experiment, { set, replications, seed }: RunOptions) {
+  return {
+    factors: selectLevels(experiment.factors, set),
+    replications: replications ?? experiment.replications,
+    seed: String(seed),
+  };
+}
+
+/** The first Ctrl-C ends the sweep in order; a second one ends the process. */
+function interruptible(): { signal: AbortSignal; end(): void } {
+  const controller = new AbortController();
+  const interrupt = () => controller.abort();
+  process.once('SIGINT', interrupt);
+  return { signal: controller.signal, end: () => process.off('SIGINT', interrupt) };
+}

@@ -1,0 +1,119 @@
+// podwire trace: the journey of one request and of its answer, stage by stage; on demand as JSON and as a capture.
+
+import { writeFileSync } from 'node:fs';
+import { type Instant, inUs, ms, s } from '../../engine/time.ts';
+import type { Cluster } from '../../models/cluster.ts';
+import type { Process } from '../../models/host/process.ts';
+import { resolveTarget } from '../../models/kube/target.ts';
+import type { Journey } from '../../models/packet/journey.ts';
+import { formatJourney, journeyToJson } from '../../models/packet/journey-text.ts';
+import { PcapngWriter } from '../../models/packet/pcapng.ts';
+import type { Load } from '../../models/workload/load.ts';
+import { messageOf, UserError } from '../harness/user-error.ts';
+import { type Command, type CommandContext, examples, optionValue, wholeNumber } from './command-line.ts';
+import { addManifestOptions, clusterOf, type ManifestOptions } from './manifest-options.ts';
+
+interface TraceOptions extends ManifestOptions {
+  readonly from: string;
+  readonly to: string;
+  readonly protocol: 'tcp' | 'udp';
+  readonly seed: number;
+  readonly all?: true;
+  readonly json?: true;
+  readonly pcap?: string;
+}
+
+export function addTrace(program: Command, context: CommandContext): void {
+  addManifestOptions(program.command('trace'))
+    .description('Follow one request and its answer through every device, hook, chain and rule.')
+    .requiredOption('--from <pod>', 'namespace/name of a pod, or the name of a node, or outside')
+    .requiredOption('--to <target>', 'a pod, a Service or an IP address, each with :PORT or without')
+    .option('--protocol <protocol>', 'tcp or udp', optionValue(parseProtocol), 'tcp')
+    .option('--seed <n>', 'seed of all random numbers', wholeNumber({ from: 0 }), 1)
+    .option('--all', 'every frame: ARP, bare acknowledgements, copies that a bridge floods')
+    .option('--json', 'journeys as JSON')
+    .option('--pcap <file>', 'also write a pcapng with an interface per device')
+    .addHelpText('after', examples(...EXAMPLES))
+    .action((options: TraceOptions) => {
+      const cluster = clusterOf(options, context);
+      const load = traceRequest(cluster, options);
+      const journeys = cluster.frames.journeys.filter((journey) => options.all === true || isTold(journey));
+      if (options.json) context.stdout.write(`${JSON.stringify(journeys.map(journeyToJson), undefined, 2)}\n`);
+      else context.stdout.write(`${journeys.map(formatJourney).join('\n')}\n${outcomeOf(load)}\n`);
+    });
+}
+
+const EXAMPLES = [
+  'podwire trace --from shop/cart-0 --to shop/catalog:80',
+  'podwire trace -f shop.yaml --from outside --to 192.168.0.11:30080 --pcap node-port.pcapng',
+  'podwire trace -f dns.yaml --from default/client --to kube-system/kube-dns:53 --protocol udp --json',
+];
+
+/** Sends one request and lets the run go on until it has ended, and its connection has been closed. */
+function traceRequest(cluster: Cluster, { from, to, protocol, pcap }: TraceOptions): Load {
+  const sender = senderOf(cluster, from);
+  const defaultNamespace = from.includes('/') ? from.slice(0, from.indexOf('/')) : 'default';
+  const target = resolveTarget(cluster.api, to, { defaultNamespace, protocol: protocol === 'tcp' ? 'TCP' : 'UDP' });
+  cluster.start();
+  cluster.frames.followAll();
+  const capture = pcap === undefined ? undefined : captureOf(cluster);
+  const load = cluster.closedLoop(sender, { to: target, protocol, requests: 1, thinkTime: ms(0) });
+  for (let second = 1; second <= LONGEST_TRACE_SECONDS && (load.started === 0 || load.outstanding > 0); second++) {
+    cluster.run(s(second) as number as Instant);
+  }
+  cluster.runFor(ms(100));
+  cluster.assertConserved();
+  if (capture !== undefined && pcap !== undefined) writeCapture(pcap, capture);
+  return load;
+}
+
+/** Longer than a client waits for an answer. */
+const LONGEST_TRACE_SECONDS = 30;
+
+function senderOf(cluster: Cluster, name: string): Process {
+  if (name === 'outside') return cluster.outside.client;
+  const key = name.includes('/') ? name : `default/${name}`;
+  const found =
+    cluster.pods.find((pod) => pod.name === key) ?? cluster.nodes.find((node) => node.name === name)?.process;
+  if (found !== undefined) return found;
+  const names = [...cluster.pods, ...cluster.nodes].map((candidate) => candidate.name);
+  throw new UserError(
+    `--from ${name}: no pod ${key} runs; there are: ${names.slice(0, 20).join(', ')}${names.length > 20 ? ', …' : ''}, outside`,
+  );
+}
+
+function captureOf(cluster: Cluster): PcapngWriter {
+  const capture = new PcapngWriter();
+  for (const machine of cluster.machines) {
+    for (const namespace of machine.namespaces)
+      for (const device of namespace.devices) device.tap = capture.addTap(device);
+  }
+  return capture;
+}
+
+function writeCapture(file: string, capture: PcapngWriter): void {
+  try {
+    writeFileSync(file, capture.bytes());
+  } catch (error) {
+    throw new UserError(`cannot write ${file}: ${messageOf(error)}`);
+  }
+}
+
+/** Frames that carry the conversation: not ARP, not bare acknowledgements, not copies for others. */
+function isTold({ title, steps }: Journey): boolean {
+  if (title.startsWith('arp') || title.endsWith('tcp [.]')) return false;
+  return steps.at(-1)?.text !== 'OTHERHOST';
+}
+
+function outcomeOf(load: Load): string {
+  const [server] = load.perServer.keys();
+  if (server === undefined)
+    return `no answer: ${[...load.failures.keys()].join(', ') || 'the request is still under way'}`;
+  const connect = load.connect.count === 0 ? '' : ` (connect ${inUs(load.connect.max).toFixed(1)} µs)`;
+  return `answered by ${server} after ${inUs(load.latency.max).toFixed(1)} µs${connect}`;
+}
+
+function parseProtocol(text: string): 'tcp' | 'udp' {
+  if (text !== 'tcp' && text !== 'udp') throw new RangeError('Expected tcp or udp.');
+  return text;
+}

@@ -1,0 +1,29 @@
+// What `import { … } from 'podwire'` offers to an experiment.
+
+import { Cluster } from '../models/cluster.ts';
+import { experimentsOn } from './harness/experiment.ts';
+
+export {
+  type Duration,
+  days,
+  hours,
+  type Instant,
+  inMs,
+  inSeconds,
+  inUs,
+  minutes,
+  ms,
+  ns,
+  s,
+  us,
+} from '../engine/time.ts';
+export { Cluster, type ClusterOptions } from '../models/cluster.ts';
+export { bursts, constantRate, poisson } from '../models/workload/arrivals.ts';
+export { closedLoop, openLoop } from '../models/workload/client.ts';
+export { exponential, fixed, logNormal, uniform } from '../models/workload/duration-distribution.ts';
+export { Load } from '../models/workload/load.ts';
+export { echo } from '../models/workload/server.ts';
+export type { Experiment, ExperimentDefinition, Factors, Level, Levels, Measures } from './harness/experiment.ts';
+
+/** Defines an experiment on a {@link Cluster}: see experiments/README.md. */
+export const experiment = experimentsOn((options) => new Cluster(options));

@@ -1,0 +1,39 @@
+// The experiments that `podwire run` knows by name: one line each.
+
+import type { Command, CommandContext } from './cli/command-line.ts';
+import { SERVICES } from './cli/run-services.ts';
+import { type Experiment, isExperiment } from './harness/experiment.ts';
+
+export type RegisteredExperiment = FileExperiment | CommandExperiment;
+
+/** Made with `experiment()`: the default export of a file beside this one. */
+export interface FileExperiment {
+  readonly name: string;
+  readonly module: URL;
+}
+
+/** Has options of its own: a command below `podwire run`. */
+export interface CommandExperiment {
+  readonly name: string;
+  readonly question: string;
+  addTo(run: Command, context: CommandContext): void;
+}
+
+export const REGISTRY: readonly RegisteredExperiment[] = [
+  SERVICES,
+  inFile('service-count'),
+  inFile('load-distribution'),
+];
+
+/** The experiment in `<name>.ts`, or in `<name>.js` once compiled. */
+export function inFile(name: string): FileExperiment {
+  const extension = import.meta.url.slice(import.meta.url.lastIndexOf('.'));
+  return { name, module: new URL(`./${name}${extension}`, import.meta.url) };
+}
+
+export async function loadRegistered({ name, module }: FileExperiment): Promise<Experiment> {
+  const { default: experiment } = (await import(module.href)) as { default?: unknown };
+  if (!isExperiment(experiment)) throw new Error(`${module}: the default export is not an experiment`);
+  if (experiment.name !== name) throw new Error(`${module}: the experiment is named "${experiment.name}"`);
+  return experiment;
+}

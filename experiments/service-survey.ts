@@ -1,0 +1,185 @@
+// Every port of every Service, asked from every node (and from outside, for node ports): what `podwire run services` does
+// in one run. Its tables tell how long it took, from where, who answered, and what was refused why.
+
+import type { Histogram } from '../engine/stats/histogram.ts';
+import { inUs } from '../engine/time.ts';
+import type { Cluster } from '../models/cluster.ts';
+import type { Process } from '../models/host/process.ts';
+import { hasClusterIp, type Service, type ServicePort } from '../models/kube/objects.ts';
+import { parseIp } from '../models/packet/ip-address.ts';
+import { poisson } from '../models/workload/arrivals.ts';
+import { Latencies, Load } from '../models/workload/load.ts';
+import { chiSquarePValue } from './harness/confidence.ts';
+import type { TableRow } from './harness/experiment.ts';
+
+/** How a request got to the pod that answered it. */
+const PATHS = ['same node', 'other node', 'outside'] as const;
+
+/** Where the survey's own pods live. */
+const CLIENT_NAMESPACE = 'podwire';
+
+/** One service port, seen by one kind of client. */
+interface Surveyed {
+  readonly servicePort: string;
+  readonly service: Service;
+  readonly port: ServicePort;
+  readonly from: 'pods' | 'outside';
+  readonly loads: readonly Load[];
+}
+
+export class Survey {
+  readonly #cluster: Cluster;
+  readonly #perSecond: number;
+  readonly #clients: readonly Process[];
+  readonly #surveyed: Surveyed[] = [];
+  /** Pods by name, the survey's own included. */
+  readonly #nodes: ReadonlyMap<string, string>;
+
+  /** Adds a pod per node to send from, and starts its requests: `perSecond` from each client to each service port. */
+  constructor(cluster: Cluster, { perSecond }: { perSecond: number }) {
+    this.#cluster = cluster;
+    this.#perSecond = perSecond;
+    this.#clients = cluster.nodes.map(({ name }) =>
+      cluster.addPod({ name: `client-${name}`, namespace: CLIENT_NAMESPACE, node: name }),
+    );
+    this.#nodes = new Map(cluster.pods.map(({ name, node }) => [name, node]));
+    for (const service of cluster.api.list('Service')) {
+      if (!hasClusterIp(service)) continue; // nothing to proxy: DNS gives clients the addresses of the pods
+      for (const port of service.spec.ports) if (port.protocol !== 'SCTP') this.#ask(service, port);
+    }
+  }
+
+  /** All latencies together. */
+  get all(): Latencies {
+    const all = new Latencies();
+    for (const { loads } of this.#surveyed) for (const load of loads) all.merge(load);
+    return all;
+  }
+
+  get requests(): number {
+    return this.#sum(({ started }) => started);
+  }
+
+  get failed(): number {
+    return this.#sum(({ failed }) => failed);
+  }
+
+  /** A row per service port and path that requests took. */
+  latencyRows(): TableRow[] {
+    return this.#surveyed.flatMap(({ servicePort, port, loads }) =>
+      PATHS.flatMap((path) => {
+        const latencies = new Latencies();
+        for (const load of loads) {
+          const group = load.groups.get(path);
+          if (group !== undefined) latencies.merge(group);
+        }
+        const { latency, connect, request } = latencies;
+        if (latency.count === 0) return [];
+        return [
+          {
+            ...{ servicePort, protocol: port.protocol, path, requests: latency.count },
+            ...{ latencyP50Us: us(latency, 0.5), latencyP90Us: us(latency, 0.9), latencyP99Us: us(latency, 0.99) },
+            ...{ connectP50Us: us(connect, 0.5), connectP99Us: us(connect, 0.99) },
+            ...{ requestP50Us: us(request, 0.5), requestP99Us: us(request, 0.99) },
+          },
+        ];
+      }),
+    );
+  }
+
+  /** A row per service port and endpoint that answered; `chiSquareP` tests the whole port against equal shares. */
+  loadRows(): TableRow[] {
+    return this.#surveyed.flatMap(({ servicePort, service, port, from, loads }) => {
+      const counts = new Map(this.#endpointsOf(service, port).map((endpoint) => [endpoint, 0]));
+      for (const load of loads)
+        for (const [server, count] of load.perServer) counts.set(server, (counts.get(server) ?? 0) + count);
+      const total = [...counts.values()].reduce((sum, count) => sum + count, 0);
+      const even = isSpreadEvenly(service) && total > 0 && counts.size > 1;
+      const expected = total / counts.size;
+      const chiSquareP = even
+        ? chiSquarePValue([...counts.values()].map((observed) => ({ observed, expected })))
+        : undefined;
+      return [...counts].map(([endpoint, requests]) => ({
+        ...{ servicePort, from, endpoint, node: this.#nodeOf(endpoint), requests },
+        sharePercent: total === 0 ? undefined : (100 * requests) / total,
+        expectedPercent: even ? 100 / counts.size : undefined,
+        chiSquareP,
+      }));
+    });
+  }
+
+  /** A row per service port and cause of failed requests. */
+  failureRows(): TableRow[] {
+    return this.#surveyed.flatMap(({ servicePort, from, loads }) => {
+      const causes = new Map<string, number>();
+      for (const load of loads)
+        for (const [cause, count] of load.failures) causes.set(cause, (causes.get(cause) ?? 0) + count);
+      return [...causes].map(([cause, requests]) => ({ servicePort, from, cause, requests }));
+    });
+  }
+
+  /** Pods on all nodes ask the ClusterIP; the client outside asks the node port, on every node. */
+  #ask(service: Service, port: ServicePort): void {
+    const { namespace, name } = service.metadata;
+    const common = { servicePort: `${namespace}/${name}:${port.name ?? port.port}`, service, port };
+    const clusterIp = { ip: parseIp(service.spec.clusterIP!), port: port.port };
+    const inside = this.#clients.map((client) => {
+      const node = this.#nodeOf(client.name);
+      const load = new Load({ groupBy: ({ server }) => (this.#nodeOf(server) === node ? 'same node' : 'other node') });
+      return this.#start(client, { to: clusterIp, port, load });
+    });
+    this.#surveyed.push({ ...common, from: 'pods', loads: inside });
+    const { nodePort } = port;
+    if (nodePort === undefined) return;
+    const load = new Load({ groupBy: () => 'outside' });
+    for (const node of this.#cluster.nodes)
+      this.#start(this.#cluster.outside.client, { to: { ip: node.ip, port: nodePort }, port, load });
+    this.#surveyed.push({ ...common, from: 'outside', loads: [load] });
+  }
+
+  #start(
+    client: Process,
+    { to, port, load }: { to: { ip: ReturnType<typeof parseIp>; port: number }; port: ServicePort; load: Load },
+  ): Load {
+    const protocol = port.protocol === 'UDP' ? 'udp' : 'tcp';
+    return this.#cluster.openLoop(client, { to, protocol, load, arrivals: poisson({ perSecond: this.#perSecond }) });
+  }
+
+  /** Ready endpoints of the port that are pods, as `namespace/name`. */
+  #endpointsOf(service: Service, port: ServicePort): string[] {
+    const { namespace, name } = service.metadata;
+    return this.#cluster.api
+      .list('EndpointSlice')
+      .filter(
+        ({ metadata }) => metadata.namespace === namespace && metadata.labels['kubernetes.io/service-name'] === name,
+      )
+      .filter(({ ports }) => ports.some((entry) => entry.name === port.name && entry.protocol === port.protocol))
+      .flatMap(({ endpoints }) => endpoints)
+      .flatMap(({ conditions, targetRef }) =>
+        conditions.ready === false || targetRef?.kind !== 'Pod' ? [] : [`${targetRef.namespace}/${targetRef.name}`],
+      );
+  }
+
+  #nodeOf(pod: string): string {
+    return this.#nodes.get(pod) ?? '-';
+  }
+
+  #sum(count: (load: Load) => number): number {
+    return this.#surveyed.reduce(
+      (sum, { loads }) => sum + loads.reduce((subtotal, load) => subtotal + count(load), 0),
+      0,
+    );
+  }
+}
+
+const us = (histogram: Histogram, quantile: number): number | undefined =>
+  histogram.count === 0 ? undefined : inUs(histogram.quantile(quantile));
+
+/** Without affinity and local policies every ready endpoint has the same chance. */
+function isSpreadEvenly({ spec }: Service): boolean {
+  return (
+    spec.sessionAffinity !== 'ClientIP' &&
+    spec.internalTrafficPolicy !== 'Local' &&
+    spec.externalTrafficPolicy !== 'Local'
+  );
+}
