@@ -23,7 +23,8 @@ export class Timer {
   }
 
   startAt(at: Instant): void {
-    if (!(at >= this.#place.now)) throw new RangeError(`timer at ${at} ns; expected not before ${this.#place.now} ns`);
+    if (!(at >= this.#place.now))
+      throw new RangeError(`timer at ${at} ns; expected not before now, ${this.#place.now} ns`);
     this.#deadline = at;
     if (this.#event !== undefined && this.#eventAt > at) this.#cancelEvent();
     if (this.#event === undefined) this.#scheduleEvent(at);

@@ -73,8 +73,6 @@ export class Cluster {
   readonly #servers = new Map<string, Server>();
   /** How the pods of a Deployment made by {@link addDeployment} answer, by the value of their `app` label. */
   readonly #serverSettings = new Map<string, ServerSettings>();
-  /** Watch events that wait for {@link #settle}, until the run starts. */
-  readonly #undelivered: (() => void)[] = [];
   #idleEndpoints = 0;
   #started = false;
   #rulesVisitedBefore = 0;
@@ -123,7 +121,6 @@ export class Cluster {
   /** `kubectl create -f`: all of the objects or none. Errors are ObjectErrors that name object and field. */
   apply(objects: readonly KubeObject[]): void {
     this.api.createAll(objects);
-    this.#settle();
   }
 
   /** Adds `node-1`, `node-2`, …; the numbers go on where an earlier call ended. */
@@ -221,7 +218,6 @@ export class Cluster {
     const deployment = this.api.get('Deployment', key);
     if (deployment === undefined) throw new RangeError(`no Deployment ${key}`);
     this.api.update({ ...deployment, spec: { ...deployment.spec, replicas } });
-    this.#settle();
   }
 
   // ── what is there ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -286,7 +282,6 @@ export class Cluster {
   /** Programs every node's rules. From now on changes take their time. */
   start(): void {
     if (this.#started) return;
-    this.#settle();
     this.#syncNodes();
     this.#started = true;
   }
@@ -326,15 +321,8 @@ export class Cluster {
   // ── control plane ──────────────────────────────────────────────────────────────────────────────────────────────────
 
   #deliver(handler: () => void): void {
-    if (!this.#started) this.#undelivered.push(handler);
-    else this.#controlPlane.schedule(this.#options.watchDelay ?? DEFAULT_WATCH_DELAY, call, handler);
-  }
-
-  /** Before the run: lets controllers react until none has anything left to do. */
-  #settle(): void {
-    if (this.#started) return;
-    for (let next = 0; next < this.#undelivered.length; next++) this.#undelivered[next]!();
-    this.#undelivered.length = 0;
+    if (this.#started) this.#controlPlane.schedule(this.#options.watchDelay ?? DEFAULT_WATCH_DELAY, call, handler);
+    else this.api.deliverInTurn(handler);
   }
 
   #onNodes(events: readonly WatchEvent<Node>[]): void {

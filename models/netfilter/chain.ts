@@ -2,6 +2,7 @@
 // the index of a long chain is made once for all of them.
 
 import { ChainIndex } from './chain-index.ts';
+import { listNameOf } from './matches/recent.ts';
 import type { Rule } from './rule.ts';
 
 export type ChainPolicy = 'ACCEPT' | 'DROP';
@@ -13,6 +14,8 @@ export class Chain {
   readonly policy: ChainPolicy | undefined;
   /** One of its rules turns connection tracking on. */
   readonly needsConntrack: boolean;
+  /** Lists of `-m recent` that its rules name. */
+  readonly recentLists: readonly string[];
   #index: ChainIndex | undefined;
 
   constructor(name: string, rules: readonly Rule[], policy?: ChainPolicy) {
@@ -20,9 +23,21 @@ export class Chain {
     this.rules = rules;
     this.policy = policy;
     this.needsConntrack = rules.some((rule) => rule.needsConntrack);
+    this.recentLists = recentListsOf(rules);
   }
 
   get index(): ChainIndex {
     return (this.#index ??= new ChainIndex(this.rules));
   }
+}
+
+const NO_LISTS: readonly string[] = [];
+
+/** Most chains have none; those share one empty array. */
+function recentListsOf(rules: readonly Rule[]): readonly string[] {
+  let names: Set<string> | undefined;
+  for (const { spec } of rules) {
+    for (const match of spec.matches ?? []) if (match.match === 'recent') (names ??= new Set()).add(listNameOf(match));
+  }
+  return names === undefined ? NO_LISTS : [...names];
 }

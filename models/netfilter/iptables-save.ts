@@ -85,8 +85,9 @@ export function parseIptablesSave(text: string, fileName = 'iptables-save'): Sav
     }
     if (!words.atEnd) throw words.error('the end of the line');
   }
-  if (open !== undefined)
+  if (open !== undefined) {
     throw new RuleTextError(`${fileName}:${line}: the text ends in table ${open.name}; expected COMMIT`);
+  }
   return tables;
 }
 
@@ -118,8 +119,9 @@ class TableDraft {
     const name = words.take('a chain').slice(1);
     if (this.#chains.has(name)) throw words.failure(`chain ${name} is declared twice in table ${this.name}`);
     const policy = isBuiltin(this.name, name) ? words.takeOneOf(['ACCEPT', 'DROP'] as const) : undefined;
-    if (policy === undefined && !words.takeIf('-'))
+    if (policy === undefined && !words.takeIf('-')) {
       throw words.error(`- for chain ${name}, which is not builtin in table ${this.name}`);
+    }
     const chain: ChainDraft = { name, policy, rules: [], counts: [] };
     if (!words.atEnd) chain.policyCount = words.takeAs('[PACKETS:BYTES]', readCount);
     this.#chains.set(name, chain);

@@ -24,40 +24,48 @@ const EVERYWHERE = `
 `;
 const QUERY = 'udp 10.244.1.2:4000 > 10.96.0.10:53';
 
-/** What a followed packet met: `raw PREROUTING`, `conntrack`. */
+/** What a followed packet met: `raw PREROUTING`, `conntrack: NEW`. */
 function stagesOf(hooks: readonly Hook[]): string[] {
   const node = new TestNode({ rules: EVERYWHERE });
   node.frames.followAll();
   node.pass(QUERY, hooks);
-  return node.frames.journeys[0]!.steps.filter(({ stage }) => stage !== 'hook').map(({ stage, table, hook }) =>
-    stage === 'rule' ? `${table} ${hook}` : stage,
-  );
+  const { steps } = node.frames.journeys[0]!;
+  return steps
+    .filter(({ stage }) => stage !== 'hook')
+    .map(({ stage, table, hook, text }) => (stage === 'rule' ? `${table} ${hook}` : `${stage}: ${text.split(' ')[0]}`));
 }
 
 describe('the order of tables', () => {
   test('of a packet in transit', () => {
     expect(stagesOf([PREROUTING, FORWARD, POSTROUTING])).toEqual([
       'raw PREROUTING',
-      'conntrack',
+      'conntrack: NEW',
       'mangle PREROUTING',
       'nat PREROUTING',
       'mangle FORWARD',
       'filter FORWARD',
       'mangle POSTROUTING',
       'nat POSTROUTING',
+      'conntrack: confirmed',
     ]);
   });
 
   test('of a packet that arrives, and of one that the node sends', () => {
-    expect(stagesOf([PREROUTING, INPUT]).slice(4)).toEqual(['mangle INPUT', 'filter INPUT', 'nat INPUT']);
+    expect(stagesOf([PREROUTING, INPUT]).slice(4)).toEqual([
+      'mangle INPUT',
+      'filter INPUT',
+      'nat INPUT',
+      'conntrack: confirmed',
+    ]);
     expect(stagesOf([OUTPUT, POSTROUTING])).toEqual([
       'raw OUTPUT',
-      'conntrack',
+      'conntrack: NEW',
       'mangle OUTPUT',
       'nat OUTPUT',
       'filter OUTPUT',
       'mangle POSTROUTING',
       'nat POSTROUTING',
+      'conntrack: confirmed',
     ]);
   });
 
@@ -95,6 +103,7 @@ test('a journey tells what netfilter did', () => {
                      FORWARD      filter FORWARD #1   -m conntrack --ctstate NEW -j ACCEPT
                      POSTROUTING  nat POSTROUTING #1  -s 10.244.0.0/16 -j MASQUERADE
                      nat          10.244.1.2:4000 > 10.244.2.2:5353 becomes 10.244.1.1:4000 > 10.244.2.2:5353
+                     conntrack    confirmed
 
     frame 2
 
@@ -114,6 +123,16 @@ describe('packets that end', () => {
     node.netfilter.tables.setPolicy('filter', 'FORWARD', 'DROP');
     expect(node.forward('tcp 10.244.1.2:4000 > 10.244.2.2:80')).toBe('NETFILTER_DROP');
     expect(node.frames.totals()).toMatchObject({ sent: 2, dropped: 2 });
+  });
+
+  test('an end that another CPU has brought about', () => {
+    const node = new TestNode({ cpus: 2, costs: { ...FREE, conntrackNewNs: 1_000 } });
+    node.frames.followAll();
+    for (const cpu of [0, 1]) node.forward('tcp 10.244.1.2:4000 > 10.244.2.2:80 S', { cpu });
+    expect(node.frames.journeys[1]!.steps.slice(-2).map(({ text }) => text)).toEqual([
+      'another connection has this tuple',
+      'CONNTRACK_CLASH',
+    ]);
   });
 
   test('REJECT answers before it drops, with the packet as it is then', () => {
@@ -153,7 +172,8 @@ test('a packet to the node itself by loopback passes all hooks, and is tracked o
   expect(node.pass('udp 10.244.1.1:4000 > 10.244.1.1:53', [OUTPUT, POSTROUTING, PREROUTING, INPUT])).toBe(
     'udp 10.244.1.1:4000 > 10.244.1.1:53',
   );
-  expect(node.frames.journeys[0]!.steps.filter(({ stage }) => stage === 'conntrack')).toHaveLength(1);
+  const steps = node.frames.journeys[0]!.steps.filter(({ stage }) => stage === 'conntrack').map(({ text }) => text);
+  expect(steps).toEqual(['NEW udp 10.244.1.1:4000 > 10.244.1.1:53', 'confirmed']);
   expect(node.netfilter.conntrack.count).toBe(1);
   expect(node.stateOf('udp 10.244.1.1:53 > 10.244.1.1:4000')).toBe('ESTABLISHED');
 });

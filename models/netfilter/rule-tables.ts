@@ -4,6 +4,7 @@
 // up the rest in one immutable base per table that all nodes share. Counters exist only for chains that a frame entered.
 
 import { Chain, type ChainPolicy } from './chain.ts';
+import type { RecentLists } from './matches/recent.ts';
 import type { Rule } from './rule.ts';
 import { RuleCounters } from './rule-counters.ts';
 
@@ -49,6 +50,8 @@ export class RuleTables {
     filter: new Table('filter'),
   };
   #changes = 0;
+  /** The lists of `-m recent` that a frame has touched. As in xt_recent, a list ends with the last rule that names it. */
+  readonly recentLists: RecentLists = new Map();
   #needsConntrack: boolean | undefined = false;
 
   /** The chain of that name, own or shared. Builtin chains always exist. */
@@ -139,6 +142,9 @@ export class RuleTables {
     this.#changes++;
     this.#tables[table].generation++;
     this.#needsConntrack = undefined;
+    for (const list of this.recentLists.keys()) {
+      if (!TABLE_NAMES.some((name) => this.#tables[name].namesList(list))) this.recentLists.delete(list);
+    }
   }
 }
 
@@ -155,6 +161,8 @@ class Table {
   /** Chains of the base that this namespace has deleted. */
   readonly #deleted = new Set<string>();
   readonly #uses = new Map<string, ChainUse>();
+  /** How many own chains name each list of `-m recent`. */
+  readonly #ownLists = new Map<string, number>();
   generation = 0;
 
   constructor(name: TableName) {
@@ -202,7 +210,7 @@ class Table {
           'expected one on builtin chains only',
       );
     }
-    this.#own.set(chain.name, chain);
+    this.#setOwn(chain.name, chain);
     if (this.#uses.get(chain.name)?.chain !== chain) this.#uses.delete(chain.name);
   }
 
@@ -216,7 +224,7 @@ class Table {
     if (isBuiltin(this.#name, name))
       throw new RangeError(`chain ${name} of table ${this.#name} is builtin; cannot delete it`);
     if (this.chain(name) === undefined) throw new RangeError(`table ${this.#name} has no chain ${name} to delete`);
-    this.#own.delete(name);
+    this.#setOwn(name, undefined);
     if (this.#base.has(name)) this.#deleted.add(name);
     this.#uses.delete(name);
   }
@@ -225,7 +233,7 @@ class Table {
   edit(name: string, { rules, shift, policy }: { rules: readonly Rule[]; shift: number; policy?: ChainPolicy }): void {
     const before = this.#uses.get(name);
     const chain = new Chain(name, rules, policy ?? this.chain(name)?.policy);
-    this.#own.set(name, chain);
+    this.#setOwn(name, chain);
     if (before === undefined) return;
     const last = before.chain.rules.length;
     const counters = before.counters.moved({
@@ -238,20 +246,48 @@ class Table {
 
   needsConntrack(): boolean {
     for (const chain of this.#own.values()) if (chain.needsConntrack) return true;
-    return baseNeedsConntrack(this.#base);
+    return factsOf(this.#base).needsConntrack;
+  }
+
+  /** Chains of the base count even where this namespace has deleted or replaced them. */
+  namesList(name: string): boolean {
+    return this.#ownLists.has(name) || factsOf(this.#base).recentLists.has(name);
+  }
+
+  #setOwn(name: string, chain: Chain | undefined): void {
+    for (const list of this.#own.get(name)?.recentLists ?? []) {
+      const count = this.#ownLists.get(list)! - 1;
+      if (count > 0) this.#ownLists.set(list, count);
+      else this.#ownLists.delete(list);
+    }
+    if (chain === undefined) {
+      this.#own.delete(name);
+      return;
+    }
+    this.#own.set(name, chain);
+    for (const list of chain.recentLists) this.#ownLists.set(list, (this.#ownLists.get(list) ?? 0) + 1);
   }
 }
 
-/** Computed once per base, however many namespaces share it. */
-const knownBases = new WeakMap<ReadonlyMap<string, Chain>, boolean>();
+interface BaseFacts {
+  readonly needsConntrack: boolean;
+  readonly recentLists: ReadonlySet<string>;
+}
 
-function baseNeedsConntrack(base: ReadonlyMap<string, Chain>): boolean {
-  let needed = knownBases.get(base);
-  if (needed === undefined) {
-    needed = [...base.values()].some((chain) => chain.needsConntrack);
-    knownBases.set(base, needed);
+/** Computed once per base, however many namespaces share it. */
+const knownBases = new WeakMap<ReadonlyMap<string, Chain>, BaseFacts>();
+
+function factsOf(base: ReadonlyMap<string, Chain>): BaseFacts {
+  let facts = knownBases.get(base);
+  if (facts === undefined) {
+    const chains = [...base.values()];
+    facts = {
+      needsConntrack: chains.some((chain) => chain.needsConntrack),
+      recentLists: new Set(chains.flatMap((chain) => chain.recentLists)),
+    };
+    knownBases.set(base, facts);
   }
-  return needed;
+  return facts;
 }
 
 const byBytes = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0);

@@ -5,8 +5,9 @@ import type { RandomStream } from '../../engine/random.ts';
 import type { CpuSet } from '../cpu/cpu-set.ts';
 import type { DeviceRef, Frame } from '../packet/frame.ts';
 import type { Ip } from '../packet/ip-address.ts';
+import type { RecentLists } from './matches/recent.ts';
 import type { Rule } from './rule.ts';
-import type { TableName } from './rule-tables.ts';
+import type { RuleTables, TableName } from './rule-tables.ts';
 import { NO_PORT } from './selector.ts';
 
 /** Route types that `-m addrtype` knows. */
@@ -50,6 +51,7 @@ export class WalkContext {
   table: TableName = 'filter';
   /** Changes of the table so far; a change makes what `nth` and `limit` remember start afresh. */
   tableGeneration = 0;
+  recentLists: RecentLists = new Map();
   /** The frame's ports, or {@link NO_PORT} for a later fragment. */
   srcPort = NO_PORT;
   dstPort = NO_PORT;
@@ -78,10 +80,11 @@ export class WalkContext {
   }
 
   /** Called by the walk. The table before may have changed the frame's ports (NAT). */
-  enterTable(table: TableName, generation: number, frame: Frame): void {
+  enterTable(tables: RuleTables, table: TableName, frame: Frame): void {
     const isLaterFragment = frame.fragmentOffset > 0;
     this.table = table;
-    this.tableGeneration = generation;
+    this.tableGeneration = tables.generation(table);
+    this.recentLists = tables.recentLists;
     this.srcPort = isLaterFragment ? NO_PORT : frame.srcPort;
     this.dstPort = isLaterFragment ? NO_PORT : frame.dstPort;
     this.depth = 0;

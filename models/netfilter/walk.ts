@@ -49,7 +49,7 @@ function walkTable(
 ): Verdict {
   const use = tables.use(table, builtinChain);
   if (use === undefined) throw new RangeError(`table ${table} has no builtin chain ${builtinChain}`);
-  context.enterTable(table, tables.generation(table), frame);
+  context.enterTable(tables, table, frame);
   const end = walkChain(tables, use, frame, context, indexedFrom);
   return end === ACCEPT || end === DROP || end === TARGET ? end : applyPolicy(use, frame, context);
 }

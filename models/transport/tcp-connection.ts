@@ -6,7 +6,6 @@
 // Not modelled: simultaneous open, urgent data, keep-alive probes, Fast Open, SYN cookies, MD5 and AO, ECN.
 
 import { after, type Duration, type Instant, ms } from '../../engine/time.ts';
-import { Timer } from '../../engine/timer.ts';
 import type { CpuSet } from '../cpu/cpu-set.ts';
 import type { SendError } from '../ip/stack.ts';
 import type { DropReason } from '../packet/drop-reason.ts';
@@ -22,6 +21,7 @@ import { TcpReceiveWindow } from './tcp-receive-window.ts';
 import { type SegmentOutput, TcpSender } from './tcp-sender.ts';
 import type { TcpCounters, TcpSettings } from './tcp-settings.ts';
 import { TimeWait } from './tcp-time-wait.ts';
+import { TcpTimer } from './tcp-timer.ts';
 import type { SocketAddress, TransportStack } from './transport-stack.ts';
 
 export type TcpState =
@@ -100,7 +100,7 @@ export class TcpConnection implements ConnectedSocket, SegmentOutput {
   readonly #initialSequence: number;
   readonly #sender: TcpSender;
   /** Of the handshake, of retransmissions and probes, and of FIN_WAIT2: never two of them at a time. */
-  readonly #timer: Timer;
+  readonly #timer: TcpTimer;
   #handshakeTimeouts = 0;
   #synSentAt = 0 as Instant;
   /** Of a connection that a listener took, until its handshake is over. */
@@ -111,7 +111,7 @@ export class TcpConnection implements ConnectedSocket, SegmentOutput {
   readonly #received = new TcpReceiveQueue(0);
   readonly #window: TcpReceiveWindow;
   readonly #delayedAck: DelayedAck;
-  readonly #ackTimer: Timer;
+  readonly #ackTimer: TcpTimer;
   /** Acknowledgment number of the last segment sent. */
   #lastAckSent = 0;
   #lastChallengeAt: Instant | undefined;
@@ -146,8 +146,8 @@ export class TcpConnection implements ConnectedSocket, SegmentOutput {
     this.#layer = layer;
     this.#initialSequence = options.initialSequence;
     const mssBytes = layer.mssTo(options.remoteIp);
-    this.#timer = new Timer(cpus.place, () => cpus.submit(this.cpu, TcpConnection.#onTimer, this));
-    this.#ackTimer = new Timer(cpus.place, () => cpus.submit(this.cpu, TcpConnection.#onAckTimer, this));
+    this.#timer = new TcpTimer(cpus.place, () => cpus.submit(this.cpu, TcpConnection.#onTimer, this));
+    this.#ackTimer = new TcpTimer(cpus.place, () => cpus.submit(this.cpu, TcpConnection.#onAckTimer, this));
     this.#sender = new TcpSender(this, this.#timer, { initialSequence: options.initialSequence, mssBytes });
     this.#window = new TcpReceiveWindow(layer.settings, mssBytes);
     this.#delayedAck = new DelayedAck(layer.settings.delayedAck);
@@ -519,7 +519,7 @@ export class TcpConnection implements ConnectedSocket, SegmentOutput {
   }
 
   #windowBytes(frame: Frame): number {
-    return frame.window * 2 ** this.#peerScale;
+    return frame.window << this.#peerScale;
   }
 
   // ── segments to the peer ───────────────────────────────────────────────────────────────────────────────────────────
@@ -678,8 +678,8 @@ export class TcpConnection implements ConnectedSocket, SegmentOutput {
 
   #stop(): void {
     this.#sendingEnded = true;
-    this.#timer.stop();
-    this.#ackTimer.stop();
+    this.#timer.cancel();
+    this.#ackTimer.cancel();
   }
 
   // ── timers and errors ──────────────────────────────────────────────────────────────────────────────────────────────

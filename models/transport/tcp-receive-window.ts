@@ -55,7 +55,7 @@ export class TcpReceiveWindow {
   /** The window field of a segment that acknowledges up to `next`. */
   field(next: number, unreadBytes: number): number {
     const field = Math.min(this.#offer(next, unreadBytes) >> this.#scale, FIELD_MAX);
-    const edge = (next + field * 2 ** this.#scale) | 0;
+    const edge = (next + (field << this.#scale)) | 0;
     if (isAfter(edge, this.#rightEdge)) this.#rightEdge = edge;
     return field;
   }
@@ -96,8 +96,8 @@ export class TcpReceiveWindow {
     const free = this.#sizeBytes - unreadBytes;
     const worthwhile = Math.min(this.#mssBytes, this.#sizeBytes >> 1);
     if (free - promised >= worthwhile) return free;
-    const unit = 2 ** this.#scale;
-    const expressible = Math.ceil(promised / unit) * unit;
+    const unit = 1 << this.#scale;
+    const expressible = (promised + unit - 1) & -unit;
     return Math.max(expressible <= free ? expressible : promised, 0);
   }
 }

@@ -3,51 +3,48 @@
 //
 // Not modelled: tail loss probes, RACK's reordering timer, F-RTO.
 
-import { type Duration, ms, ns } from '../../engine/time.ts';
+import { type Duration, ms } from '../../engine/time.ts';
 import type { TcpSettings } from './tcp-settings.ts';
 
 export class RetransmissionTimeout {
   readonly #settings: TcpSettings;
-  #smoothedRtt: Duration | undefined;
-  #variation = 0 as Duration;
+  /** How long to wait for an acknowledgment now. */
+  current: Duration;
+  /** Undefined before the first measurement. */
+  smoothedRtt: Duration | undefined;
+  #variation = 0;
   #unbacked: Duration;
   #backoffs = 0;
 
   constructor(settings: TcpSettings) {
     this.#settings = settings;
     this.#unbacked = settings.initialTimeout;
+    this.current = settings.initialTimeout;
   }
 
   /** A round trip of a segment that was sent once (Karn). Ends the backoff. */
   measured(roundTrip: Duration): void {
-    this.#backoffs = 0;
-    if (this.#smoothedRtt === undefined) {
-      this.#smoothedRtt = roundTrip;
-      this.#variation = ns(roundTrip / 2);
+    if (this.smoothedRtt === undefined) {
+      this.smoothedRtt = roundTrip;
+      this.#variation = roundTrip / 2;
     } else {
-      this.#variation = ns(this.#variation + (Math.abs(roundTrip - this.#smoothedRtt) - this.#variation) / 4);
-      this.#smoothedRtt = ns(this.#smoothedRtt + (roundTrip - this.#smoothedRtt) / 8);
+      this.#variation += (Math.abs(roundTrip - this.smoothedRtt) - this.#variation) / 4;
+      this.smoothedRtt = Math.round(this.smoothedRtt + (roundTrip - this.smoothedRtt) / 8) as Duration;
     }
     // Linux bounds the variation from below, not the sum (tcp_set_rto).
-    this.#unbacked = ns(this.#smoothedRtt + Math.max(4 * this.#variation, this.#settings.minTimeout));
+    const margin = Math.max(Math.round(4 * this.#variation), this.#settings.minTimeout);
+    this.#unbacked = Math.min(this.smoothedRtt + margin, this.#settings.maxTimeout) as Duration;
+    this.#backoffs = 0;
+    this.current = this.#unbacked;
   }
 
   /** The next timeout is twice as long. */
   backOff(): void {
-    this.#backoffs++;
-  }
-
-  /** Undefined before the first measurement. */
-  get smoothedRtt(): Duration | undefined {
-    return this.#smoothedRtt;
+    this.current = this.after(++this.#backoffs);
   }
 
   get backedOff(): boolean {
     return this.#backoffs > 0;
-  }
-
-  get current(): Duration {
-    return this.after(this.#backoffs);
   }
 
   /** The timeout after that many doublings. */

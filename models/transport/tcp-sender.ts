@@ -6,7 +6,6 @@
 // tail loss probes; pacing; a limit of the send buffer (an application may write any amount).
 
 import { after, between, type Duration, type Instant } from '../../engine/time.ts';
-import type { Timer } from '../../engine/timer.ts';
 import type { CpuSet } from '../cpu/cpu-set.ts';
 import { type Frame, type Message, TCP_ACK, TCP_FIN, TCP_PSH } from '../packet/frame.ts';
 import { isAfter, isBefore } from './sequence.ts';
@@ -14,6 +13,7 @@ import { CongestionWindow } from './tcp-congestion.ts';
 import { RetransmissionTimeout, retryPeriod } from './tcp-rto.ts';
 import { TcpSendQueue } from './tcp-send-queue.ts';
 import type { TcpSettings } from './tcp-settings.ts';
+import type { TcpTimer } from './tcp-timer.ts';
 
 /** The connection, as its sending half sees it: gives and takes segments. */
 export interface SegmentOutput {
@@ -42,7 +42,7 @@ export class TcpSender {
   readonly timeout: RetransmissionTimeout;
   retransmissions = 0;
   readonly #output: SegmentOutput;
-  readonly #timer: Timer;
+  readonly #timer: TcpTimer;
   #finQueued = false;
 
   #windowBytes = 0;
@@ -72,7 +72,7 @@ export class TcpSender {
   /** SND.NXT starts behind the SYN, which is the connection's business. */
   constructor(
     output: SegmentOutput,
-    timer: Timer,
+    timer: TcpTimer,
     { initialSequence, mssBytes }: { initialSequence: number; mssBytes: number },
   ) {
     const { settings } = output;

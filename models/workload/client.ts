@@ -48,7 +48,10 @@ export function openLoop(
   return load;
 }
 
-/** Starts `users` users, each of whom waits for an answer and thinks before asking again. */
+/**
+ * Starts `users` users, each of whom waits for an answer and thinks before asking again. With `keepAlive` each keeps a
+ * connection of its own.
+ */
 export function closedLoop(
   process: Process,
   {
@@ -58,15 +61,17 @@ export function closedLoop(
   }: ClientSettings & { readonly users?: number; readonly thinkTime?: Duration | DurationDistribution },
 ): Load {
   const load = settings.load ?? new Load();
-  const requester = requesterOf(process, load, settings);
   const random = process.place.random(streamName(process, settings));
   const think = asDistribution(thinkTime);
   let left = settings.requests ?? Number.POSITIVE_INFINITY;
-  const ask = (): void => {
-    if (left-- > 0) requester.request(() => process.place.schedule(think(random), ask, undefined));
-  };
-  // Users do not start as one: each begins within the first think time.
-  for (let user = 0; user < users; user++) process.place.schedule(ns(random.uniform() * think(random)), ask, undefined);
+  for (let user = 0; user < users; user++) {
+    const requester = requesterOf(process, load, settings);
+    const ask = (): void => {
+      if (left-- > 0) requester.request(() => process.place.schedule(think(random), ask, undefined));
+    };
+    // Users do not start as one: each begins within its first think time.
+    process.place.schedule(ns(random.uniform() * think(random)), ask, undefined);
+  }
   return load;
 }
 

@@ -1,13 +1,12 @@
 // `-m recent`: lists of addresses by when they were last seen, per namespace. kube-proxy keeps ClientIP affinity in them,
 // one list per endpoint.
 //
-// As in xt_recent with its default parameters: a list holds 100 addresses and forgets the least recently seen beyond.
-// Not modelled: --rttl; a list goes on existing when the last rule that names it is gone.
+// As in xt_recent with its default parameters: a list holds 100 addresses and forgets the least recently seen beyond. The
+// list itself is gone when no rule names it any more (RuleTables sees to that). Not modelled: --rttl.
 
 import { type Instant, s } from '../../../engine/time.ts';
 import { formatIp, type Ip } from '../../packet/ip-address.ts';
 import type { FrameTest } from '../selector.ts';
-import { NamespaceMemory, type WalkContext } from '../walk-context.ts';
 import type { MatchKind } from './match.ts';
 
 export type RecentOperation = 'set' | 'rcheck' | 'update' | 'remove';
@@ -34,6 +33,7 @@ export interface RecentMatch {
 const SIGHTINGS = 32;
 /** ip_list_tot. */
 const LIST_ADDRESSES = 100;
+const DEFAULT_LIST = 'DEFAULT';
 
 const operation =
   (operation: RecentOperation) =>
@@ -42,7 +42,16 @@ const operation =
 export const recent: MatchKind<RecentMatch> = {
   name: 'recent',
   remembers: true,
-  print: ({ operation, name = 'DEFAULT', negated, seconds, hitcount, reap, side = 'source', mask = WHOLE_ADDRESS }) =>
+  print: ({
+    operation,
+    name = DEFAULT_LIST,
+    negated,
+    seconds,
+    hitcount,
+    reap,
+    side = 'source',
+    mask = WHOLE_ADDRESS,
+  }) =>
     `${negated ? ' !' : ''} --${operation}` +
     `${seconds === undefined ? '' : ` --seconds ${seconds}`}${reap ? ' --reap' : ''}` +
     `${hitcount === undefined ? '' : ` --hitcount ${hitcount}`}` +
@@ -81,23 +90,19 @@ type Sightings = Instant[];
 /** By address, the least recently seen first. */
 export type RecentList = Map<Ip, Sightings>;
 
-const listsByName = new NamespaceMemory(() => new Map<string, RecentList>());
+/** By name; what `/proc/net/xt_recent` shows. */
+export type RecentLists = Map<string, RecentList>;
 
-/** What `/proc/net/xt_recent/NAME` shows. */
-export function recentList(context: WalkContext, name: string): RecentList {
-  const lists = listsByName.of(context);
-  let list = lists.get(name);
-  if (list === undefined) lists.set(name, (list = new Map()));
-  return list;
-}
+export const listNameOf = ({ name = DEFAULT_LIST }: RecentMatch): string => name;
 
 function compileRecent(spec: RecentMatch): FrameTest {
-  const { operation, name = 'DEFAULT', negated = false, seconds, hitcount = 1, reap = false } = spec;
+  const { operation, negated = false, seconds, hitcount = 1, reap = false } = spec;
   const { side = 'source', mask = WHOLE_ADDRESS } = spec;
+  const name = listNameOf(spec);
   const window = seconds === undefined ? undefined : s(seconds);
 
   return (frame, context) => {
-    const list = recentList(context, name);
+    const list = listOf(context.recentLists, name);
     const address = ((side === 'source' ? frame.srcIp : frame.dstIp) & mask) as Ip;
     const now = context.cpus.instant;
     const sightings = list.get(address);
@@ -118,6 +123,12 @@ function compileRecent(spec: RecentMatch): FrameTest {
     if (updates) see(list, address, sightings, now);
     return matches;
   };
+}
+
+function listOf(lists: RecentLists, name: string): RecentList {
+  let list = lists.get(name);
+  if (list === undefined) lists.set(name, (list = new Map()));
+  return list;
 }
 
 function see(list: RecentList, address: Ip, known: Sightings | undefined, now: Instant): void {
