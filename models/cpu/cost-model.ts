@@ -50,7 +50,7 @@ export const LINUX_6_18: CostModel = {
   socketReceiveNs: 433,
   vethNs: 300,
   bridgeNs: 220,
-  forwardNs: 315,
+  forwardNs: 313,
   nicNs: 150,
   bridgeNetfilterNs: 477,
   baseChainNs: 50,

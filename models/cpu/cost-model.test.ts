@@ -1,0 +1,55 @@
+import { readFileSync } from 'node:fs';
+import { describe, expect, test } from 'vitest';
+import { interpolateNs, LINUX_6_18 } from './cost-model.ts';
+
+const calibration = JSON.parse(readFileSync(new URL('./calibration.json', import.meta.url), 'utf8')) as {
+  measurements: { name: string; best: number }[];
+  models: { model: string; stat: string; piecewise_slopes_ns_per_rule: Record<string, number> }[];
+};
+
+const measured = (name: string): number => calibration.measurements.find((row) => row.name === name)!.best;
+
+describe('the default costs are the measured ones', () => {
+  // Name in the cost model, and the measurement it rounds.
+  test.each([
+    ['socketSendNs', 'abs.base_sender'],
+    ['localDeliveryNs', 'stage.local_deliver_udp_socket_full'],
+    ['socketReceiveNs', 'stage.udp_recv_syscall'],
+    ['vethNs', 'stage.veth_hop_perf_split'],
+    ['bridgeNs', 'stage.bridge_hop_perf_split'],
+  ] as const)('%s is %s', (cost, name) => {
+    expect(Math.abs(LINUX_6_18[cost] - measured(name))).toBeLessThanOrEqual(1);
+  });
+
+  test('routing is a veth hop with forwarding, less the veth', () => {
+    expect(LINUX_6_18.forwardNs).toBe(Math.round(measured('stage.veth_plus_ip_forward_hop') - 300));
+  });
+
+  test('a lookup costs what it did with 1, 100 and 1,000 flows', () => {
+    for (const flows of [1, 100, 1_000]) {
+      expect(interpolateNs(LINUX_6_18.conntrackLookupNs, flows)).toBe(
+        Math.round(measured(`stage.conntrack_existing_${flows}flows`)),
+      );
+    }
+  });
+
+  test('rules cost the measured slopes, range by range', () => {
+    const slopes = calibration.models.find(
+      ({ model, stat }) => model === 'per_rule_legacy' && stat === 'min',
+    )!.piecewise_slopes_ns_per_rule;
+    for (const [range, slope] of Object.entries(slopes)) {
+      const [from, to] = range.split('-').map(Number) as [number, number];
+      const cost = interpolateNs(LINUX_6_18.rulesNs, to) - interpolateNs(LINUX_6_18.rulesNs, from);
+      expect(cost / (to - from)).toBeCloseTo(slope, 2);
+    }
+  });
+});
+
+test('a curve is linear between its knots, constant before the first, and goes on with its last slope', () => {
+  const curve = [
+    [10, 100],
+    [20, 200],
+    [40, 300],
+  ] as const;
+  expect([0, 10, 15, 20, 30, 40, 60].map((x) => interpolateNs(curve, x))).toEqual([100, 100, 150, 200, 250, 300, 400]);
+});
