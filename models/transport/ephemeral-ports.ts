@@ -15,7 +15,7 @@ export class EphemeralPorts {
   /** Even, so that steps of two keep their parity when they wrap around. */
   readonly #count: number;
   /** Where the next search for a destination starts, by hash of the destination. */
-  readonly #offsets = new Map<number, number>();
+  readonly #searches = new Map<number, { offset: number; parity: 0 | 1 }>();
 
   constructor(random: RandomStream, range = { first: FIRST_LOCAL_PORT, last: LAST_LOCAL_PORT }) {
     this.#random = random;
@@ -27,19 +27,23 @@ export class EphemeralPorts {
 
   /**
    * A port to connect from. As in Linux (__inet_hash_connect, RFC 6056 algorithm 4), ports towards one destination rise
-   * from a secret start in steps of 2 to 16 (seen on Linux 6.18); even ports are tried before odd ones, which are left
-   * to bind(). Undefined when none is free (EADDRNOTAVAIL).
+   * from a secret start in steps of 2 to 16 (seen on Linux 6.18), even ones first; odd ones are left to bind(). When one
+   * half is full, the search stays in the other until that is full too: Linux would look through the first half each
+   * time. Undefined when no port is free (EADDRNOTAVAIL).
    */
   forConnect(localIp: Ip, remote: { ip: Ip; port: number }, isFree: (port: number) => boolean): number | undefined {
     const hash = hashOf(localIp, this.#secret & 0xffff, remote.ip, remote.port) & OFFSET_MASK;
-    const start = ((this.#offsets.get(hash) ?? hash ^ this.#secret) % this.#count) & ~1;
-    for (const parity of [0, 1]) {
+    let search = this.#searches.get(hash);
+    if (search === undefined) this.#searches.set(hash, (search = { offset: hash ^ this.#secret, parity: 0 }));
+    const start = (search.offset % this.#count) & ~1;
+    for (let half = 0; half < 2; half++) {
       for (let step = 0; step < this.#count; step += 2) {
-        const port = this.#first + parity + ((start + step) % this.#count);
+        const port = this.#first + search.parity + ((start + step) % this.#count);
         if (!isFree(port)) continue;
-        this.#offsets.set(hash, start + Math.max(step, 2 * this.#random.int(8)) + 2);
+        search.offset = start + Math.max(step, 2 * this.#random.int(8)) + 2;
         return port;
       }
+      search.parity = search.parity === 0 ? 1 : 0;
     }
     return undefined;
   }

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { minutes, ms, s } from '../../engine/time.ts';
 import { fillReset } from '../ip/reject.ts';
-import { CARRIED, clientAndServer, establishedConnection, losing, type WiredHost } from './scripted-wire.ts';
+import { CARRIED, clientAndServer, establishedConnection, losing, type WiredHost } from './scripted-wire.fixture.ts';
 import type { TcpHandlers } from './tcp-connection.ts';
 
 describe('closing', () => {

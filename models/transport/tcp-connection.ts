@@ -101,6 +101,7 @@ export class TcpConnection implements ConnectedSocket, SegmentOutput {
   readonly #sender: TcpSender;
   /** Of the handshake, of retransmissions and probes, and of FIN_WAIT2: never two of them at a time. */
   readonly #timer: TcpTimer;
+  #obstacle: TcpCloseReason | undefined;
   #handshakeTimeouts = 0;
   #synSentAt = 0 as Instant;
   /** Of a connection that a listener took, until its handshake is over. */
@@ -242,6 +243,7 @@ export class TcpConnection implements ConnectedSocket, SegmentOutput {
     connection.cpus.charge(connection.cpus.costs.socketSendNs);
     switch (call) {
       case 'connect':
+        connection.cpus.charge(connection.cpus.costs.tcpOpenNs);
         return connection.#open();
       case 'shut down':
         return connection.#finishSending();
@@ -267,19 +269,15 @@ export class TcpConnection implements ConnectedSocket, SegmentOutput {
 
   // ── opening ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  /** For the layer: connect(). */
-  connect(handlers: TcpHandlers): void {
+  /** For the layer: connect(), which fails without a packet if there is an obstacle. */
+  connect(handlers: TcpHandlers, obstacle: TcpCloseReason | undefined): void {
     this.#handlers = handlers;
+    this.#obstacle = obstacle;
     this.#call('connect');
   }
 
-  /** For the layer: connect() fails without a packet. */
-  fail(handlers: TcpHandlers, reason: TcpCloseReason): void {
-    this.#handlers = handlers;
-    this.#end(reason);
-  }
-
   #open(): void {
+    if (this.#obstacle !== undefined) return this.#end(this.#obstacle);
     this.#layer.counters.activeOpens++;
     this.#state = 'SYN_SENT';
     const error = this.#sendSyn();
@@ -289,6 +287,7 @@ export class TcpConnection implements ConnectedSocket, SegmentOutput {
 
   /** For the layer: a listener takes this SYN. */
   acceptSyn(syn: Frame, listener: TcpListener): void {
+    this.cpus.charge(this.cpus.costs.tcpOpenNs);
     this.#layer.counters.passiveOpens++;
     this.#listener = listener;
     this.#readingPaused = true; // until the application has accepted
@@ -694,7 +693,8 @@ export class TcpConnection implements ConnectedSocket, SegmentOutput {
       case 'SYN_RECV':
         return connection.#repeatSyn();
       case 'FIN_WAIT2':
-        return connection.#end('closed'); // the peer never closed
+        if (connection.#applicationClosed) connection.#end('closed'); // the peer never closed
+        return;
       default:
         return connection.#retry();
     }

@@ -1,8 +1,9 @@
 import { describe, expect, test } from 'vitest';
-import { inMs, inSeconds, ms, s } from '../../engine/time.ts';
+import { inMs, inSeconds, ms, s, us } from '../../engine/time.ts';
 import { TCP_ACK, TCP_SYN } from '../packet/frame.ts';
 import { ICMP_DEST_UNREACHABLE, ICMP_FRAGMENTATION_NEEDED } from '../packet/icmp.ts';
-import { CARRIED, clientAndServer, establishedConnection, losing, messagesOf } from './scripted-wire.ts';
+import { CARRIED, clientAndServer, establishedConnection, losing, messagesOf } from './scripted-wire.fixture.ts';
+import type { TcpConnection } from './tcp-connection.ts';
 
 describe('messages', () => {
   test('a message is cut into full segments and arrives with its last byte', () => {
@@ -54,15 +55,14 @@ describe('messages', () => {
 });
 
 describe('acknowledgments', () => {
-  /** Client and server exchange 100 bytes each way until both have turned interactive. */
+  /** Client and server send 100 bytes each way until both have turned interactive; a request is under way. */
   function conversation() {
     const pair = establishedConnection();
     pair.near.send({ sizeBytes: 100, id: 0 });
-    pair.wire.sim.run();
+    pair.wire.runUntil(ms(5));
     pair.far.send({ sizeBytes: 100, id: 1 });
-    pair.wire.sim.run();
+    pair.wire.runUntil(ms(7));
     pair.near.send({ sizeBytes: 100, id: 2 });
-    pair.wire.sim.run({ until: pair.wire.sim.now });
     pair.wire.trace.length = 0;
     return pair;
   }
@@ -79,6 +79,36 @@ describe('acknowledgments', () => {
     const { wire } = conversation(); // the request arrives at 8 ms
     wire.sim.run();
     expect(wire.trace).toEqual(['48 server > client [.] 101 ack 201']);
+  });
+
+  test('which answers carry them and which do not, as recorded on Linux 6.18', () => {
+    // Six requests of 100 bytes, answered at once with 200; the client thinks this long after each answer.
+    const thinkTimes = [ms(100), ms(5), ms(100), ms(5), ms(5)];
+    const { wire, client, server } = clientAndServer({ delay: us(10) });
+    server.tcp.listen({ port: 80, cpu: 0 }, () => ({
+      onMessage: (connection, { id }) => void connection.send({ id, sizeBytes: 200 }),
+    }));
+    const ask = (connection: TcpConnection): void => void connection.send({ id: 0, sizeBytes: 100 });
+    client.tcp.connect(
+      { to: { ip: server.ip, port: 80 }, cpu: 0 },
+      {
+        onConnected: ask,
+        onMessage: (connection) => {
+          const thinkTime = thinkTimes.shift();
+          if (thinkTime !== undefined) client.cpus.place.schedule(thinkTime, ask, connection);
+        },
+      },
+    );
+    wire.sim.run();
+    const bare = wire.trace.slice(3).filter((line) => line.includes('[.]'));
+    expect(bare.map((line) => line.split(' ').slice(1).join(' '))).toEqual([
+      'server > client [.] 1 ack 101', //     the first request, quickly
+      'client > server [.] 101 ack 201', //   the first answer, quickly
+      'client > server [.] 201 ack 401', //   the second too: its request came more than 40 ms after an answer
+      'client > server [.] 301 ack 601', //   the third after 40 ms, for its request came soon after an answer
+      'client > server [.] 401 ack 801', //   the fourth quickly: the timer has ended that
+      'client > server [.] 601 ack 1201', //  the sixth after 40 ms; the fifth with the sixth request
+    ]);
   });
 
   test('every second full segment is acknowledged at once', () => {
@@ -317,6 +347,7 @@ describe('cost', () => {
     const { wire, client, server, near } = establishedConnection({
       costs: { ...costs, socketSendNs: 700, tcpSegmentNs: 400, localDeliveryNs: 500, socketReceiveNs: 300 },
     });
+    wire.runUntil(ms(10));
     const before = { client: client.cpus.busyTime(0), server: server.cpus.busyTime(0) };
     near.send({ sizeBytes: 100, id: 0 });
     wire.sim.run();

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { inSeconds, minutes, ms, s } from '../../engine/time.ts';
 import { TCP_SYN } from '../packet/frame.ts';
 import { ICMP_DEST_UNREACHABLE } from '../packet/icmp.ts';
-import { CARRIED, clientAndServer, losing, messagesOf, type WiredHost } from './scripted-wire.ts';
+import { CARRIED, clientAndServer, losing, messagesOf, type WiredHost } from './scripted-wire.fixture.ts';
 import type { TcpConnection, TcpHandlers } from './tcp-connection.ts';
 
 /** Connects to port 80 and writes down what the application hears, with the time in seconds. */

@@ -46,6 +46,9 @@ export class TcpLayer implements ProtocolHandler, ConnectionLayer, FrameHolder {
     timeouts: 0,
     listenDrops: 0,
   };
+  readonly holderName: string;
+  /** Answers from the same machine that wait for their visit. */
+  heldFrames = 0;
   readonly #random: RandomStream;
   readonly #ports: EphemeralPorts;
   readonly #timestampOffset: number;
@@ -56,11 +59,11 @@ export class TcpLayer implements ProtocolHandler, ConnectionLayer, FrameHolder {
   /** What routers said about the way to an address (RFC 1191). */
   readonly #pathMtus = new Map<Ip, { readonly mtuBytes: number; readonly until: Instant }>();
   #sending = false;
-  readonly #waiting: Frame[] = [];
 
   constructor(stack: TransportStack, random: RandomStream, settings: Partial<TcpSettings> = {}) {
     this.stack = stack;
     this.settings = { ...LINUX_TCP, ...settings };
+    this.holderName = `tcp of ${stack.name}`;
     this.#random = random;
     const { firstLocalPort: first, lastLocalPort: last } = this.settings;
     this.#ports = new EphemeralPorts(random, { first, last });
@@ -82,23 +85,16 @@ export class TcpLayer implements ProtocolHandler, ConnectionLayer, FrameHolder {
     { to, cpu, from }: { readonly to: SocketAddress; readonly cpu: number; readonly from?: Ip },
     handlers: TcpHandlers,
   ): TcpConnection {
-    const localIp = from ?? this.stack.sourceFor(to.ip);
-    const isFree = (port: number): boolean => this.#isFreeFor(port, localIp ?? ANY_IP, to);
-    const localPort = localIp === undefined ? undefined : this.#ports.forConnect(localIp, to, isFree);
-    const connection = new TcpConnection(this, {
-      localIp: localIp ?? ANY_IP,
-      localPort: localPort ?? 0,
-      remoteIp: to.ip,
-      remotePort: to.port,
-      cpu,
-      initialSequence: this.#initialSequence(localIp ?? ANY_IP, localPort ?? 0, to),
-    });
-    if (localIp === undefined) connection.fail(handlers, 'unreachable');
-    else if (localPort === undefined) connection.fail(handlers, 'no free port');
-    else {
-      this.#connections.add(connection);
-      connection.connect(handlers);
-    }
+    const route = from ?? this.stack.sourceFor(to.ip);
+    const localIp = route ?? ANY_IP;
+    const port = this.#ports.forConnect(localIp, to, (candidate) => this.#isFreeFor(candidate, localIp, to));
+    const localPort = port ?? 0;
+    const initialSequence = this.#initialSequence(localIp, localPort, to);
+    const addresses = { localIp, localPort, remoteIp: to.ip, remotePort: to.port };
+    const connection = new TcpConnection(this, { ...addresses, cpu, initialSequence });
+    const obstacle = route === undefined ? 'unreachable' : port === undefined ? 'no free port' : undefined;
+    if (obstacle === undefined) this.#connections.add(connection);
+    connection.connect(handlers, obstacle);
     return connection;
   }
 
@@ -172,11 +168,14 @@ export class TcpLayer implements ProtocolHandler, ConnectionLayer, FrameHolder {
 
   receive(frame: Frame): void {
     if (!this.#sending) return this.#receive(frame);
-    this.#waiting.push(frame);
-    this.stack.cpus.submit(this.stack.cpus.current, TcpLayer.#receiveWaiting, this);
+    this.heldFrames++;
+    this.stack.cpus.submit(this.stack.cpus.current, this.#receiveLater, frame);
   }
 
-  static readonly #receiveWaiting = (layer: TcpLayer): void => layer.#receive(layer.#waiting.shift()!);
+  readonly #receiveLater = (frame: Frame): void => {
+    this.heldFrames--;
+    this.#receive(frame);
+  };
 
   #receive(frame: Frame): void {
     const { cpus } = this.stack;
@@ -326,16 +325,6 @@ export class TcpLayer implements ProtocolHandler, ConnectionLayer, FrameHolder {
     if (known.until > this.stack.cpus.instant) return known.mtuBytes;
     this.#pathMtus.delete(ip);
     return Number.POSITIVE_INFINITY;
-  }
-
-  // ── frames that wait for their visit ───────────────────────────────────────────────────────────────────────────────
-
-  get holderName(): string {
-    return `tcp of ${this.stack.name}`;
-  }
-
-  get heldFrames(): number {
-    return this.#waiting.length;
   }
 
   #noteState(frame: Frame, before: string, now: string): void {

@@ -53,8 +53,7 @@ export class TcpListener implements BoundSocket {
     return this.#closed;
   }
 
-  /** Neither SYNs nor the last segments of handshakes are taken. The queue holds one more than the backlog says
-   * (sk_acceptq_is_full). */
+  /** Then neither SYNs nor last segments of handshakes are taken. One more than the backlog fits (sk_acceptq_is_full). */
   get isFull(): boolean {
     return this.#queue.length > this.backlog;
   }

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { minutes, ms, us } from '../../engine/time.ts';
-import { CARRIED, clientAndServer, type Fate } from './scripted-wire.ts';
+import { CARRIED, clientAndServer, type Fate } from './scripted-wire.fixture.ts';
 import type { TcpConnection, TcpHandlers } from './tcp-connection.ts';
 
 // Whatever the network does to the packets, as long as it lets some through, each application gets exactly the messages

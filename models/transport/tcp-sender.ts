@@ -110,7 +110,7 @@ export class TcpSender {
 
   /** The handshake is over: the peer's first window, and the size of segments that both sides take. */
   open(frame: Frame, { windowBytes, mssBytes }: { windowBytes: number; mssBytes: number }): void {
-    this.#timer.stop();
+    this.#timer.cancel();
     this.una = frame.acknowledgment;
     this.mssBytes = mssBytes;
     this.congestion = new CongestionWindow({ mssBytes, initialSegments: this.#output.settings.initialWindowSegments });
@@ -184,7 +184,7 @@ export class TcpSender {
     this.congestion.acknowledged({ ackedBytes, now: this.#output.cpus.instant, smoothedRtt });
   }
 
-  /** A window that is not used must not grow (RFC 9293 says nothing; tcp_is_cwnd_limited). */
+  /** Was the congestion window the limit? One that is not used does not grow (tcp_is_cwnd_limited). */
   #wasHeldBack(inFlightBytes: number): boolean {
     const { congestion } = this;
     if (congestion.inSlowStart) return congestion.bytes < 2 * inFlightBytes;

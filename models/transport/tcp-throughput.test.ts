@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { RandomStreams } from '../../engine/random.ts';
 import { ms, s } from '../../engine/time.ts';
-import { CARRIED, establishedConnection, type ScriptedWireOptions } from './scripted-wire.ts';
+import { CARRIED, establishedConnection, type ScriptedWireOptions } from './scripted-wire.fixture.ts';
 
 const MSS_BYTES = 1_448;
 const MESSAGE_BYTES = 10 * MSS_BYTES;

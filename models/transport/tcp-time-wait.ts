@@ -17,7 +17,7 @@ export class TimeWait implements ConnectedSocket {
   readonly receiveNext: number;
   /** Timestamp of the peer's last segment; 0 without the option. */
   readonly recentTimestamp: number;
-  enteredAt: Instant;
+  readonly enteredAt: Instant;
   expiresAt: Instant;
 
   constructor(

@@ -3,7 +3,7 @@ import { inMs, ms } from '../../engine/time.ts';
 import { LINUX_6_18 } from '../cpu/cost-model.ts';
 import { ICMP_DEST_UNREACHABLE } from '../packet/icmp.ts';
 import { formatIp } from '../packet/ip-address.ts';
-import { CARRIED, clientAndServer, type WiredHost } from './scripted-wire.ts';
+import { CARRIED, clientAndServer, type WiredHost } from './scripted-wire.fixture.ts';
 import type { UdpHandlers, UdpSocket } from './udp.ts';
 
 /** Binds, and writes down what the application hears. */

@@ -120,9 +120,9 @@ export class UdpSocket implements BoundSocket {
   }
 
   /** Sends a datagram. Errors come to onError. */
-  send({ ip, port }: SocketAddress, message: Message): void {
+  send(to: SocketAddress, message: Message): void {
     if (this.#closed) return;
-    this.#outgoing.push({ message, ip, port });
+    this.#outgoing.push({ message, peer: to });
     this.#cpus.submit(this.cpu, UdpSocket.#onSend, this);
   }
 
@@ -145,23 +145,23 @@ export class UdpSocket implements BoundSocket {
   }
 
   static readonly #onSend = (socket: UdpSocket): void => {
-    const { message, ip, port } = socket.#outgoing.shift()!;
+    const { message, peer } = socket.#outgoing.shift()!;
     const { stack } = socket.#layer;
     stack.cpus.charge(stack.cpus.costs.socketSendNs);
-    if (message.sizeBytes + UDP_HEADER_BYTES + IPV4_HEADER_BYTES > stack.mtuTo(ip)) {
-      return socket.reportError('message too long', { ip, port });
+    if (message.sizeBytes + UDP_HEADER_BYTES + IPV4_HEADER_BYTES > stack.mtuTo(peer.ip)) {
+      return socket.reportError('message too long', peer);
     }
     const frame = stack.frames.allocate();
     frame.protocol = PROTOCOL_UDP;
     frame.srcIp = socket.localIp;
-    frame.dstIp = ip;
+    frame.dstIp = peer.ip;
     frame.srcPort = socket.localPort;
-    frame.dstPort = port;
+    frame.dstPort = peer.port;
     frame.payloadBytes = message.sizeBytes;
     frame.message = message;
     frame.updateSize();
     const error = stack.send(frame);
-    if (error !== undefined) socket.reportError(socketErrorOf(error), { ip, port });
+    if (error !== undefined) socket.reportError(socketErrorOf(error), peer);
   };
 
   /** For the layer. False if the receive buffer is full. */
@@ -169,7 +169,7 @@ export class UdpSocket implements BoundSocket {
     const buffered = truesizeBytes(frame.payloadBytes);
     if (this.#bufferedBytes + buffered > this.#receiveBufferBytes) return false;
     this.#bufferedBytes += buffered;
-    this.#incoming.push({ message: frame.message!, ip: frame.srcIp, port: frame.srcPort });
+    this.#incoming.push({ message: frame.message!, peer: { ip: frame.srcIp, port: frame.srcPort } });
     if (!this.#readingPaused) this.#readOne();
     return true;
   }
@@ -188,8 +188,7 @@ export class UdpSocket implements BoundSocket {
     const datagram = socket.#incoming.shift();
     if (datagram === undefined) return;
     socket.#bufferedBytes -= truesizeBytes(datagram.message.sizeBytes);
-    if (!socket.#closed)
-      socket.#handlers.onDatagram(datagram.message, { ip: datagram.ip, port: datagram.port }, socket);
+    if (!socket.#closed) socket.#handlers.onDatagram(datagram.message, datagram.peer, socket);
   };
 
   /** For the layer: the application hears of it by an event. */
@@ -203,8 +202,9 @@ export class UdpSocket implements BoundSocket {
   };
 }
 
-interface Datagram extends SocketAddress {
+interface Datagram {
   readonly message: Message;
+  readonly peer: SocketAddress;
 }
 
 function socketErrorOf(error: SendError): SocketError {

@@ -265,7 +265,7 @@ export function establishedConnection(options: Parameters<typeof clientAndServer
     return handlersOf(server);
   });
   const near = client.tcp.connect({ to: { ip: server.ip, port: 80 }, cpu: 0 }, handlersOf(client));
-  wire.sim.run();
+  wire.runUntil(ms(3));
   wire.trace.length = 0;
   client.sentPackets = 0;
   server.sentPackets = 0;
