@@ -220,3 +220,27 @@ test('a pod of a snapshot keeps its node and address, even outside the range of 
     `pod on node-2 saw ${formatIp(cluster.pod('default/client').ip)}`,
   ]);
 });
+
+describe('connect() takes what it took on Linux 6.18, within 5 %', () => {
+  // Both pods on one node, one core each measured; medians of 300 connects (models/cpu/calibration.json).
+  const connectP50Us = (bridgeNfCallIptables: boolean, target: 'pod' | 'service'): number => {
+    const cluster = new Cluster({ seed: 'connect', cni: { bridgeNfCallIptables } });
+    cluster.addNodes(1);
+    const web = cluster.addDeployment({ name: 'web', replicas: 1 });
+    cluster.addService({ name: 'web', port: 80, selects: web });
+    const [server] = cluster.pods;
+    const client = cluster.addPod({ name: 'client' });
+    const to = target === 'pod' ? { ip: server!.ip, port: 8080 } : cluster.resolve('web:80');
+    const load = cluster.closedLoop(client, { to, thinkTime: ms(1), requests: 300 });
+    cluster.runFor(s(1));
+    return load.connect.quantileUs(0.5);
+  };
+
+  test('from pod to pod without netfilter: 16.1 us', () => {
+    expect(Math.abs(connectP50Us(false, 'pod') / 16.1 - 1)).toBeLessThan(0.05);
+  });
+
+  test('through a Service: 20.9 us', () => {
+    expect(Math.abs(connectP50Us(true, 'service') / 20.9 - 1)).toBeLessThan(0.05);
+  });
+});

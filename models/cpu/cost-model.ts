@@ -32,8 +32,13 @@ export interface CostModel {
   readonly snatNewNs: number;
   /** Extra per packet of a flow with a translation in place, by the number of entries. */
   readonly natNs: number;
-  /** A TCP segment's protocol work (state, timers, ACK), without socket calls. */
+  /** A TCP segment's protocol work (state, timers, ACK), without socket calls. Not measured apart; see tcpOpenNs. */
   readonly tcpSegmentNs: number;
+  /**
+   * Opening a connection, beyond its segments, at either end: sockets, request socks, timers, wake-ups. Half of what a
+   * connect() between two pods of a node took (tcp_setup.podpod_norules.connect_p50, 16.1 us) beyond the stages above.
+   */
+  readonly tcpOpenNs: number;
 }
 
 /** `[x, y]` knots with rising x; linear between them, with the last slope beyond the last. */
@@ -73,6 +78,7 @@ export const LINUX_6_18: CostModel = {
   snatNewNs: 1_910,
   natNs: 60,
   tcpSegmentNs: 400,
+  tcpOpenNs: 6_050,
 };
 
 /** Everything is free: switches of the fabric, and tests of behaviour that do not care. */
@@ -93,6 +99,7 @@ export const FREE: CostModel = {
   snatNewNs: 0,
   natNs: 0,
   tcpSegmentNs: 0,
+  tcpOpenNs: 0,
 };
 
 /** Value at `x`, rounded to whole nanoseconds; constant below the first knot. */

@@ -46,18 +46,21 @@ export class CpuSet {
   }
 
   /**
-   * Runs `work(argument)` as a visit of CPU `cpu`: at once if it is free, else when its turn comes. Called inside a
-   * visit, it starts after that visit at the earliest (softirqs do not nest).
+   * Runs `work(argument)` as a visit of CPU `cpu`: at once if it is free, else when its turn comes. Inside a visit it is
+   * submitted when the visit has got there, at {@link instant}: visits do not nest, and on this CPU it waits for the end.
    */
   submit<A>(cpu: number, work: (argument: A) => void, argument: A): void {
-    const target = this.#cpus[cpu]!;
-    if (!this.#visiting && target.waiting.length === 0 && target.busyUntil <= this.place.now) {
-      return this.#visit(cpu, target, work, argument);
+    if (this.#visiting) {
+      this.place.scheduleAt(this.instant, this.#submitLater, { cpu, work: work as Work, argument });
+      return;
     }
-    target.waiting.push(work as Work, argument);
-    // A visit of this very CPU looks into the queue when it ends.
-    const isVisited = this.#visiting && cpu === this.current;
-    if (target.waiting.length === 1 && !isVisited) this.#wakeWhenFree(cpu, target);
+    const target = this.#cpus[cpu]!;
+    if (target.waiting.length === 0 && target.busyUntil <= this.place.now) {
+      this.#visit(cpu, target, work, argument);
+    } else {
+      target.waiting.push(work as Work, argument);
+      if (target.waiting.length === 1) this.#wakeWhenFree(cpu, target);
+    }
   }
 
   /** Visits that wait for this CPU. */
@@ -72,26 +75,35 @@ export class CpuSet {
 
   #visit<A>(cpu: number, target: Cpu, work: (argument: A) => void, argument: A): void {
     this.current = cpu;
-    this.#offsetNs = 0;
     this.#visiting = true;
     work(argument);
     this.#visiting = false;
     target.busyNs += this.#offsetNs;
     target.busyUntil = after(this.place.now, ns(this.#offsetNs));
     this.#offsetNs = 0;
-    if (target.waiting.length > 0) this.#wakeWhenFree(cpu, target);
   }
 
   #wakeWhenFree(cpu: number, target: Cpu): void {
-    const at = target.busyUntil > this.instant ? target.busyUntil : this.instant;
-    this.place.scheduleAt(at, this.#serveNext, cpu);
+    this.place.scheduleAt(target.busyUntil, this.#serveNext, cpu);
   }
 
+  /** Nobody takes a CPU for which others wait, so it is free when it wakes. */
   readonly #serveNext = (cpu: number): void => {
     const target = this.#cpus[cpu]!;
     const work = target.waiting.shiftWork();
     this.#visit(cpu, target, work as (argument: unknown) => void, target.waiting.shiftArgument());
+    if (target.waiting.length > 0) this.#wakeWhenFree(cpu, target);
   };
+
+  readonly #submitLater = ({ cpu, work, argument }: Submission): void => {
+    this.submit(cpu, work as (argument: unknown) => void, argument);
+  };
+}
+
+interface Submission {
+  readonly cpu: number;
+  readonly work: Work;
+  readonly argument: unknown;
 }
 
 class Cpu {
