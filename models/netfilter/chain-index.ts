@@ -29,7 +29,8 @@ export class ChainIndex {
       const rule = rules[i]!;
       if (rule.dstMask === EXACT) this.#file(this.#byDestination, rule.dstNet, i);
       else if (rule.srcMask === EXACT) this.#file(this.#bySource, rule.srcNet, i);
-      else if (rule.protocol !== 0 && rule.dstPortFirst === rule.dstPortLast) {
+      else if (rule.dstPortFirst === rule.dstPortLast) {
+        // A rule that names a port names the protocol too: iptables insists.
         this.#file(this.#byPort, portKey(rule.protocol, rule.dstPortFirst), i);
       } else {
         this.next[i] = unkeyed;

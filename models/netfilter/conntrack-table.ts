@@ -219,7 +219,10 @@ export class ConntrackTable {
     for (let slot = (hole + SLOT_WORDS) & mask; slots[slot + ITEM] !== 0; slot = (slot + SLOT_WORDS) & mask) {
       const home = this.#homeOf(hashSlot(slots, slot));
       if (((slot - home) & mask) < ((slot - hole) & mask)) continue;
-      slots.copyWithin(hole, slot, slot + SLOT_WORDS);
+      slots[hole] = slots[slot]!;
+      slots[hole + 1] = slots[slot + 1]!;
+      slots[hole + 2] = slots[slot + 2]!;
+      slots[hole + ITEM] = slots[slot + ITEM]!;
       hole = slot;
     }
     slots[hole + ITEM] = 0;

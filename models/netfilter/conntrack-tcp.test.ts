@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
-import { type Instant, inSeconds, s } from '../../engine/time.ts';
+import { inSeconds, START, s } from '../../engine/time.ts';
 import { Frame, PROTOCOL_TCP, TCP_ACK, TCP_FIN, TCP_PSH, TCP_RST, TCP_SYN, TCP_URG } from '../packet/frame.ts';
 import { parseIp } from '../packet/ip-address.ts';
 import { Conntrack, type ConntrackSettings } from './conntrack.ts';
@@ -14,7 +14,7 @@ describe('the kernel, segment by segment (testdata/tcp-tracking.txt)', () => {
   for (const block of text.trim().split('\n\n').slice(1)) {
     const [title = '', ...lines] = block.split('\n');
     test(title, () => {
-      const conntrack = new Conntrack(settingsIn(title));
+      const conntrack = new Conntrack({ instant: START }, settingsIn(title));
       expect(lines.map((line) => answer(conntrack, line))).toEqual(lines);
     });
   }
@@ -49,7 +49,7 @@ describe('windows and their scale', () => {
 });
 
 test('kube-proxy sets the timeout of established connections to one day', () => {
-  const conntrack = new Conntrack();
+  const conntrack = new Conntrack({ instant: START });
   conntrack.configure({ tcpTimeouts: { ...conntrack.settings.tcpTimeouts, ESTABLISHED: s(86_400) } });
   const lines = [
     '  > S   1000       0          0     64240   NEW         SYN_SENT 120 UNREPLIED',
@@ -58,8 +58,6 @@ test('kube-proxy sets the timeout of established connections to one day', () => 
   ];
   expect(lines.map((line) => answer(conntrack, line))).toEqual(lines);
 });
-
-const START = 0 as Instant;
 
 /** The line with what conntrack answers in place of what the kernel did. */
 function answer(conntrack: Conntrack, line: string): string {
@@ -73,14 +71,14 @@ function answer(conntrack: Conntrack, line: string): string {
     bytes: Number(bytes),
     window: Number(window),
   });
-  conntrack.track(frame, START);
+  conntrack.track(frame);
   const state = stateOf(frame);
-  conntrack.confirm(frame, START);
+  conntrack.confirm(frame);
   return `${stimulus}${state.padEnd(12)}${entryOf(conntrack)}`;
 }
 
 function entryOf(conntrack: Conntrack): string {
-  const [entry] = conntrack.list(START);
+  const [entry] = conntrack.list();
   if (entry === undefined) return '-';
   const { tcpState, expiresAt, assured, seenReply } = entry;
   return `${tcpState} ${inSeconds(expiresAt)}${assured ? ' ASSURED' : ''}${seenReply ? '' : ' UNREPLIED'}`;
@@ -141,11 +139,11 @@ function stateOf({ conntrackState }: Frame): string {
 
 /** A connection after its handshake: client 1001, server 5001, windows of 1,000. */
 function established({ clientScale, serverScale }: { clientScale: number; serverScale: number }) {
-  const conntrack = new Conntrack();
+  const conntrack = new Conntrack({ instant: START });
   const pass = (frame: Frame): string => {
-    conntrack.track(frame, START);
+    conntrack.track(frame);
     const state = stateOf(frame);
-    conntrack.confirm(frame, START);
+    conntrack.confirm(frame);
     return state;
   };
   pass(segment({ fromClient: true, flags: TCP_SYN, sequence: 1000, scale: clientScale }));

@@ -135,6 +135,11 @@ export type ConfirmOutcome =
   | typeof FOR_ITS_ANSWER
   | typeof LOST;
 
+/** Time as the running visit of a CPU sees it (CpuSet). */
+export interface ConntrackClock {
+  readonly instant: Instant;
+}
+
 /** A snapshot of one entry. */
 export interface ConntrackEntry {
   readonly original: ConnectionTuple;
@@ -170,6 +175,8 @@ export class Conntrack {
   };
   /** The records themselves: for NAT. */
   readonly table = new ConntrackTable();
+  /** Read wherever it is needed: an instant handed on as an argument would be boxed, once per packet. */
+  readonly #clock: ConntrackClock;
   readonly #tcp: TcpTracking;
   #settings: ConntrackSettings;
   /** Records that only a frame refers to: not confirmed yet, or dying. Same index: the frame of the handle. */
@@ -178,7 +185,8 @@ export class Conntrack {
   #sweepIndex = 0;
   #nextCollection = START;
 
-  constructor(settings: Partial<ConntrackSettings> = {}) {
+  constructor(clock: ConntrackClock, settings: Partial<ConntrackSettings> = {}) {
+    this.#clock = clock;
     this.#settings = checked({ ...CONNTRACK_DEFAULTS, ...settings });
     this.#tcp = new TcpTracking(this.table, this.#settings);
   }
@@ -202,14 +210,14 @@ export class Conntrack {
   // ── the first and the last hook ────────────────────────────────────────────────────────────────────────────────────
 
   /** Finds or makes the frame's entry and sets the frame's conntrack fields: priority -200 of PREROUTING and OUTPUT. */
-  track(frame: Frame, now: Instant): TrackOutcome {
+  track(frame: Frame): TrackOutcome {
     // A frame with an entry came by loopback, or answers one that had it (REJECT); so did one that had an entry until it
     // ended. An invalid one gets another chance.
     if (frame.conntrackEntry !== 0 || (frame.conntrackState & ~CT_INVALID) !== 0) return SKIPPED;
     const { protocol } = frame;
-    if (protocol === PROTOCOL_ICMP && !isIcmpQueryOrAnswer(frame.icmpType)) return this.#trackError(frame, now);
-    const item = this.#find(frame.srcIp, frame.dstIp, portsOf(frame), protocol, now);
-    if (item === 0) return this.#allocate(frame, now);
+    if (protocol === PROTOCOL_ICMP && !isIcmpQueryOrAnswer(frame.icmpType)) return this.#trackError(frame);
+    const item = this.#find(frame.srcIp, frame.dstIp, portsOf(frame), protocol);
+    if (item === 0) return this.#allocate(frame);
 
     const index = item >> 1;
     const isReply = (item & 1) === REPLY;
@@ -220,24 +228,24 @@ export class Conntrack {
       case PROTOCOL_TCP:
         switch (this.#tcp.follow(index, frame, isReply ? REPLY : ORIGINAL)) {
           case FOLLOWED:
-            if (this.#tcp.timeout !== KEEP) this.#setExpiry(index, after(now, this.#tcp.timeout));
+            if (this.#tcp.timeout !== KEEP) this.#prolong(index, this.#tcp.timeout);
             break;
           case UNFIT:
-            if (this.#tcp.timeout !== KEEP) this.#shorten(index, after(now, this.#tcp.timeout));
+            if (this.#tcp.timeout !== KEEP) this.#shorten(index, this.#tcp.timeout);
             return this.#invalid(frame);
           case REOPENED:
             this.#delete(index);
-            return this.#allocate(frame, now);
+            return this.#allocate(frame);
           case REFUSED:
             this.#letDie(index, frame);
             break;
         }
         break;
       case PROTOCOL_UDP:
-        this.#followUdp(index, now);
+        this.#followUdp(index);
         break;
       default:
-        this.#setExpiry(index, after(now, this.#timeoutOf(protocol)));
+        this.#prolong(index, this.#timeoutOf(protocol));
         break;
     }
     if (isReply) words[at]! |= SEEN_REPLY;
@@ -248,16 +256,16 @@ export class Conntrack {
   }
 
   /** Makes the frame's new entry findable: last of all in POSTROUTING and INPUT. */
-  confirm(frame: Frame, now: Instant): ConfirmOutcome {
+  confirm(frame: Frame): ConfirmOutcome {
     const handle = frame.conntrackEntry;
     // What answers a frame (REJECT) has that frame's entry, and never confirms it.
     if (handle === 0 || frame.conntrackReply) return UNCHANGED;
     const { table } = this;
     const index = indexOf(handle);
     if ((this.#statusOf(index) & (CONFIRMED | DYING)) !== 0) return UNCHANGED;
-    const rival = this.#liveTuple(index, ORIGINAL, now) || this.#liveTuple(index, REPLY, now);
-    if (rival !== 0) return this.#resolveClash(frame, index, rival >> 1, now);
-    this.#insert(index, now);
+    const rival = this.#liveTuple(index, ORIGINAL) || this.#liveTuple(index, REPLY);
+    if (rival !== 0) return this.#resolveClash(frame, index, rival >> 1);
+    this.#insert(index);
     table.insertTuple(index, ORIGINAL);
     table.insertTuple(index, REPLY);
     return CONFIRMED_NEW;
@@ -274,10 +282,10 @@ export class Conntrack {
    * The item of another connection that has this tuple, so that NAT cannot use it for entry `index`, or 0. A connection
    * with the same original tuple does not count: it is the same flow on another CPU, and confirmation will settle it.
    */
-  takenBy(index: number, srcIp: Ip, dstIp: Ip, ports: number, now: Instant): number {
+  takenBy(index: number, srcIp: Ip, dstIp: Ip, ports: number): number {
     const { table } = this;
     const { words } = table;
-    const item = this.#find(srcIp, dstIp, ports, table.bytes[index * BYTES_PER_ENTRY + PROTOCOL]!, now);
+    const item = this.#find(srcIp, dstIp, ports, table.bytes[index * BYTES_PER_ENTRY + PROTOCOL]!);
     if (item === 0) return 0;
     const own = index * WORDS_PER_ENTRY + TUPLES;
     const other = (item >> 1) * WORDS_PER_ENTRY + TUPLES;
@@ -289,10 +297,10 @@ export class Conntrack {
   }
 
   /** Its time is over, though its record may not be reclaimed yet. */
-  isExpired(index: number, now: Instant): boolean {
+  isExpired(index: number): boolean {
     return (
       (this.#statusOf(index) & (CONFIRMED | DYING)) === CONFIRMED &&
-      this.table.times[index * TIMES_PER_ENTRY + EXPIRES_AT]! <= now
+      this.table.times[index * TIMES_PER_ENTRY + EXPIRES_AT]! <= this.#clock.instant
     );
   }
 
@@ -304,19 +312,19 @@ export class Conntrack {
   // ── tools: conntrack -L, -D, -F ────────────────────────────────────────────────────────────────────────────────────
 
   /** The entries alive, as `conntrack -L` shows them: without losers of races, which have no original tuple. */
-  list(now: Instant): ConntrackEntry[] {
+  list(): ConntrackEntry[] {
     const entries: ConntrackEntry[] = [];
     for (let index = 1; index <= this.table.lastIndex; index++) {
-      if (this.#isListed(index, now)) entries.push(this.#snapshot(index));
+      if (this.#isListed(index)) entries.push(this.#snapshot(index));
     }
     return entries;
   }
 
   /** `conntrack -D`: returns how many were deleted. */
-  delete(now: Instant, matches: (entry: ConntrackEntry) => boolean): number {
+  delete(matches: (entry: ConntrackEntry) => boolean): number {
     let deleted = 0;
     for (let index = 1; index <= this.table.lastIndex; index++) {
-      if (!this.#isListed(index, now) || !matches(this.#snapshot(index))) continue;
+      if (!this.#isListed(index) || !matches(this.#snapshot(index))) continue;
       this.#delete(index);
       deleted++;
     }
@@ -332,12 +340,13 @@ export class Conntrack {
 
   // ── lookup ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  /** The item alive at `now` with that tuple, or 0. */
-  #find(srcIp: number, dstIp: number, ports: number, protocol: number, now: Instant): number {
+  /** The item with that tuple that is confirmed and alive at this instant, or 0. */
+  #find(srcIp: number, dstIp: number, ports: number, protocol: number): number {
     const item = this.table.find(srcIp, dstIp, ports, protocol);
     if (item === 0) return 0;
     const { times } = this.table;
     const at = (item >> 1) * TIMES_PER_ENTRY;
+    const now = this.#clock.instant;
     if (times[at + EXPIRES_AT]! <= now) {
       this.#delete(item >> 1);
       return 0;
@@ -345,23 +354,23 @@ export class Conntrack {
     return times[at + CONFIRMED_AT]! <= now ? item : 0;
   }
 
-  /** An item with the same tuple as the entry has in that direction, or 0; also one that is confirmed after `now`. */
-  #liveTuple(index: number, direction: Direction, now: Instant): number {
+  /** An item with the same tuple as the entry has in that direction, or 0; also one that is confirmed later. */
+  #liveTuple(index: number, direction: Direction): number {
     const item = this.table.findTuple(index, direction);
     if (item === 0) return 0;
-    if (this.table.times[(item >> 1) * TIMES_PER_ENTRY + EXPIRES_AT]! > now) return item;
+    if (this.table.times[(item >> 1) * TIMES_PER_ENTRY + EXPIRES_AT]! > this.#clock.instant) return item;
     this.#delete(item >> 1);
     return 0;
   }
 
   /** An ICMP error belongs to the connection of the packet that it quotes, and goes the other way. */
-  #trackError(frame: Frame, now: Instant): TrackOutcome {
+  #trackError(frame: Frame): TrackOutcome {
     const { quoted } = frame;
     if (!isIcmpError(frame.icmpType) || quoted === undefined) return this.#invalid(frame);
     const { protocol } = quoted;
     if (protocol === PROTOCOL_ICMP && !isIcmpQueryOrAnswer(quoted.icmpType)) return this.#invalid(frame);
     const ports = invertPorts(protocol, portsOf(quoted));
-    const item = this.#find(quoted.dstIp, quoted.srcIp, ports, protocol, now);
+    const item = this.#find(quoted.dstIp, quoted.srcIp, ports, protocol);
     if (item === 0) return this.#invalid(frame);
     const index = item >> 1;
     const { words } = this.table;
@@ -382,13 +391,14 @@ export class Conntrack {
     return TRACKED;
   }
 
-  #followUdp(index: number, now: Instant): void {
+  #followUdp(index: number): void {
     const { words, times } = this.table;
     const status = words[index * WORDS_PER_ENTRY + STATUS]!;
     const isStream =
-      (status & SEEN_REPLY) !== 0 && now > times[index * TIMES_PER_ENTRY + CONFIRMED_AT]! + UDP_STREAM_AGE;
+      (status & SEEN_REPLY) !== 0 &&
+      this.#clock.instant > times[index * TIMES_PER_ENTRY + CONFIRMED_AT]! + UDP_STREAM_AGE;
     if (isStream && (status & NAT_CLASH) === 0) words[index * WORDS_PER_ENTRY + STATUS] = status | ASSURED;
-    this.#setExpiry(index, after(now, isStream ? this.#settings.udpStreamTimeout : this.#settings.udpTimeout));
+    this.#prolong(index, isStream ? this.#settings.udpStreamTimeout : this.#settings.udpTimeout);
   }
 
   #timeoutOf(protocol: number): Duration {
@@ -402,13 +412,16 @@ export class Conntrack {
     }
   }
 
-  #setExpiry(index: number, expiresAt: Instant): void {
-    if ((this.#statusOf(index) & FIXED_TIMEOUT) === 0)
-      this.table.times[index * TIMES_PER_ENTRY + EXPIRES_AT] = expiresAt;
+  /** The entry lives so long from now on. */
+  #prolong(index: number, timeout: Duration): void {
+    if ((this.#statusOf(index) & FIXED_TIMEOUT) !== 0) return;
+    this.table.times[index * TIMES_PER_ENTRY + EXPIRES_AT] = this.#clock.instant + timeout;
   }
 
-  #shorten(index: number, expiresAt: Instant): void {
-    if (this.table.times[index * TIMES_PER_ENTRY + EXPIRES_AT]! > expiresAt) this.#setExpiry(index, expiresAt);
+  /** It lives at most so long from now on. */
+  #shorten(index: number, timeout: Duration): void {
+    const at = index * TIMES_PER_ENTRY + EXPIRES_AT;
+    if (this.table.times[at]! > this.#clock.instant + timeout) this.#prolong(index, timeout);
   }
 
   #statusOf(index: number): number {
@@ -417,12 +430,12 @@ export class Conntrack {
 
   // ── new entries ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  #allocate(frame: Frame, now: Instant): TrackOutcome {
+  #allocate(frame: Frame): TrackOutcome {
     this.#releaseAbandoned();
-    this.#sweep(now);
+    this.#sweep();
     const { protocol } = frame;
     const { table } = this;
-    if (table.count >= this.#settings.maxEntries) this.#collect(now);
+    if (table.count >= this.#settings.maxEntries) this.#collect();
     const index = table.allocate();
     const { words, bytes, times } = table;
     const at = index * WORDS_PER_ENTRY;
@@ -435,7 +448,7 @@ export class Conntrack {
     words[at + REPLY_TUPLE + 2] = invertPorts(protocol, ports);
     bytes[index * BYTES_PER_ENTRY + PROTOCOL] = protocol;
 
-    if (table.count > this.#settings.maxEntries && !this.#evict(index, now)) {
+    if (table.count > this.#settings.maxEntries && !this.#evict(index)) {
       table.free(index);
       this.statistics.drop++;
       return TABLE_FULL;
@@ -470,15 +483,16 @@ export class Conntrack {
     }
   }
 
-  #insert(index: number, now: Instant): void {
+  #insert(index: number): void {
     const { words, times } = this.table;
     words[index * WORDS_PER_ENTRY + STATUS]! |= CONFIRMED;
+    const now = this.#clock.instant;
     times[index * TIMES_PER_ENTRY + EXPIRES_AT]! += now;
     times[index * TIMES_PER_ENTRY + CONFIRMED_AT] = now;
   }
 
   /** Linux 5.7 and later: only UDP takes part, because its packets do not depend on each other. */
-  #resolveClash(frame: Frame, loser: number, winner: number, now: Instant): ConfirmOutcome {
+  #resolveClash(frame: Frame, loser: number, winner: number): ConfirmOutcome {
     const { table, statistics } = this;
     if (frame.protocol === PROTOCOL_UDP) {
       if (this.#sameTuples(loser, winner)) {
@@ -487,12 +501,12 @@ export class Conntrack {
         statistics.clash_resolve++;
         return JOINED;
       }
-      if (this.#liveTuple(loser, REPLY, now) === 0) {
+      if (this.#liveTuple(loser, REPLY) === 0) {
         // Another destination was chosen for the same original tuple: later packets follow the winner, but this one's
         // answer must find its way back.
-        this.#insert(loser, now);
+        this.#insert(loser);
         table.words[loser * WORDS_PER_ENTRY + STATUS]! |= FIXED_TIMEOUT | NAT_CLASH;
-        table.times[loser * TIMES_PER_ENTRY + EXPIRES_AT] = after(now, CLASH_TIMEOUT);
+        table.times[loser * TIMES_PER_ENTRY + EXPIRES_AT] = after(this.#clock.instant, CLASH_TIMEOUT);
         table.insertTuple(loser, REPLY);
         statistics.clash_resolve++;
         return FOR_ITS_ANSWER;
@@ -565,29 +579,30 @@ export class Conntrack {
     holders.length = kept;
   }
 
-  #sweep(now: Instant): void {
+  #sweep(): void {
     for (let i = 0; i < SWEPT_PER_ENTRY; i++) {
       if (++this.#sweepIndex > this.table.lastIndex) this.#sweepIndex = 1;
-      if (this.isExpired(this.#sweepIndex, now)) this.#delete(this.#sweepIndex);
+      if (this.isExpired(this.#sweepIndex)) this.#delete(this.#sweepIndex);
     }
   }
 
   /** The garbage collector's run over the whole table, for one that is full. */
-  #collect(now: Instant): void {
+  #collect(): void {
+    const now = this.#clock.instant;
     if (now < this.#nextCollection) return;
     this.#nextCollection = after(now, COLLECTION_INTERVAL);
-    for (let index = 1; index <= this.table.lastIndex; index++) if (this.isExpired(index, now)) this.#delete(index);
+    for (let index = 1; index <= this.table.lastIndex; index++) if (this.isExpired(index)) this.#delete(index);
   }
 
   /** Makes room for entry `index` by ending the entries of a bucket near its own that are not assured. */
-  #evict(index: number, now: Instant): boolean {
+  #evict(index: number): boolean {
     const { buckets } = this.#settings;
     const first = this.table.bucketOf(index, buckets);
     for (let i = 0; i < EVICTION_BUCKETS; i++) {
       const items = this.table.itemsInBucket((first + i) % buckets, buckets);
       const before = this.table.count;
       for (const candidate of new Set(items.map((item) => item >> 1))) {
-        const isExpired = this.isExpired(candidate, now);
+        const isExpired = this.isExpired(candidate);
         if (!isExpired && (this.#statusOf(candidate) & ASSURED) !== 0) continue;
         if (!isExpired) this.statistics.early_drop++;
         this.#delete(candidate);
@@ -599,11 +614,13 @@ export class Conntrack {
 
   // ── snapshots ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  #isListed(index: number, now: Instant): boolean {
+  #isListed(index: number): boolean {
+    const { times } = this.table;
+    const now = this.#clock.instant;
     return (
       (this.#statusOf(index) & (CONFIRMED | DYING | NAT_CLASH)) === CONFIRMED &&
-      this.table.times[index * TIMES_PER_ENTRY + CONFIRMED_AT]! <= now &&
-      this.table.times[index * TIMES_PER_ENTRY + EXPIRES_AT]! > now
+      times[index * TIMES_PER_ENTRY + CONFIRMED_AT]! <= now &&
+      times[index * TIMES_PER_ENTRY + EXPIRES_AT]! > now
     );
   }
 

@@ -8,7 +8,6 @@
 // Not modelled: ranges with a base port, protocol helpers, connections that end because their route changed.
 
 import type { RandomStream } from '../../engine/random.ts';
-import type { Instant } from '../../engine/time.ts';
 import { type Frame, PROTOCOL_ICMP, PROTOCOL_SCTP, PROTOCOL_TCP, PROTOCOL_UDP } from '../packet/frame.ts';
 import { ICMP_REDIRECT } from '../packet/icmp.ts';
 import { ANY_IP, type Ip } from '../packet/ip-address.ts';
@@ -78,7 +77,7 @@ export class Nat {
    * Sets the translation of a new connection: to the mapping if there is one, else only to what keeps tuples unique. May
    * find no free tuple; the frame then fails its confirmation. A confirmed connection stays as it is.
    */
-  decide(frame: Frame, side: NatSide, mapping: NatMapping, now: Instant): void {
+  decide(frame: Frame, side: NatSide, mapping: NatMapping): void {
     const { table } = this.#conntrack;
     const index = indexOf(frame.conntrackEntry);
     const { words } = table;
@@ -90,7 +89,7 @@ export class Nat {
     const dstIp = words[at + REPLY_TUPLE]! as Ip;
     const ports = invertPorts(protocol, words[at + REPLY_TUPLE + 2]!);
     this.#propose(srcIp, dstIp, ports);
-    this.#choose(index, protocol, side, mapping, now);
+    this.#choose(index, protocol, side, mapping);
 
     words[at + STATUS]! |= side === SOURCE ? SRC_NAT_DONE : DST_NAT_DONE;
     if (this.#srcIp === srcIp && this.#dstIp === dstIp && this.#ports === ports) return;
@@ -159,30 +158,30 @@ export class Nat {
   // ── the choice of a tuple ──────────────────────────────────────────────────────────────────────────────────────────
 
   /** get_unique_tuple: leaves its choice in the proposal. */
-  #choose(index: number, protocol: number, side: NatSide, mapping: NatMapping, now: Instant): void {
+  #choose(index: number, protocol: number, side: NatSide, mapping: NatMapping): void {
     const isRandom = mapping.random === true || mapping.randomFully === true;
     if (side === SOURCE && !isRandom) {
       if (this.#sourceIn(mapping, protocol)) {
-        if (!this.#isTaken(index, protocol, now)) return;
-      } else if (this.#adoptMappingOfSource(index, protocol, mapping, now)) return;
+        if (!this.#isTaken(index, protocol)) return;
+      } else if (this.#adoptMappingOfSource(index, protocol, mapping)) return;
     }
     this.#moveAddress(side, mapping);
     if (!isRandom) {
       const { minPort, maxPort = minPort } = mapping;
       if (minPort === undefined) {
-        if (!this.#isTaken(index, protocol, now)) return;
+        if (!this.#isTaken(index, protocol)) return;
       } else if (portIn(this.#portOf(side, protocol), mapping) || !hasNumbers(protocol)) {
-        if (minPort === maxPort || !this.#isTaken(index, protocol, now)) return;
+        if (minPort === maxPort || !this.#isTaken(index, protocol)) return;
       }
     }
-    this.#searchPort(index, protocol, side, mapping, now);
+    this.#searchPort(index, protocol, side, mapping);
   }
 
   /**
    * Endpoint-independent mapping: a source that is translated for another destination already gets the same address and
    * port again, if that is unique.
    */
-  #adoptMappingOfSource(index: number, protocol: number, mapping: NatMapping, now: Instant): boolean {
+  #adoptMappingOfSource(index: number, protocol: number, mapping: NatMapping): boolean {
     const { table } = this.#conntrack;
     const { words, bytes } = table;
     const srcIp = this.#srcIp;
@@ -191,11 +190,11 @@ export class Nat {
     for (let other = table.firstBySource(srcIp, srcPort, protocol); other !== 0; other = table.nextBySource(other)) {
       const at = other * WORDS_PER_ENTRY;
       if (words[at + TUPLES] !== srcIp || srcPortOf(words[at + TUPLES + 2]!) !== srcPort) continue;
-      if (bytes[other * BYTES_PER_ENTRY + PROTOCOL] !== protocol || this.#conntrack.isExpired(other, now)) continue;
+      if (bytes[other * BYTES_PER_ENTRY + PROTOCOL] !== protocol || this.#conntrack.isExpired(other)) continue;
       const mapped = srcPortOf(invertPorts(protocol, words[at + REPLY_TUPLE + 2]!));
       this.#propose(words[at + REPLY_TUPLE + 1]! as Ip, this.#dstIp, packPorts(mapped, dstPortOf(ports)));
       if (!this.#sourceIn(mapping, protocol)) continue;
-      if (!this.#isTaken(index, protocol, now)) return true;
+      if (!this.#isTaken(index, protocol)) return true;
       break;
     }
     this.#propose(srcIp, this.#dstIp, ports);
@@ -213,7 +212,7 @@ export class Nat {
   }
 
   /** nf_nat_l4proto_unique_tuple. When nothing is free, the last port tried stays in the proposal. */
-  #searchPort(index: number, protocol: number, side: NatSide, mapping: NatMapping, now: Instant): void {
+  #searchPort(index: number, protocol: number, side: NatSide, mapping: NatMapping): void {
     if (!hasNumbers(protocol)) return;
     const range = portRange(this.#portOf(side, protocol), protocol, side, mapping);
     if (range === undefined) return;
@@ -224,7 +223,7 @@ export class Nat {
     for (;;) {
       for (let left = attempts; left > 0; left--, offset++) {
         this.#setPort(side, protocol, first + (offset % count));
-        if (!this.#isTakenForGood(index, protocol, left, now)) return;
+        if (!this.#isTakenForGood(index, protocol, left)) return;
       }
       if (attempts >= count || attempts < LEAST_ATTEMPTS) return;
       attempts >>= 1;
@@ -233,16 +232,16 @@ export class Nat {
   }
 
   /** Another connection has the answer's tuple of the proposal. */
-  #isTaken(index: number, protocol: number, now: Instant): boolean {
-    return this.#takenBy(index, protocol, now) !== 0;
+  #isTaken(index: number, protocol: number): boolean {
+    return this.#takenBy(index, protocol) !== 0;
   }
 
   /**
    * When few attempts are left, a closed connection gives way to a new one whose sequence numbers are above its own, as
    * the receiver's TIME_WAIT would (RFC 6191).
    */
-  #isTakenForGood(index: number, protocol: number, attemptsLeft: number, now: Instant): boolean {
-    const item = this.#takenBy(index, protocol, now);
+  #isTakenForGood(index: number, protocol: number, attemptsLeft: number): boolean {
+    const item = this.#takenBy(index, protocol);
     if (item === 0) return false;
     const { table } = this.#conntrack;
     const holder = item >> 1;
@@ -258,8 +257,8 @@ export class Nat {
     return !mayGiveWay;
   }
 
-  #takenBy(index: number, protocol: number, now: Instant): number {
-    return this.#conntrack.takenBy(index, this.#dstIp, this.#srcIp, invertPorts(protocol, this.#ports), now);
+  #takenBy(index: number, protocol: number): number {
+    return this.#conntrack.takenBy(index, this.#dstIp, this.#srcIp, invertPorts(protocol, this.#ports));
   }
 
   #sourceIn(mapping: NatMapping, protocol: number): boolean {

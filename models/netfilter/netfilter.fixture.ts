@@ -147,7 +147,7 @@ export class TestNode implements NetfilterStack {
 
   /** `conntrack -L`. */
   get entries(): string[] {
-    return this.netfilter.conntrack.list(this.now).map((entry) => formatConntrack(entry, this.now));
+    return this.netfilter.conntrack.list().map((entry) => formatConntrack(entry, this.now));
   }
 
   // ── the stack ──────────────────────────────────────────────────────────────────────────────────────────────────────

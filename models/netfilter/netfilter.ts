@@ -101,7 +101,7 @@ export class Netfilter {
   #rulesVisited = 0;
 
   constructor({ cpus, frames, random, namespace, stack, conntrack }: NetfilterOptions) {
-    this.conntrack = new Conntrack(conntrack);
+    this.conntrack = new Conntrack(cpus, conntrack);
     this.#nat = new Nat(this.conntrack, random);
     this.#cpus = cpus;
     this.#costs = cpus.costs;
@@ -234,7 +234,7 @@ export class Netfilter {
 
   #track(frame: Frame): boolean {
     const cpus = this.#cpus;
-    const outcome = this.conntrack.track(frame, cpus.instant);
+    const outcome = this.conntrack.track(frame);
     if (outcome === SKIPPED) return true;
     cpus.charge(this.#conntrackLookupNs());
     if (outcome === TABLE_FULL) return this.#drop(frame, 'CONNTRACK_FULL');
@@ -247,7 +247,7 @@ export class Netfilter {
   }
 
   #confirm(frame: Frame): boolean {
-    const outcome = this.conntrack.confirm(frame, this.#cpus.instant);
+    const outcome = this.conntrack.confirm(frame);
     if (frame.journey !== undefined && outcome !== UNCHANGED) this.#note(frame, 'conntrack', CONFIRMATIONS[outcome]);
     return outcome !== LOST || this.#drop(frame, 'CONNTRACK_CLASH');
   }
@@ -300,7 +300,7 @@ export class Netfilter {
     const mapping = verdict === TARGET ? this.#mapping(side, hook, frame, inDevice, outDevice) : KEEP_ADDRESSES;
     if (mapping === undefined) return false;
     // The choice comes first: until the connection is confirmed, another CPU may choose the same.
-    this.#nat.decide(frame, side, mapping, this.#cpus.instant);
+    this.#nat.decide(frame, side, mapping);
     if (verdict === TARGET) this.#cpus.charge(side === SOURCE ? this.#costs.snatNewNs : this.#costs.dnatNewNs);
     return true;
   }

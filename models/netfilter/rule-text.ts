@@ -56,6 +56,9 @@ export function readRule(words: Words): RuleSpec {
   return draft.complete(words);
 }
 
+const MATCH_EXPECTED = `one of ${MATCH_NAMES.join(', ')}`;
+const PROTOCOL_EXPECTED = `a protocol: all, ${PROTOCOL_NAMES.join(', ')}`;
+
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 interface MatchDraft {
   readonly kind: AnyMatchKind;
@@ -109,7 +112,7 @@ class RuleDraft {
       }
       case '-m':
       case '--match':
-        this.#matches.push({ kind: words.takeAs(`one of ${MATCH_NAMES.join(', ')}`, findMatchKind), fields: {} });
+        this.#matches.push({ kind: words.takeAs(MATCH_EXPECTED, findMatchKind), fields: {} });
         return true;
       case '-j':
       case '--jump': {
@@ -178,7 +181,7 @@ function readMatchOption(match: MatchDraft, option: string, negated: boolean, wo
 }
 
 const takeProtocol = (words: Words): ProtocolName | 'all' =>
-  words.takeAs(`a protocol: all, ${PROTOCOL_NAMES.join(', ')}`, (word) =>
+  words.takeAs(PROTOCOL_EXPECTED, (word) =>
     word === 'all' || word === '0'
       ? 'all'
       : PROTOCOL_NAMES.find((name) => name === word.toLowerCase() || `${PROTOCOL_NUMBERS[name]}` === word),

@@ -7,8 +7,10 @@ import type { DeviceRef, Frame } from '../packet/frame.ts';
 import type { Ip } from '../packet/ip-address.ts';
 import type { RecentLists } from './matches/recent.ts';
 import type { Rule } from './rule.ts';
-import type { RuleTables, TableName } from './rule-tables.ts';
+import { NO_TABLE, type RuleTable } from './rule-table.ts';
+import type { RuleTables } from './rule-tables.ts';
 import { NO_PORT } from './selector.ts';
+import type { TableName } from './table-order.ts';
 
 /** Route types that `-m addrtype` knows. */
 export const ADDRESS_TYPES = [
@@ -48,15 +50,16 @@ export class WalkContext {
   inName = '';
   outName = '';
 
-  table: TableName = 'filter';
-  /** Changes of the table so far; a change makes what `nth` and `limit` remember start afresh. */
-  tableGeneration = 0;
+  /** The table being walked. Its changes make what `nth` and `limit` remember start afresh. */
+  table: RuleTable = NO_TABLE;
   recentLists: RecentLists = new Map();
   /** The frame's ports, or {@link NO_PORT} for a later fragment. */
   srcPort = NO_PORT;
   dstPort = NO_PORT;
   /** Chains entered by jumps and not left yet. */
   depth = 0;
+  /** Chains of so many rules are walked by their index. */
+  indexedFrom = 0;
 
   /** Rules examined since {@link enterHook}. The walk adds to it; netfilter charges for it. */
   rulesVisited = 0;
@@ -80,14 +83,14 @@ export class WalkContext {
   }
 
   /** Called by the walk. The table before may have changed the frame's ports (NAT). */
-  enterTable(tables: RuleTables, table: TableName, frame: Frame): void {
+  enterTable(tables: RuleTables, table: TableName, frame: Frame, indexedFrom: number): void {
     const isLaterFragment = frame.fragmentOffset > 0;
-    this.table = table;
-    this.tableGeneration = tables.generation(table);
+    this.table = tables.table(table);
     this.recentLists = tables.recentLists;
     this.srcPort = isLaterFragment ? NO_PORT : frame.srcPort;
     this.dstPort = isLaterFragment ? NO_PORT : frame.dstPort;
     this.depth = 0;
+    this.indexedFrom = indexedFrom;
   }
 }
 

@@ -6,7 +6,9 @@
 import { ETHERNET_HEADER_BYTES, type Frame } from '../packet/frame.ts';
 import { ACCEPT, type Action, CONTINUE, DROP, GOTO, JUMP, RETURN, TARGET, type Verdict } from './action.ts';
 import type { Rule } from './rule.ts';
-import type { BuiltinChain, ChainUse, RuleTables, TableName } from './rule-tables.ts';
+import type { ChainUse } from './rule-table.ts';
+import type { RuleTables } from './rule-tables.ts';
+import type { BuiltinChain, TableName } from './table-order.ts';
 import type { WalkContext } from './walk-context.ts';
 
 /** From this many rules on, asking the index is cheaper than visiting every rule (bench/chain-walk.bench.ts). */
@@ -25,7 +27,8 @@ export function walk(
   frame: Frame,
   context: WalkContext,
 ): Verdict {
-  return walkTable(tables, table, builtinChain, frame, context, INDEXED_FROM);
+  context.enterTable(tables, table, frame, INDEXED_FROM);
+  return walkTable(builtinChain, frame, context);
 }
 
 /** What {@link walk} must agree with: visits every rule in turn, as Linux does. */
@@ -36,57 +39,37 @@ export function walkLinear(
   frame: Frame,
   context: WalkContext,
 ): Verdict {
-  return walkTable(tables, table, builtinChain, frame, context, Number.POSITIVE_INFINITY);
+  context.enterTable(tables, table, frame, Number.POSITIVE_INFINITY);
+  return walkTable(builtinChain, frame, context);
 }
 
-function walkTable(
-  tables: RuleTables,
-  table: TableName,
-  builtinChain: BuiltinChain,
-  frame: Frame,
-  context: WalkContext,
-  indexedFrom: number,
-): Verdict {
-  const use = tables.use(table, builtinChain);
-  if (use === undefined) throw new RangeError(`table ${table} has no builtin chain ${builtinChain}`);
-  context.enterTable(tables, table, frame);
-  const end = walkChain(tables, use, frame, context, indexedFrom);
+function walkTable(builtinChain: BuiltinChain, frame: Frame, context: WalkContext): Verdict {
+  const use = context.table.use(builtinChain);
+  if (use === undefined) throw new RangeError(`table ${context.table.name} has no builtin chain ${builtinChain}`);
+  const end = walkChain(use, frame, context);
   return end === ACCEPT || end === DROP || end === TARGET ? end : applyPolicy(use, frame, context);
 }
 
 /** How a chain ended: with a verdict, or RETURN, or CONTINUE when no rule has decided. */
-function walkChain(tables: RuleTables, use: ChainUse, frame: Frame, context: WalkContext, indexedFrom: number): Action {
-  return use.chain.rules.length < indexedFrom
-    ? visitEveryRule(tables, use, frame, context, indexedFrom)
-    : visitCandidates(tables, use, frame, context, indexedFrom);
+function walkChain(use: ChainUse, frame: Frame, context: WalkContext): Action {
+  return use.chain.rules.length < context.indexedFrom
+    ? visitEveryRule(use, frame, context)
+    : visitCandidates(use, frame, context);
 }
 
-function visitEveryRule(
-  tables: RuleTables,
-  use: ChainUse,
-  frame: Frame,
-  context: WalkContext,
-  indexedFrom: number,
-): Action {
+function visitEveryRule(use: ChainUse, frame: Frame, context: WalkContext): Action {
   const { rules } = use.chain;
   for (let i = 0; i < rules.length; i++) {
-    const rule = rules[i]!;
     context.rulesVisited++;
-    if (!rule.matches(frame, context)) continue;
-    const action = execute(tables, use, i, rule, frame, context, indexedFrom);
+    if (!rules[i]!.matches(frame, context)) continue;
+    const action = execute(use, i, frame, context);
     if (action !== CONTINUE) return action;
   }
   return CONTINUE;
 }
 
 /** Visits the rules that the index proposes, in chain order, and charges for those it has left out. */
-function visitCandidates(
-  tables: RuleTables,
-  use: ChainUse,
-  frame: Frame,
-  context: WalkContext,
-  indexedFrom: number,
-): Action {
+function visitCandidates(use: ChainUse, frame: Frame, context: WalkContext): Action {
   const { rules, index } = use.chain;
   const { next, end } = index;
   let byDestination = index.firstByDestination(frame.dstIp);
@@ -101,26 +84,19 @@ function visitCandidates(
     else if (i === unkeyed) unkeyed = next[i]!;
     else if (i === byPort) byPort = next[i]!;
     else bySource = next[i]!;
-    const rule = rules[i]!;
-    if (!rule.matches(frame, context)) continue;
+    if (!rules[i]!.matches(frame, context)) continue;
     context.rulesVisited += i + 1 - charged;
     charged = i + 1;
-    const action = execute(tables, use, i, rule, frame, context, indexedFrom);
+    const action = execute(use, i, frame, context);
     if (action !== CONTINUE) return action;
   }
   context.rulesVisited += end - charged;
   return CONTINUE;
 }
 
-function execute(
-  tables: RuleTables,
-  use: ChainUse,
-  ruleIndex: number,
-  rule: Rule,
-  frame: Frame,
-  context: WalkContext,
-  indexedFrom: number,
-): Action {
+/** A rule has matched. */
+function execute(use: ChainUse, ruleIndex: number, frame: Frame, context: WalkContext): Action {
+  const rule = use.chain.rules[ruleIndex]!;
   use.counters.count(ruleIndex, frame.sizeBytes - ETHERNET_HEADER_BYTES);
   if (frame.journey !== undefined) recordRule(use, ruleIndex, rule, frame, context);
   switch (rule.action) {
@@ -128,11 +104,11 @@ function execute(
       if (rule.effect !== undefined) rule.effect(frame);
       return CONTINUE;
     case JUMP: {
-      const end = enterChain(tables, use, ruleIndex, rule, frame, context, indexedFrom);
+      const end = enterChain(use, ruleIndex, rule, frame, context);
       return end === RETURN ? CONTINUE : end;
     }
     case GOTO: {
-      const end = enterChain(tables, use, ruleIndex, rule, frame, context, indexedFrom);
+      const end = enterChain(use, ruleIndex, rule, frame, context);
       return end === CONTINUE ? RETURN : end;
     }
     case TARGET:
@@ -143,24 +119,15 @@ function execute(
   }
 }
 
-function enterChain(
-  tables: RuleTables,
-  from: ChainUse,
-  ruleIndex: number,
-  rule: Rule,
-  frame: Frame,
-  context: WalkContext,
-  indexedFrom: number,
-): Action {
-  const use = tables.use(context.table, rule.chainName);
+function enterChain(from: ChainUse, ruleIndex: number, rule: Rule, frame: Frame, context: WalkContext): Action {
+  const use = context.table.use(rule.chainName);
   if (use === undefined || context.depth === MAX_DEPTH) {
     const problem = use === undefined ? 'has no chain of that name' : 'has a loop of jumps there';
-    throw new Error(
-      `rule ${ruleIndex + 1} of chain ${from.chain.name}, "${rule.text}": table ${context.table} of ${context.namespace} ${problem}`,
-    );
+    const place = `rule ${ruleIndex + 1} of chain ${from.chain.name}, "${rule.text}"`;
+    throw new Error(`${place}: table ${context.table.name} of ${context.namespace} ${problem}`);
   }
   context.depth++;
-  const end = walkChain(tables, use, frame, context, indexedFrom);
+  const end = walkChain(use, frame, context);
   context.depth--;
   return end;
 }
@@ -172,7 +139,7 @@ function applyPolicy({ chain, counters }: ChainUse, frame: Frame, context: WalkC
     namespace: context.namespace,
     stage: 'hook',
     hook: context.hook,
-    table: context.table,
+    table: context.table.name,
     chain: chain.name,
     text: `policy ${chain.policy}`,
   });
@@ -185,7 +152,7 @@ function recordRule({ chain }: ChainUse, ruleIndex: number, rule: Rule, frame: F
     namespace: context.namespace,
     stage: 'rule',
     hook: context.hook,
-    table: context.table,
+    table: context.table.name,
     chain: chain.name,
     ruleNumber: ruleIndex + 1,
     text: rule.text,

@@ -43,7 +43,10 @@ export class Words {
   }
 
   takeOneOf<T extends string>(values: readonly T[]): T {
-    return this.takeAs(`one of ${values.join(', ')}`, (word) => values.find((value) => value === word));
+    const value = values.find((each) => each === this.#words[this.#next]);
+    if (value === undefined) throw this.error(`one of ${values.join(', ')}`);
+    this.#next++;
+    return value;
   }
 
   takeInteger({ first, last }: { first: number; last: number }): number {
@@ -89,28 +92,36 @@ function splitWords(line: string): string[] | undefined {
   const words: string[] = [];
   let at = 0;
   for (;;) {
-    while (line[at] === ' ' || line[at] === '\t') at++;
+    while (isBlank(line.charCodeAt(at))) at++;
     if (at === line.length) return words;
     let word = '';
-    while (at < line.length && line[at] !== ' ' && line[at] !== '\t') {
-      const end = line[at] === '"' ? endOfQuotation(line, at) : endOfBareText(line, at);
+    while (at < line.length && !isBlank(line.charCodeAt(at))) {
+      const isQuotation = line.charCodeAt(at) === QUOTE;
+      const end = isQuotation ? endOfQuotation(line, at) : endOfBareText(line, at);
       if (end === undefined) return undefined;
-      word += line[at] === '"' ? line.slice(at + 1, end - 1).replace(/\\(.)/g, '$1') : line.slice(at, end);
+      word += isQuotation ? line.slice(at + 1, end - 1).replace(/\\(.)/g, '$1') : line.slice(at, end);
       at = end;
     }
     words.push(word);
   }
 }
 
+const SPACE = 0x20;
+const TAB = 0x09;
+const QUOTE = 0x22;
+const BACKSLASH = 0x5c;
+
+const isBlank = (character: number): boolean => character === SPACE || character === TAB;
+
 function endOfBareText(line: string, from: number): number {
   let end = from;
-  while (end < line.length && line[end] !== ' ' && line[end] !== '\t' && line[end] !== '"') end++;
+  while (end < line.length && !isBlank(line.charCodeAt(end)) && line.charCodeAt(end) !== QUOTE) end++;
   return end;
 }
 
 /** After the closing quote; undefined without one. */
 function endOfQuotation(line: string, openingQuote: number): number | undefined {
   let end = openingQuote + 1;
-  while (end < line.length && line[end] !== '"') end += line[end] === '\\' ? 2 : 1;
+  while (end < line.length && line.charCodeAt(end) !== QUOTE) end += line.charCodeAt(end) === BACKSLASH ? 2 : 1;
   return end < line.length ? end + 1 : undefined;
 }

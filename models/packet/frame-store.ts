@@ -52,10 +52,11 @@ export class FrameStore {
     return frame;
   }
 
-  /** A second frame with the same packet, for example to flood; it counts as sent. */
+  /** A second frame with the same packet and what the kernel knows of it (skb_clone), to flood; it counts as sent. */
   copy(original: Frame): Frame {
     const frame = this.allocate();
     frame.copyPacketFrom(original);
+    frame.copyMetadataFrom(original);
     if (frame.journey !== undefined && original.journey !== undefined) {
       frame.journey.title = original.journey.title;
       for (const step of original.journey.steps) frame.journey.add(step);

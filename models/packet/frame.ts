@@ -203,6 +203,17 @@ export class Frame {
     // The journey stays: it is the observer's.
   }
 
+  /** What the kernel keeps beside the bytes; not the journey. */
+  copyMetadataFrom(other: Frame): void {
+    this.mark = other.mark;
+    this.conntrackEntry = other.conntrackEntry;
+    this.conntrackReply = other.conntrackReply;
+    this.conntrackState = other.conntrackState;
+    this.physIn = other.physIn;
+    this.physOut = other.physOut;
+    this.preRoutingDone = other.preRoutingDone;
+  }
+
   /** Copies headers and payload, not metadata, identity or journey. */
   copyPacketFrom(other: Frame): void {
     this.sizeBytes = other.sizeBytes;

@@ -53,8 +53,8 @@ export const limit: MatchKind<LimitMatch> = {
     return (_frame, context) => {
       const bucket = buckets.of(context);
       const now: Instant = context.cpus.instant;
-      if (bucket.generation !== context.tableGeneration) {
-        bucket.generation = context.tableGeneration;
+      if (bucket.generation !== context.table.generation) {
+        bucket.generation = context.table.generation;
         bucket.creditNs = fullNs;
       } else {
         bucket.creditNs = Math.min(fullNs, bucket.creditNs + between(bucket.at, now));

@@ -59,6 +59,7 @@ describe('ports, flags and ICMP types', () => {
     ['-p tcp --sport 40000:40001 --dport 80', { srcPort: 40_001 }, true],
     ['-p tcp --sport 40000:40001 ! --dport 80', { srcPort: 40_001, dstPort: 443 }, true],
     ['-p tcp -m tcp --dport 70:90 -m tcp --dport 80:99', { dstPort: 75 }, false], // both must hold
+    ['-p tcp -m tcp --sport 40000:40001 -m tcp --dport 80', { srcPort: 1 }, false],
     ['-p udp --dport 53', { protocol: PROTOCOL_UDP, dstPort: 53 }, true],
     ['-p sctp --dport 53', { protocol: PROTOCOL_SCTP, dstPort: 53 }, true],
     ['-p tcp -m tcp', { fragmentOffset: 1_480, srcPort: 0, dstPort: 0 }, false], // a later fragment has no ports

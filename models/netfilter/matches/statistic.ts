@@ -21,7 +21,8 @@ export type StatisticMatch =
       readonly negated?: boolean;
     };
 
-interface StatisticFields {
+/** Before the mode tells which of them belong together. */
+export interface StatisticFields {
   readonly mode?: 'random' | 'nth';
   readonly probability?: number;
   readonly every?: number;
@@ -92,8 +93,8 @@ function testNth({ every, packet, negated = false }: StatisticMatch & { mode: 'n
   const rounds = new NamespaceMemory(() => ({ count: packet, generation: -1 }));
   return (_frame, context) => {
     const round = rounds.of(context);
-    if (round.generation !== context.tableGeneration) {
-      round.generation = context.tableGeneration;
+    if (round.generation !== context.table.generation) {
+      round.generation = context.table.generation;
       round.count = packet;
     }
     const matches = round.count === 0;

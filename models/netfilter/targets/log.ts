@@ -24,7 +24,8 @@ export interface LogTarget {
 const DEFAULT_LEVEL = 4;
 const LONGEST_PREFIX = 29;
 
-interface LogFields extends Omit<LogTarget, 'target' | 'flags'> {
+/** The flags one by one. */
+export interface LogFields extends Omit<LogTarget, 'target' | 'flags'> {
   readonly '--log-tcp-sequence'?: true;
   readonly '--log-tcp-options'?: true;
   readonly '--log-ip-options'?: true;

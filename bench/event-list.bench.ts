@@ -1,0 +1,89 @@
+// The future event list in the hold model: with N events pending, take the earliest and add another, over and over.
+// Compared: the timing wheel that runs everything, and the heap of heap-js that it is tested against.
+
+import { HeapEventList } from '../engine/heap-event-list.ts';
+import { type RandomStream, RandomStreams } from '../engine/random.ts';
+import { after, type Duration, END_OF_TIME, ms, ns, START, us } from '../engine/time.ts';
+import { TimingWheel } from '../engine/timing-wheel.ts';
+import { measure } from './measure.ts';
+import type { BenchReport } from './report.ts';
+
+const SIZES = [100, 1_000, 10_000, 100_000, 1_000_000] as const;
+
+/** How far ahead an event is scheduled. */
+const DELAYS = {
+  /** Half CPU visits, two fifths wires, one tenth timers. */
+  network: (random) => {
+    const kind = random.uniform();
+    if (kind < 0.5) return ns(500 + 400 * random.int(4));
+    return kind < 0.9 ? ns(10_410) : ms(1);
+  },
+  exponential: (random) => random.exponential(ms(1)),
+  bimodal: (random) => (random.uniform() < 0.9 ? ns(1 + random.int(2_000)) : us(1_000 + random.int(20))),
+} satisfies Record<string, (random: RandomStream) => Duration>;
+
+const HOLDS_PER_CALL = 2_000;
+const WARM_UP = 200_000;
+
+export async function run(
+  report: BenchReport,
+  {
+    sizes = SIZES,
+    rounds = 7,
+    msPerRound = 60,
+  }: { sizes?: readonly number[]; rounds?: number; msPerRound?: number } = {},
+): Promise<void> {
+  for (const [mix, delay] of Object.entries(DELAYS)) {
+    const random = new RandomStreams('event list').stream(mix);
+    const delays = Array.from({ length: DELAY_COUNT }, () => delay(random));
+    for (const size of sizes) {
+      const variants = { 'timing wheel': wheelHolder(size, delays), 'heap-js': heapHolder(size, delays) };
+      const measured = await measure(variants, { operationsPerCall: HOLDS_PER_CALL, rounds, msPerRound });
+      for (const [variant, { nsPerOperation, samples, rsd }] of Object.entries(measured)) {
+        report.add({
+          bench: 'event list',
+          case: `${size.toLocaleString('en')} pending, ${mix} delays`,
+          variant,
+          unit: 'ns/hold',
+          value: nsPerOperation,
+          samples,
+          rsd,
+        });
+      }
+    }
+  }
+}
+
+/** Drawn beforehand: random numbers are not what is measured. A power of two. */
+const DELAY_COUNT = 16_384;
+
+// The two loops are the same on purpose: a loop that has met both lists runs slower with either, because the compiler
+// can no longer put the list's code into it.
+
+function wheelHolder(size: number, delays: readonly Duration[]): () => void {
+  const list = new TimingWheel();
+  let key = 0;
+  while (key < size) list.push(after(START, delays[key % DELAY_COUNT]!), key++);
+  const hold = (count: number) => {
+    for (let i = 0; i < count; i++) {
+      const slot = list.popUntil(END_OF_TIME)!;
+      list.push(after(list.timeOf(slot), delays[key % DELAY_COUNT]!), key++);
+    }
+  };
+  hold(WARM_UP + 2 * size); // from the start, where all events are close together, to the steady state
+  return () => hold(HOLDS_PER_CALL);
+}
+
+function heapHolder(size: number, delays: readonly Duration[]): () => void {
+  const list = new HeapEventList();
+  let key = 0;
+  while (key < size) list.push(after(START, delays[key % DELAY_COUNT]!), key++);
+  const hold = (count: number) => {
+    for (let i = 0; i < count; i++) {
+      const slot = list.popUntil(END_OF_TIME)!;
+      list.push(after(list.timeOf(slot), delays[key % DELAY_COUNT]!), key++);
+    }
+  };
+  hold(WARM_UP + 2 * size);
+  return () => hold(HOLDS_PER_CALL);
+}

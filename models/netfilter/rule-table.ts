@@ -1,0 +1,164 @@
+// One table of one network namespace: its chains, and how often their rules matched.
+//
+// Five thousand nodes have nearly the same chains, so a namespace keeps only its own chains in a Map of its own, and looks
+// up the rest in one immutable base that all nodes share. Counters exist only for chains that a frame entered.
+
+import { Chain, type ChainPolicy } from './chain.ts';
+import type { Rule } from './rule.ts';
+import { RuleCounters } from './rule-counters.ts';
+import { BUILTIN_CHAINS, isBuiltin, TABLE_ORDER, type TableName } from './table-order.ts';
+
+/** A chain as one namespace uses it: the chain, shared or not, and this namespace's counters for it. */
+export interface ChainUse {
+  readonly chain: Chain;
+  readonly counters: RuleCounters;
+}
+
+const NO_CHAINS: ReadonlyMap<string, Chain> = new Map();
+/** What builtin chains are until somebody changes them. */
+const EMPTY_BUILTINS: ReadonlyMap<string, Chain> = new Map(
+  Object.keys(TABLE_ORDER).map((name) => [name, new Chain(name, [], 'ACCEPT')]),
+);
+
+/** The chains of one table in one namespace. Changed by RuleTables only, which keeps count. */
+export class RuleTable {
+  readonly name: TableName;
+  readonly #own = new Map<string, Chain>();
+  #base = NO_CHAINS;
+  /** Chains of the base that this namespace has deleted. */
+  readonly #deleted = new Set<string>();
+  readonly #uses = new Map<string, ChainUse>();
+  /** How many own chains name each list of `-m recent`. */
+  readonly #ownLists = new Map<string, number>();
+  /** Counts its changes. Legacy iptables replaces a whole table with every change. */
+  generation = 0;
+
+  constructor(name: TableName) {
+    this.name = name;
+  }
+
+  get isLoaded(): boolean {
+    return this.#own.size > 0 || this.#base.size > 0;
+  }
+
+  chain(name: string): Chain | undefined {
+    const own = this.#own.get(name);
+    if (own !== undefined) return own;
+    const shared = this.#deleted.has(name) ? undefined : this.#base.get(name);
+    if (shared !== undefined) return shared;
+    return isBuiltin(this.name, name) ? EMPTY_BUILTINS.get(name) : undefined;
+  }
+
+  use(name: string): ChainUse | undefined {
+    const known = this.#uses.get(name);
+    if (known !== undefined) return known;
+    const chain = this.chain(name);
+    if (chain === undefined) return undefined;
+    const use = { chain, counters: new RuleCounters(chain.rules.length) };
+    this.#uses.set(name, use);
+    return use;
+  }
+
+  counters(name: string): RuleCounters | undefined {
+    return this.#uses.get(name)?.counters;
+  }
+
+  chainNames(): string[] {
+    const builtin = BUILTIN_CHAINS[this.name] as readonly string[];
+    const others = new Set(this.#own.keys());
+    for (const name of this.#base.keys()) if (!this.#deleted.has(name)) others.add(name);
+    for (const name of builtin) others.delete(name);
+    return [...builtin, ...[...others].sort(byBytes)];
+  }
+
+  put(chain: Chain): void {
+    if (isBuiltin(this.name, chain.name) !== (chain.policy !== undefined)) {
+      throw new RangeError(
+        `chain ${chain.name} of table ${this.name} has ${chain.policy === undefined ? 'no policy' : 'a policy'}; ` +
+          'expected one on builtin chains only',
+      );
+    }
+    this.#setOwn(chain.name, chain);
+    if (this.#uses.get(chain.name)?.chain !== chain) this.#uses.delete(chain.name);
+  }
+
+  share(chains: ReadonlyMap<string, Chain>): void {
+    this.#base = chains;
+    this.#deleted.clear();
+    for (const [name, { chain }] of this.#uses) if (this.chain(name) !== chain) this.#uses.delete(name);
+  }
+
+  delete(name: string): void {
+    if (isBuiltin(this.name, name))
+      throw new RangeError(`chain ${name} of table ${this.name} is builtin; cannot delete it`);
+    if (this.chain(name) === undefined) throw new RangeError(`table ${this.name} has no chain ${name} to delete`);
+    this.#setOwn(name, undefined);
+    if (this.#base.has(name)) this.#deleted.add(name);
+    this.#uses.delete(name);
+  }
+
+  /** Other rules or policy for a chain; the counters of rule `i` go to rule `i + shift`. */
+  edit(name: string, { rules, shift, policy }: { rules: readonly Rule[]; shift: number; policy?: ChainPolicy }): void {
+    const before = this.#uses.get(name);
+    const chain = new Chain(name, rules, policy ?? this.chain(name)?.policy);
+    this.#setOwn(name, chain);
+    if (before === undefined) return;
+    const last = before.chain.rules.length;
+    const counters = before.counters.moved({
+      from: last,
+      to: rules.length,
+      placeOf: (rule) => (rule === last ? rules.length : rule + shift),
+    });
+    this.#uses.set(name, { chain, counters });
+  }
+
+  needsConntrack(): boolean {
+    for (const chain of this.#own.values()) if (chain.needsConntrack) return true;
+    return factsOf(this.#base).needsConntrack;
+  }
+
+  /** Chains of the base count even where this namespace has deleted or replaced them. */
+  namesList(name: string): boolean {
+    return this.#ownLists.has(name) || factsOf(this.#base).recentLists.has(name);
+  }
+
+  #setOwn(name: string, chain: Chain | undefined): void {
+    for (const list of this.#own.get(name)?.recentLists ?? []) {
+      const count = this.#ownLists.get(list)! - 1;
+      if (count > 0) this.#ownLists.set(list, count);
+      else this.#ownLists.delete(list);
+    }
+    if (chain === undefined) {
+      this.#own.delete(name);
+      return;
+    }
+    this.#own.set(name, chain);
+    for (const list of chain.recentLists) this.#ownLists.set(list, (this.#ownLists.get(list) ?? 0) + 1);
+  }
+}
+
+interface BaseFacts {
+  readonly needsConntrack: boolean;
+  readonly recentLists: ReadonlySet<string>;
+}
+
+/** Computed once per base, however many namespaces share it. */
+const knownBases = new WeakMap<ReadonlyMap<string, Chain>, BaseFacts>();
+
+function factsOf(base: ReadonlyMap<string, Chain>): BaseFacts {
+  let facts = knownBases.get(base);
+  if (facts === undefined) {
+    const chains = [...base.values()];
+    facts = {
+      needsConntrack: chains.some((chain) => chain.needsConntrack),
+      recentLists: new Set(chains.flatMap((chain) => chain.recentLists)),
+    };
+    knownBases.set(base, facts);
+  }
+  return facts;
+}
+
+/** The table of a context that has not walked yet. */
+export const NO_TABLE = new RuleTable('filter');
+
+const byBytes = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0);
