@@ -22,8 +22,17 @@ export interface Route {
 export class Fib {
   /** Tables by prefix length, longest first: only lengths that occur. */
   readonly #lengths: { readonly mask: number; readonly length: number; readonly routes: Map<number, Route[]> }[] = [];
-  /** The same as one list, longest first, while it is short: a pod's handful of routes then fits one cache line. */
-  #short: ShortTable | undefined = new ShortTable([]);
+  /**
+   * The same as one list, longest first, while it is short: nets and masks by turns, and the route of each pair. A pod's
+   * handful of routes then fits two cache lines instead of a Map per prefix length.
+   */
+  #short: readonly number[] | undefined = [];
+  #shortRoutes: readonly Route[] = [];
+  /** The latest two answers: a pod's packets go out to one peer and come in to itself. */
+  #latestIp = ANY_IP;
+  #latest: Route | undefined;
+  #earlierIp = ANY_IP;
+  #earlier: Route | undefined;
 
   /** Adds a route; one of the same destination and metric is replaced, as `ip route replace` does. */
   add(route: Route): void {
@@ -39,20 +48,35 @@ export class Fib {
       net,
       [...others, route].sort((a, b) => a.metric - b.metric),
     );
-    this.#shorten();
+    this.#changed();
   }
 
   /** Removes the routes to exactly this destination; returns whether there were any. */
   remove(destination: Prefix): boolean {
     const table = this.#lengths.find(({ length }) => length === destination.length);
     const removed = table?.routes.delete(destination.net) ?? false;
-    if (removed) this.#shorten();
+    if (removed) this.#changed();
     return removed;
   }
 
   /** The route for `ip`, or undefined when not even a default route is there. */
   lookup(ip: Ip): Route | undefined {
-    if (this.#short !== undefined) return this.#short.lookup(ip);
+    if (ip === this.#latestIp) return this.#latest;
+    if (ip === this.#earlierIp) return this.#earlier;
+    const route = this.#search(ip);
+    this.#earlierIp = this.#latestIp;
+    this.#earlier = this.#latest;
+    this.#latestIp = ip;
+    this.#latest = route;
+    return route;
+  }
+
+  #search(ip: Ip): Route | undefined {
+    const short = this.#short;
+    if (short !== undefined) {
+      for (let i = 0; i < short.length; i += 2) if ((ip & short[i + 1]!) === short[i]) return this.#shortRoutes[i >> 1];
+      return undefined;
+    }
     for (const { mask, routes } of this.#lengths) {
       const found = routes.get(ip & mask);
       if (found !== undefined) return found[0];
@@ -65,35 +89,22 @@ export class Fib {
     for (const { routes } of this.#lengths) for (const alternatives of routes.values()) yield* alternatives;
   }
 
-  #shorten(): void {
+  #changed(): void {
     const destinations = this.#lengths.reduce((sum, { routes }) => sum + routes.size, 0);
-    const best = () => this.#lengths.flatMap(({ routes }) => [...routes.values()].map(([first]) => first!));
-    this.#short = destinations <= SHORT_TABLE ? new ShortTable(best()) : undefined;
+    const isShort = destinations <= SHORT_LIST;
+    this.#shortRoutes = isShort
+      ? this.#lengths.flatMap(({ routes }) => [...routes.values()].map(([first]) => first!))
+      : [];
+    this.#short = isShort
+      ? this.#shortRoutes.flatMap(({ destination }) => [destination.net, destination.mask])
+      : undefined;
+    this.#latestIp = this.#earlierIp = ANY_IP;
+    this.#latest = this.#earlier = this.#search(ANY_IP);
   }
 }
 
 /** Up to so many destinations a scan beats a Map per prefix length. */
-const SHORT_TABLE = 8;
-
-class ShortTable {
-  readonly #routes: readonly Route[];
-  /** Net and mask of each route in turn. */
-  readonly #netsAndMasks: Int32Array;
-
-  /** Longest prefix first. */
-  constructor(routes: readonly Route[]) {
-    this.#routes = routes;
-    this.#netsAndMasks = Int32Array.from(routes.flatMap(({ destination }) => [destination.net, destination.mask]));
-  }
-
-  lookup(ip: Ip): Route | undefined {
-    const table = this.#netsAndMasks;
-    for (let i = 0; i < table.length; i += 2) {
-      if ((ip & table[i + 1]!) === table[i]) return this.#routes[i >> 1];
-    }
-    return undefined;
-  }
-}
+const SHORT_LIST = 8;
 
 /** As `ip route` prints it: `10.244.2.0/24 via 192.168.0.12 dev eth0`. */
 export function formatRoute({ type, destination, gateway, device }: Route): string {

@@ -105,7 +105,8 @@ export class IpStack implements FrameReceiver, NetfilterStack {
   readonly #addresses: { readonly device: NetDevice; readonly ip: Ip; readonly subnet: Prefix }[] = [];
   /** The host's own addresses: few, and asked for with every packet, so a list. */
   readonly #localIps: Ip[] = [];
-  readonly #handlers = new Map<number, ProtocolHandler>();
+  /** By IP protocol number: a handful. */
+  readonly #handlers: (ProtocolHandler | undefined)[] = [];
   readonly #icmpRate = new IcmpRateLimit();
   #loopback: NetDevice | undefined;
   #identification: number;
@@ -167,7 +168,7 @@ export class IpStack implements FrameReceiver, NetfilterStack {
   #localDeliver(frame: Frame, device: NetDevice): void {
     if (this.netfilter !== undefined && !this.netfilter.run(INPUT, frame, device, undefined)) return;
     if (frame.protocol === PROTOCOL_ICMP) return this.#receiveIcmp(frame);
-    const handler = this.#handlers.get(frame.protocol);
+    const handler = this.#handlers[frame.protocol];
     if (handler !== undefined) return handler.receive(frame);
     this.sendIcmpError(frame, ICMP_DEST_UNREACHABLE, ICMP_PROTOCOL_UNREACHABLE);
     this.drop(frame, 'UNHANDLED_PROTO');
@@ -304,9 +305,9 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     }
     const { quoted } = frame;
     if (isIcmpError(frame.icmpType) && frame.icmpType !== ICMP_REDIRECT && quoted !== undefined) {
-      this.#handlers.get(quoted.protocol)?.icmpError(frame.icmpType, frame.icmpCode, quoted, frame.icmpMtu);
+      this.#handlers[quoted.protocol]?.icmpError(frame.icmpType, frame.icmpCode, quoted, frame.icmpMtu);
     }
-    const echo = this.#handlers.get(PROTOCOL_ICMP);
+    const echo = this.#handlers[PROTOCOL_ICMP];
     if (echo !== undefined) return echo.receive(frame);
     this.frames.deliver(frame);
   }
@@ -361,7 +362,7 @@ export class IpStack implements FrameReceiver, NetfilterStack {
   }
 
   register(protocol: number, handler: ProtocolHandler): void {
-    this.#handlers.set(protocol, handler);
+    this.#handlers[protocol] = handler;
   }
 
   isLocal(ip: Ip): boolean {

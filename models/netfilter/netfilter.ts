@@ -17,7 +17,7 @@ import { type CostModel, interpolateNs } from '../cpu/cost-model.ts';
 import type { CpuSet } from '../cpu/cpu-set.ts';
 import { formatProtocol, formatTuple } from '../packet/describe.ts';
 import type { DropReason } from '../packet/drop-reason.ts';
-import { type DeviceRef, type Frame, PROTOCOL_ICMP } from '../packet/frame.ts';
+import { type DeviceRef, ETHERNET_HEADER_BYTES, type Frame, PROTOCOL_ICMP } from '../packet/frame.ts';
 import type { FrameStore } from '../packet/frame-store.ts';
 import { type Ip, LOOPBACK_IP } from '../packet/ip-address.ts';
 import type { JourneyStage } from '../packet/journey.ts';
@@ -38,7 +38,8 @@ import {
 } from './conntrack.ts';
 import { CONNTRACK_STATE_BITS, CONNTRACK_STATES, CT_NEW, CT_RELATED } from './conntrack-state.ts';
 import { DESTINATION, Nat, type NatMapping, type NatSide, SOURCE } from './nat.ts';
-import { type BuiltinChain, RuleTables, type TableName } from './rule-tables.ts';
+import type { ChainUse } from './rule-table.ts';
+import { type BuiltinChain, RuleTables, TABLE_ORDER, type TableName } from './rule-tables.ts';
 import { DEFAULT_REJECT_TYPE, type RejectType } from './targets/reject.ts';
 import { walk } from './walk.ts';
 import { type AddressType, WalkContext } from './walk-context.ts';
@@ -88,6 +89,7 @@ export class Netfilter {
   // What the tables said when they last changed.
   #changes = 0;
   #isIdle = true;
+  #untouched: Partial<Record<TableName, ChainUse>>[] = [];
   #hasRaw = false;
   #hasMangle = false;
   #hasNat = false;
@@ -170,6 +172,17 @@ export class Netfilter {
     this.#hasFilter = tables.isLoaded('filter');
     this.#tracks = tables.needsConntrack;
     this.#isIdle = !(this.#hasRaw || this.#hasMangle || this.#hasNat || this.#hasFilter);
+    this.#untouched = HOOK_NAMES.map((hook) => this.#emptyChainsOf(hook));
+  }
+
+  /** Builtin chains of loaded tables that have no rules, such as most of mangle's: only their policy counts. */
+  #emptyChainsOf(hook: BuiltinChain): Partial<Record<TableName, ChainUse>> {
+    const empty: Partial<Record<TableName, ChainUse>> = {};
+    for (const table of TABLE_ORDER[hook]) {
+      const use = this.tables.isLoaded(table) ? this.tables.table(table).use(hook) : undefined;
+      if (use?.chain.rules.length === 0) empty[table] = use;
+    }
+    return empty;
   }
 
   // ── tables ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -204,6 +217,12 @@ export class Netfilter {
     inDevice: DeviceRef | undefined,
     outDevice: DeviceRef | undefined,
   ): Verdict {
+    const untouched = this.#untouched[hook]![table];
+    if (untouched !== undefined && frame.journey === undefined) {
+      this.#cpus.charge(this.#costs.baseChainNs);
+      untouched.counters.count(0, frame.sizeBytes - ETHERNET_HEADER_BYTES);
+      return untouched.chain.policy === 'DROP' ? DROP : ACCEPT;
+    }
     const context = this.#context;
     if (!this.#hasEntered) {
       this.#hasEntered = true;
