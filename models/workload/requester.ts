@@ -1,7 +1,7 @@
 // How one request is made: over a new TCP connection, over kept ones, or over UDP. Arrival patterns (client.ts) call
 // `request` and are told when it has ended, well or badly; the Load learns the details.
 
-import { type Duration, type Instant, s } from '../../engine/time.ts';
+import { after, type Duration, type Instant, s } from '../../engine/time.ts';
 import { Timer } from '../../engine/timer.ts';
 import type { Process } from '../host/process.ts';
 import type { Message } from '../packet/frame.ts';
@@ -33,33 +33,44 @@ interface Exchange {
   readonly began: Instant;
   sent: Instant;
   readonly done: () => void;
-  readonly timer: Timer;
 }
 
 abstract class BaseRequester implements Requester {
   protected readonly process: Process;
   protected readonly load: Load;
   protected readonly settings: RequestSettings;
+  /** Under way, oldest first. */
   readonly #exchanges = new Map<number, Exchange>();
+  /** For the oldest: all wait equally long, so one timer does for all. */
+  readonly #timer: Timer;
   #lastId = 0;
 
   constructor(process: Process, load: Load, settings: RequestSettings) {
     this.process = process;
     this.load = load;
     this.settings = settings;
+    this.#timer = new Timer(process.place, () => this.#giveUp());
   }
 
   abstract request(done: () => void): void;
 
   protected begin(done: () => void): Exchange {
-    const { place } = this.process;
-    const id = ++this.#lastId;
-    const timer = new Timer(place, () => this.fail(id, 'timed out'));
-    const exchange: Exchange = { id, began: place.now, sent: place.now, done, timer };
-    this.#exchanges.set(id, exchange);
-    this.load.begin(exchange.began);
-    timer.start(this.settings.timeout);
+    const { now } = this.process.place;
+    const exchange: Exchange = { id: ++this.#lastId, began: now, sent: now, done };
+    this.#exchanges.set(exchange.id, exchange);
+    this.load.begin(now);
+    if (!this.#timer.armed) this.#timer.start(this.settings.timeout);
     return exchange;
+  }
+
+  /** The timer was set for an exchange that may have ended since. */
+  #giveUp(): void {
+    const { now } = this.process.place;
+    for (const { id, began } of this.#exchanges.values()) {
+      const deadline = after(began, this.settings.timeout);
+      if (deadline > now) return this.#timer.startAt(deadline);
+      this.fail(id, 'timed out');
+    }
   }
 
   protected messageOf({ id }: Exchange): Request {
@@ -89,7 +100,6 @@ abstract class BaseRequester implements Requester {
   #end(id: number): Exchange | undefined {
     const exchange = this.#exchanges.get(id);
     this.#exchanges.delete(id);
-    exchange?.timer.stop();
     return exchange;
   }
 }
