@@ -12,8 +12,8 @@ export interface FutureEventList {
 
   /**
    * Adds an event and returns its slot, below {@link SLOT_LIMIT}. Equal times run in order of key; keys are unique.
-   * Time moves forward: `time` is whole nanoseconds, finite, and not before anything that {@link popUntil} was asked for
-   * in vain or has returned.
+   * Time moves forward: `time` is whole nanoseconds, finite, not before the last event that {@link popUntil} returned,
+   * and not before a limit at which it left later ones.
    */
   push(time: Instant, key: number): number;
 

@@ -142,6 +142,17 @@ describe('cancel', () => {
     expect(log).toEqual(['1000 kept']);
   });
 
+  test('a cancelled event does not draw the clock: nearer ones may still be scheduled', () => {
+    const { sim, place, log, say } = create();
+    place.schedule(us(1), say, 'ran');
+    place.cancel(place.schedule(minutes(1), say, 'cancelled'));
+    sim.run();
+    expect(sim.now).toBe(us(1));
+    for (const delay of [us(9), us(2), minutes(1)]) place.schedule(delay, say, 'later');
+    sim.run();
+    expect(log).toEqual(['1000 ran', '3000 later', '10000 later', '60000001000 later']);
+  });
+
   test('an event may cancel another of the same instant', () => {
     const { sim, place, log, say } = create();
     place.schedule(us(1), () => expect(place.cancel(second)).toBe(true), undefined);

@@ -67,6 +67,7 @@ export class TimingWheel implements FutureEventList {
   }
 
   popUntil(limit: Instant): number | undefined {
+    if (this.#size === 0) return this.#startOver();
     const summaries = this.#summaries;
     for (;;) {
       if (this.#ties.size > 0) {
@@ -76,7 +77,7 @@ export class TimingWheel implements FutureEventList {
         continue;
       }
       let level = 0;
-      while (summaries[level] === 0) if (++level === LEVELS) return undefined;
+      while (summaries[level] === 0) level++;
       const word = (level << 5) | lowestBit(summaries[level]!);
       const bucket = (word << 5) | lowestBit(this.#occupied[word]!);
       const slot = this.#heads[bucket]!;
@@ -201,6 +202,14 @@ export class TimingWheel implements FutureEventList {
         slot = next;
       }
     }
+  }
+
+  /** An empty wheel may have any cursor. Cancelled events could have drawn it beyond what may still be pushed. */
+  #startOver(): undefined {
+    if (this.#garbage > 0) this.#sweep();
+    this.#block = 0;
+    this.#blockStart = 0;
+    this.#tick = 0;
   }
 
   /** Puts an event back where it was, unless it has been cancelled. */
