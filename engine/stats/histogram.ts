@@ -77,10 +77,13 @@ export class Histogram {
   }
 }
 
+/** 1, 1/2, 1/4, …: exact, and faster than a power per value. */
+const OCTAVE_SCALES = Float64Array.from({ length: 54 }, (_, octave) => 2 ** -octave);
+
 /** Values below 256 have a bucket each; above, a bucket is 1/128 of its octave. */
 function bucketOf(value: number): number {
   const octave = Math.max(0, exponentOf(value) - OCTAVE_BITS);
-  return octave * BUCKETS_PER_OCTAVE + Math.floor(value / 2 ** octave);
+  return octave * BUCKETS_PER_OCTAVE + Math.floor(value * OCTAVE_SCALES[octave]!);
 }
 
 function middleOf(bucket: number): number {

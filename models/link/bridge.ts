@@ -79,6 +79,7 @@ export class Bridge extends NetDevice {
   /** A frame that came in by a port (and passed PREROUTING, where br_netfilter is on). */
   forward(frame: Frame, ingress: BridgePort): void {
     this.fdb.learn(frame.srcMac, ingress.number, this.cpus.instant);
+    if (frame.dstMac === this.mac) return this.#passUp(frame);
     const egress = this.#lookup(frame.dstMac);
     if (egress !== undefined) return this.#forwardTo(egress, frame, ingress);
     if (this.#localMacs.has(frame.dstMac)) return this.#passUp(frame);

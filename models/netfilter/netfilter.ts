@@ -39,7 +39,7 @@ import {
 import { CONNTRACK_STATE_BITS, CONNTRACK_STATES, CT_NEW, CT_RELATED } from './conntrack-state.ts';
 import { DESTINATION, Nat, type NatMapping, type NatSide, SOURCE } from './nat.ts';
 import type { ChainUse } from './rule-table.ts';
-import { type BuiltinChain, RuleTables, TABLE_ORDER, type TableName } from './rule-tables.ts';
+import { type BuiltinChain, RuleTables, type TableName } from './rule-tables.ts';
 import { DEFAULT_REJECT_TYPE, type RejectType } from './targets/reject.ts';
 import { walk } from './walk.ts';
 import { type AddressType, WalkContext } from './walk-context.ts';
@@ -89,7 +89,8 @@ export class Netfilter {
   // What the tables said when they last changed.
   #changes = 0;
   #isIdle = true;
-  #untouched: Partial<Record<TableName, ChainUse>>[] = [];
+  /** Mangle's builtin chains by hook, where they have no rules, as on every node of kube-proxy: only policies count. */
+  #emptyMangle: (ChainUse | undefined)[] = [];
   #hasRaw = false;
   #hasMangle = false;
   #hasNat = false;
@@ -131,32 +132,32 @@ export class Netfilter {
         return (
           (!this.#hasRaw || this.#passes('raw', hook, frame, inDevice, outDevice)) &&
           (!this.#tracks || this.#track(frame)) &&
-          (!this.#hasMangle || this.#passes('mangle', hook, frame, inDevice, outDevice)) &&
+          (!this.#hasMangle || this.#passesMangle(hook, frame, inDevice, outDevice)) &&
           (!this.#hasNat || this.#translate(DESTINATION, hook, frame, inDevice, outDevice))
         );
       case INPUT:
         return (
-          (!this.#hasMangle || this.#passes('mangle', hook, frame, inDevice, outDevice)) &&
+          (!this.#hasMangle || this.#passesMangle(hook, frame, inDevice, outDevice)) &&
           (!this.#hasFilter || this.#passes('filter', hook, frame, inDevice, outDevice)) &&
           (!this.#hasNat || this.#translate(SOURCE, hook, frame, inDevice, outDevice)) &&
           (!this.#tracks || this.#confirm(frame))
         );
       case FORWARD:
         return (
-          (!this.#hasMangle || this.#passes('mangle', hook, frame, inDevice, outDevice)) &&
+          (!this.#hasMangle || this.#passesMangle(hook, frame, inDevice, outDevice)) &&
           (!this.#hasFilter || this.#passes('filter', hook, frame, inDevice, outDevice))
         );
       case OUTPUT:
         return (
           (!this.#hasRaw || this.#passes('raw', hook, frame, inDevice, outDevice)) &&
           (!this.#tracks || this.#track(frame)) &&
-          (!this.#hasMangle || this.#passes('mangle', hook, frame, inDevice, outDevice)) &&
+          (!this.#hasMangle || this.#passesMangle(hook, frame, inDevice, outDevice)) &&
           (!this.#hasNat || this.#translate(DESTINATION, hook, frame, inDevice, outDevice)) &&
           (!this.#hasFilter || this.#passes('filter', hook, frame, inDevice, outDevice))
         );
       case POSTROUTING:
         return (
-          (!this.#hasMangle || this.#passes('mangle', hook, frame, inDevice, outDevice)) &&
+          (!this.#hasMangle || this.#passesMangle(hook, frame, inDevice, outDevice)) &&
           (!this.#hasNat || this.#translate(SOURCE, hook, frame, inDevice, outDevice)) &&
           (!this.#tracks || this.#confirm(frame))
         );
@@ -172,20 +173,19 @@ export class Netfilter {
     this.#hasFilter = tables.isLoaded('filter');
     this.#tracks = tables.needsConntrack;
     this.#isIdle = !(this.#hasRaw || this.#hasMangle || this.#hasNat || this.#hasFilter);
-    this.#untouched = HOOK_NAMES.map((hook) => this.#emptyChainsOf(hook));
-  }
-
-  /** Builtin chains of loaded tables that have no rules, such as most of mangle's: only their policy counts. */
-  #emptyChainsOf(hook: BuiltinChain): Partial<Record<TableName, ChainUse>> {
-    const empty: Partial<Record<TableName, ChainUse>> = {};
-    for (const table of TABLE_ORDER[hook]) {
-      const use = this.tables.isLoaded(table) ? this.tables.table(table).use(hook) : undefined;
-      if (use?.chain.rules.length === 0) empty[table] = use;
-    }
-    return empty;
+    this.#emptyMangle = HOOK_NAMES.map((hook) => emptyChain(tables, hook));
   }
 
   // ── tables ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  #passesMangle(hook: Hook, frame: Frame, inDevice: DeviceRef | undefined, outDevice: DeviceRef | undefined): boolean {
+    const empty = this.#emptyMangle[hook];
+    if (empty === undefined || frame.journey !== undefined)
+      return this.#passes('mangle', hook, frame, inDevice, outDevice);
+    this.#cpus.charge(this.#costs.baseChainNs);
+    empty.counters.count(0, frame.sizeBytes - ETHERNET_HEADER_BYTES);
+    return empty.chain.policy !== 'DROP' || this.#drop(frame, 'NETFILTER_DROP');
+  }
 
   #passes(
     table: TableName,
@@ -217,12 +217,6 @@ export class Netfilter {
     inDevice: DeviceRef | undefined,
     outDevice: DeviceRef | undefined,
   ): Verdict {
-    const untouched = this.#untouched[hook]![table];
-    if (untouched !== undefined && frame.journey === undefined) {
-      this.#cpus.charge(this.#costs.baseChainNs);
-      untouched.counters.count(0, frame.sizeBytes - ETHERNET_HEADER_BYTES);
-      return untouched.chain.policy === 'DROP' ? DROP : ACCEPT;
-    }
     const context = this.#context;
     if (!this.#hasEntered) {
       this.#hasEntered = true;
@@ -357,6 +351,11 @@ export class Netfilter {
   #note(frame: Frame, stage: JourneyStage, text: string): void {
     frame.journey?.add({ at: this.#cpus.instant, namespace: this.#namespace, stage, text });
   }
+}
+
+function emptyChain(tables: RuleTables, hook: BuiltinChain): ChainUse | undefined {
+  const use = tables.isLoaded('mangle') ? tables.table('mangle').use(hook) : undefined;
+  return use?.chain.rules.length === 0 ? use : undefined;
 }
 
 /** No rule has anything to say: only the port may change, to keep tuples unique. */
