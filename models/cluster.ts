@@ -6,6 +6,7 @@
 import { Simulator } from '../engine/simulator.ts';
 import { type Duration, type Instant, ms } from '../engine/time.ts';
 import type { BridgePluginSettings } from './cni/bridge.ts';
+import { AddressError } from './cni/host-local.ts';
 import { type CostModel, LINUX_6_18 } from './cpu/cost-model.ts';
 import { Fabric } from './host/fabric.ts';
 import type { Machine } from './host/machine.ts';
@@ -19,6 +20,7 @@ import { ServiceTracker } from './kube/kube-proxy/service-tracker.ts';
 import type { RunningPod } from './kube/kubelet.ts';
 import type { Manifests } from './kube/manifests.ts';
 import { nodesFor } from './kube/node-objects.ts';
+import { ObjectError } from './kube/object-error.ts';
 import {
   type EndpointSlice,
   isFinished,
@@ -29,6 +31,7 @@ import {
   objectFrom,
   type Pod,
   type Service,
+  type ServiceProtocol,
 } from './kube/objects.ts';
 import { type ClusterRanges, DEFAULT_RANGES, rangesFor } from './kube/ranges.ts';
 import { Scheduler } from './kube/scheduler.ts';
@@ -230,7 +233,7 @@ export class Cluster {
     return [...this.#pods.values()];
   }
 
-  /** Servers at the endpoints of Services, by pod. */
+  /** Programs that answer, by pod. */
   get servers(): ReadonlyMap<string, Server> {
     return this.#servers;
   }
@@ -239,9 +242,13 @@ export class Cluster {
     return [...this.nodes.map(({ machine }) => machine), this.outside.gateway, this.outside.machine];
   }
 
-  /** Pods that no node takes, one line each. */
+  /** Pods that no node takes, or that name one that is not there, one line each. */
   get schedulingNotes(): readonly string[] {
-    return this.#scheduler.notes;
+    const lost = this.api
+      .list('Pod')
+      .filter(({ spec: { nodeName } }) => nodeName !== undefined && !this.#nodes.has(nodeName))
+      .map((pod) => `Pod ${keyOf(pod)}: spec.nodeName: there is no node ${pod.spec.nodeName}`);
+    return [...this.#scheduler.notes, ...lost];
   }
 
   /** Throws a RangeError for an unknown name, with those there are. */
@@ -329,15 +336,20 @@ export class Cluster {
     for (const { type, object } of events) {
       if (type !== 'ADDED') continue;
       const { costs = LINUX_6_18, cpusPerNode: cpuCount = 2, cni = {} } = this.#options;
-      const node = new ClusterNode({
-        object,
-        machine: { sim: this.sim, frames: this.frames, costs, cpuCount },
-        fabric: this.#fabric,
-        ranges: this.ranges,
-        defaultGateway: this.outside.gatewayIp,
-        cni,
-        chainCache: this.#chainCache,
-      });
+      const node = blaming(
+        { object, field: 'spec.podCIDR' },
+        () =>
+          new ClusterNode({
+            object,
+            machine: { sim: this.sim, frames: this.frames, costs, cpuCount },
+            fabric: this.#fabric,
+            ranges: this.ranges,
+            defaultGateway: this.outside.gatewayIp,
+            cni,
+            chainCache: this.#chainCache,
+            isReserved: (ip) => this.api.isTaken(formatIp(ip)),
+          }),
+      );
       for (const other of this.#nodes.values()) other.addPeers([node.peer]);
       node.addPeers([...this.#nodes.values()].map(({ peer }) => peer));
       this.#nodes.set(node.name, node);
@@ -358,9 +370,13 @@ export class Cluster {
     const { podIP } = pod.status;
     const requested =
       podIP !== undefined && isIpv4(podIP) && !pod.spec.hostNetwork ? { requestedIp: parseIp(podIP) } : {};
-    const running = node.kubelet.start(key, { hostNetwork: pod.spec.hostNetwork, ...requested });
+    const running = blaming({ object: pod, field: 'status.podIP' }, () =>
+      node.kubelet.start(key, { hostNetwork: pod.spec.hostNetwork, ...requested }),
+    );
     this.#pods.set(key, running);
     if (!pod.spec.hostNetwork && !contains(node.podRange, running.ip)) this.#routeAlone(running, node);
+    for (const { ports } of pod.spec.containers)
+      for (const { protocol, containerPort: port } of ports) this.#listen(running, { protocol, port });
     const status = { ...pod.status, phase: 'Running' as const, podIP: formatIp(running.ip), hostIP: formatIp(node.ip) };
     if (podIP !== status.podIP || pod.status.phase !== 'Running') this.api.update({ ...pod, status });
   }
@@ -392,7 +408,7 @@ export class Cluster {
     for (const node of this.#nodes.values()) node.syncRules(services);
   }
 
-  /** Every endpoint that is a pod of this cluster gets a server that answers there. */
+  /** Pods answer at the ports that their containers name, and at those that Services send to. */
   #serveEndpoints(events: readonly WatchEvent<EndpointSlice>[]): void {
     for (const { type, object: slice } of events) {
       if (type === 'DELETED') continue;
@@ -403,16 +419,32 @@ export class Cluster {
     }
   }
 
-  #listen(pod: RunningPod, { protocol, port }: { protocol: string; port: number | undefined }): void {
-    let server = this.#servers.get(pod.name);
-    if (server === undefined) {
-      const app = this.api.get('Pod', pod.name)?.metadata.labels.app ?? '';
-      server = new Server(pod, this.#serverSettings.get(app) ?? this.#options.server);
-      this.#servers.set(pod.name, server);
-    }
-    if (port === undefined) return;
-    if (protocol === 'TCP') server.listenTcp(port);
-    if (protocol === 'UDP') server.listenUdp(port);
+  #listen(pod: RunningPod, { protocol, port }: { protocol: ServiceProtocol; port: number | undefined }): void {
+    if (protocol === 'SCTP' || port === undefined) return;
+    const server = this.#servers.get(pod.name) ?? this.#addServer(pod);
+    const other = this.#neighborOn({ protocol, port }, pod);
+    if (other === undefined) server.listen(protocol, port);
+    else this.#note(`Pod ${pod.name}: cannot listen on ${protocol} port ${port}: ${pod.node} gave it to Pod ${other}`);
+  }
+
+  #addServer(pod: RunningPod): Server {
+    const app = this.api.get('Pod', pod.name)?.metadata.labels.app ?? '';
+    const server = new Server(pod, this.#serverSettings.get(app) ?? this.#options.server);
+    this.#servers.set(pod.name, server);
+    return server;
+  }
+
+  /** The name of another pod that has the port: pods on the node's network share its ports. */
+  #neighborOn({ protocol, port }: { protocol: 'TCP' | 'UDP'; port: number }, pod: RunningPod): string | undefined {
+    if (pod.namespace !== this.node(pod.node).machine.root) return undefined;
+    for (const [name, server] of this.#servers)
+      if (name !== pod.name && server.process.namespace === pod.namespace && server.listensOn(protocol, port))
+        return name;
+    return undefined;
+  }
+
+  #note(text: string): void {
+    if (!this.notes.includes(text)) this.notes.push(text);
   }
 }
 
@@ -423,3 +455,13 @@ const DEFAULT_WATCH_DELAY = ms(5);
 const IDLE_RANGE = parsePrefix('198.18.0.0/15');
 
 const call = (handler: () => void): void => handler();
+
+/** What the network plugin refuses comes out as an error about the object that asked for it. */
+function blaming<Result>({ object, field }: { object: KubeObject; field: string }, action: () => Result): Result {
+  try {
+    return action();
+  } catch (error) {
+    if (error instanceof AddressError) throw new ObjectError(object, `${field}: ${error.message}`);
+    throw error;
+  }
+}

@@ -211,13 +211,13 @@ export class IpStack implements FrameReceiver, NetfilterStack {
    * by route where it is ANY_IP. Returns what send() would fail with.
    */
   send(frame: Frame): SendError | undefined {
-    if (frame.journey?.title === '') frame.journey.title = describeFlow(frame);
     let route = this.fib.lookup(frame.dstIp);
+    if (frame.srcIp === ANY_IP && route !== undefined) frame.srcIp = this.#sourceBy(route, frame.dstIp);
+    if (frame.journey?.title === '') frame.journey.title = describeFlow(frame);
     if (route === undefined || (route.type !== 'unicast' && route.type !== 'local')) {
       this.drop(frame, 'IP_OUTNOROUTES');
       return route?.type === 'unreachable' ? 'EHOSTUNREACH' : 'ENETUNREACH';
     }
-    if (frame.srcIp === ANY_IP) frame.srcIp = this.#sourceBy(route, frame.dstIp);
     if (
       isLoopback(frame.dstIp) !== isLoopback(frame.srcIp) &&
       !this.routeLocalnet &&

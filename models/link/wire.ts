@@ -88,6 +88,9 @@ export class WireDirection implements FrameHolder {
   readonly #to: WireDevice;
   readonly #loss: RandomStream | undefined;
   readonly #nsPerByte: number;
+  // Copies of settings: every frame reads them.
+  readonly #delay: Duration;
+  readonly #lossFraction: number;
   readonly #queueLimit: Duration;
   #busyUntil = 0 as Instant;
   #inFlight = 0;
@@ -103,6 +106,8 @@ export class WireDirection implements FrameHolder {
     this.#from = from;
     this.#to = to;
     this.#nsPerByte = 8e9 / rateBps;
+    this.#delay = settings.delay;
+    this.#lossFraction = lossFraction;
     this.#queueLimit = serializationDelay(queueBytes, rateBps);
     this.#loss = lossFraction > 0 ? this.#place.random(`wire/${from.name}`) : undefined;
   }
@@ -118,14 +123,14 @@ export class WireDirection implements FrameHolder {
     const sent = (start + Math.round(frame.sizeBytes * this.#nsPerByte)) as Instant;
     this.#busyUntil = sent;
     if (frame.journey !== undefined) {
-      const text = `${start - now} ns queued, ${sent - start} ns to serialize ${frame.sizeBytes} bytes, ${this.settings.delay} ns of cable`;
+      const text = `${start - now} ns queued, ${sent - start} ns to serialize ${frame.sizeBytes} bytes, ${this.#delay} ns of cable`;
       frame.journey.add({ at: now, namespace: this.#from.namespace, stage: 'wire', device: this.#from.name, text });
     }
-    if (this.#loss !== undefined && this.#loss.uniform() < this.settings.lossFraction) {
+    if (this.#loss !== undefined && this.#loss.uniform() < this.#lossFraction) {
       return this.#from.drop(frame, 'WIRE_LOSS'); // lost on the cable: the transmitter was busy with it all the same
     }
     this.#inFlight++;
-    this.#place.scheduleAt((sent + this.settings.delay) as Instant, this.#arrive, frame);
+    this.#place.scheduleAt((sent + this.#delay) as Instant, this.#arrive, frame);
   }
 
   readonly #arrive = (frame: Frame): void => {

@@ -77,12 +77,10 @@ export function closedLoop(
 
 function requesterOf(process: Process, load: Load, settings: ClientSettings): Requester {
   const { to, requestBytes, responseBytes, timeout } = { ...DEFAULT_REQUEST, ...settings };
-  const request: RequestSettings = { to, requestBytes, responseBytes, timeout };
-  if (settings.protocol === 'udp')
-    return new UdpRequester(process, load, { ...request, keepSocket: settings.keepAlive ?? false });
-  return settings.keepAlive
-    ? new KeptAliveRequester(process, load, request)
-    : new NewConnectionRequester(process, load, request);
+  const keep = settings.keepAlive ?? false;
+  const request: RequestSettings = { to, requestBytes, responseBytes, timeout, keepSocket: keep };
+  if (settings.protocol === 'udp') return new UdpRequester(process, load, request);
+  return keep ? new KeptAliveRequester(process, load, request) : new NewConnectionRequester(process, load, request);
 }
 
 const ignore = (): void => {};

@@ -23,6 +23,8 @@ export interface RequestSettings {
   readonly responseBytes: number | undefined;
   /** The client gives up on a request, connect included, after so long. */
   readonly timeout: Duration;
+  /** UDP: one socket for all requests, so that they are one conntrack flow. */
+  readonly keepSocket: boolean;
 }
 
 export const DEFAULT_REQUEST = { requestBytes: 256, responseBytes: undefined, timeout: s(10) } as const;
@@ -206,7 +208,7 @@ export class UdpRequester extends BaseRequester {
   #kept: UdpSocket | undefined;
   #latestId = 0;
 
-  constructor(process: Process, load: Load, settings: RequestSettings & { readonly keepSocket: boolean }) {
+  constructor(process: Process, load: Load, settings: RequestSettings) {
     super(process, load, settings);
     this.#keepSocket = settings.keepSocket;
   }

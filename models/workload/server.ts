@@ -41,18 +41,20 @@ interface Job {
 
 export class Server {
   readonly process: Process;
-  readonly #settings: ServerSettings;
+  readonly #concurrency: number;
+  readonly #responseBytes: number;
   readonly #serviceTime: DurationDistribution;
   readonly #random: RandomStream;
   readonly #waiting: Job[] = [];
-  readonly #sockets: (TcpListener | UdpSocket)[] = [];
-  readonly #listening = new Set<string>();
+  /** By protocol and port. */
+  readonly #sockets = new Map<string, TcpListener | UdpSocket>();
   #busy = 0;
   #served = 0;
 
   constructor(process: Process, settings: ServerSettings = echo()) {
     this.process = process;
-    this.#settings = settings;
+    this.#concurrency = settings.concurrency;
+    this.#responseBytes = settings.responseBytes;
     this.#serviceTime = asDistribution(settings.serviceTime);
     this.#random = process.place.random(`server/${process.name}`);
   }
@@ -62,49 +64,46 @@ export class Server {
     return this.#served;
   }
 
-  /** Nothing happens if it listens there already. */
-  listenTcp(port: number): void {
-    if (!this.#isNew(`tcp/${port}`)) return;
-    const { namespace, cpu } = this.process;
-    this.#sockets.push(
-      namespace.tcp.listen({ port, cpu }, () => ({
-        onMessage: (connection, message) =>
-          this.#take(message, connection.remoteIp, (response) => connection.send(response)),
-        onPeerClosed: (connection) => connection.close(),
-      })),
-    );
+  listensOn(protocol: 'TCP' | 'UDP', port: number): boolean {
+    return this.#sockets.has(`${protocol} ${port}`);
   }
 
-  listenUdp(port: number): void {
-    if (!this.#isNew(`udp/${port}`)) return;
+  /** Nothing happens if it listens there already. */
+  listen(protocol: 'TCP' | 'UDP', port: number): void {
+    if (this.listensOn(protocol, port)) return;
+    const socket = protocol === 'TCP' ? this.#listenTcp(port) : this.#bindUdp(port);
+    this.#sockets.set(`${protocol} ${port}`, socket);
+  }
+
+  #listenTcp(port: number): TcpListener {
     const { namespace, cpu } = this.process;
-    this.#sockets.push(
-      namespace.udp.bind(
-        { port, cpu },
-        {
-          onDatagram: (message, from, socket) =>
-            this.#take(message, from.ip, (response) => socket.send(from, response)),
-        },
-      ),
+    return namespace.tcp.listen({ port, cpu }, () => ({
+      onMessage: (connection, message) =>
+        this.#take(message, connection.remoteIp, (response) => connection.send(response)),
+      onPeerClosed: (connection) => connection.close(),
+    }));
+  }
+
+  #bindUdp(port: number): UdpSocket {
+    const { namespace, cpu } = this.process;
+    return namespace.udp.bind(
+      { port, cpu },
+      {
+        onDatagram: (message, from, socket) => this.#take(message, from.ip, (response) => socket.send(from, response)),
+      },
     );
   }
 
   /** Stops listening; requests in service are still answered. */
   close(): void {
-    for (const socket of this.#sockets.splice(0)) socket.close();
-    this.#listening.clear();
-  }
-
-  #isNew(socket: string): boolean {
-    const isNew = !this.#listening.has(socket);
-    this.#listening.add(socket);
-    return isNew;
+    for (const socket of this.#sockets.values()) socket.close();
+    this.#sockets.clear();
   }
 
   #take(message: Message, from: Ip, respond: (response: Response) => void): void {
     if (!isRequest(message)) return;
     const job = { request: message, from, respond };
-    if (this.#busy < this.#settings.concurrency) this.#serve(job);
+    if (this.#busy < this.#concurrency) this.#serve(job);
     else this.#waiting.push(job);
   }
 
@@ -116,7 +115,7 @@ export class Server {
   readonly #finish = ({ request, from, respond }: Job): void => {
     this.#busy--;
     this.#served++;
-    const sizeBytes = request.responseBytes ?? this.#settings.responseBytes;
+    const sizeBytes = request.responseBytes ?? this.#responseBytes;
     respond({ kind: 'response', id: request.id, sizeBytes, server: this.process.name, sourceSeen: from });
     const next = this.#waiting.shift();
     if (next !== undefined) this.#serve(next);
