@@ -11,7 +11,7 @@ import { renderTable } from '../experiments/harness/report.ts';
 import type { BenchReport, BenchRow } from './report.ts';
 
 /** One module per subject; each exports `run`. */
-const SUBJECTS = ['event-list', 'chain-walk', 'conntrack', 'end-to-end'] as const;
+const SUBJECTS = ['end-to-end', 'event-list', 'chain-walk', 'conntrack'] as const;
 
 const COLUMNS = ['bench', 'case', 'variant', 'unit', 'value', 'samples', 'rsd'] as const;
 
@@ -27,7 +27,14 @@ class Report implements BenchReport {
   }
 
   toTable(): string {
-    const rows = this.rows.map(({ bench, case: name, variant, value, unit, rsd }) => [bench, name, variant, formatValue(value), unit, formatRsd(rsd)]);
+    const rows = this.rows.map(({ bench, case: name, variant, value, unit, rsd }) => [
+      bench,
+      name,
+      variant,
+      formatValue(value),
+      unit,
+      formatRsd(rsd),
+    ]);
     return renderTable({ columns: ['bench', 'case', 'variant', 'value', 'unit', 'spread'], rows });
   }
 
@@ -42,7 +49,8 @@ class Report implements BenchReport {
 const cellOf = (value: string | number | undefined): string =>
   value === undefined ? '' : typeof value === 'number' ? String(Number(value.toPrecision(6))) : value;
 
-const formatValue = (value: number): string => (value >= 1_000 ? Math.round(value).toLocaleString('en-US') : value.toPrecision(3));
+const formatValue = (value: number): string =>
+  value >= 1_000 ? Math.round(value).toLocaleString('en-US') : value.toPrecision(3);
 const formatRsd = (rsd: number | undefined): string => (rsd === undefined ? '-' : `± ${(rsd * 100).toFixed(1)} %`);
 
 const report = new Report();
