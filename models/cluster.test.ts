@@ -116,7 +116,7 @@ describe('who answers, and whom the server sees', () => {
   test('what leaves the cluster leaves with the address of its node', () => {
     const { cluster, client } = webCluster();
     const { outside } = cluster;
-    new Server(outside.client, echo()).listenTcp(443);
+    new Server(outside.client, echo()).listen('TCP', 443);
     cluster.start();
     const to = { ip: outside.machine.root.stack.addresses.at(-1)!.ip, port: 443 };
     expect(to.ip).not.toBe(ANY_IP);

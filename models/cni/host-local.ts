@@ -23,16 +23,22 @@ export class HostLocal implements Ipam {
   readonly type = 'host-local';
   readonly #subnet: Prefix;
   readonly #gateway: Ip;
+  readonly #isReserved: (ip: Ip) => boolean;
   readonly #byContainer = new Map<string, Ip>();
   readonly #taken = new Set<Ip>();
   #last = 1; // index in the range of the last reserved address; starts at the gateway
 
-  /** The gateway is the first usable address of the range. */
-  constructor(subnet: Prefix) {
+  /**
+   * The gateway is the first usable address of the range. Neither it nor a container that asks for no address gets one
+   * that is reserved: those are for containers that will ask.
+   */
+  constructor(subnet: Prefix, isReserved: (ip: Ip) => boolean = () => false) {
     if (subnet.length > 30)
       throw new AddressError(`pod range ${formatPrefix(subnet)}: expected a prefix length of at most 30`);
     this.#subnet = subnet;
-    this.#gateway = addressAt(subnet, 1);
+    this.#isReserved = isReserved;
+    while (this.#last < addressCount(subnet) - 2 && isReserved(addressAt(subnet, this.#last))) this.#last++;
+    this.#gateway = addressAt(subnet, this.#last);
   }
 
   get gateway(): Ip {
@@ -65,7 +71,7 @@ export class HostLocal implements Ipam {
     for (let step = 1; step <= usable; step++) {
       const index = ((this.#last - 1 + step) % usable) + 1;
       const ip = addressAt(this.#subnet, index);
-      if (ip === this.#gateway || this.#taken.has(ip)) continue;
+      if (ip === this.#gateway || this.#taken.has(ip) || this.#isReserved(ip)) continue;
       this.#last = index;
       return ip;
     }

@@ -22,9 +22,12 @@ import { Machine } from './machine.ts';
 import type { Process } from './process.ts';
 
 /** TEST-NET-3 (RFC 5737): addresses that documentation may use for the world outside. */
-const OUTSIDE_RANGE = parsePrefix('203.0.113.0/24');
+export const OUTSIDE_RANGE = parsePrefix('203.0.113.0/24');
 const OUTSIDE_GATEWAY = parseIp('203.0.113.1');
 const OUTSIDE_CLIENT = parseIp('203.0.113.10');
+
+/** The last address of the range that a host may have. */
+export const gatewayOf = (nodeRange: Prefix): Ip => addressAt(nodeRange, addressCount(nodeRange) - 2);
 
 export class OutsideWorld {
   readonly gateway: Machine;
@@ -47,7 +50,7 @@ export class OutsideWorld {
     const common = { sim, frames, costs: FREE, cpuCount: 1 };
     this.gateway = new Machine({ ...common, name: 'gateway', forwarding: true });
     this.machine = new Machine({ ...common, name: 'outside', forwarding: false });
-    this.gatewayIp = addressAt(nodeRange, addressCount(nodeRange) - 2);
+    this.gatewayIp = gatewayOf(nodeRange);
     const inner = fabric.attach(this.gateway, 'eth0');
     const outer = this.gateway.addNic('eth1');
     const nic = this.machine.addNic('eth0');

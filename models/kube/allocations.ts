@@ -2,6 +2,7 @@
 // time; objects get the ones that they ask for, and a free one where they leave it open.
 
 import type { RandomStream } from '../../engine/random.ts';
+import { gatewayOf } from '../host/outside-world.ts';
 import {
   addressAt,
   addressCount,
@@ -66,6 +67,10 @@ export class Allocations {
     for (const { kind, value } of claims) this.#hold(object, `${kind} ${value}`);
   }
 
+  isTaken(address: string): boolean {
+    return this.#holders.has(`address ${address}`);
+  }
+
   release(object: KubeObject): void {
     const owner = describeObject(object);
     for (const name of this.#held.get(owner) ?? []) this.#holders.delete(name);
@@ -96,6 +101,8 @@ export class Allocations {
         `${field}: expected a port from ${FIRST_NODE_PORT} to ${LAST_NODE_PORT}, got ${value}`,
       );
     }
+    if (object.kind === 'Node' && value === formatIp(gatewayOf(this.#ranges.node)))
+      throw new ObjectError(object, `${field}: ${value} is the gateway's, the last address of the node range`);
     const name = object.kind === 'Service' ? 'service' : object.kind === 'Node' ? 'node' : 'pod';
     if (!isIpv4(value) || contains(this.#ranges[name], parseIp(value))) return;
     const range = `the ${name} range ${formatPrefix(this.#ranges[name])}`;
@@ -125,7 +132,8 @@ export class Allocations {
     const piece = this.#podCidrs.allocate(node.metadata.name);
     if (piece !== undefined) return { ...node, spec: { ...node.spec, podCIDR: formatPrefix(piece) } };
     const range = formatPrefix(this.#ranges.pod);
-    throw new ObjectError(node, `spec.podCIDR: the pod range ${range} is used up by ${this.#podCidrs.nodes} nodes`);
+    const holders = this.#podCidrs.nodes === 1 ? 'one node' : `${this.#podCidrs.nodes} nodes`;
+    throw new ObjectError(node, `spec.podCIDR: the pod range ${range} is used up by ${holders}`);
   }
 
   // ---- services ---------------------------------------------------------------------------------------------------

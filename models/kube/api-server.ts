@@ -73,6 +73,11 @@ export class ApiServer {
     return [...(this.#objects.get(kind)?.values() ?? [])] as ObjectOf<K>[];
   }
 
+  /** Whether an object has the address, or asks for it. */
+  isTaken(address: string): boolean {
+    return this.#allocations.isTaken(address);
+  }
+
   /** Calls the handler with what there is (perhaps nothing) before it returns, then with each change. Returns a stop. */
   watch<K extends Kind>(
     kind: K,

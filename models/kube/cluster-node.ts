@@ -24,6 +24,8 @@ export interface ClusterNodeOptions {
   readonly defaultGateway: Ip;
   readonly cni: Partial<BridgePluginSettings>;
   readonly chainCache: ServiceChainCache;
+  /** Addresses that pods of a snapshot have, or will have once they have started. */
+  readonly isReserved: (ip: Ip) => boolean;
 }
 
 export class ClusterNode {
@@ -37,7 +39,7 @@ export class ClusterNode {
   readonly #nicName = 'eth0';
   readonly #proxier: IptablesProxier;
 
-  constructor({ object, machine, fabric, ranges, defaultGateway, cni, chainCache }: ClusterNodeOptions) {
+  constructor({ object, machine, fabric, ranges, defaultGateway, cni, chainCache, isReserved }: ClusterNodeOptions) {
     this.name = object.metadata.name;
     this.ip = parseIp(addressOfNode(object)!);
     this.podRange = parsePrefix(object.spec.podCIDR!);
@@ -48,7 +50,7 @@ export class ClusterNode {
     root.stack.addRoute({ destination: ANY_PREFIX, device: nic, gateway: defaultGateway });
     masqueradeEgress(this.machine, { clusterRange: ranges.pod });
     const plugin = new BridgePlugin(this.machine, {
-      ipam: new HostLocal(this.podRange),
+      ipam: new HostLocal(this.podRange, isReserved),
       prefixLength: this.podRange.length,
       settings: cni,
     });

@@ -1,5 +1,6 @@
 // Node objects for clusters whose manifests have none, or not all of those that the pods of a snapshot run on.
 
+import { gatewayOf } from '../host/outside-world.ts';
 import {
   addressAt,
   addressCount,
@@ -101,11 +102,12 @@ function hostsOf(pods: readonly Pod[]): Map<string, Host> {
   return hosts;
 }
 
-/** Addresses of the range, one after the other, without those that are taken. */
+/** Addresses of the range, one after the other and before the gateway's, without those that are taken. */
 function addressesOf(range: Prefix, taken: ReadonlySet<string | undefined>): () => string {
+  const gatewayIp = gatewayOf(range);
   let index = FIRST_NODE_INDEX;
   return () => {
-    for (; index < addressCount(range) - 1; index++) {
+    for (; index < addressCount(range) && addressAt(range, index) !== gatewayIp; index++) {
       const address = formatIp(addressAt(range, index));
       if (taken.has(address)) continue;
       index++;

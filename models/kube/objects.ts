@@ -1,6 +1,7 @@
 // The API objects, spelled as in YAML, with the API server's defaults filled in. Whoever holds one does not change it:
 // an update is a new object.
 
+import { isIpv4 } from '../packet/ip-address.ts';
 import type { Kind, ManifestInputs, ParsedManifests } from './schema.ts';
 import { parseManifest } from './schema.ts';
 
@@ -64,6 +65,10 @@ export const describeObject = (object: KubeObject): string => `${object.kind} ${
 /** A Service of a manifest that has no address of its own: clients get the addresses of its pods from DNS. */
 export const isHeadless = (service: Service): boolean => service.spec.clusterIP === 'None';
 
+/** The virtual address that kube-proxy serves; of several (dual stack) the IPv4 one. */
+export const clusterIpOf = ({ spec }: Service): string | undefined =>
+  spec.type === 'ExternalName' ? undefined : (spec.clusterIPs ?? [spec.clusterIP ?? 'None']).find(isIpv4);
+
 /** Whether the API server gives the Service a virtual address. */
 export const hasClusterIp = ({ spec }: Service): boolean => spec.type !== 'ExternalName' && spec.clusterIP !== 'None';
 
@@ -84,7 +89,7 @@ export function controllerOf({ metadata }: KubeObject): OwnerReference | undefin
   return metadata.ownerReferences.find(({ controller }) => controller) ?? metadata.ownerReferences[0];
 }
 
-/** The node's InternalIP. */
+/** The node's InternalIP; of several (dual stack) the IPv4 one. */
 export function addressOfNode(node: Node): string | undefined {
-  return node.status.addresses.find(({ type }) => type === 'InternalIP')?.address;
+  return node.status.addresses.find(({ type, address }) => type === 'InternalIP' && isIpv4(address))?.address;
 }

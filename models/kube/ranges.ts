@@ -1,5 +1,6 @@
 // The three address ranges of a cluster. They must not overlap: a packet's address says which of the three it belongs to.
 
+import { OUTSIDE_RANGE } from '../host/outside-world.ts';
 import { contains, formatPrefix, isIpv4, overlaps, type Prefix, parsePrefix, prefix } from '../packet/ip-address.ts';
 import { addressOfNode, type KubeObject, type Pod } from './objects.ts';
 
@@ -19,21 +20,34 @@ export const DEFAULT_RANGES: ClusterRanges = {
   node: parsePrefix('192.168.0.0/16'),
 };
 
-/** Throws a RangeError that names both ranges. */
+/** Ranges that no cluster can have. */
+export class RangesError extends RangeError {
+  override readonly name = 'RangesError';
+}
+
+/** Throws a RangesError that names both ranges. */
 export function checkRanges({ pod, service, node }: ClusterRanges): void {
   const named = [
-    ['pod', pod],
-    ['service', service],
-    ['node', node],
+    ['pod range', pod],
+    ['service range', service],
+    ['node range', node],
   ] as const;
   for (const [index, [name, range]] of named.entries()) {
-    for (const [otherName, other] of named.slice(index + 1)) {
+    for (const [otherName, other] of [...named.slice(index + 1), ...UNUSABLE]) {
       if (!overlaps(range, other)) continue;
-      const both = `${name} range ${formatPrefix(range)} overlaps ${otherName} range ${formatPrefix(other)}`;
-      throw new RangeError(`${both}; expected ranges with no address in common`);
+      const both = `${name} ${formatPrefix(range)} overlaps ${otherName} ${formatPrefix(other)}`;
+      throw new RangesError(`${both}; expected ranges with no address in common`);
     }
   }
 }
+
+/** Addresses that are no host's (RFC 6890), or that of a client outside. */
+const UNUSABLE = [
+  ['network outside the cluster', OUTSIDE_RANGE],
+  ['"this network"', parsePrefix('0.0.0.0/8')],
+  ['loopback range', parsePrefix('127.0.0.0/8')],
+  ['multicast and reserved range', parsePrefix('224.0.0.0/3')],
+] as const;
 
 /**
  * The ranges of a cluster with these objects. A range that is not given is the default one; if addresses of a snapshot

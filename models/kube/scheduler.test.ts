@@ -119,6 +119,17 @@ describe('a pod that no node takes waits', () => {
   });
 });
 
+test('a port of the node goes to one pod', () => {
+  const { api, scheduler, pods } = controlPlane();
+  api.createAll([nodeAt(1), nodeAt(2)]);
+  const containers = [{ name: 'agent', ports: [{ containerPort: 9100, protocol: 'TCP' as const }], image: undefined }];
+  for (const name of ['a', 'b', 'c']) api.create(pod(name, { hostNetwork: true, containers }));
+  expect(pods()).toEqual(['a node-1', 'b node-2', 'c nowhere']);
+  expect(scheduler.notes).toEqual(['Pod default/c: every node that may take it has a pod with host port TCP/9100']);
+  api.remove('Pod', 'default/b');
+  expect(pods()).toEqual(['a node-1', 'c node-2']);
+});
+
 test('a pod range without addresses left is an error that names the Deployment', () => {
   const { api, apply } = controlPlane();
   api.createAll([nodeAt(1, { podCIDR: '10.244.0.0/29' }), nodeAt(2, { podCIDR: '10.244.1.0/30' })]); // room for 5 and 1

@@ -1,5 +1,5 @@
 // kube-scheduler: gives each pod without a node one. A node must accept the pod (nodeSelector, taints, cordon) and have
-// room for it; of those, the one with the fewest pods of the same owner wins, then the one with the fewest pods, then
+// room for it and its host ports; of those, the one with the fewest pods of the same owner wins, then the one with the fewest pods, then
 // the first. Pods that name their node keep it.
 //
 // Not modelled: affinity, topology spread constraints, resource requests, preemption, priorities. The real scheduler
@@ -51,8 +51,18 @@ interface Seat {
   addresses: number;
   podLimit: number;
   addressLimit: number;
+  /** Ports of the node that its pods have taken, as `TCP/9100`. */
+  readonly hostPorts: Set<string>;
   /** How many pods here have the owner of the pod that is being placed. */
   ofOwner: number;
+}
+
+/** What a pod takes of its seat. */
+interface Bound {
+  readonly seat: Seat;
+  readonly owner: string;
+  readonly needsAddress: boolean;
+  readonly hostPorts: readonly string[];
 }
 
 export class Scheduler {
@@ -60,7 +70,7 @@ export class Scheduler {
   readonly #seats: Seat[] = [];
   readonly #seatOf = new Map<string, Seat>();
   /** Pods on nodes, by key: where each was counted. */
-  readonly #bound = new Map<string, { readonly seat: Seat; readonly owner: string; readonly needsAddress: boolean }>();
+  readonly #bound = new Map<string, Bound>();
   readonly #byOwner = new Map<string, Map<Seat, number>>();
   /** Pods that no node takes, by key: why. */
   readonly #pending = new Map<string, string>();
@@ -85,7 +95,8 @@ export class Scheduler {
         if (seat !== undefined) this.#seats.splice(this.#seats.indexOf(seat), 1);
         this.#seatOf.delete(name);
       } else if (seat === undefined) {
-        const added = { name, node, pods: 0, addresses: 0, ofOwner: 0, ...limitsOf(node) };
+        const hostPorts = new Set<string>();
+        const added = { name, node, pods: 0, addresses: 0, hostPorts, ofOwner: 0, ...limitsOf(node) };
         this.#seats.push(added);
         this.#seatOf.set(name, added);
       } else {
@@ -128,10 +139,11 @@ export class Scheduler {
   #choose(pod: Pod): Seat | undefined {
     const siblings = this.#byOwner.get(ownerOf(pod)) ?? [];
     for (const [seat, count] of siblings) seat.ofOwner = count;
+    const hostPorts = hostPortsOf(pod);
     let best: Seat | undefined;
     for (const seat of this.#seats) {
       if (best !== undefined && !isEmptier(seat, best)) continue;
-      if (hasRoom(seat, pod) && nodeAccepts(seat.node, pod.spec)) best = seat;
+      if (hasRoom(seat, pod) && hasPorts(seat, hostPorts) && nodeAccepts(seat.node, pod.spec)) best = seat;
     }
     for (const [seat] of siblings) seat.ofOwner = 0;
     return best;
@@ -141,7 +153,10 @@ export class Scheduler {
   #whyNot(pod: Pod): string {
     const willing = this.#seats.filter(({ node }) => nodeAccepts(node, pod.spec));
     const withRoom = willing.filter((seat) => seat.pods < seat.podLimit);
-    if (withRoom.length > 0) throw this.#exhausted(pod, withRoom);
+    const hostPorts = hostPortsOf(pod);
+    const withPorts = withRoom.filter((seat) => hasPorts(seat, hostPorts));
+    if (withPorts.length > 0) throw this.#exhausted(pod, withPorts);
+    if (withRoom.length > 0) return `every node that may take it has a pod with host port ${hostPorts.join(' or ')}`;
     if (willing.length > 0) return 'every node that may take it has as many pods as its status.allocatable.pods';
     if (this.#seats.length === 0) return 'there is no node';
     const { nodeSelector } = pod.spec;
@@ -181,7 +196,9 @@ export class Scheduler {
     const owner = ownerOf(pod);
     const needsAddress = takesAddressOf(pod, seat.node);
     if (needsAddress && seat.addresses >= seat.addressLimit) throw this.#exhausted(pod, [seat]);
-    this.#bound.set(key, { seat, owner, needsAddress });
+    const hostPorts = hostPortsOf(pod).filter((port) => !seat.hostPorts.has(port));
+    this.#bound.set(key, { seat, owner, needsAddress, hostPorts });
+    for (const port of hostPorts) seat.hostPorts.add(port);
     seat.pods++;
     if (needsAddress) seat.addresses++;
     const siblings = this.#byOwner.get(owner) ?? new Map<Seat, number>();
@@ -192,8 +209,9 @@ export class Scheduler {
   #uncount(key: string): boolean {
     const bound = this.#bound.get(key);
     if (bound === undefined) return false;
-    const { seat, owner, needsAddress } = bound;
+    const { seat, owner, needsAddress, hostPorts } = bound;
     this.#bound.delete(key);
+    for (const port of hostPorts) seat.hostPorts.delete(port);
     seat.pods--;
     if (needsAddress) seat.addresses--;
     const siblings = this.#byOwner.get(owner);
@@ -209,6 +227,18 @@ const isEmptier = (a: Seat, b: Seat): boolean => a.ofOwner < b.ofOwner || (a.ofO
 
 const hasRoom = (seat: Seat, pod: Pod): boolean =>
   seat.pods < seat.podLimit && (pod.spec.hostNetwork || seat.addresses < seat.addressLimit);
+
+const hasPorts = (seat: Seat, hostPorts: readonly string[]): boolean =>
+  hostPorts.every((port) => !seat.hostPorts.has(port));
+
+/** On the node's network every port of a container is one of the node. */
+function hostPortsOf({ spec: { hostNetwork, containers } }: Pod): string[] {
+  return containers.flatMap(({ ports }) =>
+    ports.flatMap(({ protocol, containerPort, hostPort = hostNetwork ? containerPort : undefined }) =>
+      hostPort === undefined ? [] : [`${protocol}/${hostPort}`],
+    ),
+  );
+}
 
 /** Not one on the node's network, nor one of a snapshot whose plugin does not cut the pod range by nodes. */
 function takesAddressOf({ spec, status }: Pod, { spec: { podCIDR } }: Node): boolean {

@@ -100,6 +100,10 @@ const optionalName = z
   .optional();
 const ipAddress = z.string().refine((text) => isIpv4(text) || isIpv6(text), 'an IP address');
 const ipv4Prefix = z.string().refine(isIpv4Prefix, 'an IPv4 range such as 10.244.1.0/24');
+/** The API server lets blanks around it pass. */
+const ipPrefix = z
+  .string()
+  .refine((text) => isIpv4Prefix(text.trim()) || isIpv6Prefix(text.trim()), 'an IP range such as 10.0.0.0/8');
 const protocol = z.enum(['TCP', 'UDP', 'SCTP']);
 const strings = z.record(z.string(), z.string('a string (a number or boolean needs quotes)'));
 
@@ -109,6 +113,11 @@ function isIpv4Prefix(text: string): boolean {
   } catch {
     return false;
   }
+}
+
+function isIpv6Prefix(text: string): boolean {
+  const [address = '', length = ''] = text.split('/');
+  return isIpv6(address) && /^\d{1,3}$/.test(length) && Number(length) <= 128 && text === `${address}/${length}`;
 }
 
 const NAME = 'a name of lower-case letters, digits, "-" and "."';
@@ -151,6 +160,13 @@ const labelSelector = z.object({
 
 // ---- nodes and namespaces -----------------------------------------------------------------------------------------
 
+const nodeAddress = z
+  .object({ type: z.string(), address: z.string() })
+  .refine(({ type, address }) => type !== 'InternalIP' || isIpv4(address) || isIpv6(address), {
+    path: ['address'],
+    message: 'an IP address',
+  });
+
 const node = z.object({
   apiVersion: z.literal('v1').optional(),
   kind: z.literal('Node'),
@@ -173,7 +189,7 @@ const node = z.object({
     .prefault({}),
   status: z
     .object({
-      addresses: z.array(z.object({ type: z.string(), address: z.string() })).default([]),
+      addresses: z.array(nodeAddress).default([]),
       allocatable: z.object({ pods: z.union([z.string(), z.number()]).optional() }).prefault({}),
     })
     .prefault({}),
@@ -201,7 +217,7 @@ const container = z.object({
 });
 
 const podSpec = z.object({
-  nodeName: z.string().optional(),
+  nodeName: objectName.optional(),
   nodeSelector: strings.default({}),
   tolerations: z
     .array(
@@ -321,7 +337,7 @@ const serviceSpec = z.object({
   externalIPs: z.array(ipAddress).default([]),
   externalName: z.string().optional(),
   publishNotReadyAddresses: z.boolean().default(false),
-  loadBalancerSourceRanges: z.array(z.string()).default([]),
+  loadBalancerSourceRanges: z.array(ipPrefix).default([]),
   allocateLoadBalancerNodePorts: z.boolean().default(true),
   healthCheckNodePort: z.int().optional(),
   trafficDistribution: z.string().optional(),
@@ -389,33 +405,52 @@ const endpointPort = z.object({
 
 const zoneOrNode = z.array(z.object({ name: z.string() })).optional();
 
-const endpointSlice = z.object({
-  apiVersion: z.literal('discovery.k8s.io/v1').optional(),
-  kind: z.literal('EndpointSlice'),
-  metadata,
-  addressType: z.enum(['IPv4', 'IPv6', 'FQDN']),
-  endpoints: z
-    .array(
-      z.object({
-        addresses: z.array(z.string()).min(1, 'at least one address'),
-        /** Absent conditions: ready and serving, not terminating. */
-        conditions: z
-          .object({
-            ready: z.boolean().optional(),
-            serving: z.boolean().optional(),
-            terminating: z.boolean().optional(),
-          })
-          .default({}),
-        hostname: z.string().optional(),
-        nodeName: z.string().optional(),
-        zone: z.string().optional(),
-        hints: z.object({ forZones: zoneOrNode, forNodes: zoneOrNode }).optional(),
-        targetRef: targetRef.optional(),
-      }),
-    )
-    .default([]),
-  ports: z.array(endpointPort).default([]),
-});
+const endpointSlice = z
+  .object({
+    apiVersion: z.literal('discovery.k8s.io/v1').optional(),
+    kind: z.literal('EndpointSlice'),
+    metadata,
+    addressType: z.enum(['IPv4', 'IPv6', 'FQDN']),
+    endpoints: z
+      .array(
+        z.object({
+          addresses: z.array(z.string()).min(1, 'at least one address'),
+          /** Absent conditions: ready and serving, not terminating. */
+          conditions: z
+            .object({
+              ready: z.boolean().optional(),
+              serving: z.boolean().optional(),
+              terminating: z.boolean().optional(),
+            })
+            .default({}),
+          hostname: z.string().optional(),
+          nodeName: z.string().optional(),
+          zone: z.string().optional(),
+          hints: z.object({ forZones: zoneOrNode, forNodes: zoneOrNode }).optional(),
+          targetRef: targetRef.optional(),
+        }),
+      )
+      .default([]),
+    ports: z.array(endpointPort).default([]),
+  })
+  .superRefine(addressesAreOfTheirType);
+
+function addressesAreOfTheirType(
+  {
+    addressType,
+    endpoints,
+  }: { addressType: 'IPv4' | 'IPv6' | 'FQDN'; endpoints: readonly { addresses: readonly string[] }[] },
+  context: z.core.$RefinementCtx,
+): void {
+  if (addressType === 'FQDN') return;
+  const isOfType = addressType === 'IPv4' ? isIpv4 : isIpv6;
+  for (const [index, { addresses }] of endpoints.entries()) {
+    for (const [position, address] of addresses.entries()) {
+      const path = ['endpoints', index, 'addresses', position];
+      if (!isOfType(address)) context.addIssue({ code: 'custom', path, message: `an ${addressType} address` });
+    }
+  }
+}
 
 const endpointAddress = z.object({
   ip: ipAddress,

@@ -238,8 +238,10 @@ export class WorkloadController {
 
   // ---- DaemonSets -------------------------------------------------------------------------------------------------
 
+  /** Those that it has heard of: the pods of another may be under way as well. */
   #reconcileDaemonSets(): void {
-    for (const daemonSet of this.#apiServer.list('DaemonSet')) this.#reconcile(daemonSet);
+    for (const daemonSet of this.#apiServer.list('DaemonSet'))
+      if (this.#seen.has(describeObject(daemonSet))) this.#reconcile(daemonSet);
   }
 
   /** A pod for each node that accepts it. The real controller binds by node affinity; this one sets nodeName. */

@@ -69,7 +69,7 @@ test('a journey tells who did what to the frame, and when', () => {
         0.001003700  nat          10.244.1.2:40000 > 10.96.0.10:80  becomes  10.244.1.2:40000 > 10.244.2.3:8080
         0.001003900  route        10.244.2.0/24 via 192.168.0.2 dev eth0
         0.001004000  FORWARD      filter  policy ACCEPT
-        0.001004010  wire         eth0    waited 0 ns, 592 ns on the wire
+        0.001004010  wire         eth0  waited 0 ns, 592 ns on the wire
 
       fabric
         0.011004010  drop         WIRE_LOSS

@@ -29,7 +29,7 @@ export function journeyToJson({ frameId, title, steps }: Journey): JourneyJson {
 function formatVisit(steps: readonly JourneyStep[], timeWidth: number): string[] {
   let lastAt: Instant | undefined;
   let lastHook: string | undefined;
-  return consecutive(steps, (step) => placeOf(step) !== '').flatMap((run) => {
+  return consecutive(steps, alignmentOf).flatMap((run) => {
     const placeWidth = Math.max(...run.map((step) => placeOf(step).length));
     return run.map((step) => {
       const hook = hookOf(step);
@@ -44,6 +44,10 @@ function formatVisit(steps: readonly JourneyStep[], timeWidth: number): string[]
 }
 
 const STAGE_WIDTH = 'POSTROUTING'.length;
+
+/** Places of rules are long; a device among them is not to be padded to their width. */
+const alignmentOf = (step: JourneyStep): string =>
+  placeOf(step) === '' ? 'no place' : hookOf(step) === undefined ? 'device' : 'rule';
 
 /** Rules and policies stand under the name of their hook, everything else under that of its stage. */
 const hookOf = ({ stage, hook }: JourneyStep): string | undefined =>

@@ -34,6 +34,11 @@ export interface UdpBindOptions {
   readonly receiveBufferBytes?: number;
 }
 
+/** EADDRINUSE of a bind() to any port. */
+export class NoFreePortError extends Error {
+  override readonly name = 'NoFreePortError';
+}
+
 export class UdpLayer implements ProtocolHandler {
   readonly stack: TransportStack;
   readonly #ports: EphemeralPorts;
@@ -45,7 +50,7 @@ export class UdpLayer implements ProtocolHandler {
     stack.register(PROTOCOL_UDP, this);
   }
 
-  /** Throws if the port is taken, no ephemeral port is free, or the address is not one of this namespace. */
+  /** Throws if the port is taken, the address is not one of this namespace, or (NoFreePortError) every port is taken. */
   bind(options: UdpBindOptions, handlers: UdpHandlers): UdpSocket {
     const { ip: localIp = ANY_IP, port = 0, cpu, receiveBufferBytes = RECEIVE_BUFFER_BYTES } = options;
     const address = `${formatIp(localIp)}:${port} in ${this.stack.name}`;
@@ -53,7 +58,7 @@ export class UdpLayer implements ProtocolHandler {
     if (localIp !== ANY_IP && !this.stack.isLocal(localIp)) throw new Error(`bind to ${address}: not a local address`);
     const isFree = (candidate: number): boolean => this.#sockets.isFree(localIp, candidate);
     const localPort = port === 0 ? this.#ports.forBind(isFree) : port;
-    if (localPort === undefined) throw new Error(`bind to ${address}: no free port`);
+    if (localPort === undefined) throw new NoFreePortError(`bind to ${address}: no free port`);
     if (!isFree(localPort)) throw new Error(`bind to ${address}: address already in use`);
     const socket = new UdpSocket(this, { localIp, localPort, cpu, receiveBufferBytes }, handlers);
     this.#sockets.add(socket);

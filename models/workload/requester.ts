@@ -7,7 +7,7 @@ import type { Process } from '../host/process.ts';
 import type { Message } from '../packet/frame.ts';
 import type { Ip } from '../packet/ip-address.ts';
 import type { TcpCloseReason, TcpConnection } from '../transport/tcp-connection.ts';
-import type { UdpSocket } from '../transport/udp.ts';
+import { NoFreePortError, type UdpSocket } from '../transport/udp.ts';
 import type { Failure, Load } from './load.ts';
 import { isResponse, type Request } from './message.ts';
 
@@ -217,23 +217,29 @@ export class UdpRequester extends BaseRequester {
     const exchange = this.begin(done);
     this.#latestId = exchange.id;
     const socket = this.#keepSocket ? (this.#kept ??= this.#bind(undefined)) : this.#bind(exchange.id);
-    socket.send(this.settings.to, this.messageOf(exchange));
+    if (socket === undefined) this.fail(exchange.id, 'no free port');
+    else socket.send(this.settings.to, this.messageOf(exchange));
   }
 
-  #bind(id: number | undefined): UdpSocket {
+  #bind(id: number | undefined): UdpSocket | undefined {
     const { namespace, cpu } = this.process;
-    const socket = namespace.udp.bind(
-      { port: 0, cpu },
-      {
-        onDatagram: (message) => {
-          if (this.answered(message) && id !== undefined) this.abandon(id);
+    try {
+      const socket = namespace.udp.bind(
+        { port: 0, cpu },
+        {
+          onDatagram: (message) => {
+            if (this.answered(message) && id !== undefined) this.abandon(id);
+          },
+          // An error tells a socket, not a request: the latest one is the likeliest to have caused it.
+          onError: (error) => this.fail(id ?? this.#latestId, error),
         },
-        // An error tells a socket, not a request: the latest one is the likeliest to have caused it.
-        onError: (error) => this.fail(id ?? this.#latestId, error),
-      },
-    );
-    if (id !== undefined) this.#sockets.set(id, socket);
-    return socket;
+      );
+      if (id !== undefined) this.#sockets.set(id, socket);
+      return socket;
+    } catch (error) {
+      if (error instanceof NoFreePortError) return undefined;
+      throw error;
+    }
   }
 
   protected override abandon(id: number): void {

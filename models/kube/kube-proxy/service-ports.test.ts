@@ -95,6 +95,7 @@ test('a load balancer of ipMode Proxy gets to see all traffic to it', () => {
 });
 
 test('IPv6 slices bring no endpoints', () => {
-  const ipv6: EndpointSlice = { ...slice('web', ['2001:db8::1']), addressType: 'IPv6' };
+  const endpoints = [{ addresses: ['2001:db8::1'], conditions: {} }];
+  const ipv6: EndpointSlice = { ...slice('web', []), addressType: 'IPv6', endpoints };
   expect(servicePortsOf(web, [ipv6])[0]?.endpoints).toEqual([]);
 });

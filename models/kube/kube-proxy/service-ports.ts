@@ -5,7 +5,13 @@
 // Not modelled: IPv6. Like the IPv4 half of a dual-stack kube-proxy, this ignores IPv6 addresses, ranges and slices.
 
 import { type Ip, isIpv4, type Prefix, parseIp, parsePrefix } from '../../packet/ip-address.ts';
-import type { EndpointSlice, Service, ServicePort as ServicePortSpec, Endpoint as SliceEndpoint } from '../objects.ts';
+import {
+  clusterIpOf,
+  type EndpointSlice,
+  type Service,
+  type ServicePort as ServicePortSpec,
+  type Endpoint as SliceEndpoint,
+} from '../objects.ts';
 
 export type ServiceProtocol = 'tcp' | 'udp' | 'sctp';
 
@@ -53,8 +59,8 @@ export const isSamePort = (a: ServicePort, b: ServicePort): boolean => JSON.stri
 /** The service ports of one Service; `slices` are those that carry its name. None for headless and ExternalName Services. */
 export function servicePortsOf(service: Service, slices: readonly EndpointSlice[]): ServicePort[] {
   const { spec } = service;
-  const clusterIp = (spec.clusterIPs ?? [spec.clusterIP ?? 'None']).find(isIpv4);
-  if (spec.type === 'ExternalName' || clusterIp === undefined) return [];
+  const clusterIp = clusterIpOf(service);
+  if (clusterIp === undefined) return [];
   const shared = {
     clusterIp: parseIp(clusterIp),
     externalIps: ipv4(spec.externalIPs),
