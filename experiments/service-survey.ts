@@ -5,8 +5,9 @@ import type { Histogram } from '../engine/stats/histogram.ts';
 import { inUs } from '../engine/time.ts';
 import type { Cluster } from '../models/cluster.ts';
 import type { Process } from '../models/host/process.ts';
-import { hasClusterIp, type Service, type ServicePort } from '../models/kube/objects.ts';
-import { parseIp } from '../models/packet/ip-address.ts';
+import { clusterIpOf, isHeadless, keyOf, type Service, type ServicePort } from '../models/kube/objects.ts';
+import type { Target } from '../models/kube/target.ts';
+import { type Ip, parseIp } from '../models/packet/ip-address.ts';
 import { poisson } from '../models/workload/arrivals.ts';
 import { Latencies, Load } from '../models/workload/load.ts';
 import { chiSquarePValue } from './harness/confidence.ts';
@@ -28,6 +29,8 @@ interface Surveyed {
 }
 
 export class Survey {
+  /** Services and ports that nobody asks, and why: `default/dns (headless)`. */
+  readonly notAsked: readonly string[];
   readonly #cluster: Cluster;
   readonly #perSecond: number;
   readonly #clients: readonly Process[];
@@ -43,10 +46,22 @@ export class Survey {
       cluster.addPod({ name: `client-${name}`, namespace: CLIENT_NAMESPACE, node: name }),
     );
     this.#nodes = new Map(cluster.pods.map(({ name, node }) => [name, node]));
+    const notAsked: string[] = [];
     for (const service of cluster.api.list('Service')) {
-      if (!hasClusterIp(service)) continue; // nothing to proxy: DNS gives clients the addresses of the pods
-      for (const port of service.spec.ports) if (port.protocol !== 'SCTP') this.#ask(service, port);
+      const clusterIp = clusterIpOf(service);
+      if (clusterIp === undefined) notAsked.push(`${keyOf(service)} (${withoutAddress(service)})`);
+      else
+        for (const port of service.spec.ports) {
+          if (port.protocol === 'SCTP') notAsked.push(`${nameOf(service, port)} (SCTP)`);
+          else this.#ask(service, port, parseIp(clusterIp));
+        }
     }
+    this.notAsked = notAsked;
+  }
+
+  /** How many service ports are asked. */
+  get servicePorts(): number {
+    return new Set(this.#surveyed.map(({ port }) => port)).size;
   }
 
   /** All latencies together. */
@@ -62,6 +77,11 @@ export class Survey {
 
   get failed(): number {
     return this.#sum(({ failed }) => failed);
+  }
+
+  /** Neither answered nor failed by now. */
+  get unanswered(): number {
+    return this.#sum(({ outstanding }) => outstanding);
   }
 
   /** A row per service port and path that requests took. */
@@ -119,14 +139,12 @@ export class Survey {
   }
 
   /** Pods on all nodes ask the ClusterIP; the client outside asks the node port, on every node. */
-  #ask(service: Service, port: ServicePort): void {
-    const { namespace, name } = service.metadata;
-    const common = { servicePort: `${namespace}/${name}:${port.name ?? port.port}`, service, port };
-    const clusterIp = { ip: parseIp(service.spec.clusterIP!), port: port.port };
+  #ask(service: Service, port: ServicePort, clusterIp: Ip): void {
+    const common = { servicePort: nameOf(service, port), service, port };
     const inside = this.#clients.map((client) => {
       const node = this.#nodeOf(client.name);
       const load = new Load({ groupBy: ({ server }) => (this.#nodeOf(server) === node ? 'same node' : 'other node') });
-      return this.#start(client, { to: clusterIp, port, load });
+      return this.#start(client, { to: { ip: clusterIp, port: port.port }, port, load });
     });
     this.#surveyed.push({ ...common, from: 'pods', loads: inside });
     const { nodePort } = port;
@@ -137,10 +155,7 @@ export class Survey {
     this.#surveyed.push({ ...common, from: 'outside', loads: [load] });
   }
 
-  #start(
-    client: Process,
-    { to, port, load }: { to: { ip: ReturnType<typeof parseIp>; port: number }; port: ServicePort; load: Load },
-  ): Load {
+  #start(client: Process, { to, port, load }: { to: Target; port: ServicePort; load: Load }): Load {
     const protocol = port.protocol === 'UDP' ? 'udp' : 'tcp';
     return this.#cluster.openLoop(client, { to, protocol, load, arrivals: poisson({ perSecond: this.#perSecond }) });
   }
@@ -170,6 +185,14 @@ export class Survey {
       0,
     );
   }
+}
+
+/** `shop/web:http`; a port without a name by its number. */
+const nameOf = (service: Service, port: ServicePort): string => `${keyOf(service)}:${port.name ?? port.port}`;
+
+function withoutAddress(service: Service): string {
+  if (service.spec.type === 'ExternalName') return 'ExternalName';
+  return isHeadless(service) ? 'headless' : 'IPv6';
 }
 
 const us = (histogram: Histogram, quantile: number): number | undefined =>

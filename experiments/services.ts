@@ -20,13 +20,12 @@ export interface ServicesOptions {
   /** Requests per second from each client to each service port. */
   readonly perSecond: number;
   readonly durationMs: number;
-  /** File name for a capture at the nodes' network interfaces; none if undefined. */
+  /** Absolute path of a capture at the nodes' network interfaces; none if undefined. */
   readonly pcap: string | undefined;
 }
 
 export default function services({ files, nodes, ranges, perSecond, durationMs, pcap }: ServicesOptions): Experiment {
   const experiment = experimentsOn(({ seed }) => Cluster.fromManifests(readManifests(files), { seed, nodes, ranges }));
-  const capture = pcap === undefined ? undefined : new PcapngWriter();
   return experiment({
     name: 'services',
     question: 'How long do requests to each Service take, and how do they spread over its endpoints?',
@@ -36,20 +35,16 @@ export default function services({ files, nodes, ranges, perSecond, durationMs, 
     duration: ms(durationMs),
 
     build(_levels, cluster) {
-      if (capture !== undefined) {
-        for (const { machine } of cluster.nodes) {
-          const nic = machine.root.deviceNamed('eth0');
-          nic.tap = capture.addTap(nic);
-        }
-      }
-      return new Survey(cluster, { perSecond });
+      const capture = pcap === undefined ? undefined : captureAtNics(cluster);
+      return { survey: new Survey(cluster, { perSecond }), capture };
     },
 
-    measure(survey, cluster) {
+    measure({ survey }, cluster) {
       const { latency, connect } = survey.all;
       return {
         requests: survey.requests,
         failed: survey.failed,
+        unanswered: survey.unanswered,
         requestsPerSecond: (survey.requests * s(1)) / ms(durationMs),
         latencyP50Us: latency.quantileUs(0.5),
         latencyP90Us: latency.quantileUs(0.9),
@@ -60,7 +55,20 @@ export default function services({ files, nodes, ranges, perSecond, durationMs, 
       };
     },
 
-    tables: (survey) => ({ latency: survey.latencyRows(), load: survey.loadRows(), failures: survey.failureRows() }),
-    files: () => (capture === undefined || pcap === undefined ? {} : { [pcap]: capture.bytes() }),
+    tables: ({ survey }) => ({
+      latency: survey.latencyRows(),
+      load: survey.loadRows(),
+      failures: survey.failureRows(),
+    }),
+    files: ({ capture }) => (capture === undefined || pcap === undefined ? {} : { [pcap]: capture.bytes() }),
   });
+}
+
+function captureAtNics(cluster: Cluster): PcapngWriter {
+  const capture = new PcapngWriter();
+  for (const { machine } of cluster.nodes) {
+    const nic = machine.root.deviceNamed('eth0');
+    nic.tap = capture.addTap(nic);
+  }
+  return capture;
 }

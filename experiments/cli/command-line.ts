@@ -27,9 +27,13 @@ export function createProgram({ stdout, stderr }: CommandContext): Command {
     .description('A packet-level discrete-event simulator of Kubernetes networking.')
     .version(packageVersion(), '-V, --version')
     .exitOverride()
-    .configureOutput({ writeOut: (text) => stdout.write(text), writeErr: (text) => stderr.write(text) })
-    .helpCommand(false)
-    .showHelpAfterError('(--help shows the usage)');
+    .configureOutput({
+      writeOut: (text) => stdout.write(text),
+      writeErr: (text) => stderr.write(text),
+      // "Did you mean …?" stands on a line of its own otherwise.
+      outputError: (text, write) => write(`${text.trim().replace(/\s*\n\s*/g, ' ')}\n`),
+    })
+    .helpCommand(false);
 }
 
 /** Commander has printed help, the version or a usage error, and wants to exit. */
@@ -49,11 +53,12 @@ export function optionValue<T>(parse: (text: string) => T): (text: string) => T 
 }
 
 /** A whole number, from 1 unless said otherwise. */
-export function wholeNumber({ from = 1 }: { from?: number } = {}): (text: string) => number {
+export function wholeNumber({ from = 1, to = Number.MAX_SAFE_INTEGER } = {}): (text: string) => number {
   return optionValue((text) => {
     const value = Number(text);
-    if (!/^\d+$/.test(text) || !Number.isSafeInteger(value) || value < from) {
-      throw new RangeError(`Expected a whole number from ${from}.`);
+    if (!/^\d+$/.test(text) || value < from || value > to) {
+      const upTo = to === Number.MAX_SAFE_INTEGER ? '' : ` to ${to}`;
+      throw new RangeError(`Expected a whole number from ${from}${upTo}.`);
     }
     return value;
   });
@@ -67,7 +72,7 @@ export const percentage = optionValue((text: string) => {
 });
 
 /** For an option that may be given several times. */
-export function collect(text: string, earlier: readonly string[]): string[] {
+export function collect(text: string, earlier: readonly string[] = []): string[] {
   return [...earlier, text];
 }
 

@@ -22,8 +22,8 @@ export function addCompare(program: Command, context: CommandContext): void {
 }
 
 const EXAMPLES = [
-  'podwire compare results/service-count.csv results/out/service-count.csv',
-  'podwire compare before.csv after.csv --threshold 2',
+  'podwire compare before/service-count.csv after/service-count.csv',
+  'podwire compare before/services-latency.csv after/services-latency.csv --threshold 2',
 ];
 
 function render(comparison: Comparison, { threshold, isTerminal }: { threshold: number; isTerminal: boolean }): string {

@@ -1,6 +1,6 @@
 // Options of the commands that build a cluster from manifests, and the bundled manifests they take without any.
 
-import { readFileSync, statSync } from 'node:fs';
+import { closeSync, openSync, readSync } from 'node:fs';
 import { join } from 'node:path';
 import { Cluster } from '../../models/cluster.ts';
 import { type ManifestFile, readManifests } from '../../models/kube/manifests.ts';
@@ -8,11 +8,11 @@ import type { ClusterRanges } from '../../models/kube/ranges.ts';
 import { YAML_LIMITS } from '../../models/kube/yaml-text.ts';
 import { type Prefix, parsePrefix } from '../../models/packet/ip-address.ts';
 import { PACKAGE_ROOT } from '../harness/package.ts';
-import { messageOf, UserError } from '../harness/user-error.ts';
+import { cannot } from '../harness/user-error.ts';
 import { type Command, type CommandContext, collect, optionValue, wholeNumber } from './command-line.ts';
 
 export interface ManifestOptions {
-  readonly file: readonly string[];
+  readonly file?: readonly string[];
   readonly nodes: number;
   readonly podRange?: Prefix;
   readonly serviceRange?: Prefix;
@@ -21,24 +21,23 @@ export interface ManifestOptions {
 
 export function addManifestOptions(command: Command): Command {
   return command
-    .option('-f, --file <file>', 'manifests, YAML or JSON (may be repeated; default: the bundled shop)', collect, [])
+    .option(
+      '-f, --file <file>',
+      'manifests, YAML or JSON; may be repeated, - is stdin (default: the bundled web shop)',
+      collect,
+    )
     .option('--nodes <n>', 'nodes to make if the manifests have none', wholeNumber(), 3)
-    .option('--pod-range <cidr>', 'addresses of pods', optionValue(parsePrefix))
-    .option('--service-range <cidr>', 'ClusterIPs', optionValue(parsePrefix))
-    .option('--node-range <cidr>', 'addresses of nodes', optionValue(parsePrefix));
+    .option('--pod-range <cidr>', 'addresses of pods (default: 10.244.0.0/16)', range)
+    .option('--service-range <cidr>', 'ClusterIPs (default: 10.96.0.0/12)', range)
+    .option('--node-range <cidr>', 'addresses of nodes (default: 192.168.0.0/16)', range);
 }
 
 /** Throws a UserError for a file that cannot be read or is too large to be a manifest. */
-export function readManifestFiles({ file }: ManifestOptions): ManifestFile[] {
-  const names = file.length > 0 ? file : [BUNDLED];
-  return names.map((name) => {
-    try {
-      if (statSync(name).size > YAML_LIMITS.fileSize) throw new Error(`larger than ${YAML_LIMITS.fileSize / 1e6} MB`);
-      return { name: name === BUNDLED ? 'shop.yaml' : name, text: readFileSync(name, 'utf8') };
-    } catch (error) {
-      throw new UserError(`cannot read ${name}: ${messageOf(error)}`);
-    }
-  });
+export function readManifestFiles({ file = [] }: ManifestOptions): ManifestFile[] {
+  if (file.length === 0) return [{ name: 'shop.yaml', text: readText(BUNDLED) }];
+  return file.map((name) =>
+    name === '-' ? { name: 'stdin', text: readText('/dev/stdin') } : { name, text: readText(name) },
+  );
 }
 
 export function rangesOf({ podRange, serviceRange, nodeRange }: ManifestOptions): Partial<ClusterRanges> {
@@ -49,11 +48,17 @@ export function rangesOf({ podRange, serviceRange, nodeRange }: ManifestOptions)
   };
 }
 
-/** The cluster of the manifests; notes about them go to stderr. */
-export function clusterOf(options: ManifestOptions & { readonly seed: number }, { stderr }: CommandContext): Cluster {
-  const manifests = readManifests(readManifestFiles(options));
-  const cluster = Cluster.fromManifests(manifests, {
-    seed: String(options.seed),
+/**
+ * The cluster of the manifests; notes about them go to stderr. It is that of the first replication of `podwire run`: pods
+ * that a controller makes have the same names there.
+ */
+export function clusterOf(
+  options: ManifestOptions & { readonly seed: number },
+  { stderr }: CommandContext,
+  files: readonly ManifestFile[] = readManifestFiles(options),
+): Cluster {
+  const cluster = Cluster.fromManifests(readManifests(files), {
+    seed: `${options.seed}/1`,
     nodes: options.nodes,
     ranges: rangesOf(options),
   });
@@ -62,3 +67,37 @@ export function clusterOf(options: ManifestOptions & { readonly seed: number }, 
 }
 
 const BUNDLED = join(PACKAGE_ROOT, 'experiments', 'manifests', 'shop.yaml');
+
+const range = optionValue((text: string) => {
+  try {
+    if (text.includes('/')) return parsePrefix(text);
+  } catch {
+    // what is wrong with it is said below
+  }
+  throw new RangeError('Expected a range of IPv4 addresses, for example 10.244.0.0/16.');
+});
+
+/** Reads as far as the limit: a device or a pipe may have no end, and has no size to look at before. */
+function readText(file: string): string {
+  const chunks: Buffer[] = [];
+  let size = 0;
+  try {
+    const descriptor = openSync(file, 'r');
+    try {
+      for (;;) {
+        const chunk = Buffer.allocUnsafe(CHUNK_BYTES);
+        const read = readSync(descriptor, chunk);
+        if (read === 0) return Buffer.concat(chunks).toString('utf8');
+        chunks.push(chunk.subarray(0, read));
+        size += read;
+        if (size > YAML_LIMITS.fileSize) throw new Error(`larger than ${YAML_LIMITS.fileSize / 1e6} MB`);
+      }
+    } finally {
+      closeSync(descriptor);
+    }
+  } catch (error) {
+    throw cannot('read', file, error);
+  }
+}
+
+const CHUNK_BYTES = 1 << 20;

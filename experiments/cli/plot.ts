@@ -28,6 +28,6 @@ export function addPlot(program: Command, context: CommandContext): void {
 }
 
 const EXAMPLES = [
-  'podwire plot results/service-count.csv --x services --y latencyP99Us --by proxy',
-  'podwire plot results/service-count.csv --x proxy --y rulesPerRequest --out rules.svg',
+  'podwire plot results/out/services-latency.csv --x servicePort --y latencyP99Us --by path',
+  'podwire plot results/out/service-count.csv --x services --y latencyP50Us --by connection --out latency.svg',
 ];

@@ -1,11 +1,9 @@
-import { mkdtempSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import type { RegisteredExperiment } from '../registry.ts';
-import { runProgram } from './program.ts';
+import { podwire as runPodwire, TemporaryDirectory } from './podwire.fixture.ts';
 
-const directory = mkdtempSync(join(tmpdir(), 'podwire-cli-'));
+const directory = new TemporaryDirectory();
 
 const registry: readonly RegisteredExperiment[] = [
   { name: 'dice', module: new URL('../harness/testdata/dice.ts', import.meta.url) },
@@ -23,19 +21,7 @@ const registry: readonly RegisteredExperiment[] = [
   },
 ];
 
-/** What a shell would see. */
-async function podwire(...args: string[]): Promise<{ exitCode: number; stdout: string; stderr: string }> {
-  const seen = { stdout: '', stderr: '' };
-  const streamTo = (name: 'stdout' | 'stderr') => ({ write: (text: string) => (seen[name] += text) });
-  const exitCode = await runProgram(args, { registry, stdout: streamTo('stdout'), stderr: streamTo('stderr') });
-  return { exitCode, ...seen };
-}
-
-function file(name: string, text: string): string {
-  const path = join(directory, name);
-  writeFileSync(path, text);
-  return path;
-}
+const podwire = (...args: string[]) => runPodwire(args, { registry });
 
 describe('help', () => {
   test('is printed for the program and for every command, with examples', async () => {
@@ -86,8 +72,8 @@ test('an experiment may bring options of its own', async () => {
 });
 
 describe('wrong use is told in one line, with exit code 2', () => {
-  const blocked = join(file('blocked', ''), 'out');
-  const broken = file('broken.ts', 'const = 1;\n');
+  const blocked = join(directory.file('blocked', ''), 'out');
+  const broken = directory.file('broken.ts', 'const = 1;\n');
 
   test.each([
     ['run dicey', 'no experiment "dicey"; there are: dice, greeting (a file\'s name ends in .ts or .js)'],
@@ -109,30 +95,33 @@ describe('wrong use is told in one line, with exit code 2', () => {
 
   test.each([
     ['run', "missing required argument 'experiment'"],
-    ['run dice --replications 0', "argument '0' is invalid. Expected a whole number from 1."],
+    ['run dice --replications 0', "argument '0' is invalid. Expected a whole number from 1 to 100000."],
     ['run dice --workers two', "argument 'two' is invalid. Expected a whole number from 1."],
-    ['run dice --sed 1', "unknown option '--sed'"],
+    ['run dice --sed 1', "unknown option '--sed' (Did you mean one of --seed, --set?)"],
     ['compare a.csv b.csv --threshold much', "argument 'much' is invalid. Expected a percentage, for example 5."],
     ['fly', "unknown command 'fly'"],
   ])('%s', async (command, message) => {
     const { exitCode, stderr } = await podwire(...command.split(' '));
     expect(exitCode).toBe(2);
-    expect(stderr).toMatch(/^error: /);
+    expect(stderr).toMatch(/^error: [^\n]+\n$/);
     expect(stderr).toContain(message);
   });
 });
 
 test('plot names the files it has written', async () => {
-  const csv = file('small.csv', 'services,replication,seed,latencyUs\n10,1,1/1,40\n20,1,1/1,50\n');
+  const csv = directory.file('small.csv', 'services,replication,seed,latencyUs\n10,1,1/1,40\n20,1,1/1,50\n');
   const { exitCode, stdout } = await podwire('plot', csv, '--x', 'services', '--y', 'latencyUs');
   expect(exitCode).toBe(0);
-  expect(stdout).toBe(`${join(directory, 'small-latencyUs.svg')}\n${join(directory, 'small-latencyUs.png')}\n`);
+  expect(stdout).toBe(`${directory.join('small-latencyUs.svg')}\n${directory.join('small-latencyUs.png')}\n`);
 });
 
 describe('compare', () => {
   const header = 'proxy,replication,seed,latencyUs,failed';
-  const before = file('before.csv', `${header}\niptables,1,1/1,100,0\niptables,2,1/2,110,0\nipvs,1,1/1,9,0\n`);
-  const after = file('after.csv', `${header}\niptables,1,1/1,120,0\niptables,2,1/2,130,0\n`);
+  const before = directory.file(
+    'before.csv',
+    `${header}\niptables,1,1/1,100,0\niptables,2,1/2,110,0\nipvs,1,1/1,9,0\n`,
+  );
+  const after = directory.file('after.csv', `${header}\niptables,1,1/1,120,0\niptables,2,1/2,130,0\n`);
 
   test('exits 1 on a regression beyond the threshold', async () => {
     const { exitCode, stdout } = await podwire('compare', before, after);

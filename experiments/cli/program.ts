@@ -19,9 +19,9 @@ const USER_ERRORS: ReadonlySet<string> = new Set([
   'UserError',
   'ManifestError',
   'ObjectError',
+  'RangesError',
   'RuleTextError',
   'TargetError',
-  'AddressError',
 ]);
 
 export async function runProgram(
@@ -44,10 +44,18 @@ export async function runProgram(
 
 function report(error: unknown, { stderr }: CommandContext): number {
   if (isCommandLineExit(error)) return error.exitCode === 0 ? 0 : WRONG_USE;
+  if (isUserError(error)) {
+    stderr.write(`error: ${messageOf(error).replace(/\s*\n\s*/g, ' ')}\n`);
+    return WRONG_USE;
+  }
   stderr.write(`error: ${messageOf(error)}\n`);
-  if (error instanceof Error && USER_ERRORS.has(error.name)) return WRONG_USE;
   if (error instanceof Error) stderr.write(callsOf(error));
   return FAILED;
+}
+
+/** A system error (disk full, permission denied) is one, too: it names the call and the file. */
+function isUserError(error: unknown): boolean {
+  return error instanceof Error && (USER_ERRORS.has(error.name) || 'syscall' in error);
 }
 
 /** The stack trace without the message above it. */

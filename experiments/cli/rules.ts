@@ -13,16 +13,14 @@ interface RulesOptions extends ManifestOptions {
 export function addRules(program: Command, context: CommandContext): void {
   addManifestOptions(program.command('rules'))
     .description('Print the iptables rules of a node, as iptables-save would.')
-    .requiredOption('--node <name>', 'generated nodes are node-1, node-2, …')
-    .option(
-      '--seed <n>',
-      'seed of all random numbers (the order of Services differs per node)',
-      wholeNumber({ from: 0 }),
-      1,
-    )
+    .requiredOption('--node <name>', 'a Node of the manifests; without any there are node-1, node-2, …')
+    .option('--seed <n>', 'seed of all random numbers', wholeNumber({ from: 0 }), 1)
     .addHelpText(
       'after',
-      examples('podwire rules --node node-1', 'podwire rules -f shop.yaml --node node-2 | iptables-restore --test'),
+      examples(
+        'podwire rules --node node-1',
+        'podwire rules -f my-manifests.yaml --node node-2 | iptables-restore --test',
+      ),
     )
     .action((options: RulesOptions) => {
       const cluster = clusterOf(options, context);

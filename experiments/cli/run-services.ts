@@ -1,9 +1,11 @@
 // podwire run services: the main job. Requests to every Service of some manifests, as tables and pictures.
 
-import { basename, join } from 'node:path';
-
+import { basename, join, resolve } from 'node:path';
 import type { TableRow } from '../harness/experiment.ts';
+import { checkWritable } from '../harness/output-path.ts';
 import { type Cell, renderTable } from '../harness/report.ts';
+import { UserError } from '../harness/user-error.ts';
+import { Survey } from '../service-survey.ts';
 import services, { type ServicesOptions } from '../services.ts';
 import { type Command, type CommandContext, examples, wholeNumber } from './command-line.ts';
 import {
@@ -27,14 +29,20 @@ export const SERVICES = {
   addTo(run: Command, context: CommandContext): void {
     addSweepOptions(addManifestOptions(run.command('services')))
       .description('Ask every port of every Service from every node (node ports from outside, too).')
-      .option('--rate <n>', 'requests per second from each client to each service port', wholeNumber(), 200)
-      .option('--duration <ms>', 'measured virtual time', wholeNumber(), 3_000)
-      .option('--pcap <file>', "also write a capture of the first run at the nodes' interfaces, beside the CSVs")
+      .option(
+        '--rate <n>',
+        'requests per second from each client to each service port',
+        wholeNumber({ to: 1_000_000 }),
+        200,
+      )
+      .option('--duration <ms>', 'measured virtual time', wholeNumber({ to: 86_400_000 }), 3_000)
+      .option('--pcap <file>', "also write a pcapng of the first run, with the nodes' network interfaces")
       .addHelpText(
         'after',
         examples(
           'podwire run services',
-          'kubectl get svc,deploy,endpointslices -A -o yaml > cluster.yaml && podwire run services -f cluster.yaml',
+          'podwire run services -f my-manifests.yaml --duration 10000 --out results/mine',
+          'kubectl get nodes,pods,services,endpointslices -A -o json | podwire run services -f -',
         ),
       )
       .action(async (_: unknown, command: Command) =>
@@ -46,14 +54,19 @@ export const SERVICES = {
 async function runServices(options: RunServicesOptions, context: CommandContext): Promise<void> {
   const { nodes, rate: perSecond, duration: durationMs, pcap } = options;
   const files = readManifestFiles(options);
-  clusterOf(options, context); // what is wrong with the manifests comes out here, before anything is written
+  // What is wrong comes out here, before anything is written.
+  const survey = new Survey(clusterOf(options, context, files), { perSecond });
+  if (survey.notAsked.length > 0) context.stderr.write(`note: not asked: ${survey.notAsked.join(', ')}\n`);
+  if (survey.servicePorts === 0)
+    throw new UserError('the manifests hold no Service to ask; expected one with a ClusterIP');
+  if (pcap !== undefined) checkWritable(pcap);
   const moduleOptions: ServicesOptions = {
     files,
     nodes,
     ranges: rangesOf(options),
     perSecond,
     durationMs,
-    pcap: pcap && basename(pcap),
+    pcap: pcap && resolve(pcap),
   };
   const module = new URL(`../services${import.meta.url.slice(import.meta.url.lastIndexOf('.'))}`, import.meta.url).href;
   const sweep = await runExperiment(
@@ -97,14 +110,18 @@ async function drawCharts({ tables }: FinishedSweep, directory: string, { stdout
     ...{ servicePort: text(row, 'servicePort'), path: text(row, 'path') },
     ...{ p50Us: number(row, 'latencyP50Us'), p90Us: number(row, 'latencyP90Us'), p99Us: number(row, 'latencyP99Us') },
   }));
-  const load = tables.rows('load').map((row) => ({
-    service: `${text(row, 'servicePort')}${row.from === 'outside' ? ' from outside' : ''}`,
+  const loadRows = tables.rows('load');
+  const serviceOf = (row: TableRow) => `${text(row, 'servicePort')}${row.from === 'outside' ? ' from outside' : ''}`;
+  const totals = new Map<string, number>();
+  for (const row of loadRows) totals.set(serviceOf(row), (totals.get(serviceOf(row)) ?? 0) + number(row, 'requests'));
+  const load = loadRows.map((row) => ({
+    service: serviceOf(row),
     endpoint: `${basename(text(row, 'endpoint'))} on ${text(row, 'node')}`,
     requests: number(row, 'requests'),
     expectedRequests:
       row.expectedPercent === undefined
         ? undefined
-        : (number(row, 'requests') / number(row, 'sharePercent')) * number(row, 'expectedPercent'),
+        : ((totals.get(serviceOf(row)) ?? 0) * number(row, 'expectedPercent')) / 100,
   }));
   const paths = [
     ...(latency.length === 0 ? [] : await writeChart(latencyChart(latency), join(directory, 'services-latency'))),

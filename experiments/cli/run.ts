@@ -2,7 +2,7 @@
 
 import { writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import type { Experiment } from '../harness/experiment.ts';
 import { planRuns, selectLevels } from '../harness/plan.ts';
 import { startProgress } from '../harness/progress.ts';
@@ -19,7 +19,7 @@ import { type Command, type CommandContext, collect, examples, wholeNumber } fro
 const INTERRUPTED = 130;
 
 export interface RunOptions {
-  readonly set: readonly string[];
+  readonly set?: readonly string[];
   readonly replications?: number;
   readonly seed: number;
   readonly workers: number;
@@ -31,7 +31,8 @@ export interface RunOptions {
 export function addRun(program: Command, context: CommandContext): void {
   const run = addSweepOptions(program.command('run'))
     .description('Run an experiment: every variant, every replication. Writes <name>.csv and <name>.run.json.')
-    .argument('<experiment>', 'name of a built-in experiment (see podwire list), or a .ts or .js file')
+    .argument('<experiment>', 'a built-in experiment (see podwire list), or a .ts or .js file')
+    .option('--set <factor=level,...>', 'run only these levels of a factor (may be repeated)', collect)
     .addHelpText('after', examples(...EXAMPLES))
     .action(async (argument: string, options: RunOptions) => {
       const loaded = await findExperiment(argument, context.registry);
@@ -43,8 +44,7 @@ export function addRun(program: Command, context: CommandContext): void {
 /** Options of everything that runs a sweep. */
 export function addSweepOptions(command: Command): Command {
   return command
-    .option('--set <factor=level,...>', 'run only these levels of a factor (may be repeated)', collect, [])
-    .option('--replications <n>', "runs per variant (default: the experiment's)", wholeNumber())
+    .option('--replications <n>', "runs per variant (default: the experiment's)", wholeNumber({ to: 100_000 }))
     .option('--seed <n>', 'seed of all random numbers', wholeNumber({ from: 0 }), 1)
     .option('--workers <n>', 'worker threads', wholeNumber(), availableParallelism())
     .option('--out <dir>', 'directory of the results', join('results', 'out'));
@@ -52,7 +52,7 @@ export function addSweepOptions(command: Command): Command {
 
 const EXAMPLES = [
   'podwire run service-count',
-  'podwire run service-count --set services=10,100 --set proxy=iptables --replications 3',
+  "podwire run service-count --set services=10,100 --set 'connection=kept alive' --replications 3",
   'podwire run ./my-experiment.ts --workers 1 --seed 7 --out results/mine',
 ];
 
@@ -120,16 +120,17 @@ export async function runExperiment(
     record.write(join(options.out, `${name}.run.json`), { wallSeconds: secondsSoFar(), workers: options.workers });
   }
   context.stdout.write(summary.render({ isTerminal: context.stdout.isTTY === true }));
-  const finished = record.finishedRuns === plan.length ? `${plan.length}` : `${record.finishedRuns} of ${plan.length}`;
-  context.stderr.write(`${finished} runs in ${results.path}\n`);
+  const finished = record.finishedRuns === plan.length ? '' : `${record.finishedRuns} of `;
+  const runs = plan.length === 1 ? 'run' : 'runs';
+  context.stderr.write(`${finished}${plan.length} ${runs} in ${results.path}\n`);
   return { record, tables, wallSeconds: secondsSoFar() };
 }
 
 function writeFiles(directory: string, files: Readonly<Record<string, Uint8Array>>): void {
-  for (const [name, bytes] of Object.entries(files)) writeFileSync(join(directory, name), bytes);
+  for (const [path, bytes] of Object.entries(files)) writeFileSync(resolve(directory, path), bytes);
 }
 
-function describeSweep(experiment: Experiment, { set, replications, seed }: RunOptions) {
+function describeSweep(experiment: Experiment, { set = [], replications, seed }: RunOptions) {
   return {
     factors: selectLevels(experiment.factors, set),
     replications: replications ?? experiment.replications,

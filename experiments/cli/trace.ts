@@ -9,7 +9,7 @@ import type { Journey } from '../../models/packet/journey.ts';
 import { formatJourney, journeyToJson } from '../../models/packet/journey-text.ts';
 import { PcapngWriter } from '../../models/packet/pcapng.ts';
 import type { Load } from '../../models/workload/load.ts';
-import { messageOf, UserError } from '../harness/user-error.ts';
+import { cannot, UserError } from '../harness/user-error.ts';
 import { type Command, type CommandContext, examples, optionValue, wholeNumber } from './command-line.ts';
 import { addManifestOptions, clusterOf, type ManifestOptions } from './manifest-options.ts';
 
@@ -26,8 +26,11 @@ interface TraceOptions extends ManifestOptions {
 export function addTrace(program: Command, context: CommandContext): void {
   addManifestOptions(program.command('trace'))
     .description('Follow one request and its answer through every device, hook, chain and rule.')
-    .requiredOption('--from <pod>', 'namespace/name of a pod, or the name of a node, or outside')
-    .requiredOption('--to <target>', 'a pod, a Service or an IP address, each with :PORT or without')
+    .requiredOption('--from <sender>', 'a pod as NAMESPACE/NAME, a node, or outside: the client beyond the gateway')
+    .requiredOption(
+      '--to <target>',
+      'a Service, pod, node or IP address, and :PORT as number or name (default: its first)',
+    )
     .option('--protocol <protocol>', 'tcp or udp', optionValue(parseProtocol), 'tcp')
     .option('--seed <n>', 'seed of all random numbers', wholeNumber({ from: 0 }), 1)
     .option('--all', 'every frame: ARP, bare acknowledgements, copies that a bridge floods')
@@ -44,9 +47,10 @@ export function addTrace(program: Command, context: CommandContext): void {
 }
 
 const EXAMPLES = [
-  'podwire trace --from shop/cart-0 --to shop/catalog:80',
-  'podwire trace -f shop.yaml --from outside --to 192.168.0.11:30080 --pcap node-port.pcapng',
-  'podwire trace -f dns.yaml --from default/client --to kube-system/kube-dns:53 --protocol udp --json',
+  'podwire trace --from shop/orders-db-0 --to shop/catalog:80',
+  'podwire trace --from outside --to node-1:30080 --pcap node-port.pcapng',
+  'podwire trace --from node-1 --to shop/metrics:statsd --protocol udp --json',
+  'podwire trace -f my-manifests.yaml --from my-pod --to my-service',
 ];
 
 /** Sends one request and lets the run go on until it has ended, and its connection has been closed. */
@@ -76,11 +80,14 @@ function senderOf(cluster: Cluster, name: string): Process {
   const found =
     cluster.pods.find((pod) => pod.name === key) ?? cluster.nodes.find((node) => node.name === name)?.process;
   if (found !== undefined) return found;
-  const names = [...cluster.pods, ...cluster.nodes].map((candidate) => candidate.name);
+  const names = ['outside', ...[...cluster.nodes, ...cluster.pods].map((candidate) => candidate.name)];
+  const more = names.length > NAMES_SHOWN ? ', …' : '';
   throw new UserError(
-    `--from ${name}: no pod ${key} runs; there are: ${names.slice(0, 20).join(', ')}${names.length > 20 ? ', …' : ''}, outside`,
+    `--from ${name}: no pod ${key} runs, and no node has that name; there are: ${names.slice(0, NAMES_SHOWN).join(', ')}${more}`,
   );
 }
+
+const NAMES_SHOWN = 20;
 
 function captureOf(cluster: Cluster): PcapngWriter {
   const capture = new PcapngWriter();
@@ -95,7 +102,7 @@ function writeCapture(file: string, capture: PcapngWriter): void {
   try {
     writeFileSync(file, capture.bytes());
   } catch (error) {
-    throw new UserError(`cannot write ${file}: ${messageOf(error)}`);
+    throw cannot('write', file, error);
   }
 }
 

@@ -1,13 +1,14 @@
 // Charts as files: a Vega-Lite specification becomes an SVG, or a PNG in the DejaVu fonts that come with us, so that the
 // same chart has the same bytes on every machine. The one door to vega, vega-lite and resvg.
 
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, extname } from 'node:path';
 import { Resvg } from '@resvg/resvg-js';
 import { Error as ERRORS_ONLY, logger, parse, textMetrics, type Config as VegaConfig, View } from 'vega';
 import { type Config, compile, type TopLevelSpec } from 'vega-lite';
-import { messageOf, UserError } from './user-error.ts';
+import { makeDirectory } from './output-path.ts';
+import { cannot, UserError } from './user-error.ts';
 
 /** A Vega-Lite specification without look: the theme is added when it is drawn. */
 export type Chart = TopLevelSpec;
@@ -115,9 +116,9 @@ function measureWidth(text: string, isBold: boolean): number {
 
 function writeImage(path: string, content: string | Buffer): void {
   try {
-    mkdirSync(dirname(path), { recursive: true });
+    makeDirectory(dirname(path));
     writeFileSync(path, content);
   } catch (error) {
-    throw new UserError(`cannot write ${path}: ${messageOf(error)}`);
+    throw cannot('write', path, error);
   }
 }

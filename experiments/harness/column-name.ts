@@ -26,7 +26,7 @@ const UNITS: readonly Unit[] = [
 ];
 
 /** Words that say more than the unit: `droppedPerSecond` should fall. */
-const LOWER_IS_BETTER = /latency|failed|failure|error|dropped|drops|lost|loss|retransmi|timeout/i;
+const LOWER_IS_BETTER = /latency|failed|failure|unanswered|error|dropped|drops|lost|loss|retransmi|timeout/i;
 const HIGHER_IS_BETTER = /throughput|goodput|completed|delivered/i;
 
 export function unitOf(column: string): Unit | undefined {

@@ -3,7 +3,7 @@
 import { readFileSync } from 'node:fs';
 import { parse } from 'csv-parse/sync';
 import { stringify } from 'csv-stringify/sync';
-import { messageOf, UserError } from './user-error.ts';
+import { cannot, messageOf, UserError } from './user-error.ts';
 
 /** Cells by column name, as they stand in the file. */
 export type CsvRow = Readonly<Record<string, string>>;
@@ -47,7 +47,7 @@ function readText(file: string): string {
   try {
     return readFileSync(file, 'utf8');
   } catch (error) {
-    throw new UserError(`cannot read ${file}: ${messageOf(error)}`);
+    throw cannot('read', file, error);
   }
 }
 

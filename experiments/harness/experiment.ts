@@ -47,7 +47,7 @@ export interface ExperimentDefinition<C, F extends Factors, L, M extends Measure
   measure(load: L, cluster: C): M;
   /** What does not fit in one row per run, for example a row per endpoint. */
   tables?(load: L, cluster: C): Tables;
-  /** Files to keep of the first run, by name: captures. */
+  /** Files to keep of the first run, by path; a relative one is in the directory of the results. */
   files?(load: L, cluster: C): Readonly<Record<string, Uint8Array>>;
   /**
    * What happens while measuring: each yielded Duration passes before the generator goes on. A story that is still

@@ -31,8 +31,7 @@ export function csvChart(table: CsvTable, columns: PlotColumns): Chart {
   const { factors, measures } = resultColumns(table);
   const isNumeric = table.rows.every((row) => numberIn(row, x) !== undefined);
   if (isNumeric && measures.includes(x) && factors.length > 0) return scatterChart(table, columns);
-  const others = factors.filter((factor) => ![x, y, by].includes(factor) && levelsOf(table, factor).length > 1);
-  const points = meanPoints(table, columns, others);
+  const points = meanPoints(table, columns, panelFactors(table, columns, factors));
   return isNumeric ? lineChart(table, columns, points) : barChart(table, columns, points);
 }
 
@@ -111,19 +110,19 @@ function scatterChart(table: CsvTable, columns: PlotColumns): Chart {
   ]);
 }
 
-function meanPoints(table: CsvTable, { x, y, by }: PlotColumns, panelFactors: readonly string[]): Point[] {
+function meanPoints(table: CsvTable, { x, y, by }: PlotColumns, others: readonly string[]): Point[] {
   const groups = new Map<string, { row: CsvRow; values: number[] }>();
   for (const row of table.rows) {
     const value = numberIn(row, y);
     if (value === undefined) continue;
-    const key = JSON.stringify([x, by ?? x, ...panelFactors].map((column) => row[column]));
+    const key = JSON.stringify([x, by ?? x, ...others].map((column) => row[column]));
     const group = groups.get(key);
     if (group === undefined) groups.set(key, { row, values: [value] });
     else group.values.push(value);
   }
   return [...groups.values()].map(({ row, values }) => {
     const { mean, halfWidth = 0 } = meanInterval(values);
-    const panel = panelFactors.map((factor) => `${labelOf(factor)}: ${row[factor]}`).join(', ');
+    const panel = others.map((factor) => `${labelOf(factor)}: ${row[factor]}`).join(', ');
     return { x: row[x]!, y: mean, low: mean - halfWidth, high: mean + halfWidth, by: row[by ?? x]!, panel };
   });
 }
@@ -193,6 +192,20 @@ function isWide(values: readonly number[]): boolean {
 /** In order of appearance, which is the order of the experiment. */
 function levelsOf(table: CsvTable, column: string): string[] {
   return [...new Set(table.rows.map((row) => row[column]!))];
+}
+
+/** Factors that still tell rows apart which agree in what is on the x axis, in the colour, and in the factors before. */
+function panelFactors(table: CsvTable, { x, y, by }: PlotColumns, factors: readonly string[]): string[] {
+  const shown = by === undefined ? [x] : [x, by];
+  const others: string[] = [];
+  for (const factor of factors) {
+    if ([...shown, y].includes(factor)) continue;
+    const keyOf = (row: CsvRow): string => JSON.stringify([...shown, ...others].map((column) => row[column]));
+    const levels = new Map<string, string>();
+    for (const row of table.rows) if (!levels.has(keyOf(row))) levels.set(keyOf(row), row[factor]!);
+    if (table.rows.some((row) => levels.get(keyOf(row)) !== row[factor])) others.push(factor);
+  }
+  return others;
 }
 
 function capitalized(text: string): string {

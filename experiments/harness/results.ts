@@ -1,13 +1,14 @@
 // The CSV of a sweep: one row per run, with its levels, replication, seed and measures. Rows are written as they come, so
 // that a killed run keeps them; the same plan gives the same bytes, whatever the number of workers.
 
-import { closeSync, mkdirSync, openSync, writeSync } from 'node:fs';
+import { closeSync, openSync, rmSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { formatMeasure } from './column-name.ts';
 import { type CsvTable, csvLine, numberIn } from './csv.ts';
 import type { Factors, Measures, TableRow, Tables } from './experiment.ts';
+import { makeDirectory } from './output-path.ts';
 import { type PlannedRun, RUN_COLUMNS } from './plan.ts';
-import { messageOf, UserError } from './user-error.ts';
+import { cannot, UserError } from './user-error.ts';
 
 export class ResultFile {
   readonly path: string;
@@ -20,10 +21,10 @@ export class ResultFile {
     this.path = join(options.directory, `${options.name}.csv`);
     this.#factors = Object.keys(options.factors);
     try {
-      mkdirSync(options.directory, { recursive: true });
+      makeDirectory(options.directory);
       this.#fd = openSync(this.path, 'w');
     } catch (error) {
-      throw new UserError(`cannot write ${this.path}: ${messageOf(error)}`);
+      throw cannot('write', this.path, error);
     }
   }
 
@@ -61,9 +62,15 @@ export class TableFiles {
     this.#name = options.name;
   }
 
-  /** Call in plan order. The first row of a table brings its header; later rows have the same columns. */
+  /**
+   * Call in plan order. The first row of a table brings its header; later rows have the same columns. A table without
+   * rows has no file, not even one of an earlier sweep.
+   */
   write(run: PlannedRun, tables: Tables): void {
-    for (const [name, rows] of Object.entries(tables)) for (const row of rows) this.#writeRow(run, name, row);
+    for (const [name, rows] of Object.entries(tables)) {
+      if (run.index === 0) rmSync(this.#pathOf(name), { force: true });
+      for (const row of rows) this.#writeRow(run, name, row);
+    }
   }
 
   close(): void {
@@ -85,9 +92,13 @@ export class TableFiles {
   }
 
   #open(name: string, { levels }: PlannedRun, columns: readonly string[]) {
-    const fd = openSync(join(this.#directory, `${this.#name}-${name}.csv`), 'w');
+    const fd = openSync(this.#pathOf(name), 'w');
     writeSync(fd, csvLine([...Object.keys(levels), ...RUN_COLUMNS, ...columns]));
     return { fd, columns };
+  }
+
+  #pathOf(table: string): string {
+    return join(this.#directory, `${this.#name}-${table}.csv`);
   }
 }
 
@@ -99,13 +110,16 @@ function cellOf(column: string, row: TableRow): string {
 
 /**
  * Which columns of a table are factors and which are measures. In a result, factors stand before the columns of the run
- * and measures behind them; in any other table, numbers are measures.
+ * and measures behind them, beside the texts that tell the rows of one run apart; in any other table, numbers are
+ * measures.
  */
 export function resultColumns(table: CsvTable): { factors: readonly string[]; measures: readonly string[] } {
   const { columns, rows } = table;
   const first = columns.findIndex((column) => RUN_COLUMNS.includes(column));
   const isMeasure = (column: string, position: number) =>
-    first >= 0 ? position > first : rows.some((row) => numberIn(row, column) !== undefined);
+    first >= 0
+      ? position > first && !rows.some((row) => row[column] !== '' && numberIn(row, column) === undefined)
+      : rows.some((row) => numberIn(row, column) !== undefined);
   const others = columns.filter((column) => !RUN_COLUMNS.includes(column));
   const measures = others.filter((column) => isMeasure(column, columns.indexOf(column)));
   return { factors: others.filter((column) => !measures.includes(column)), measures };

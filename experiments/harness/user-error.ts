@@ -5,7 +5,13 @@ export class UserError extends Error {
   override readonly name = 'UserError';
 }
 
-/** First line of the message of anything thrown. */
+/** `cannot write out/dice.csv: ENOTDIR: not a directory`. */
+export function cannot(action: 'read' | 'write', file: string, cause: unknown): UserError {
+  // Node ends its message with the call and, once more, the path: ", open 'out/dice.csv'".
+  return new UserError(`cannot ${action} ${file}: ${messageOf(cause).replace(/, \w+( '.*')?$/, '')}`);
+}
+
+/** The message of anything thrown. */
 export function messageOf(thrown: unknown): string {
   return thrown instanceof Error ? thrown.message : String(thrown);
 }

@@ -1,0 +1,56 @@
+import { spawnSync } from 'node:child_process';
+import { describe, expect, test } from 'vitest';
+import { podwire, TemporaryDirectory, TWO_NODES } from './podwire.fixture.ts';
+
+const directory = new TemporaryDirectory();
+const manifests = directory.file('two-nodes.yaml', TWO_NODES);
+
+const rules = (line: string) => podwire(['rules', '-f', manifests, ...line.split(' ')]);
+
+test('prints what iptables-save prints on the node', async () => {
+  const { exitCode, stdout, stderr } = await rules('--node near');
+  expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: '' });
+  const tables = stdout.split('\n').filter((line) => line.startsWith('*'));
+  expect(tables.sort()).toEqual(['*filter', '*mangle', '*nat']);
+  const portal = '-A KUBE-SERVICES -d 10.96.0.10/32 -p tcp -m comment --comment "default/web:http cluster IP" -m tcp';
+  expect(stdout).toMatch(new RegExp(`^${portal} --dport 80 -j KUBE-SVC-[A-Z2-7]{16}$`, 'm'));
+  expect(stdout).toMatch(/^-A KUBE-SEP-\w+ -p tcp .* -j DNAT --to-destination 10\.244\.1\.2:8080$/m);
+  expect(stdout).toMatch(
+    /^-A KUBE-SERVICES -d 10\.96\.0\.11\/32 .*has no endpoints.* -j REJECT --reject-with icmp-port/m,
+  );
+});
+
+test('the same seed gives the same text; nodes differ in nothing but the order of Services', async () => {
+  const near = (await rules('--node near')).stdout;
+  expect((await rules('--node near')).stdout).toBe(near);
+  const far = (await rules('--node far')).stdout;
+  expect(far.split('\n').sort()).toEqual(near.split('\n').sort());
+});
+
+describe('the real tool accepts them', () => {
+  const isRoot = process.getuid?.() === 0;
+  test.for([
+    ['iptables-legacy-restore', `-f ${manifests} --node near`],
+    ['iptables-restore', `-f ${manifests} --node near`],
+    ['iptables-restore', '--node node-2'], // the bundled shop
+  ] as const)('%s --test: podwire rules %s', { timeout: 30_000 }, async ([tool, line], { skip }) => {
+    skip(!isRoot, 'needs root');
+    skip(spawnSync(tool, ['--version']).status !== 0, `needs ${tool}`);
+    const { stdout: input } = await podwire(['rules', ...line.split(' ')]);
+    const { status, stderr } = spawnSync(tool, ['--test'], { input, encoding: 'utf8' });
+    expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+  });
+});
+
+describe('wrong use is told in one line', () => {
+  test.for([
+    ['--node nowhere', '--node nowhere: no such node; there are: near, far'],
+    ['--node near --seed -1', "argument '-1' is invalid. Expected a whole number from 0."],
+    ['--seed 1', "required option '--node <name>' not specified"],
+  ] as const)('%s', async ([line, message]) => {
+    const { exitCode, stdout, stderr } = await rules(line);
+    expect(stderr).toMatch(/^error: [^\n]+\n$/);
+    expect(stderr).toContain(message);
+    expect({ exitCode, stdout }).toEqual({ exitCode: 2, stdout: '' });
+  });
+});

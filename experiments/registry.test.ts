@@ -1,0 +1,40 @@
+// Every built-in experiment still runs, at its smallest, and the same run gives the same result.
+
+import { describe, expect, test } from 'vitest';
+import { TWO_NODES } from './cli/podwire.fixture.ts';
+import type { Experiment, Levels } from './harness/experiment.ts';
+import { planRuns } from './harness/plan.ts';
+import { loadRegistered, REGISTRY } from './registry.ts';
+import services from './services.ts';
+
+/** The first level of each factor: experiments list the smallest first. */
+const smallest = ({ factors }: Experiment): Levels => planRuns({ factors, replications: 1, seed: '1' })[0]!.levels;
+
+const files = REGISTRY.flatMap((registered) => ('module' in registered ? [registered] : []));
+
+describe('the experiment', () => {
+  test.each(files)('$name runs and repeats', { timeout: 30_000 }, async (registered) => {
+    const experiment = await loadRegistered(registered);
+    expect(experiment.question).toMatch(/\?$/);
+    const first = experiment.run(smallest(experiment), '1/1');
+    expect(first.measures.failed).toBe(0);
+    expect(first.measures.latencyP99Us).toBeGreaterThan(50); // the service time
+    expect(first.measures.latencyP99Us).toBeLessThan(500);
+    expect(first.frames.delivered).toBeGreaterThan(1_000);
+    expect(experiment.run(smallest(experiment), '1/1')).toEqual(first);
+    expect(experiment.run(smallest(experiment), '1/2').fingerprint).not.toBe(first.fingerprint);
+  });
+
+  test('services runs and repeats', () => {
+    const options = { nodes: 3, ranges: {}, perSecond: 50, durationMs: 300, pcap: undefined };
+    const experiment = services({ files: [{ name: 'two-nodes.yaml', text: TWO_NODES }], ...options });
+    const first = experiment.run({}, '1/1');
+    const { measures, tables, frames } = first;
+    expect(measures.requests).toBeGreaterThan(50);
+    expect(frames.sent).toBe(frames.delivered + frames.dropped + frames.inFlight);
+    expect(new Set(tables.latency?.map(({ path }) => path))).toEqual(new Set(['same node', 'other node', 'outside']));
+    const answered = tables.latency?.reduce((sum, { requests }) => sum + Number(requests), 0);
+    expect(answered).toBe(measures.requests! - measures.failed! - measures.unanswered!);
+    expect(experiment.run({}, '1/1')).toEqual(first);
+  });
+});
