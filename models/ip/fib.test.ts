@@ -7,7 +7,7 @@ import { LoopbackDevice } from '../link/loopback.ts';
 import { FrameStore } from '../packet/frame-store.ts';
 import { ANY_IP, contains, formatIp, type Ip, parseIp, parsePrefix, prefix } from '../packet/ip-address.ts';
 import { localMac } from '../packet/mac.ts';
-import { Fib, formatRoute, type RouteFields } from './fib.ts';
+import { Fib, formatRoute, type Route } from './fib.ts';
 
 const cpus = new CpuSet(new Simulator({ seed: 'fib' }).place('node'), { count: 1, costs: FREE });
 const device = new LoopbackDevice({
@@ -19,7 +19,7 @@ const device = new LoopbackDevice({
   frames: new FrameStore(),
 });
 
-const route = (destination: string, { via = '0.0.0.0', metric = 0 } = {}): RouteFields => ({
+const route = (destination: string, { via = '0.0.0.0', metric = 0 } = {}): Route => ({
   type: 'unicast',
   destination: parsePrefix(destination),
   device,

@@ -8,7 +8,8 @@ import { ANY_IP, formatIp, formatPrefix, type Ip, maskOf, type Prefix } from '..
 
 export type RouteType = 'unicast' | 'local' | 'broadcast' | 'unreachable' | 'prohibit' | 'blackhole';
 
-export interface RouteFields {
+/** A class, so that every route has the same hidden class: each packet reads several. */
+export class Route {
   readonly type: RouteType;
   readonly destination: Prefix;
   readonly device: NetDevice;
@@ -17,18 +18,8 @@ export interface RouteFields {
   /** Source address that local senders get by this route; ANY_IP: the device's. */
   readonly source: Ip;
   readonly metric: number;
-}
 
-/** A class, so that every route has the same hidden class: each packet reads several. */
-export class Route implements RouteFields {
-  readonly type: RouteType;
-  readonly destination: Prefix;
-  readonly device: NetDevice;
-  readonly gateway: Ip;
-  readonly source: Ip;
-  readonly metric: number;
-
-  constructor({ type, destination, device, gateway, source, metric }: RouteFields) {
+  constructor({ type, destination, device, gateway, source, metric }: Route) {
     this.type = type;
     this.destination = destination;
     this.device = device;
@@ -54,7 +45,7 @@ export class Fib {
   #earlier: Route | undefined;
 
   /** Adds a route; one of the same destination and metric is replaced, as `ip route replace` does. */
-  add(fields: RouteFields): void {
+  add(fields: Route): void {
     const route = new Route(fields);
     const { net, length } = route.destination;
     let table = this.#lengths.find((candidate) => candidate.length === length);
@@ -127,7 +118,7 @@ export class Fib {
 const SHORT_LIST = 8;
 
 /** As `ip route` prints it: `10.244.2.0/24 via 192.168.0.12 dev eth0`. */
-export function formatRoute({ type, destination, gateway, device }: RouteFields): string {
+export function formatRoute({ type, destination, gateway, device }: Route): string {
   const to =
     destination.length === 0
       ? 'default'
