@@ -21,9 +21,9 @@ export function renderTable({ columns, rows, isTerminal = false }: TableOptions)
   const cells = columns.map((_, column) => formatCells(rows.map((row) => row[column])));
   const isNumeric = (column: number) => rows.length > 0 && rows.every((row) => isNumber(row[column]));
   const table = new Table({
-    head: columns.map(titleOf),
+    head: columns.map((column) => (isTerminal ? bold(titleOf(column)) : titleOf(column))),
     colAligns: columns.map((_, column) => (isNumeric(column) ? 'right' : 'left')),
-    style: { head: isTerminal ? ['bold'] : [], border: [], 'padding-left': 0, 'padding-right': 0, compact: true },
+    style: { head: [], border: [], 'padding-left': 0, 'padding-right': 0, compact: true },
     chars: ONE_LINE_UNDER_THE_TITLES,
   });
   table.push(...rows.map((_, row) => cells.map((column) => column[row]!)));
@@ -33,6 +33,9 @@ export function renderTable({ columns, rows, isTerminal = false }: TableOptions)
     .map((line) => `${line.trimEnd()}\n`)
     .join('');
 }
+
+/** By hand: what a library does depends on its guess about the terminal, and the caller knows. */
+const bold = (text: string): string => `\u001b[1m${text}\u001b[22m`;
 
 /** Numbers of one column with the same decimals: as many as show its smallest value with four digits. */
 export function formatNumbers(values: readonly number[]): string[] {
