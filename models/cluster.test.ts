@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { type Instant, ms, s } from '../engine/time.ts';
 import { Cluster, type ClusterOptions } from './cluster.ts';
 import type { Process } from './host/process.ts';
+import { readManifests } from './kube/manifests.ts';
 import { objectFrom } from './kube/objects.ts';
 import { ANY_IP, formatIp, parseIp } from './packet/ip-address.ts';
 import { PcapngWriter } from './packet/pcapng.ts';
@@ -200,6 +201,81 @@ describe('changes during a run', () => {
     cluster.scale('web', 0);
     cluster.runFor(s(1));
     expect(whoAnswers(cluster, client, cluster.resolve('web:80'), { requests: 1 })).toEqual(['refused']);
+  });
+});
+
+describe('from manifests', () => {
+  const clusterOf = (text: string) =>
+    Cluster.fromManifests(readManifests([{ name: 'test.yaml', text }]), { seed: 'manifests', nodes: 3 });
+  const podsOf = (cluster: Cluster) =>
+    cluster.pods.map(({ name, node }) => `${name.replace(/-\w{5}$/, '')} on ${node}`);
+  const daemonSet = (name: string, spec = '') => `
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: ${name}}
+spec:
+  selector: {matchLabels: {app: ${name}}}
+  template:
+    metadata: {labels: {app: ${name}}}
+    spec: {${spec} containers: [{name: main, ports: [{containerPort: 9100}]}]}
+`;
+
+  test('a DaemonSet runs on every node, those that stand beside it in the file included', () => {
+    expect(podsOf(clusterOf(daemonSet('agent')))).toEqual([
+      ...['default/agent on node-1', 'default/agent on node-2', 'default/agent on node-3'],
+    ]);
+  });
+
+  test('a DaemonSet of a snapshot has the pods that it has', () => {
+    const owned = (node: string, podIP: string) => `
+apiVersion: v1
+kind: Pod
+metadata: {name: agent-on-${node}, labels: {app: agent}, ownerReferences: [{kind: DaemonSet, name: agent, controller: true}]}
+spec: {nodeName: ${node}, containers: [{name: main}]}
+status: {podIP: ${podIP}}
+`;
+    const cluster = clusterOf([daemonSet('agent'), owned('a', '10.244.0.7'), owned('b', '10.244.1.7')].join('---'));
+    expect(cluster.pods.map(({ name, node, ip }) => `${name} ${node} ${formatIp(ip)}`)).toEqual([
+      ...['default/agent-on-a a 10.244.0.7', 'default/agent-on-b b 10.244.1.7'],
+    ]);
+  });
+
+  test('pods without an address leave alone those that others have, whatever their order', () => {
+    const pod = (name: string, rest: string) => `
+apiVersion: v1
+kind: Pod
+metadata: {name: ${name}}
+spec: {nodeName: node-1, containers: [{name: main}]}
+${rest}`;
+    const node = '{apiVersion: v1, kind: Node, metadata: {name: node-1}}';
+    const first = 'status: {podIP: 10.244.0.1}'; // where other clusters have a gateway
+    const cluster = clusterOf(
+      [node, pod('new', ''), pod('a', first), pod('b', 'status: {podIP: 10.244.0.3}')].join('\n---'),
+    );
+    expect(cluster.pods.map(({ name, ip }) => `${name} ${formatIp(ip)}`).sort()).toEqual([
+      ...['default/a 10.244.0.1', 'default/b 10.244.0.3', 'default/new 10.244.0.4'],
+    ]);
+  });
+
+  test('two programs on the network of a node cannot have one port', () => {
+    const cluster = clusterOf(`${daemonSet('one', 'hostNetwork: true,')}---${daemonSet('two', 'hostNetwork: true,')}`);
+    expect(cluster.notes).toHaveLength(3);
+    expect(cluster.notes[0]).toMatch(
+      /^Pod default\/two-\w{5}: cannot listen on TCP port 9100: node-1 gave it to Pod default\/one-\w{5}$/,
+    );
+    const [pod] = cluster.pods;
+    const answers = whoAnswers(cluster, cluster.outside.client, { ip: pod!.ip, port: 9100 }, { requests: 1 });
+    expect(answers).toEqual(['pod on node-1 saw 203.0.113.10']);
+  });
+
+  test('a pod on a node that is not there is noted', () => {
+    const cluster = clusterOf(
+      daemonSet('agent').replace('DaemonSet', 'Deployment').replace('spec: {', 'spec: {nodeName: moon,'),
+    );
+    expect(cluster.pods).toEqual([]);
+    expect(cluster.schedulingNotes).toEqual([
+      expect.stringMatching(/^Pod default\/agent-\w+-\w{5}: spec.nodeName: there is no node moon$/),
+    ]);
   });
 });
 

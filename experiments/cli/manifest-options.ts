@@ -27,9 +27,9 @@ export function addManifestOptions(command: Command): Command {
       collect,
     )
     .option('--nodes <n>', 'nodes to make if the manifests have none', wholeNumber(), 3)
-    .option('--pod-range <cidr>', 'addresses of pods (default: 10.244.0.0/16)', range)
-    .option('--service-range <cidr>', 'ClusterIPs (default: 10.96.0.0/12)', range)
-    .option('--node-range <cidr>', 'addresses of nodes (default: 192.168.0.0/16)', range);
+    .option('--pod-range <cidr>', 'addresses of pods (default: around those of the manifests, or 10.244.0.0/16)', range)
+    .option('--service-range <cidr>', 'ClusterIPs (default: likewise, or 10.96.0.0/12)', range)
+    .option('--node-range <cidr>', 'addresses of nodes (default: likewise, or 192.168.0.0/16)', range);
 }
 
 /** Throws a UserError for a file that cannot be read or is too large to be a manifest. */

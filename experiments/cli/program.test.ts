@@ -78,6 +78,13 @@ describe('wrong use is told in one line, with exit code 2', () => {
   test.each([
     ['run dicey', 'no experiment "dicey"; there are: dice, greeting (a file\'s name ends in .ts or .js)'],
     ['run nowhere.ts', 'nowhere.ts: no such file'],
+    ['run ./shop.yaml', './shop.yaml is no experiment; for manifests: podwire run services -f ./shop.yaml'],
+    [`plot ${directory.file('some.csv', 'x,y\n1,2\n')} --x z --y y`, /some\.csv: no column "z"; it has x, y$/],
+    [
+      `plot ${directory.join('some.csv')} --x x --y y --out /proc/podwire/chart`,
+      /^error: cannot write .*chart\.svg: E/,
+    ],
+    [`compare ${directory.join('some.csv')} ${directory.file('none.csv', '')}`, /none\.csv: empty; expected a CSV/],
     [`run ${broken}`, /broken\.ts:1:7: Expected identifier but found "="$/],
     ['run dice --set eyes=1', 'no factor "eyes"; there are: dice, kind'],
     ['run dice --set kind=fair,marked', 'factor "kind" has no level "marked"; it has: fair, loaded'],

@@ -1,5 +1,6 @@
 // podwire run services: the main job. Requests to every Service of some manifests, as tables and pictures.
 
+import { rmSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
 import type { TableRow } from '../harness/experiment.ts';
 import { checkWritable } from '../harness/output-path.ts';
@@ -123,12 +124,17 @@ async function drawCharts({ tables }: FinishedSweep, directory: string, { stdout
         ? undefined
         : ((totals.get(serviceOf(row)) ?? 0) * number(row, 'expectedPercent')) / 100,
   }));
+  for (const name of CHARTS)
+    for (const type of ['svg', 'png']) rmSync(join(directory, `${name}.${type}`), { force: true });
   const paths = [
-    ...(latency.length === 0 ? [] : await writeChart(latencyChart(latency), join(directory, 'services-latency'))),
-    ...(load.length === 0 ? [] : await writeChart(loadChart(load), join(directory, 'services-load'))),
+    ...(latency.length === 0 ? [] : await writeChart(latencyChart(latency), join(directory, CHARTS[0]))),
+    ...(load.length === 0 ? [] : await writeChart(loadChart(load), join(directory, CHARTS[1]))),
   ];
-  stdout.write(`\n${paths.join('\n')}\n`);
+  if (paths.length > 0) stdout.write(`\n${paths.join('\n')}\n`);
 }
+
+/** Where there is nothing to draw, the chart of an earlier run must not stand for it. */
+const CHARTS = ['services-latency', 'services-load'] as const;
 
 const text = (row: TableRow, column: string): string => String(row[column] ?? '');
 const number = (row: TableRow, column: string): number => Number(row[column] ?? 0);

@@ -61,6 +61,8 @@ export async function findExperiment(
   argument: string,
   registry: readonly RegisteredExperiment[],
 ): Promise<LoadedExperiment> {
+  if (/\.(ya?ml|json)$/.test(argument))
+    throw new UserError(`${argument} is no experiment; for manifests: podwire run services -f ${argument}`);
   if (/[/\\]|\.[cm]?[jt]s$/.test(argument)) return loadExperimentFile(argument);
   const registered = registry.find(({ name }) => name === argument);
   if (registered !== undefined && 'module' in registered) {

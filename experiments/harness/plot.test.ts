@@ -53,6 +53,19 @@ describe('what is drawn follows from the columns', () => {
     expect(marksOf(csvChart(table, { x: 'proxy', y: 'latencyUs' }))).toEqual(['"type":"bar"']);
   });
 
+  test('a factor that follows from those shown gets no panels of its own', () => {
+    const columns = ['replication', 'seed', 'servicePort', 'protocol', 'path', 'latencyUs'];
+    const rows = ['web TCP', 'db TCP', 'dns UDP'].flatMap((port, index) =>
+      ['same node', 'other node'].map((path) => {
+        const [servicePort = '', protocol = ''] = port.split(' ');
+        return { replication: '1', seed: '1/1', servicePort, protocol, path, latencyUs: `${50 + index}` };
+      }),
+    );
+    const services = { file: 'services-latency.csv', columns, rows };
+    expect(csvChart(services, { x: 'servicePort', y: 'latencyUs', by: 'path' })).not.toHaveProperty('facet');
+    expect(csvChart(services, { x: 'path', y: 'latencyUs' })).toHaveProperty('facet');
+  });
+
   test('names give points where the values span more than two decades', async () => {
     const chart = csvChart(table, { x: 'proxy', y: 'rulesPerRequest' });
     expect(marksOf(chart)).toEqual(['"type":"point"']);

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { planRuns } from './plan.ts';
-import { ResultFile, resultColumns } from './results.ts';
+import { ResultFile, resultColumns, TableFiles } from './results.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'podwire-results-'));
 const factors = { services: [10, 100], connection: ['kept alive', 'new, each time'] };
@@ -58,12 +58,39 @@ describe('a result file', () => {
   });
 });
 
+test('a table without rows has no file, not even one of an earlier sweep', () => {
+  const tables = new TableFiles({ directory, name: 'sweep' });
+  const stale = join(directory, 'sweep-failures.csv');
+  writeFileSync(stale, 'stale');
+  tables.write(plan[0]!, { failures: [], load: [{ endpoint: 'web-0', requests: 3 }] });
+  tables.write(plan[1]!, { failures: [{ cause: 'refused', requests: 1 }], load: [] });
+  tables.close();
+  expect(readFileSync(stale, 'utf8')).toBe(
+    'services,connection,replication,seed,cause,requests\n10,"new, each time",1,1/1,refused,1\n',
+  );
+  expect(readFileSync(join(directory, 'sweep-load.csv'), 'utf8')).toBe(
+    'services,connection,replication,seed,endpoint,requests\n10,kept alive,1,1/1,web-0,3\n',
+  );
+});
+
 describe('the columns of a table', () => {
   test('are factors before the columns of the run and measures behind them', () => {
     const columns = ['services', 'proxy', 'replication', 'seed', 'latencyUs'];
     expect(resultColumns({ file: 'x.csv', columns, rows: [] })).toEqual({
       factors: ['services', 'proxy'],
       measures: ['latencyUs'],
+    });
+  });
+
+  test('are factors, too, behind them if they hold texts, as those of further tables do', () => {
+    const columns = ['replication', 'seed', 'servicePort', 'path', 'latencyUs', 'chiSquareP'];
+    const rows = [
+      { replication: '1', seed: '1/1', servicePort: 'web:80', path: 'outside', latencyUs: '180', chiSquareP: '' },
+      { replication: '1', seed: '1/1', servicePort: 'db:sql', path: 'outside', latencyUs: '', chiSquareP: '' },
+    ];
+    expect(resultColumns({ file: 'x.csv', columns, rows })).toEqual({
+      factors: ['servicePort', 'path'],
+      measures: ['latencyUs', 'chiSquareP'],
     });
   });
 

@@ -30,6 +30,15 @@ test('a pod of a snapshot gets its own address, if that is free and in the range
   expect(() => ipam.allocate('web-1', parseIp('10.244.1.1'))).toThrow('is the gateway');
 });
 
+test('a reserved address is given to whom asks for it, and is not the gateway’s', () => {
+  const reserved = new Set([parseIp('10.244.1.1'), parseIp('10.244.1.3')]);
+  const ipam = new HostLocal(parsePrefix('10.244.1.0/24'), (ip) => reserved.has(ip));
+  expect(formatIp(ipam.gateway)).toBe('10.244.1.2');
+  expect(formatIp(ipam.allocate('web-0').ip)).toBe('10.244.1.4');
+  expect(formatIp(ipam.allocate('web-1', parseIp('10.244.1.3')).ip)).toBe('10.244.1.3');
+  expect(formatIp(ipam.allocate('web-2', parseIp('10.244.1.1')).ip)).toBe('10.244.1.1');
+});
+
 test('no address is ever held twice, whatever comes and goes', () => {
   fc.assert(
     fc.property(fc.array(fc.integer({ min: 0, max: 20 }), { maxLength: 300 }), (steps) => {

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { formatPrefix, parsePrefix } from '../packet/ip-address.ts';
 import { makeNode } from './node-objects.ts';
 import { type KubeObject, objectFrom } from './objects.ts';
-import { checkRanges, DEFAULT_RANGES, rangesFor } from './ranges.ts';
+import { checkRanges, DEFAULT_RANGES, RangesError, rangesFor } from './ranges.ts';
 
 const pod = (podIP: string, hostIP?: string): KubeObject =>
   objectFrom('Pod', { metadata: { name: 'a' }, spec: { containers: [{ name: 'main' }] }, status: { podIP, hostIP } });
@@ -45,3 +45,8 @@ test('overlapping ranges are named, both of them', () => {
     'service range 192.168.5.0/24 overlaps node range 192.168.0.0/16',
   );
 });
+
+test.each(['0.0.0.0/8', '127.0.0.0/16', '224.1.0.0/16', '255.255.255.0/24', '203.0.113.0/25'])(
+  'pods cannot be at %s',
+  (range) => expect(() => checkRanges({ ...DEFAULT_RANGES, pod: parsePrefix(range) })).toThrow(RangesError),
+);
