@@ -82,7 +82,7 @@ describe('a request from a pod to a ClusterIP, answered on another node', () => 
       /^fabric /,
       /^near nat .*10\.244\.1\.2:8080 > 10\.244\.0\.2:\d+ becomes 10\.96\.0\.10:80 > 10\.244\.0\.2:\d+/,
       /^default\/client device .*eth0/,
-      /^default\/client tcp SYN_SENT > ESTABLISHED/,
+      /^default\/client socket received by the connection, SYN_SENT > ESTABLISHED/,
     ]);
   });
 

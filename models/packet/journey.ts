@@ -4,7 +4,7 @@
 import type { Instant } from '../../engine/time.ts';
 
 export type JourneyStage =
-  | 'socket' //     sent or received by an application
+  | 'socket' //     sent or received by a socket; for TCP with the state of its connection
   | 'device' //     a device transmitted or received the frame
   | 'bridge' //     forwarding decision of a bridge
   | 'hook' //       one table of one netfilter hook: policy or empty
@@ -16,7 +16,6 @@ export type JourneyStage =
   | 'icmp' //       an ICMP error caused by this frame
   | 'cpu' //        waited for a CPU
   | 'wire' //       queueing and serialization on a wire
-  | 'tcp' //        connection state change
   | 'drop';
 
 export interface JourneyStep {

@@ -69,6 +69,8 @@ export interface ConnectionLayer {
   mssTo(ip: Ip): number;
   remove(connection: TcpConnection): void;
   enterTimeWait(connection: TcpConnection, timeWait: TimeWait): void;
+  /** For frames that are followed: a step of the journey. */
+  noteSocket(frame: Frame, text: string): void;
 }
 
 export interface TcpConnectionOptions {
@@ -565,6 +567,7 @@ export class TcpConnection implements ConnectedSocket, SegmentOutput {
   #emit(frame: Frame): SendError | undefined {
     frame.updateSize();
     this.cpus.charge(this.cpus.costs.tcpSegmentNs);
+    if (frame.journey !== undefined) this.#layer.noteSocket(frame, `sent by the connection, ${this.#state}`);
     return this.#layer.transmit(frame);
   }
 

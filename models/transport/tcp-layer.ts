@@ -184,12 +184,15 @@ export class TcpLayer implements ProtocolHandler, ConnectionLayer, FrameHolder {
     const connection = this.#connections.find(dstIp, dstPort, srcIp, srcPort);
     if (connection !== undefined) {
       const { state } = connection;
+      const at = cpus.instant;
       const refusal = connection.receive(frame);
-      if (frame.journey !== undefined) this.#noteState(frame, state, connection.state);
+      if (frame.journey !== undefined)
+        this.#noteReceived(frame, at, state === connection.state ? state : `${state} > ${connection.state}`);
       return this.#finish(frame, refusal);
     }
     const timeWait = this.#timeWaits.find(dstIp, dstPort, srcIp, srcPort);
     if (timeWait !== undefined) return this.#finish(frame, this.#receiveInTimeWait(frame, timeWait));
+    if (frame.journey !== undefined) this.#noteReceived(frame, cpus.instant, 'LISTEN or CLOSED');
     this.#finish(frame, this.#receiveUnconnected(frame, undefined));
   }
 
@@ -327,9 +330,15 @@ export class TcpLayer implements ProtocolHandler, ConnectionLayer, FrameHolder {
     return Number.POSITIVE_INFINITY;
   }
 
-  #noteState(frame: Frame, before: string, now: string): void {
-    const text = before === now ? now : `${before} > ${now}`;
-    frame.journey!.add({ at: this.stack.cpus.instant, namespace: this.stack.name, stage: 'tcp', text });
+  /** Dated when processing began: an answer sent in between has a later instant. */
+  #noteReceived(frame: Frame, at: Instant, state: string): void {
+    const text = `received by the connection, ${state}`;
+    frame.journey?.add({ at, namespace: this.stack.name, stage: 'socket', text });
+  }
+
+  /** For frames that are followed: where a journey begins. */
+  noteSocket(frame: Frame, text: string): void {
+    frame.journey?.add({ at: this.stack.cpus.instant, namespace: this.stack.name, stage: 'socket', text });
   }
 }
 

@@ -39,6 +39,8 @@ export class NoFreePortError extends Error {
   override readonly name = 'NoFreePortError';
 }
 
+const SENT = 'sent by the application';
+
 export class UdpLayer implements ProtocolHandler {
   readonly stack: TransportStack;
   readonly #ports: EphemeralPorts;
@@ -79,6 +81,12 @@ export class UdpLayer implements ProtocolHandler {
     }
     cpus.charge(cpus.costs.localDeliveryNs);
     if (!socket.enqueue(frame)) return this.stack.drop(frame, 'SOCKET_RCVBUFF');
+    frame.journey?.add({
+      at: cpus.instant,
+      namespace: this.stack.name,
+      stage: 'socket',
+      text: `received on port ${socket.localPort}`,
+    });
     frames.deliver(frame);
   }
 
@@ -165,6 +173,7 @@ export class UdpSocket implements BoundSocket {
     frame.payloadBytes = message.sizeBytes;
     frame.message = message;
     frame.updateSize();
+    frame.journey?.add({ at: stack.cpus.instant, namespace: stack.name, stage: 'socket', text: SENT });
     const error = stack.send(frame);
     if (error !== undefined) socket.reportError(socketErrorOf(error), peer);
   };
