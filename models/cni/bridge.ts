@@ -1,6 +1,6 @@
 // The bridge CNI plugin: a Linux bridge per node with the gateway's address, and a veth pair per container.
 //
-// Not modelled: ipMasq chains per container (the cluster's egress masquerade is one rule per node, see egress.ts),
+// Not modelled: ipMasq chains per container (the cluster's egress masquerade is one rule per node, see host-gateway.ts),
 // VLANs, MAC spoof check, promiscuous mode.
 
 import { BridgeIptables } from '../host/bridge-netfilter.ts';

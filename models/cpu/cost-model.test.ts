@@ -33,6 +33,30 @@ describe('the default costs are the measured ones', () => {
     }
   });
 
+  test('new entries and translations cost what lies between the measurements', () => {
+    const lookup = measured('stage.conntrack_existing_1flows');
+    const ranges = [
+      [LINUX_6_18.conntrackNewNs + lookup, 'stage.conntrack_new_20000flows', 'stage.conntrack_new_4000flows'],
+      [LINUX_6_18.dnatNewNs, 'stage.dnat_first_packet_extra_20000flows', 'stage.dnat_first_packet_extra_4000flows'],
+      [
+        LINUX_6_18.snatNewNs,
+        'stage.masquerade_first_packet_extra_20000flows',
+        'stage.masquerade_first_packet_extra_4000flows',
+      ],
+    ] as const;
+    for (const [cost, least, most] of ranges) {
+      expect(cost).toBeGreaterThan(measured(least) - 5);
+      expect(cost).toBeLessThan(measured(most));
+    }
+    const extras = [1, 100, 1_000, 10_000, 60_000].map(
+      (flows) =>
+        measured(`stage.conntrack_plus_dnat_existing_${flows}flows`) -
+        measured(`stage.conntrack_existing_${flows}flows`),
+    );
+    expect(LINUX_6_18.natNs).toBeGreaterThan(Math.min(...extras));
+    expect(LINUX_6_18.natNs).toBeLessThan(extras.reduce((sum, extra) => sum + extra, 0) / extras.length);
+  });
+
   test('rules cost the measured slopes, range by range', () => {
     const slopes = calibration.models.find(
       ({ model, stat }) => model === 'per_rule_legacy' && stat === 'min',

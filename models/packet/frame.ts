@@ -117,7 +117,7 @@ export class Frame {
   physOut: DeviceRef | undefined = undefined;
   /** Set when br_netfilter already ran PREROUTING for a frame that now goes up to the IP stack. */
   preRoutingDone = false;
-  /** Wire, queue or CPU: where a frame waits between two visits is not on this record but counted there. */
+  /** What has happened to a frame that is followed; undefined for all others. */
   journey: Journey | undefined = undefined;
 
   /** Recomputes `sizeBytes` from the headers that the protocol implies and `payloadBytes`. */
