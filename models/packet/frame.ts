@@ -9,6 +9,7 @@ import { BROADCAST_MAC, type Mac } from './mac.ts';
 
 export const ETHERTYPE_IPV4 = 0x0800;
 export const ETHERTYPE_ARP = 0x0806;
+export const ETHERTYPE_IPV6 = 0x86dd;
 
 export const ARP_REQUEST = 1;
 export const ARP_REPLY = 2;
@@ -16,6 +17,7 @@ export const ARP_REPLY = 2;
 export const PROTOCOL_ICMP = 1;
 export const PROTOCOL_TCP = 6;
 export const PROTOCOL_UDP = 17;
+export const PROTOCOL_ICMPV6 = 58;
 export const PROTOCOL_SCTP = 132;
 
 export const TCP_FIN = 0x01;
@@ -101,6 +103,10 @@ export class Frame {
   timestampValue = 0;
   timestampEcho = 0;
 
+  /** VXLAN: the frame in this UDP datagram, and its network. */
+  inner: Frame | undefined = undefined;
+  vni = 0;
+
   payloadBytes = 0;
   /** UDP: the datagram. TCP: the messages whose last byte this segment carries, with the offset of that byte. */
   message: Message | undefined = undefined;
@@ -112,6 +118,8 @@ export class Frame {
   conntrackEntry = 0;
   conntrackReply = false;
   conntrackState = 0;
+  /** The zone that the CT target chose for a frame that is not tracked yet. */
+  conntrackZone = 0;
   /** br_netfilter: the bridge ports a bridged frame came in and goes out by. */
   physIn: DeviceRef | undefined = undefined;
   physOut: DeviceRef | undefined = undefined;
@@ -185,6 +193,8 @@ export class Frame {
     this.windowScaleOption = -1;
     this.timestampValue = 0;
     this.timestampEcho = 0;
+    this.inner = undefined;
+    this.vni = 0;
     this.payloadBytes = 0;
     this.message = undefined;
     this.messageEnds = undefined;
@@ -197,6 +207,7 @@ export class Frame {
     this.conntrackEntry = 0;
     this.conntrackReply = false;
     this.conntrackState = 0;
+    this.conntrackZone = 0;
     this.physIn = undefined;
     this.physOut = undefined;
     this.preRoutingDone = false;
@@ -209,6 +220,7 @@ export class Frame {
     this.conntrackEntry = other.conntrackEntry;
     this.conntrackReply = other.conntrackReply;
     this.conntrackState = other.conntrackState;
+    this.conntrackZone = other.conntrackZone;
     this.physIn = other.physIn;
     this.physOut = other.physOut;
     this.preRoutingDone = other.preRoutingDone;
@@ -249,6 +261,8 @@ export class Frame {
     this.windowScaleOption = other.windowScaleOption;
     this.timestampValue = other.timestampValue;
     this.timestampEcho = other.timestampEcho;
+    this.inner = other.inner;
+    this.vni = other.vni;
     this.payloadBytes = other.payloadBytes;
     this.message = other.message;
     this.messageEnds = other.messageEnds;

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import {
+  ANY_IP,
   ANY_PREFIX,
   addressAt,
   addressCount,
@@ -8,18 +9,27 @@ import {
   contains,
   formatIp,
   formatPrefix,
+  formatSocketAddress,
   type Ip,
   isIpv4,
   isIpv6,
+  isIpv6LinkLocal,
+  isIpv6Multicast,
   isLoopback,
   isMulticast,
   LIMITED_BROADCAST_IP,
   LOOPBACK_IP,
+  LOOPBACK_IPV6,
   overlaps,
+  parseAddress,
+  parseAnyPrefix,
   parseIp,
+  parseIpv6,
+  parseIpv6Prefix,
   parsePrefix,
   prefix,
 } from './ip-address.ts';
+import { internIpv6 } from './ipv6-address.ts';
 
 describe('an IP address', () => {
   test('is a signed int32: addresses from 128.0.0.0 up are negative', () => {
@@ -105,3 +115,62 @@ describe('a prefix', () => {
 const anyIp = fc.integer({ min: -(2 ** 31), max: 2 ** 31 - 1 }).map((value) => value as Ip);
 const anyLength = fc.integer({ min: 0, max: 32 });
 const bits = (ip: Ip): string => (ip >>> 0).toString(2).padStart(32, '0');
+
+describe('an IPv6 address', () => {
+  const anyWord = fc.oneof(fc.constant(0), fc.integer());
+  const anyWords = fc.tuple(anyWord, anyWord, anyWord, anyWord);
+
+  test.each([
+    ['fd00:0:0:0:0:0:0:5', 'fd00::5'],
+    ['0:0:0:0:0:0:0:0', '::'],
+    ['::1', '::1'],
+    ['2001:DB8:0:1:0:0:0:1', '2001:db8:0:1::1'],
+    ['fe80::1:0:0:1', 'fe80::1:0:0:1'],
+  ])('%s is printed as %s', (text, canonical) => {
+    expect(formatIp(parseIpv6(text), 6)).toBe(canonical);
+  });
+
+  test('is one handle, however it is written, and is read as it is printed', () => {
+    expect(parseIpv6('fd00::5')).toBe(parseIpv6('FD00:0::0:5'));
+    expect([parseIpv6('::'), parseIpv6('::1')]).toEqual([ANY_IP, LOOPBACK_IPV6]);
+    fc.assert(fc.property(anyWords, (words) => parseIpv6(formatIp(internIpv6(...words), 6)) === internIpv6(...words)));
+  });
+
+  test.each(['fd00::1::2', 'fd00:1', '10.0.0.1', 'fe80::1%eth0', ''])('is not "%s"', (text) => {
+    expect(() => parseIpv6(text)).toThrow(`IPv6 address "${text}"`);
+  });
+
+  test('says its family where the text decides', () => {
+    expect(parseAddress('10.0.0.1')).toEqual({ family: 4, ip: parseIp('10.0.0.1') });
+    expect(parseAddress('fd00::1')).toEqual({ family: 6, ip: parseIpv6('fd00::1') });
+    expect(formatSocketAddress(parseIpv6('fd00::1'), 80, 6)).toBe('[fd00::1]:80');
+  });
+
+  test('is in the prefixes that share its first bits', () => {
+    const inBits = (a: readonly number[], b: readonly number[], length: number): boolean => {
+      const bits = (words: readonly number[]) => words.map((w) => (w >>> 0).toString(2).padStart(32, '0')).join('');
+      return bits(a).slice(0, length) === bits(b).slice(0, length);
+    };
+    fc.assert(
+      fc.property(anyWords, anyWords, fc.integer({ min: 0, max: 128 }), (a, b, length) => {
+        const mixed = a.map((word, i) => (i < length / 32 - 1 ? word : b[i]!)) as [number, number, number, number];
+        expect(contains(prefix(internIpv6(...a), length, 6), internIpv6(...mixed))).toBe(inBits(a, mixed, length));
+      }),
+    );
+  });
+
+  test('counts on within its prefix', () => {
+    const range = parseIpv6Prefix('fd00:10:244:1::/64');
+    expect(formatPrefix(range)).toBe('fd00:10:244:1::/64');
+    expect(formatIp(addressAt(range, 2 ** 32 + 5), 6)).toBe('fd00:10:244:1:0:1:0:5');
+    expect(overlaps(range, parseIpv6Prefix('fd00:10:244::/48'))).toBe(true);
+    expect(overlaps(range, parseIpv6Prefix('fd00:10:245::/48'))).toBe(false);
+    expect(parseAnyPrefix('fd00::1/56').family).toBe(6);
+  });
+
+  test('of ff00::/8 is multicast, of fe80::/10 link-local', () => {
+    expect([isIpv6Multicast(parseIpv6('ff02::1')), isIpv6Multicast(parseIpv6('fe80::1'))]).toEqual([true, false]);
+    expect([isIpv6LinkLocal(parseIpv6('fe80::1')), isIpv6LinkLocal(parseIpv6('febf::1'))]).toEqual([true, true]);
+    expect(isIpv6LinkLocal(parseIpv6('fec0::1'))).toBe(false);
+  });
+});

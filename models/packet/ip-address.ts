@@ -1,54 +1,109 @@
 // IP addresses and prefixes as int32. ipaddr.js parses and prints at the edge; no packet loop comes here.
 //
 // An IPv4 address is its signed 32-bit value (`| 0`): JavaScript's `&` yields signed results, and signed 32-bit values
-// stay small integers in V8.
+// stay small integers in V8. An IPv6 address is the handle of an interned 128-bit value (ipv6-address.ts), so that
+// comparing, hashing into tables and tracking connections work alike in both families. The family stands beside the
+// address: in the frame, the prefix, the table.
 
 import ipaddr from 'ipaddr.js';
+import { addToIpv6, internIpv6, ipv6SharesPrefix, ipv6Word, maskIpv6 } from './ipv6-address.ts';
 
 export type IpFamily = 4 | 6;
 
 declare const ipBrand: unique symbol;
-/** An IPv4 address as a signed int32. */
+/** An IPv4 address as a signed int32, or the handle of an IPv6 address. */
 export type Ip = number & { readonly [ipBrand]: true };
 
-/** 0.0.0.0: "no address" in hot records, and the wildcard of a socket. */
+/** 0.0.0.0 and `::`: "no address" in hot records, and the wildcard of a socket. */
 export const ANY_IP = 0 as Ip;
 export const LOOPBACK_IP = 0x7f000001 as Ip;
 export const LIMITED_BROADCAST_IP = -1 as Ip;
+/** ::1 */
+export const LOOPBACK_IPV6 = internIpv6(0, 0, 0, 1);
+
+/** An address that says its family. */
+export interface IpAddress {
+  readonly family: IpFamily;
+  readonly ip: Ip;
+}
 
 /** Reads dotted-quad IPv4. Throws a RangeError that quotes the text. */
 export function parseIp(text: string): Ip {
-  if (!ipaddr.IPv4.isValidFourPartDecimal(text))
-    throw new RangeError(`IP address "${text}"; expected four decimal parts`);
-  const [a, b, c, d] = ipaddr.IPv4.parse(text).octets as [number, number, number, number];
-  return ((a << 24) | (b << 16) | (c << 8) | d) as Ip;
+  if (!isIpv4(text)) throw new RangeError(`IP address "${text}"; expected four decimal parts`);
+  return ipOfBytes(ipaddr.IPv4.parse(text).octets, 0);
 }
 
-export function isIpv4(text: string): boolean {
-  return ipaddr.IPv4.isValidFourPartDecimal(text);
+/** Reads IPv6 in any of its notations, without a zone. Throws a RangeError that quotes the text. */
+export function parseIpv6(text: string): Ip {
+  if (!isIpv6(text)) throw new RangeError(`IPv6 address "${text}"; expected up to eight hexadecimal parts`);
+  return ipv6OfBytes(ipaddr.IPv6.parse(text).toByteArray(), 0);
 }
 
-export function isIpv6(text: string): boolean {
-  return ipaddr.IPv6.isValid(text);
+/** Reads an address of either family. */
+export const parseAddress = (text: string): IpAddress =>
+  text.includes(':') ? { family: 6, ip: parseIpv6(text) } : { family: 4, ip: parseIp(text) };
+
+export const isIpv4 = (text: string): boolean => ipaddr.IPv4.isValidFourPartDecimal(text);
+
+export const isIpv6 = (text: string): boolean => ipaddr.IPv6.isValid(text) && !text.includes('%');
+
+/** The IPv4 address in four bytes of network order. */
+export const ipOfBytes = (bytes: ArrayLike<number>, offset: number): Ip => wordOfBytes(bytes, offset) as Ip;
+
+/** The IPv6 address in sixteen bytes. */
+export const ipv6OfBytes = (bytes: ArrayLike<number>, offset: number): Ip =>
+  internIpv6(
+    wordOfBytes(bytes, offset),
+    wordOfBytes(bytes, offset + 4),
+    wordOfBytes(bytes, offset + 8),
+    wordOfBytes(bytes, offset + 12),
+  );
+
+const wordOfBytes = (bytes: ArrayLike<number>, offset: number): number =>
+  (bytes[offset]! << 24) | (bytes[offset + 1]! << 16) | (bytes[offset + 2]! << 8) | bytes[offset + 3]!;
+
+/** `10.244.1.5`, or IPv6 in the canonical form of RFC 5952. */
+export const formatIp = (ip: Ip, family: IpFamily = 4): string =>
+  family === 6 ? formatIpv6(ip) : `${ip >>> 24}.${(ip >>> 16) & 255}.${(ip >>> 8) & 255}.${ip & 255}`;
+
+function formatIpv6(ip: Ip): string {
+  const parts: number[] = [];
+  for (const word of [0, 1, 2, 3] as const) parts.push(ipv6Word(ip, word) >>> 16, ipv6Word(ip, word) & 0xffff);
+  return new ipaddr.IPv6(parts).toRFC5952String();
 }
 
-export const formatIp = (ip: Ip): string => `${ip >>> 24}.${(ip >>> 16) & 255}.${(ip >>> 8) & 255}.${ip & 255}`;
+/** `10.244.1.5:8080`, `[fd00::5]:8080`. */
+export const formatSocketAddress = (ip: Ip, port: number, family: IpFamily = 4): string =>
+  family === 6 ? `[${formatIp(ip, 6)}]:${port}` : `${formatIp(ip)}:${port}`;
 
-/** A network: `net` has no bits outside `mask`. */
+/** A network: `net` has no bits outside the first `length`. */
 export interface Prefix {
+  readonly family: IpFamily;
   readonly net: Ip;
+  /**
+   * `(ip & mask) === net` for addresses in the network. In IPv6 only for the lengths 0 and 128, because handles have no
+   * bits to mask; for others ask {@link contains}.
+   */
   readonly mask: number;
   readonly length: number;
 }
 
-export const ANY_PREFIX: Prefix = { net: ANY_IP, mask: 0, length: 0 };
+export const ANY_PREFIX: Prefix = { family: 4, net: ANY_IP, mask: 0, length: 0 };
+export const ANY_IPV6_PREFIX: Prefix = { family: 6, net: ANY_IP, mask: 0, length: 0 };
 
+/** Of an IPv4 prefix. */
 export const maskOf = (length: number): number => (length === 0 ? 0 : -1 << (32 - length));
 
-export function prefix(ip: Ip, length: number): Prefix {
-  if (!(length >= 0 && length <= 32))
-    throw new RangeError(`prefix length ${length} of ${formatIp(ip)}; expected 0 to 32`);
-  return { net: (ip & maskOf(length)) as Ip, mask: maskOf(length), length };
+/** Number of bits of an address. */
+export const addressBits = (family: IpFamily): number => (family === 6 ? 128 : 32);
+
+export function prefix(ip: Ip, length: number, family: IpFamily = 4): Prefix {
+  const bits = addressBits(family);
+  if (!(length >= 0 && length <= bits)) {
+    throw new RangeError(`prefix length ${length} of ${formatIp(ip, family)}; expected 0 to ${bits}`);
+  }
+  if (family === 4) return { family, net: (ip & maskOf(length)) as Ip, mask: maskOf(length), length };
+  return { family, net: maskIpv6(ip, length), mask: length === 0 ? 0 : -1, length };
 }
 
 /** Reads `10.244.0.0/16`, or a lone address as a /32. Host bits are cleared, as iptables and `ip route` do. */
@@ -60,22 +115,45 @@ export function parsePrefix(text: string): Prefix {
   return prefix(parseIp(address), Number(length));
 }
 
-export const formatPrefix = ({ net, length }: Prefix): string => `${formatIp(net)}/${length}`;
+/** Reads `fd00:10:244::/56`, or a lone address as a /128. */
+export function parseIpv6Prefix(text: string): Prefix {
+  const [address = '', length = '128', ...rest] = text.split('/');
+  if (rest.length > 0 || !/^\d{1,3}$/.test(length) || Number(length) > 128) {
+    throw new RangeError(`prefix "${text}"; expected ADDRESS/LENGTH with a length of 0 to 128`);
+  }
+  return prefix(parseIpv6(address), Number(length), 6);
+}
 
-export const contains = ({ net, mask }: Prefix, ip: Ip): boolean => (ip & mask) === net;
+/** Reads a prefix of either family. */
+export const parseAnyPrefix = (text: string): Prefix =>
+  text.includes(':') ? parseIpv6Prefix(text) : parsePrefix(text);
+
+export const formatPrefix = ({ family, net, length }: Prefix): string => `${formatIp(net, family)}/${length}`;
+
+/** Is the address, of the prefix's family, in the network? */
+export const contains = ({ family, net, mask, length }: Prefix, ip: Ip): boolean =>
+  family === 4 ? (ip & mask) === net : ipv6SharesPrefix(ip, net, length);
 
 export const overlaps = (a: Prefix, b: Prefix): boolean => {
-  const mask = a.length < b.length ? a.mask : b.mask;
-  return (a.net & mask) === (b.net & mask);
+  if (a.family !== b.family) return false;
+  const shorter = a.length < b.length ? a : b;
+  return contains(shorter, (shorter === a ? b : a).net);
 };
 
 /** Number of addresses in the prefix, network and broadcast address included. */
-export const addressCount = ({ length }: Prefix): number => 2 ** (32 - length);
+export const addressCount = ({ family, length }: Prefix): number => 2 ** (addressBits(family) - length);
 
 /** The `index`-th address of the prefix. */
-export const addressAt = ({ net }: Prefix, index: number): Ip => ((net + index) | 0) as Ip;
+export const addressAt = ({ family, net }: Prefix, index: number): Ip =>
+  family === 4 ? (((net + index) | 0) as Ip) : addToIpv6(net, index);
 
+/** Of an IPv4 prefix; IPv6 has no broadcast. */
 export const broadcastOf = ({ net, mask }: Prefix): Ip => (net | ~mask) as Ip;
 
 export const isMulticast = (ip: Ip): boolean => ip >>> 28 === 0xe;
 export const isLoopback = (ip: Ip): boolean => ip >>> 24 === 127;
+
+/** ff00::/8 */
+export const isIpv6Multicast = (ip: Ip): boolean => ipv6Word(ip, 0) >>> 24 === 0xff;
+/** fe80::/10 */
+export const isIpv6LinkLocal = (ip: Ip): boolean => ipv6Word(ip, 0) >>> 22 === 0xfe80 >>> 6;

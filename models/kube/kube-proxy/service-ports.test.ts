@@ -21,9 +21,9 @@ test.each(ports)('recorded: $id, $about', ({ service, expect: expected }) => {
       port: port.port,
       protocol: port.protocol.toUpperCase(),
       healthCheckNodePort: port.healthCheckNodePort ?? 0,
-      externalIPs: port.externalIps.map(formatIp),
+      externalIPs: port.externalIps.map((ip) => formatIp(ip)),
       loadBalancerSourceRanges: port.loadBalancerSourceRanges.map(formatPrefix),
-      loadBalancerVIPs: port.loadBalancerVips.map(formatIp),
+      loadBalancerVIPs: port.loadBalancerVips.map((ip) => formatIp(ip)),
     },
   ]);
   expect(Object.fromEntries(ours)).toEqual(expected);
@@ -91,7 +91,7 @@ test('an endpoint in two slices is one endpoint, on the node that one of them na
 test('a load balancer of ipMode Proxy gets to see all traffic to it', () => {
   const ingress = [{ ip: '192.0.2.1', ipMode: 'Proxy' as const }, { ip: '192.0.2.2' }];
   const balanced: Service = objectFrom('Service', { ...web, status: { loadBalancer: { ingress } } });
-  expect(servicePortsOf(balanced, [])[0]?.loadBalancerVips.map(formatIp)).toEqual(['192.0.2.2']);
+  expect(servicePortsOf(balanced, [])[0]?.loadBalancerVips.map((ip) => formatIp(ip))).toEqual(['192.0.2.2']);
 });
 
 test('IPv6 slices bring no endpoints', () => {
