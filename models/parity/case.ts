@@ -1,0 +1,195 @@
+// A parity case: a small network, rules on its nodes, and packets; and what became of them. Simulator and kernel read
+// the same case and answer with the same outcome, so that the two can be compared field by field.
+//
+// The network: nodes joined by one switch (the fabric, absent for one node), each with pods behind a bridge `cbr0` whose
+// address is the first of the node's pod range, or behind routed veths (proxy ARP on 169.254.1.1). The node's side of
+// pod j is `veth{j}`, the pod's side and the node's uplink are `eth0`, the VXLAN device is `vx0`.
+
+export interface ParityCase {
+  /** For messages and recordings. */
+  readonly name?: string;
+  readonly topology: Topology;
+  /** By node. Nodes without an entry have no rules. */
+  readonly rules?: Readonly<Record<string, NodeRules>>;
+  readonly packets: readonly Step[];
+}
+
+export interface Topology {
+  readonly nodes: readonly ParityNode[];
+  /** How pod ranges of other nodes are reached; host-gw if absent. */
+  readonly overlay?: 'host-gw' | 'vxlan';
+  /** The fabric exists although there is one node only. */
+  readonly fabric?: boolean;
+}
+
+export interface ParityNode {
+  readonly name: string;
+  /** On the fabric, in a /24; IPv6 in a /64. */
+  readonly ip?: string;
+  readonly ip6?: string;
+  /** A /24; the bridge has its first address. */
+  readonly podCIDR: string;
+  /** A /64. The node and its pods are dual stack where it is given. */
+  readonly podCIDR6?: string;
+  /** False: routed veths instead of a bridge. */
+  readonly bridge?: boolean;
+  readonly fabricMtu?: number;
+  /** `net.ipv4.conf.all.rp_filter`: 1. Beside forwarding on, rp_filter 0, icmp_ratelimit 0, bridge-nf-call-iptables 1. */
+  readonly sysctls?: Readonly<Record<string, number | string>>;
+  readonly pods: readonly ParityPod[];
+}
+
+export interface ParityPod {
+  readonly name: string;
+  readonly ip: string;
+  readonly ip6?: string;
+  readonly hairpin?: boolean;
+  /** The pod's own stack answers; otherwise it resolves addresses and is silent. */
+  readonly stack?: boolean;
+}
+
+export type RuleBackend = 'legacy' | 'nft' | 'nftnative';
+
+export interface NodeRules {
+  readonly backend: RuleBackend;
+  /** iptables-restore text, or nft text for `nftnative`. */
+  readonly text: string;
+  /** ip6tables-restore text for `legacy` and `nft`. */
+  readonly text6?: string;
+  /** `ipset restore` text, loaded before the rules. */
+  readonly ipset?: string;
+}
+
+/** What happens next: a packet unless it says otherwise. */
+export type Step = PacketStep | WaitStep | FlushStep | RulesStep | SocketStep;
+
+/** A crafted packet, sent from a pod's `eth0`, or `NAMESPACE/DEVICE`. */
+export interface PacketStep {
+  readonly from: string;
+  readonly proto: 'udp' | 'tcp' | 'icmp' | 'icmpv6';
+  readonly src: string;
+  readonly dst: string;
+  readonly sport?: number;
+  readonly dport?: number;
+  /** Letters of SAFRPU; S if absent. */
+  readonly flags?: string;
+  readonly seq?: number;
+  readonly ack?: number;
+  readonly win?: number;
+  /** ICMP; 8/0 (128/0 in IPv6) with identifier 7 and sequence 1 if absent. */
+  readonly type?: number;
+  readonly code?: number;
+  readonly id?: number;
+  readonly seqn?: number;
+  readonly ttl?: number;
+  readonly tos?: number;
+  readonly ipid?: number;
+  readonly df?: boolean;
+  /** The 16 bits of flags and fragment offset. */
+  readonly frag?: number;
+  /** Payload text, and so many bytes after it. */
+  readonly payload?: string;
+  readonly pad?: number;
+  /** Otherwise the pod of that address on the same bridge, else the gateway. */
+  readonly dmac?: string;
+  /** Answer the packet as it arrived at another pod, with addresses and ports swapped. */
+  readonly autoreply?: boolean;
+  /** The CPU that sends; 0 if absent. */
+  readonly cpu?: number;
+}
+
+export interface WaitStep {
+  readonly waitMs: number;
+}
+
+/** `conntrack -F` on every node. */
+export interface FlushStep {
+  readonly flush: 'conntrack';
+}
+
+/** Replaces the rules of nodes between packets. */
+export interface RulesStep {
+  readonly rules: Readonly<Record<string, NodeRules>>;
+}
+
+/** A real socket in a namespace. Its outcome is in the step's `socket`. */
+export interface SocketStep {
+  readonly socket:
+    | {
+        readonly do: 'listen';
+        readonly in: string;
+        readonly proto: 'tcp' | 'udp';
+        readonly ip?: string;
+        readonly port: number;
+      }
+    | {
+        readonly do: 'connect';
+        readonly in: string;
+        readonly proto: 'tcp' | 'udp';
+        readonly ip: string;
+        readonly port: number;
+        /** Bound to it before. */
+        readonly sport?: number;
+        readonly timeoutMs?: number;
+      }
+    | { readonly do: 'close'; readonly in: string };
+}
+
+// ── what became of it ────────────────────────────────────────────────────────────────────────────────────────────────
+
+export interface Outcome {
+  /** One per step of the case. */
+  readonly steps: readonly StepOutcome[];
+  /** By node: the lines of `conntrack -L -o extended`. */
+  readonly conntrack: Readonly<Record<string, readonly string[]>>;
+  /** By node with rules: `iptables-save -c`, with `ip6tables-save -c` after it; `nft -j list ruleset` for nftnative. */
+  readonly counters: Readonly<Record<string, string>>;
+}
+
+export interface StepOutcome {
+  readonly captures?: readonly Capture[];
+  /** What the automatic reply caused. */
+  readonly reply?: readonly Capture[];
+  /** `connected`, `sent`, or what the system call failed with: `ECONNREFUSED`, `ETIMEDOUT`, … */
+  readonly socket?: string;
+}
+
+/** A frame as seen at one end of a veth or at an uplink, in the order in which frames passed. */
+export interface Capture extends Partial<CapturedPacket> {
+  readonly ns: string;
+  readonly dev: string;
+  readonly dir: 'in' | 'out';
+  readonly smac: string;
+  readonly dmac: string;
+  /** ARP: 1 request, 2 reply. */
+  readonly arp?: number;
+  readonly sender?: string;
+  readonly target?: string;
+  /** Kernel only: nanoseconds. */
+  readonly t?: number;
+}
+
+export interface CapturedPacket {
+  readonly src: string;
+  readonly dst: string;
+  readonly ttl: number;
+  /** Total length of the IP packet. */
+  readonly len: number;
+  /** The 16 bits of flags and fragment offset, where more than DF is set. */
+  readonly frag?: number;
+  readonly proto: string | number;
+  readonly sport?: number;
+  readonly dport?: number;
+  readonly flags?: string;
+  readonly seq?: number;
+  readonly ack?: number;
+  readonly type?: number;
+  readonly code?: number;
+  readonly id?: number;
+  readonly mtu?: number;
+  /** The header that an ICMP error quotes. */
+  readonly quoted?: CapturedPacket;
+  /** VXLAN. */
+  readonly vni?: number;
+  readonly inner?: Capture | CapturedPacket;
+}
