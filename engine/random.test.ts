@@ -80,6 +80,14 @@ describe('distributions, within 4 standard errors of 100,000 draws', () => {
   });
 });
 
+test('a chance of 31 bits is what its threshold says', () => {
+  const stream = new RandomStreams('chances').stream('x');
+  const hits = draw(10_000, () => stream.chance31(2 ** 29)).filter(Boolean).length;
+  expect(Math.abs(hits - 2_500)).toBeLessThan(174); // sqrt(n p q) = 43
+  expect(draw(100, () => stream.chance31(0)).some(Boolean)).toBe(false);
+  expect(draw(100, () => stream.chance31(2 ** 31)).every(Boolean)).toBe(true);
+});
+
 describe('choices', () => {
   const stream = new RandomStreams('choices').stream('x');
   const rising = (a: number, b: number) => a - b;

@@ -48,6 +48,11 @@ export class RandomStream {
     return (this.#next() * 2 ** 31) | 0;
   }
 
+  /** True with a probability of `threshold` / 2^31: what the kernel does with a threshold and 31 random bits. */
+  chance31(threshold: number): boolean {
+    return this.bits31() < threshold;
+  }
+
   exponential(mean: Duration): Duration {
     return ns(-Math.log(1 - this.#next()) * mean);
   }

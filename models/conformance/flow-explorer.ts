@@ -51,11 +51,10 @@ class TossedCoins extends RandomStream {
     this.#given = given;
   }
 
-  /** Heads is below every probability of the kernel's 31 bits, tails above. */
-  override bits31(): number {
+  override chance31(): boolean {
     const heads = this.#given[this.tossed.length] ?? true;
     this.tossed.push(heads);
-    return heads ? 0 : 0x7fff_ffff;
+    return heads;
   }
 }
 

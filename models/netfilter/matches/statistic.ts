@@ -86,7 +86,7 @@ function printProbability(probability: number): string {
 
 function testRandom({ probability, negated = false }: StatisticMatch & { mode: 'random' }): FrameTest {
   const bits = bitsOf(probability);
-  return (_frame, { random }) => random.bits31() < bits !== negated;
+  return (_frame, { random }) => random.chance31(bits) !== negated;
 }
 
 function testNth({ every, packet, negated = false }: StatisticMatch & { mode: 'nth' }): FrameTest {
