@@ -17,6 +17,9 @@ describe('the default costs are the measured ones', () => {
     ['socketReceiveNs', 'stage.udp_recv_syscall'],
     ['vethNs', 'stage.veth_hop_perf_split'],
     ['bridgeNs', 'stage.bridge_hop_perf_split'],
+    ['bridgeNetfilterNs', 'stage.br_netfilter_enabled_no_rules'],
+    ['baseChainNs', 'stage.hook_legacy_table_empty'],
+    ['nftBaseChainNs', 'stage.hook_nft_base_chain'],
   ] as const)('%s is %s', (cost, name) => {
     expect(Math.abs(LINUX_6_18[cost] - measured(name))).toBeLessThanOrEqual(1);
   });
@@ -43,6 +46,11 @@ describe('the default costs are the measured ones', () => {
         'stage.masquerade_first_packet_extra_20000flows',
         'stage.masquerade_first_packet_extra_4000flows',
       ],
+      [
+        LINUX_6_18.snatRandomFullyNewNs,
+        'stage.masquerade_random_fully_first_packet_extra_20000flows',
+        'stage.masquerade_random_fully_first_packet_extra_4000flows',
+      ],
     ] as const;
     for (const [cost, least, most] of ranges) {
       expect(cost).toBeGreaterThan(measured(least) - 5);
@@ -57,15 +65,35 @@ describe('the default costs are the measured ones', () => {
     expect(LINUX_6_18.natNs).toBeLessThan(extras.reduce((sum, extra) => sum + extra, 0) / extras.length);
   });
 
-  test('rules cost the measured slopes, range by range', () => {
-    const slopes = calibration.models.find(
-      ({ model, stat }) => model === 'per_rule_legacy' && stat === 'min',
-    )!.piecewise_slopes_ns_per_rule;
+  test.each([
+    ['rulesNs', 'per_rule_legacy'],
+    ['nftRulesNs', 'per_rule_nft'],
+    ['nativeRulesNs', 'per_rule_natnft'],
+  ] as const)('%s has the measured slopes, range by range', (cost, name) => {
+    const { piecewise_slopes_ns_per_rule: slopes } = calibration.models.find(
+      ({ model, stat }) => model === name && stat === 'min',
+    )!;
     for (const [range, slope] of Object.entries(slopes)) {
       const [from, to] = range.split('-').map(Number) as [number, number];
-      const cost = interpolateNs(LINUX_6_18.rulesNs, to) - interpolateNs(LINUX_6_18.rulesNs, from);
-      expect(cost / (to - from)).toBeCloseTo(slope, 2);
+      const curve = LINUX_6_18[cost];
+      expect((interpolateNs(curve, to) - interpolateNs(curve, from)) / (to - from)).toBeCloseTo(slope, 2);
     }
+  });
+
+  test.each([
+    ['verdictMapNs', 'stage.nftvmap_lookup', 0],
+    ['verdictMapNs', 'stage.nftvmap_lookup', 100],
+    ['verdictMapNs', 'stage.nftvmap_lookup', 10_000],
+    ['setLookupNs', 'stage.nftvmap_lookup', 10_000],
+    ['ipsetNs', 'stage.ipset_lookup', 0],
+    ['ipsetNs', 'stage.ipset_lookup', 10_000],
+  ] as const)('%s is %s with %i elements', (cost, name, elements) => {
+    expect(interpolateNs(LINUX_6_18[cost], elements)).toBe(Math.round(measured(`${name}_${elements}elems`)));
+  });
+
+  test('a tunnel costs what both of its ends did together', () => {
+    const both = LINUX_6_18.vxlanEncapNs + LINUX_6_18.vxlanDecapNs;
+    expect(both).toBe(Math.round(measured('stage.vxlan_encap_plus_decap')));
   });
 });
 

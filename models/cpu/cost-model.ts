@@ -1,75 +1,124 @@
 // What each stage of the data path costs a CPU, as data. Defaults are measurements of Linux 6.18 on one core of an AMD
 // EPYC virtual machine (60-byte UDP frames; minimum or difference of minima, which repeat within 3 %); bare metal is
-// perhaps twice as fast. calibration.json beside this file has every measured row.
+// perhaps twice as fast. calibration.json beside this file has every measured row; README.md says what each figure
+// leaves out.
 
 /** Nanoseconds of CPU time per frame and stage, unless the name says otherwise. */
 export interface CostModel {
-  /** sendmsg() down to the first device, and the sender's share of waking up. Measured: AF_PACKET sender, 765. */
+  // ── sockets ────────────────────────────────────────────────────────────────────────────────────────────────────────
+  /** sendmsg() down to the first device, and the sender's share of waking up. */
   readonly socketSendNs: number;
-  /** IP local delivery up to the socket's queue. Measured: 735. */
+  /** IP local delivery up to the socket's queue. */
   readonly localDeliveryNs: number;
-  /** recvmsg() of one datagram or segment. Measured: recvmmsg per datagram, 433. */
+  /** recvmsg() of one datagram or segment. */
   readonly socketReceiveNs: number;
+  /** A TCP segment's protocol work (state, timers, ACK), without socket calls. */
+  readonly tcpSegmentNs: number;
+  /** Opening a connection, beyond its segments, at either end: sockets, request socks, timers, wake-ups. */
+  readonly tcpOpenNs: number;
+
+  // ── devices and routing ────────────────────────────────────────────────────────────────────────────────────────────
   /** A frame through a veth pair: transmit, softirq, receive. */
   readonly vethNs: number;
+  /** A frame through a bridge whose FDB knows the destination. */
   readonly bridgeNs: number;
+  /** A physical NIC's transmit or receive. */
+  readonly nicNs: number;
   /** FIB lookup, TTL, header rewrite. */
   readonly forwardNs: number;
-  /** A physical NIC's transmit or receive. Not measured (veth pairs only): taken as one veth traversal, halved per side. */
-  readonly nicNs: number;
+  /** Outer route, headers and UDP checksum, beyond what the inner and the outer frame pay for other devices and hooks. */
+  readonly vxlanEncapNs: number;
+  /** UDP socket lookup of the outer packet, header check, and the way back into the stack. */
+  readonly vxlanDecapNs: number;
+
+  // ── netfilter ──────────────────────────────────────────────────────────────────────────────────────────────────────
   /** br_netfilter's own work per bridged frame, without rules. */
   readonly bridgeNetfilterNs: number;
-  /** Entering a base chain: one table at one hook. */
+  /** Entering a base chain of iptables-legacy: one table at one hook, even if it is empty. */
   readonly baseChainNs: number;
-  /** Slope per rule visited, by how many rules one frame has visited so far: rules outgrow the cache. */
+  /** Entering a base chain of nf_tables, made by nft or by iptables-nft. */
+  readonly nftBaseChainNs: number;
+  /** Rules of iptables-legacy, by how many one frame has visited so far at a hook: rules outgrow the cache. */
   readonly rulesNs: PiecewiseLinear;
+  /** The same for rules of iptables-nft, whose matches are emulated. */
+  readonly nftRulesNs: PiecewiseLinear;
+  /** The same for rules written in nft's own language (`ip daddr ... tcp dport ... counter`). */
+  readonly nativeRulesNs: PiecewiseLinear;
+  /** One lookup in an nft verdict map, by its elements; beyond the rule that asks. */
+  readonly verdictMapNs: PiecewiseLinear;
+  /** One lookup in an nft set, by its elements. */
+  readonly setLookupNs: PiecewiseLinear;
+  /** `-m set`: one lookup in an ipset, by its elements. */
+  readonly ipsetNs: PiecewiseLinear;
   /** Lookup of an existing entry, by the number of entries in the table. */
   readonly conntrackLookupNs: PiecewiseLinear;
   /** Allocation and insertion of a new entry, beyond the failed lookup. */
   readonly conntrackNewNs: number;
-  /** Extra on the first packet of a translated flow. */
+  /** DNAT or REDIRECT: extra on the first packet of a flow. */
   readonly dnatNewNs: number;
+  /** SNAT or MASQUERADE: extra on the first packet of a flow. */
   readonly snatNewNs: number;
-  /**
-   * Extra per packet of a flow with a translation in place. Measured as a difference at 1 to 60,000 flows: 24 to 154, with
-   * no trend; taken between the median (38) and the mean (78).
-   */
+  /** The same with `--random-fully`, which does not try to keep the port first. */
+  readonly snatRandomFullyNewNs: number;
+  /** Extra per packet of a flow with a translation in place, beyond the lookup. */
   readonly natNs: number;
-  /** A TCP segment's protocol work (state, timers, ACK), without socket calls. Not measured apart; see tcpOpenNs. */
-  readonly tcpSegmentNs: number;
-  /**
-   * Opening a connection, beyond its segments, at either end: sockets, request socks, timers, wake-ups. Half of what a
-   * connect() between two pods of a node took (tcp_setup.podpod_norules.connect_p50, 16.1 us) beyond the stages above.
-   */
-  readonly tcpOpenNs: number;
 }
 
 /** `[x, y]` knots with rising x; linear between them, with the last slope beyond the last. */
 export type PiecewiseLinear = readonly (readonly [x: number, y: number])[];
 
-/**
- * Sources: calibration.json, names in parentheses. Rules (per_rule_legacy, iptables-legacy): 2.58 ns up to 100, 2.42 up
- * to 1,000, 5.04 up to 5,000, 6.59 beyond. Conntrack (stage.conntrack_existing_*): 372 ns with 1 entry, 442 with 100, 519
- * with 1,000, from 10,000 on the mean of 875 and 838. New entries and translations (stage.conntrack_new_*,
- * stage.*_first_packet_extra_*): between the figures for 4,000 and 20,000 flows. Not measured, and assumed: nicNs,
- * tcpSegmentNs.
- */
 export const LINUX_6_18: CostModel = {
   socketSendNs: 765,
   localDeliveryNs: 735,
   socketReceiveNs: 433,
+  tcpSegmentNs: 400,
+  tcpOpenNs: 6_050,
   vethNs: 300,
   bridgeNs: 220,
-  forwardNs: 313,
   nicNs: 150,
+  forwardNs: 313,
+  vxlanEncapNs: 1_306,
+  vxlanDecapNs: 1_305,
   bridgeNetfilterNs: 477,
   baseChainNs: 50,
+  nftBaseChainNs: 38,
   rulesNs: [
     [0, 0],
     [100, 258],
     [1_000, 2_436],
     [5_000, 22_596],
     [10_000, 55_546],
+  ],
+  nftRulesNs: [
+    [0, 0],
+    [100, 1_601],
+    [1_000, 15_716],
+    [5_000, 79_471],
+    [10_000, 161_827],
+  ],
+  nativeRulesNs: [
+    [0, 0],
+    [100, 484],
+    [1_000, 4_416],
+    [5_000, 24_652],
+    [10_000, 49_121],
+  ],
+  verdictMapNs: [
+    [0, 2],
+    [100, 117],
+    [10_000, 141],
+    [10_001, 141],
+  ],
+  setLookupNs: [
+    [0, 2],
+    [100, 117],
+    [10_000, 141],
+    [10_001, 141],
+  ],
+  ipsetNs: [
+    [0, 150],
+    [10_000, 156],
+    [10_001, 156],
   ],
   conntrackLookupNs: [
     [1, 372],
@@ -81,9 +130,8 @@ export const LINUX_6_18: CostModel = {
   conntrackNewNs: 1_430,
   dnatNewNs: 920,
   snatNewNs: 1_910,
+  snatRandomFullyNewNs: 1_827,
   natNs: 60,
-  tcpSegmentNs: 400,
-  tcpOpenNs: 6_050,
 };
 
 /** Everything is free: switches of the fabric, and tests of behaviour that do not care. */
@@ -91,20 +139,29 @@ export const FREE: CostModel = {
   socketSendNs: 0,
   localDeliveryNs: 0,
   socketReceiveNs: 0,
+  tcpSegmentNs: 0,
+  tcpOpenNs: 0,
   vethNs: 0,
   bridgeNs: 0,
-  forwardNs: 0,
   nicNs: 0,
+  forwardNs: 0,
+  vxlanEncapNs: 0,
+  vxlanDecapNs: 0,
   bridgeNetfilterNs: 0,
   baseChainNs: 0,
+  nftBaseChainNs: 0,
   rulesNs: [[0, 0]],
+  nftRulesNs: [[0, 0]],
+  nativeRulesNs: [[0, 0]],
+  verdictMapNs: [[0, 0]],
+  setLookupNs: [[0, 0]],
+  ipsetNs: [[0, 0]],
   conntrackLookupNs: [[0, 0]],
   conntrackNewNs: 0,
   dnatNewNs: 0,
   snatNewNs: 0,
+  snatRandomFullyNewNs: 0,
   natNs: 0,
-  tcpSegmentNs: 0,
-  tcpOpenNs: 0,
 };
 
 /** Value at `x`, rounded to whole nanoseconds; constant below the first knot. */

@@ -195,6 +195,7 @@ describe('what it costs', () => {
     conntrackNewNs: 1_000,
     dnatNewNs: 10_000,
     snatNewNs: 100_000,
+    snatRandomFullyNewNs: 200_000,
     natNs: 1_000_000,
   };
   const costOf = (rules: string, packets: readonly string[]): number[] => {
@@ -242,5 +243,6 @@ describe('what it costs', () => {
       110 + 1_000_000,
       110 + 1_000_000,
     ]);
+    expect(costOf('nat POSTROUTING -j MASQUERADE --random-fully', [QUERY])).toEqual([110 + 1_000 + 1 + 11 + 200_000]);
   });
 });

@@ -314,8 +314,13 @@ export class Netfilter {
     if (mapping === undefined) return false;
     // The choice comes first: until the connection is confirmed, another CPU may choose the same.
     this.#nat.decide(frame, side, mapping);
-    if (verdict === TARGET) this.#cpus.charge(side === SOURCE ? this.#costs.snatNewNs : this.#costs.dnatNewNs);
+    if (verdict === TARGET) this.#cpus.charge(this.#newTranslationNs(side, mapping));
     return true;
+  }
+
+  #newTranslationNs(side: NatSide, { randomFully }: NatMapping): number {
+    if (side === DESTINATION) return this.#costs.dnatNewNs;
+    return randomFully ? this.#costs.snatRandomFullyNewNs : this.#costs.snatNewNs;
   }
 
   /** What the deciding rule's target maps to here and now. */
