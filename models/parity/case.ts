@@ -4,6 +4,17 @@
 // The network: nodes joined by one switch (the fabric, absent for one node), each with pods behind a bridge `cbr0` whose
 // address is the first of the node's pod range, or behind routed veths (proxy ARP on 169.254.1.1). The node's side of
 // pod j is `veth{j}`, the pod's side and the node's uplink are `eth0`, the VXLAN device is `vx0`.
+//
+// IPv6, on a node with `podCIDR6`. Everything that is sent without being asked for is off, so that both sides begin in
+// silence: addresses are set `nodad`; `net.ipv6.conf.{all,default}` has accept_dad 0, accept_ra 0, autoconf 0,
+// router_solicitations 0; link-local addresses are made of the MACs (addr_gen_mode 0). Nodes forward
+// (`net.ipv6.conf.all.forwarding` 1), send ICMPv6 errors without limit (`net.ipv6.icmp.ratelimit` 0) and have
+// bridge-nf-call-ip6tables as bridge-nf-call-iptables. Pods of a bridge have their address with /64 and a default route
+// by the bridge's, the first of the range. Pods of routed veths have theirs with /128 and a default route by the
+// link-local address of the node's side of the veth, as Calico sets it; the node has a route to the /128, and needs
+// neither a global address there nor proxy NDP. Other nodes' ranges are reached by the nodes' global addresses. Neighbor
+// discovery is captured (ICMPv6 133 to 137 appear as packets); reports about multicast groups (130 to 132, 143) are not.
+// A pod without a stack drops all IPv6 in raw PREROUTING but ICMPv6 135 and 136.
 
 export interface ParityCase {
   /** For messages and recordings. */
@@ -164,6 +175,7 @@ export interface Capture extends Partial<CapturedPacket> {
   /** ARP: 1 request, 2 reply. */
   readonly arp?: number;
   readonly sender?: string;
+  /** The address asked for: of ARP, and of neighbor discovery (ICMPv6 135, 136, 137). */
   readonly target?: string;
   /** Kernel only: nanoseconds. */
   readonly t?: number;
@@ -175,8 +187,9 @@ export interface CapturedPacket {
   readonly ttl: number;
   /** Total length of the IP packet. */
   readonly len: number;
-  /** The 16 bits of flags and fragment offset, where more than DF is set. */
+  /** The 16 bits of flags and fragment offset, where more than DF is set; in IPv6 those of a fragment header. */
   readonly frag?: number;
+  /** `udp`, `tcp`, `icmp`, `icmpv6`, or the number; in IPv6 the first that is not an extension header. */
   readonly proto: string | number;
   readonly sport?: number;
   readonly dport?: number;
@@ -186,6 +199,7 @@ export interface CapturedPacket {
   readonly type?: number;
   readonly code?: number;
   readonly id?: number;
+  /** Of an ICMP error: the lower 16 bits of the second word (MTU, in IPv6 also the pointer of a parameter problem). */
   readonly mtu?: number;
   /** The header that an ICMP error quotes. */
   readonly quoted?: CapturedPacket;
