@@ -3,7 +3,6 @@
 // Not modelled: ipMasq chains per container (the cluster's egress masquerade is one rule per node, see host-gateway.ts),
 // VLANs, MAC spoof check, promiscuous mode.
 
-import { BridgeIptables } from '../host/bridge-netfilter.ts';
 import type { Machine } from '../host/machine.ts';
 import type { NetworkNamespace } from '../host/network-namespace.ts';
 import { Bridge, type BridgePort } from '../link/bridge.ts';
@@ -59,13 +58,11 @@ export class BridgePlugin implements CniPlugin {
     this.#settings = { ...DEFAULT_BRIDGE, ...settings };
     this.#ipam = ipam;
     const { root } = machine;
+    root.sysctl('net.bridge.bridge-nf-call-iptables', this.#settings.bridgeNfCallIptables ? 1 : 0);
     this.bridge = root.add(
       new Bridge({ ...root.device(this.#settings.bridge, machine.nextMac()), mtuBytes: this.#settings.mtuBytes }),
     );
     root.stack.addAddress(this.bridge, ipam.gateway, prefixLength);
-    if (this.#settings.bridgeNfCallIptables) {
-      this.bridge.netfilter = new BridgeIptables(this.bridge, root.stack, root.enableNetfilter());
-    }
   }
 
   /** The bridge's own address: the pods' next hop. */

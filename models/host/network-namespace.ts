@@ -2,6 +2,7 @@
 
 import type { CpuSet } from '../cpu/cpu-set.ts';
 import { IpStack } from '../ip/stack.ts';
+import { Bridge } from '../link/bridge.ts';
 import { LOOPBACK_MTU_BYTES, LoopbackDevice } from '../link/loopback.ts';
 import type { NetDevice, NetDeviceOptions } from '../link/net-device.ts';
 import type { ConntrackSettings } from '../netfilter/conntrack.ts';
@@ -10,6 +11,8 @@ import type { FrameStore } from '../packet/frame-store.ts';
 import { type Mac, ZERO_MAC } from '../packet/mac.ts';
 import { TcpLayer } from '../transport/tcp-layer.ts';
 import { UdpLayer } from '../transport/udp.ts';
+import { BridgeIptables } from './bridge-netfilter.ts';
+import { Sysctls } from './sysctls.ts';
 
 export interface NetworkNamespaceOptions {
   /** `node-1` for a node's own namespace, `default/web-0` for a pod's. */
@@ -27,6 +30,8 @@ export class NetworkNamespace {
   readonly tcp: TcpLayer;
   readonly #frames: FrameStore;
   readonly #devices = new Map<string, NetDevice>();
+  #bridgeNfCallIptables = false;
+  #sysctls: Sysctls | undefined;
 
   constructor({ name, cpus, frames, forwarding }: NetworkNamespaceOptions) {
     this.name = name;
@@ -56,6 +61,26 @@ export class NetworkNamespace {
     return this.stack.netfilter;
   }
 
+  /** Its settings by their Linux names. */
+  get sysctls(): Sysctls {
+    return (this.#sysctls ??= new Sysctls(this));
+  }
+
+  /** `sysctl -w NAME=VALUE` in this namespace. Throws a RangeError for a name or a value that is not modelled. */
+  sysctl(name: string, value: number | string): void {
+    this.sysctls.write(name, value);
+  }
+
+  /** net.bridge.bridge-nf-call-iptables: do frames of this namespace's bridges pass iptables? */
+  get bridgeNfCallIptables(): boolean {
+    return this.#bridgeNfCallIptables;
+  }
+
+  set bridgeNfCallIptables(isOn: boolean) {
+    this.#bridgeNfCallIptables = isOn;
+    for (const device of this.#devices.values()) this.#hookBridge(device);
+  }
+
   /** Options for a new device of this namespace. Throws if the name is taken. */
   device(name: string, mac: Mac): NetDeviceOptions {
     if (this.#devices.has(name)) throw new RangeError(`device ${name} exists in ${this.name}; expected a new name`);
@@ -66,7 +91,15 @@ export class NetworkNamespace {
   add<D extends NetDevice>(device: D): D {
     this.#devices.set(device.name, device);
     this.stack.addDevice(device);
+    this.#hookBridge(device);
     return device;
+  }
+
+  #hookBridge(device: NetDevice): void {
+    if (!(device instanceof Bridge)) return;
+    device.netfilter = this.#bridgeNfCallIptables
+      ? new BridgeIptables(device, this.stack, this.enableNetfilter())
+      : undefined;
   }
 
   get devices(): NetDevice[] {

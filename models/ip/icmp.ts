@@ -1,10 +1,17 @@
 // ICMP of one namespace: echo replies, errors about packets that could not go on (RFC 792, RFC 1122 3.2.2, RFC 1812
 // 4.3.2), and their rate limits as in Linux.
 
-import { type Instant, ms, s } from '../../engine/time.ts';
+import { type Duration, type Instant, ms, ns, START, s } from '../../engine/time.ts';
 import { Frame, PROTOCOL_ICMP } from '../packet/frame.ts';
-import { ICMP_DEST_UNREACHABLE, ICMP_ECHO_REPLY, ICMP_REDIRECT, ICMP_TIME_EXCEEDED } from '../packet/icmp.ts';
+import {
+  ICMP_DEST_UNREACHABLE,
+  ICMP_ECHO_REPLY,
+  ICMP_FRAGMENTATION_NEEDED,
+  ICMP_REDIRECT,
+  ICMP_TIME_EXCEEDED,
+} from '../packet/icmp.ts';
 import { ANY_IP, type Ip, isMulticast, LIMITED_BROADCAST_IP } from '../packet/ip-address.ts';
+import type { Ipv4Settings } from './ipv4-settings.ts';
 
 export const ICMP_PARAMETER_PROBLEM = 12;
 
@@ -67,30 +74,43 @@ export function fillIcmpError(error: Frame, { about, type, code, mtuBytes, gatew
 }
 
 /**
- * How many ICMP errors may be sent: net.ipv4.icmp_ratelimit (one per second and destination after a burst of 6) and
- * icmp_msgs_per_sec (1,000 a second for the host after a burst of 50).
+ * How many ICMP messages may be sent, of the types in net.ipv4.icmp_ratemask and without "fragmentation needed":
+ * net.ipv4.icmp_ratelimit (one per interval and destination, after a burst of six) and icmp_msgs_per_sec (of the whole
+ * host, after a burst of icmp_msgs_burst).
  */
 export class IcmpRateLimit {
-  readonly #perDestination = new Map<Ip, { tokens: number; at: Instant }>();
-  #hostTokens = HOST_BURST;
-  #hostAt = 0 as Instant;
+  readonly #settings: Ipv4Settings;
+  readonly #perDestination = new Map<Ip, { tokens: Duration; at: Instant }>();
+  #hostTokens: number;
+  #hostAt = START;
 
-  allow(destination: Ip, now: Instant): boolean {
-    this.#hostTokens = Math.min(HOST_BURST, this.#hostTokens + (now - this.#hostAt) / HOST_INTERVAL);
+  constructor(settings: Ipv4Settings) {
+    this.#settings = settings;
+    this.#hostTokens = settings.icmp_msgs_burst;
+  }
+
+  allow(type: number, code: number, destination: Ip, now: Instant): boolean {
+    const { icmp_ratemask, icmp_ratelimit, icmp_msgs_per_sec, icmp_msgs_burst } = this.#settings;
+    if (((1 << type) & icmp_ratemask) === 0) return true;
+    if (type === ICMP_DEST_UNREACHABLE && code === ICMP_FRAGMENTATION_NEEDED) return true;
+    const refill = ((now - this.#hostAt) / s(1)) * icmp_msgs_per_sec;
+    this.#hostTokens = Math.min(icmp_msgs_burst, this.#hostTokens + refill);
     this.#hostAt = now;
-    if (this.#hostTokens < 1) return false;
-    let bucket = this.#perDestination.get(destination);
-    if (bucket === undefined) this.#perDestination.set(destination, (bucket = { tokens: DESTINATION_BURST, at: now }));
-    bucket.tokens = Math.min(DESTINATION_BURST, bucket.tokens + (now - bucket.at) / DESTINATION_INTERVAL);
-    bucket.at = now;
-    if (bucket.tokens < 1) return false;
-    bucket.tokens--;
+    if (this.#hostTokens < 1 || !this.#allowDestination(destination, ms(icmp_ratelimit), now)) return false;
     this.#hostTokens--;
+    return true;
+  }
+
+  #allowDestination(destination: Ip, interval: Duration, now: Instant): boolean {
+    let bucket = this.#perDestination.get(destination);
+    const full = ns(DESTINATION_BURST * interval);
+    if (bucket === undefined) this.#perDestination.set(destination, (bucket = { tokens: full, at: now }));
+    bucket.tokens = ns(Math.min(full, bucket.tokens + (now - bucket.at)));
+    bucket.at = now;
+    if (bucket.tokens < interval) return false;
+    bucket.tokens = ns(bucket.tokens - interval);
     return true;
   }
 }
 
 const DESTINATION_BURST = 6; // XRLIM_BURST_FACTOR
-const DESTINATION_INTERVAL = s(1);
-const HOST_BURST = 50;
-const HOST_INTERVAL = ms(1);

@@ -66,6 +66,7 @@ import {
   isIcmpError,
   mayCauseError,
 } from './icmp.ts';
+import { Ipv4Settings } from './ipv4-settings.ts';
 import { NeighborTable } from './neighbor-table.ts';
 import { fillReset, icmpCodeOf, mayCauseReset } from './reject.ts';
 
@@ -96,18 +97,14 @@ export class IpStack implements FrameReceiver, NetfilterStack {
   readonly frames: FrameStore;
   readonly fib = new Fib();
   readonly neighbors: NeighborTable;
+  readonly settings = new Ipv4Settings();
   netfilter: Netfilter | undefined;
-  /** net.ipv4.conf.all.route_localnet: may 127.0.0.0/8 leave or come in by other devices than lo? */
-  routeLocalnet = false;
-  /** net.ipv4.conf.all.rp_filter. */
-  reversePathFilter: 'off' | 'strict' | 'loose' = 'off';
-  readonly #forwarding: boolean;
   readonly #addresses: { readonly device: NetDevice; readonly ip: Ip; readonly subnet: Prefix }[] = [];
   /** The host's own addresses: few, and asked for with every packet, so a list. */
   readonly #localIps: Ip[] = [];
   /** By IP protocol number: a handful. */
   readonly #handlers: (ProtocolHandler | undefined)[] = [];
-  readonly #icmpRate = new IcmpRateLimit();
+  readonly #icmpRate: IcmpRateLimit;
   #loopback: NetDevice | undefined;
   #identification: number;
 
@@ -115,7 +112,8 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     this.name = name;
     this.cpus = cpus;
     this.frames = frames;
-    this.#forwarding = forwarding;
+    this.settings.write('all', 'forwarding', forwarding ? 1 : 0);
+    this.#icmpRate = new IcmpRateLimit(this.settings);
     this.#identification = random.int(65_536);
     this.neighbors = new NeighborTable(this, random);
   }
@@ -150,17 +148,20 @@ export class IpStack implements FrameReceiver, NetfilterStack {
   #acceptable(frame: Frame, device: NetDevice): boolean {
     if (device === this.#loopback) return true;
     const { srcIp, dstIp } = frame;
+    const { route_localnet, accept_local, rp_filter } = this.settings.of(device);
     const martian =
-      (isLoopback(srcIp) || isLoopback(dstIp)) && !this.routeLocalnet
+      (isLoopback(srcIp) || isLoopback(dstIp)) && route_localnet === 0
         ? true
-        : isMulticast(srcIp) || srcIp === LIMITED_BROADCAST_IP || this.#localIps.includes(srcIp);
+        : isMulticast(srcIp) ||
+          srcIp === LIMITED_BROADCAST_IP ||
+          (accept_local === 0 && this.#localIps.includes(srcIp));
     if (martian) {
       this.drop(frame, 'IP_INADDRERRORS');
       return false;
     }
-    if (this.reversePathFilter === 'off') return true;
+    if (rp_filter === 0) return true;
     const back = this.fib.lookup(srcIp);
-    if (back !== undefined && (this.reversePathFilter === 'loose' || back.device === device)) return true;
+    if (back !== undefined && (rp_filter === 2 || back.device === device)) return true;
     this.drop(frame, 'IP_RPFILTER');
     return false;
   }
@@ -175,7 +176,8 @@ export class IpStack implements FrameReceiver, NetfilterStack {
   }
 
   #forward(frame: Frame, inDevice: NetDevice, route: Route | undefined): void {
-    if (!this.#forwarding || isMulticast(frame.dstIp)) return this.drop(frame, 'IP_NOFORWARD');
+    if (this.settings.of(inDevice).forwarding === 0 || isMulticast(frame.dstIp))
+      return this.drop(frame, 'IP_NOFORWARD');
     if (route === undefined || route.type !== 'unicast') return this.#noRoute(frame, route);
     if (frame.ttl <= 1) {
       this.sendIcmpError(frame, ICMP_TIME_EXCEEDED, 0);
@@ -188,7 +190,7 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     }
     this.cpus.charge(this.cpus.costs.forwardNs);
     if (frame.journey !== undefined) this.#noteRoute(frame, route);
-    if (device === inDevice && this.#onLink(frame.srcIp, device)) {
+    if (device === inDevice && this.settings.of(device).send_redirects !== 0 && this.#onLink(frame.srcIp, device)) {
       this.sendIcmpError(frame, ICMP_REDIRECT, 1, { gateway: route.gateway === ANY_IP ? frame.dstIp : route.gateway });
     }
     frame.ttl--;
@@ -220,12 +222,13 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     }
     if (
       isLoopback(frame.dstIp) !== isLoopback(frame.srcIp) &&
-      !this.routeLocalnet &&
+      this.settings.of(this.#outDevice(route)).route_localnet === 0 &&
       !this.#localIps.includes(frame.dstIp)
     ) {
       this.drop(frame, 'IP_INADDRERRORS');
       return 'EINVAL';
     }
+    frame.ttl = this.settings.ip_default_ttl;
     frame.identification = this.#identification = (this.#identification + 1) & 0xffff;
     if (this.netfilter !== undefined) {
       const { dstIp } = frame;
@@ -265,7 +268,7 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     { mtuBytes = 0, gateway = ANY_IP }: { mtuBytes?: number; gateway?: Ip } = {},
   ): void {
     if (!mayCauseError(about)) return;
-    if (!this.isLocal(about.srcIp) && !this.#icmpRate.allow(about.srcIp, this.cpus.instant)) return;
+    if (!this.isLocal(about.srcIp) && !this.#icmpRate.allow(type, code, about.srcIp, this.cpus.instant)) return;
     const error = this.frames.allocate();
     fillIcmpError(error, { about, type, code, mtuBytes, gateway });
     // Locally addressed packets are answered from the address they were sent to; others from the way back's address.
@@ -323,6 +326,7 @@ export class IpStack implements FrameReceiver, NetfilterStack {
   /** The device hands what it receives to this stack. A loopback device brings 127.0.0.1 with it. */
   addDevice(device: NetDevice): void {
     device.receiver = this;
+    this.settings.addDevice(device);
     if (!(device instanceof LoopbackDevice)) return;
     this.#loopback = device;
     this.addAddress(device, LOOPBACK_IP, 8);

@@ -1,0 +1,219 @@
+// sysctl(8) of one network namespace: the settings that are modelled, by their Linux names, each with the values that it
+// takes. Writing a name that is not modelled is an error, because it would have no effect.
+
+import { type Duration, inSeconds, s } from '../../engine/time.ts';
+import { DEVICE_SETTINGS, type DeviceSetting, type Ipv4Settings } from '../ip/ipv4-settings.ts';
+import type { IpStack } from '../ip/stack.ts';
+import { CONNTRACK_DEFAULTS, type ConntrackSettings } from '../netfilter/conntrack.ts';
+import type { Netfilter } from '../netfilter/netfilter.ts';
+
+/** What sysctls set, beside the IP stack's own settings. */
+export interface SysctlOwner {
+  readonly name: string;
+  readonly stack: IpStack;
+  readonly netfilter: Netfilter | undefined;
+  enableNetfilter(): Netfilter;
+  /** net.bridge.bridge-nf-call-iptables */
+  bridgeNfCallIptables: boolean;
+}
+
+export class Sysctls {
+  readonly #owner: SysctlOwner;
+  readonly #variables: ReadonlyMap<string, Variable>;
+
+  constructor(owner: SysctlOwner) {
+    this.#owner = owner;
+    this.#variables = variablesOf(owner);
+  }
+
+  /** `sysctl NAME`. Throws a RangeError that lists what there is when the name is unknown. */
+  read(name: string): number {
+    return this.#find(name).read();
+  }
+
+  /** `sysctl -w NAME=VALUE`. Throws a RangeError for an unknown name, and for a value that the variable cannot have. */
+  write(name: string, value: number | string): void {
+    const variable = this.#find(name);
+    const number = typeof value === 'number' ? value : /^-?\d+$/.test(value.trim()) ? Number(value) : Number.NaN;
+    if (!(Number.isInteger(number) && number >= variable.min && number <= variable.max)) {
+      throw new RangeError(`sysctl ${name}=${value}; expected an integer from ${variable.min} to ${variable.max}`);
+    }
+    variable.write(number);
+  }
+
+  /** Every name, for messages; DEVICE stands for `all`, `default` and the devices. */
+  get names(): string[] {
+    return [...this.#variables.keys(), ...DEVICE_SETTINGS.map((setting) => `net.ipv4.conf.DEVICE.${setting}`)];
+  }
+
+  #find(name: string): Variable {
+    const variable = this.#variables.get(name) ?? this.#deviceVariable(name);
+    if (variable !== undefined) return variable;
+    throw new RangeError(`sysctl ${name} in ${this.#owner.name}; expected one of ${this.names.join(', ')}`);
+  }
+
+  /** `net.ipv4.conf.DEVICE.SETTING`; a device's name may have dots, a setting's has none. */
+  #deviceVariable(name: string): Variable | undefined {
+    const [, scope, setting] = /^net\.ipv4\.conf\.(.+)\.([a-z_]+)$/.exec(name) ?? [];
+    if (scope === undefined || !isDeviceSetting(setting)) return undefined;
+    const { settings } = this.#owner.stack;
+    if (settings.read(scope, setting) === undefined) {
+      const known = ['all', 'default', ...settings.deviceNames].join(', ');
+      throw new RangeError(`sysctl ${name}: no device ${scope} in ${this.#owner.name}; expected one of ${known}`);
+    }
+    return {
+      min: 0,
+      max: INT_MAX,
+      read: () => settings.read(scope, setting) ?? 0,
+      write: (value) => settings.write(scope, setting, value),
+    };
+  }
+}
+
+interface Variable {
+  readonly min: number;
+  readonly max: number;
+  readonly read: () => number;
+  readonly write: (value: number) => void;
+}
+
+const INT_MAX = 2 ** 31 - 1;
+/** Timeouts are kept in jiffies, 250 to the second where this was observed, in an int. */
+const LONGEST_TIMEOUT_S = Math.floor(INT_MAX / 250);
+
+const isDeviceSetting = (name: string | undefined): name is DeviceSetting =>
+  (DEVICE_SETTINGS as readonly (string | undefined)[]).includes(name);
+
+function variablesOf(owner: SysctlOwner): Map<string, Variable> {
+  const { settings } = owner.stack;
+  return new Map<string, Variable>([
+    [
+      'net.bridge.bridge-nf-call-iptables',
+      {
+        min: 0,
+        max: INT_MAX,
+        read: () => Number(owner.bridgeNfCallIptables),
+        write: (value) => {
+          owner.bridgeNfCallIptables = value !== 0;
+        },
+      },
+    ],
+    [
+      'net.ipv4.ip_forward',
+      {
+        min: 0,
+        max: INT_MAX,
+        read: () => settings.read('all', 'forwarding') ?? 0,
+        write: (value) => settings.write('all', 'forwarding', value),
+      },
+    ],
+    ['net.ipv4.ip_default_ttl', ofStack(settings, 'ip_default_ttl', { min: 1, max: 255 })],
+    ['net.ipv4.icmp_ratelimit', ofStack(settings, 'icmp_ratelimit')],
+    ['net.ipv4.icmp_ratemask', ofStack(settings, 'icmp_ratemask')],
+    ['net.ipv4.icmp_msgs_per_sec', ofStack(settings, 'icmp_msgs_per_sec')],
+    ['net.ipv4.icmp_msgs_burst', ofStack(settings, 'icmp_msgs_burst')],
+    ...conntrackVariables(owner),
+  ]);
+}
+
+/** A number of the IP stack's settings. */
+function ofStack(
+  settings: Ipv4Settings,
+  setting: { [K in keyof Ipv4Settings]: Ipv4Settings[K] extends number ? K : never }[keyof Ipv4Settings],
+  { min = 0, max = INT_MAX }: { min?: number; max?: number } = {},
+): Variable {
+  return {
+    min,
+    max,
+    read: () => settings[setting],
+    write: (value) => {
+      settings[setting] = value;
+    },
+  };
+}
+
+/** net.netfilter.nf_conntrack_*: writing one loads netfilter, as it loads the module. Times are in seconds. */
+function* conntrackVariables(owner: SysctlOwner): Generator<[string, Variable]> {
+  const current = (): ConntrackSettings => owner.netfilter?.conntrack.settings ?? CONNTRACK_DEFAULTS;
+  const variable = (
+    name: string,
+    { min, max = INT_MAX }: { min: number; max?: number },
+    read: (settings: ConntrackSettings) => number,
+    change: (value: number, settings: ConntrackSettings) => Partial<ConntrackSettings>,
+  ): [string, Variable] => [
+    `net.netfilter.nf_conntrack_${name}`,
+    {
+      min,
+      max,
+      read: () => read(current()),
+      write: (value) => owner.enableNetfilter().conntrack.configure(change(value, current())),
+    },
+  ];
+  const timeout = (
+    name: string,
+    key: { [K in keyof ConntrackSettings]: ConntrackSettings[K] extends Duration ? K : never }[keyof ConntrackSettings],
+  ): [string, Variable] =>
+    variable(
+      name,
+      { min: 0, max: LONGEST_TIMEOUT_S },
+      (settings) => inSeconds(settings[key]),
+      (value) => ({ [key]: s(value) }),
+    );
+
+  yield variable(
+    'max',
+    { min: 1 },
+    ({ maxEntries }) => maxEntries,
+    (maxEntries) => ({ maxEntries }),
+  );
+  yield variable(
+    'buckets',
+    { min: 1 },
+    ({ buckets }) => buckets,
+    (buckets) => ({ buckets }),
+  );
+  yield variable(
+    'tcp_loose',
+    { min: 0, max: 1 },
+    ({ tcpLoose }) => Number(tcpLoose),
+    (value) => ({ tcpLoose: value === 1 }),
+  );
+  yield variable(
+    'tcp_be_liberal',
+    { min: 0, max: 1 },
+    ({ tcpBeLiberal }) => Number(tcpBeLiberal),
+    (value) => ({ tcpBeLiberal: value === 1 }),
+  );
+  yield variable(
+    'tcp_max_retrans',
+    { min: 0, max: 255 },
+    ({ tcpMaxRetransmissions }) => tcpMaxRetransmissions,
+    (tcpMaxRetransmissions) => ({ tcpMaxRetransmissions }),
+  );
+  yield timeout('udp_timeout', 'udpTimeout');
+  yield timeout('udp_timeout_stream', 'udpStreamTimeout');
+  yield timeout('icmp_timeout', 'icmpTimeout');
+  yield timeout('generic_timeout', 'genericTimeout');
+  for (const [state, name] of Object.entries(TCP_TIMEOUT_NAMES) as [keyof ConntrackSettings['tcpTimeouts'], string][]) {
+    yield variable(
+      `tcp_timeout_${name}`,
+      { min: 0, max: LONGEST_TIMEOUT_S },
+      ({ tcpTimeouts }) => inSeconds(tcpTimeouts[state]),
+      (value, { tcpTimeouts }) => ({ tcpTimeouts: { ...tcpTimeouts, [state]: s(value) } }),
+    );
+  }
+}
+
+/** SYN_SENT2 has no name of its own among the sysctls. */
+const TCP_TIMEOUT_NAMES: Readonly<Record<Exclude<keyof ConntrackSettings['tcpTimeouts'], 'SYN_SENT2'>, string>> = {
+  SYN_SENT: 'syn_sent',
+  SYN_RECV: 'syn_recv',
+  ESTABLISHED: 'established',
+  FIN_WAIT: 'fin_wait',
+  CLOSE_WAIT: 'close_wait',
+  LAST_ACK: 'last_ack',
+  TIME_WAIT: 'time_wait',
+  CLOSE: 'close',
+  UNACKNOWLEDGED: 'unacknowledged',
+  RETRANSMITTED: 'max_retrans',
+};

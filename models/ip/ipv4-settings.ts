@@ -1,0 +1,99 @@
+// net.ipv4.* of one network namespace, under the kernel's own names: values for the whole namespace, and three kinds of
+// sets of values about devices: one for all devices, one for devices to come, and one for each device. What a device
+// does is combined from its own set and the one for all, every value in its own way (include/linux/inetdevice.h).
+
+import type { DeviceRef } from '../packet/frame.ts';
+
+/** net.ipv4.conf.*, with the defaults of Linux 6.18. */
+export class DeviceSettings {
+  /** Are packets from other hosts believed that say they come from an address of this one? */
+  accept_local = 0;
+  /** Are packets that came in by the device sent on? */
+  forwarding = 0;
+  /** May 127.0.0.0/8 come in by other devices than lo, and leave by them? */
+  route_localnet = 0;
+  /** Reverse path: 0 ignored, 1 the way back must be this device, 2 there must be a way back. */
+  rp_filter = 0;
+  /** Are senders told of a shorter way (ICMP redirect)? */
+  send_redirects = 1;
+}
+
+export type DeviceSetting = keyof DeviceSettings;
+
+/** How the set for all devices and the device's own make what holds: IN_DEV_MAXCONF, IN_DEV_ORCONF, IN_DEV_CONF_GET. */
+const COMBINED: Readonly<Record<DeviceSetting, (all: number, own: number) => number>> = {
+  accept_local: (all, own) => all | own,
+  forwarding: (_all, own) => own,
+  route_localnet: (all, own) => all | own,
+  rp_filter: (all, own) => Math.max(all, own),
+  send_redirects: (all, own) => all | own,
+};
+
+export const DEVICE_SETTINGS = Object.keys(COMBINED) as readonly DeviceSetting[];
+
+export class Ipv4Settings {
+  /** net.ipv4.ip_default_ttl */
+  ip_default_ttl = 64;
+  /** net.ipv4.icmp_ratelimit: milliseconds between ICMP errors to one destination; 0 for no limit. */
+  icmp_ratelimit = 1_000;
+  /** net.ipv4.icmp_ratemask: bit n set: ICMP type n is limited. Unreachable, source quench, time exceeded, parameter. */
+  icmp_ratemask = 6_168;
+  /** net.ipv4.icmp_msgs_per_sec and icmp_msgs_burst, of all limited messages together. */
+  icmp_msgs_per_sec = 1_000;
+  icmp_msgs_burst = 50;
+  readonly #all = new DeviceSettings();
+  readonly #default = new DeviceSettings();
+  /** By device index. */
+  readonly #own: (DeviceSettings | undefined)[] = [];
+  readonly #effective: (DeviceSettings | undefined)[] = [];
+  /** net.ipv4.conf.lo and the like: the devices that there are, by name. */
+  readonly #devices = new Map<string, DeviceRef>();
+
+  /** What holds for a device; read with every packet. */
+  of(device: DeviceRef): DeviceSettings {
+    return this.#effective[device.index]!;
+  }
+
+  /** A new device starts with the values of `conf.default`. */
+  addDevice(device: DeviceRef): void {
+    this.#devices.set(device.name, device);
+    this.#own[device.index] = Object.assign(new DeviceSettings(), this.#default);
+    this.#combine(device.index);
+  }
+
+  get deviceNames(): string[] {
+    return [...this.#devices.keys()];
+  }
+
+  /** `scope`: all, default, or the name of a device. Undefined for another name. */
+  read(scope: string, setting: DeviceSetting): number | undefined {
+    return this.#set(scope)?.[setting];
+  }
+
+  /** False: there is no such device. */
+  write(scope: string, setting: DeviceSetting, value: number): boolean {
+    const set = this.#set(scope);
+    if (set === undefined) return false;
+    set[setting] = value;
+    // inet_forward_change: whoever makes the host a router means all of its devices, and those to come.
+    if (setting === 'forwarding' && scope === 'all') {
+      this.#default.forwarding = value;
+      for (const own of this.#own) if (own !== undefined) own.forwarding = value;
+    }
+    for (const { index } of this.#devices.values()) this.#combine(index);
+    return true;
+  }
+
+  #set(scope: string): DeviceSettings | undefined {
+    if (scope === 'all') return this.#all;
+    if (scope === 'default') return this.#default;
+    const device = this.#devices.get(scope);
+    return device === undefined ? undefined : this.#own[device.index];
+  }
+
+  #combine(index: number): void {
+    const own = this.#own[index]!;
+    const effective = (this.#effective[index] ??= new DeviceSettings());
+    for (const setting of DEVICE_SETTINGS) effective[setting] = COMBINED[setting](this.#all[setting], own[setting]);
+  }
+}
