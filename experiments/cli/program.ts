@@ -5,6 +5,7 @@ import { REGISTRY } from '../registry.ts';
 import { type CommandContext, createProgram, isCommandLineExit } from './command-line.ts';
 import { addCompare } from './compare.ts';
 import { addList } from './list.ts';
+import { addNetfilter } from './netfilter.ts';
 import { addPlot } from './plot.ts';
 import { addRules } from './rules.ts';
 import { addRun } from './run.ts';
@@ -33,7 +34,8 @@ export async function runProgram(
     ...streams,
   };
   const program = createProgram(context);
-  for (const addCommand of [addRun, addTrace, addRules, addList, addPlot, addCompare]) addCommand(program, context);
+  for (const addCommand of [addRun, addTrace, addRules, addNetfilter, addList, addPlot, addCompare])
+    addCommand(program, context);
   try {
     await program.parseAsync(args, { from: 'user' });
     return context.exitCode;

@@ -25,20 +25,30 @@ export function journeyToJson({ frameId, title, steps }: Journey): JourneyJson {
   return { frameId, title, steps: steps.map(({ at, ...step }) => ({ atNs: at, ...step })) };
 }
 
-/** Steps of one namespace: time, stage or hook, place, text. Places are aligned where they follow each other. */
+/** Steps of one namespace: stage or hook, place, text. */
+export const formatSteps = (steps: readonly JourneyStep[]): string[] => layOut(steps).map(({ text }) => text);
+
+/** The same below each other in time. */
 function formatVisit(steps: readonly JourneyStep[], timeWidth: number): string[] {
   let lastAt: Instant | undefined;
+  return layOut(steps).map(({ at, text }) => {
+    const time = at === lastAt ? '' : formatInstant(at);
+    lastAt = at;
+    return `    ${time.padStart(timeWidth)}  ${text}`;
+  });
+}
+
+/** A hook is named once; places are aligned where they follow each other. */
+function layOut(steps: readonly JourneyStep[]): { at: Instant; text: string }[] {
   let lastHook: string | undefined;
   return consecutive(steps, alignmentOf).flatMap((run) => {
     const placeWidth = Math.max(...run.map((step) => placeOf(step).length));
     return run.map((step) => {
       const hook = hookOf(step);
-      const time = step.at === lastAt ? '' : formatInstant(step.at);
       const stage = hook === undefined ? step.stage : hook === lastHook ? '' : hook;
-      lastAt = step.at;
       lastHook = hook;
       const place = placeWidth === 0 ? [] : [placeOf(step).padEnd(placeWidth)];
-      return ['  ', time.padStart(timeWidth), stage.padEnd(STAGE_WIDTH), ...place, step.text].join('  ').trimEnd();
+      return { at: step.at, text: [stage.padEnd(STAGE_WIDTH), ...place, step.text].join('  ').trimEnd() };
     });
   });
 }
