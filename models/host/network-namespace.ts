@@ -54,6 +54,7 @@ export class NetworkNamespace {
       cpus: this.cpus,
       frames: this.#frames,
       random: this.cpus.place.random(`netfilter/${this.name}`),
+      natRandom: this.cpus.place.random(`nat/${this.name}`),
       namespace: this.name,
       stack: this.stack,
       conntrack,

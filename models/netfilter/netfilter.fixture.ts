@@ -76,7 +76,9 @@ export class TestNode implements NetfilterStack {
     this.#local = local.map(parseIp);
     const { frames } = this;
     const random = place.random('netfilter');
-    this.netfilter = new Netfilter({ cpus: this.cpus, frames, random, namespace: 'node-1', stack: this, conntrack });
+    const natRandom = place.random('nat');
+    const common = { cpus: this.cpus, frames, namespace: 'node-1', stack: this, conntrack };
+    this.netfilter = new Netfilter({ ...common, random, natRandom });
     this.addRules(rules);
   }
 

@@ -65,8 +65,10 @@ export interface NetfilterStack {
 export interface NetfilterOptions {
   readonly cpus: CpuSet;
   readonly frames: FrameStore;
-  /** For `-m statistic` and for NAT's choice of ports. */
+  /** For what rules leave to chance: `-m statistic`. */
   readonly random: RandomStream;
+  /** For NAT's choice of ports. */
+  readonly natRandom: RandomStream;
   /** The network namespace's name, for journeys. */
   readonly namespace: string;
   readonly stack: NetfilterStack;
@@ -103,9 +105,9 @@ export class Netfilter {
   #lookupNs = 0;
   #rulesVisited = 0;
 
-  constructor({ cpus, frames, random, namespace, stack, conntrack }: NetfilterOptions) {
+  constructor({ cpus, frames, random, natRandom, namespace, stack, conntrack }: NetfilterOptions) {
     this.conntrack = new Conntrack(cpus, conntrack);
-    this.#nat = new Nat(this.conntrack, random);
+    this.#nat = new Nat(this.conntrack, natRandom);
     this.#cpus = cpus;
     this.#costs = cpus.costs;
     this.#ruleCostsNs = ruleCostsOf(cpus.costs);

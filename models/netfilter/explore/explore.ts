@@ -92,7 +92,8 @@ class Passage implements NetfilterStack {
     const place = new Simulator({ seed: 'explore' }).place('node');
     const cpus = new CpuSet(place, { count: 1, costs: FREE });
     const frames = this.#frames;
-    this.#netfilter = new Netfilter({ cpus, frames, random, namespace: 'node', stack: this });
+    const natRandom = place.random('nat');
+    this.#netfilter = new Netfilter({ cpus, frames, random, natRandom, namespace: 'node', stack: this });
     node.load(this.#netfilter);
   }
 
