@@ -1,17 +1,10 @@
-// Where the first packet of a connection can go by a node's rules: every outcome, whichever way the coins of
-// `-m statistic` fall. It takes the hooks that Linux takes for it, with NAT done in place and no stack around.
+// Where the first packet of a connection can go by a node's rules, in the words of the recorded facts.
 
-import { RandomStream } from '../../engine/random.ts';
-import { START } from '../../engine/time.ts';
-import { ACCEPT, DROP, TARGET } from '../netfilter/action.ts';
-import { CT_DNAT, CT_NEW } from '../netfilter/conntrack-state.ts';
-import type { TargetSpec } from '../netfilter/rule.ts';
-import type { BuiltinChain, RuleTables, TableName } from '../netfilter/rule-tables.ts';
-import { walk } from '../netfilter/walk.ts';
-import { WalkContext } from '../netfilter/walk-context.ts';
-import { Frame, PROTOCOL_SCTP, PROTOCOL_TCP, PROTOCOL_UDP } from '../packet/frame.ts';
-import { formatIp, type Ip, parseIp } from '../packet/ip-address.ts';
-import { Journey } from '../packet/journey.ts';
+import type { Chain } from '../netfilter/chain.ts';
+import { explorePacket, type PacketOutcome } from '../netfilter/explore/explore.ts';
+import { type RuleTables, TABLE_NAMES } from '../netfilter/rule-tables.ts';
+import { PROTOCOL_SCTP, PROTOCOL_TCP, PROTOCOL_UDP, TCP_SYN } from '../packet/frame.ts';
+import { formatSocketAddress, type Ip, parseIp } from '../packet/ip-address.ts';
 
 export interface Flow {
   readonly srcIP: string;
@@ -29,105 +22,50 @@ export interface FlowOutcome {
   readonly byRule: boolean;
 }
 
+const PROTOCOLS = { TCP: PROTOCOL_TCP, UDP: PROTOCOL_UDP, SCTP: PROTOCOL_SCTP };
+/** No node and no pod has it: a packet that has it was masqueraded. */
+const MASQUERADE_IP = parseIp('192.0.2.254');
+
 /** `isLocal` tells the node's own addresses, loopback included. */
 export function exploreFlow(tables: RuleTables, flow: Flow, isLocal: (ip: Ip) => boolean): FlowOutcome[] {
-  const outcomes: FlowOutcome[] = [];
-  let coins: boolean[] | undefined = [];
-  while (coins !== undefined) {
-    const random = new TossedCoins(coins);
-    outcomes.push(new FirstPacket(tables, flow, { random, isLocal }).travel());
-    coins = nextToss(random.tossed);
-  }
-  return outcomes;
+  const chains = TABLE_NAMES.map((name) => ({ name, chains: chainsOf(tables, name) }));
+  const srcIp = parseIp(flow.srcIP);
+  const dstIp = parseIp(flow.dstIP);
+  const outcomes = explorePacket(
+    {
+      load: ({ tables: fresh }) => {
+        for (const { name, chains: shared } of chains) if (shared.size > 0) fresh.share(name, shared);
+      },
+      isLocal,
+      masqueradeIp: () => MASQUERADE_IP,
+      inDevice: undefined,
+      outDevice: undefined,
+    },
+    {
+      fill: (frame) => {
+        frame.srcIp = srcIp;
+        frame.srcPort = 40_000;
+        frame.dstIp = dstIp;
+        frame.dstPort = flow.dstPort;
+        frame.protocol = PROTOCOLS[flow.protocol];
+        if (flow.protocol === 'TCP') frame.tcpFlags = TCP_SYN;
+        frame.updateSize();
+      },
+      isLocallySent: isLocal(srcIp),
+    },
+  );
+  return outcomes.map((outcome) => flowOutcome(outcome, dstIp));
 }
 
-/** Coins fall as given, then always heads. */
-class TossedCoins extends RandomStream {
-  readonly tossed: boolean[] = [];
-  readonly #given: readonly boolean[];
+const chainsOf = (tables: RuleTables, name: (typeof TABLE_NAMES)[number]): ReadonlyMap<string, Chain> =>
+  new Map(tables.isLoaded(name) ? tables.chainNames(name).map((chain) => [chain, tables.chain(name, chain)!]) : []);
 
-  constructor(given: readonly boolean[]) {
-    super('not drawn from');
-    this.#given = given;
-  }
-
-  override chance31(): boolean {
-    const heads = this.#given[this.tossed.length] ?? true;
-    this.tossed.push(heads);
-    return heads;
-  }
-}
-
-/** The next way in which the coins can fall: the last heads becomes tails. Undefined after all tails. */
-function nextToss(tossed: readonly boolean[]): boolean[] | undefined {
-  const last = tossed.lastIndexOf(true);
-  return last < 0 ? undefined : [...tossed.slice(0, last), false];
-}
-
-const PROTOCOLS = { TCP: PROTOCOL_TCP, UDP: PROTOCOL_UDP, SCTP: PROTOCOL_SCTP };
-
-class FirstPacket {
-  readonly #tables: RuleTables;
-  readonly #isLocal: (ip: Ip) => boolean;
-  readonly #context: WalkContext;
-  readonly #frame = new Frame();
-  readonly #journey = new Journey(0);
-
-  constructor(tables: RuleTables, flow: Flow, node: { random: RandomStream; isLocal: (ip: Ip) => boolean }) {
-    this.#tables = tables;
-    this.#isLocal = node.isLocal;
-    this.#context = new WalkContext({
-      namespace: 'node',
-      cpus: { instant: START },
-      random: node.random,
-      addressType: (ip) => (node.isLocal(ip) ? 'LOCAL' : 'UNICAST'),
-    });
-    this.#frame.srcIp = parseIp(flow.srcIP);
-    this.#frame.dstIp = parseIp(flow.dstIP);
-    this.#frame.srcPort = 40_000;
-    this.#frame.dstPort = flow.dstPort;
-    this.#frame.protocol = PROTOCOLS[flow.protocol];
-    this.#frame.conntrackState = CT_NEW;
-    this.#frame.journey = this.#journey;
-  }
-
-  travel(): FlowOutcome {
-    const isOwn = this.#isLocal(this.#frame.srcIp);
-    const translation = this.#walk('nat', isOwn ? 'OUTPUT' : 'PREROUTING');
-    const endpoint = translation === undefined ? undefined : this.#translate(translation);
-    const staysHere = this.#isLocal(this.#frame.dstIp);
-    const filters: BuiltinChain[] = isOwn ? ['OUTPUT'] : staysHere ? [] : ['FORWARD'];
-    for (const hook of staysHere ? [...filters, 'INPUT' as const] : filters) {
-      const judgement = this.#walk('filter', hook);
-      if (judgement === undefined) continue;
-      const verdict = judgement.target === 'DROP' ? 'DROP' : 'REJECT';
-      return { verdict, endpoint, masqueraded: false, byRule: true };
-    }
-    const byRule = this.#journey.steps.at(-1)?.stage === 'rule';
-    const masqueraded = !staysHere && this.#walk('nat', 'POSTROUTING')?.target === 'MASQUERADE';
-    return { verdict: 'ACCEPT', endpoint, masqueraded, byRule };
-  }
-
-  /** Undefined if the packet goes on as it is. */
-  #walk(table: TableName, hook: BuiltinChain): TargetSpec | undefined {
-    this.#context.enterHook(hook, undefined, undefined);
-    switch (walk(this.#tables, table, hook, this.#frame, this.#context)) {
-      case ACCEPT:
-        return undefined;
-      case DROP:
-        return { target: 'DROP' };
-      case TARGET:
-        return this.#context.decidingRule?.spec.target;
-    }
-  }
-
-  #translate(target: TargetSpec): string {
-    if (target.target !== 'DNAT' || target.minIp === undefined || target.minPort === undefined) {
-      throw new Error(`${target.target} in nat before routing; expected DNAT to one endpoint`);
-    }
-    this.#frame.dstIp = target.minIp;
-    this.#frame.dstPort = target.minPort;
-    this.#frame.conntrackState |= CT_DNAT;
-    return `${formatIp(target.minIp)}:${target.minPort}`;
-  }
+function flowOutcome({ verdict, packet, steps }: PacketOutcome, dstIp: Ip): FlowOutcome {
+  const judgement = steps.findLast(({ table }) => table === 'filter');
+  return {
+    verdict: verdict === 'accepted' ? 'ACCEPT' : verdict === 'dropped' ? 'DROP' : 'REJECT',
+    endpoint: packet.dstIp === dstIp ? undefined : formatSocketAddress(packet.dstIp, packet.dstPort),
+    masqueraded: packet.srcIp === MASQUERADE_IP,
+    byRule: judgement?.stage === 'rule',
+  };
 }
