@@ -4,8 +4,10 @@ import {
   ARP_REPLY,
   ARP_REQUEST,
   ETHERTYPE_ARP,
+  ETHERTYPE_IPV6,
   Frame,
   PROTOCOL_ICMP,
+  PROTOCOL_ICMPV6,
   PROTOCOL_SCTP,
   PROTOCOL_TCP,
   PROTOCOL_UDP,
@@ -16,13 +18,55 @@ import {
   TCP_SYN,
   TCP_URG,
 } from './frame.ts';
-import { parseIp } from './ip-address.ts';
+import { parseIp, parseIpv6 } from './ip-address.ts';
 import { localMac } from './mac.ts';
 
 const client = { srcIp: parseIp('10.244.0.2'), srcPort: 40000, dstIp: parseIp('10.96.0.10'), dstPort: 80 };
 const frame = (fields: Partial<Frame>): Frame => Object.assign(new Frame(), client, fields);
 const icmp = (fields: Partial<Frame>): Frame => frame({ protocol: PROTOCOL_ICMP, srcPort: 0, dstPort: 0, ...fields });
 const datagram = frame({ protocol: PROTOCOL_UDP, payloadBytes: 33 });
+
+const overIpv6 = (fields: Partial<Frame>): Frame =>
+  frame({ family: 6, etherType: ETHERTYPE_IPV6, srcIp: parseIpv6('fd00::2'), dstIp: parseIpv6('fd00::a'), ...fields });
+const icmpv6 = (fields: Partial<Frame>): Frame =>
+  overIpv6({ protocol: PROTOCOL_ICMPV6, srcPort: 0, dstPort: 0, ...fields });
+const overIpv6Datagram = overIpv6({ protocol: PROTOCOL_UDP, payloadBytes: 33 });
+const about = { target: parseIpv6('fd00::a'), isRouter: false, isSolicited: false, isOverride: false };
+
+describe('an IPv6 frame in one line', () => {
+  test.each<[string, Frame]>([
+    [
+      '[fd00::2]:40000 > [fd00::a]:80 tcp [S] seq 1 win 64240 len 0',
+      overIpv6({ protocol: PROTOCOL_TCP, tcpFlags: TCP_SYN, sequence: 1, window: 64240 }),
+    ],
+    [
+      'fd00::2 > fd00::a icmpv6 echo request id 9 seq 1 len 56',
+      icmpv6({ icmpType: 128, icmpIdentifier: 9, icmpSequence: 1, payloadBytes: 56 }),
+    ],
+    [
+      'fd00::2 > fd00::a icmpv6 1/4 port unreachable about [fd00::2]:40000 > [fd00::a]:80 udp',
+      icmpv6({ icmpType: 1, icmpCode: 4, quoted: overIpv6Datagram }),
+    ],
+    [
+      'fd00::2 > fd00::a icmpv6 2/0 packet too big mtu 1450 about [fd00::2]:40000 > [fd00::a]:80 udp',
+      icmpv6({ icmpType: 2, icmpMtu: 1450, quoted: overIpv6Datagram }),
+    ],
+    [
+      'fd00::2 > fd00::a icmpv6 4/1 unknown header type at byte 6 about [fd00::2]:40000 > [fd00::a]:80 udp',
+      icmpv6({ icmpType: 4, icmpCode: 1, icmpMtu: 6, quoted: overIpv6Datagram }),
+    ],
+    [
+      'fd00::2 > fd00::a icmpv6 neighbor solicitation fd00::a at 02:00:00:00:00:01',
+      icmpv6({ icmpType: 135, discovery: { ...about, linkLayer: localMac(1) } }),
+    ],
+    [
+      'fd00::2 > fd00::a icmpv6 redirect fd00::a about [fd00::2]:40000 > [fd00::a]:80 udp',
+      icmpv6({ icmpType: 137, discovery: { ...about, linkLayer: undefined }, quoted: overIpv6Datagram }),
+    ],
+  ])('%s', (line, described) => {
+    expect(describeFrame(described)).toBe(line);
+  });
+});
 
 describe('a frame in one line', () => {
   test.each<[string, Frame]>([

@@ -5,6 +5,7 @@ import {
   ETHERTYPE_ARP,
   type Frame,
   PROTOCOL_ICMP,
+  PROTOCOL_ICMPV6,
   PROTOCOL_SCTP,
   PROTOCOL_TCP,
   PROTOCOL_UDP,
@@ -18,7 +19,14 @@ import {
   ICMP_REDIRECT,
   icmpName,
 } from './icmp.ts';
-import { formatIp, type Ip } from './ip-address.ts';
+import {
+  ICMPV6_ECHO_REPLY,
+  ICMPV6_ECHO_REQUEST,
+  ICMPV6_PACKET_TOO_BIG,
+  ICMPV6_PARAMETER_PROBLEM,
+  icmpv6Name,
+} from './icmpv6.ts';
+import { formatIp, formatSocketAddress, type Ip, type IpFamily } from './ip-address.ts';
 import { formatMac } from './mac.ts';
 
 /** `10.244.0.2:40000 > 10.96.0.10:80 tcp [S] seq 1 win 64240 len 0`. */
@@ -32,6 +40,8 @@ export function describeFrame(frame: Frame): string {
     }
     case PROTOCOL_ICMP:
       return describeFlow(frame) + describeIcmpDetails(frame);
+    case PROTOCOL_ICMPV6:
+      return describeFlow(frame) + describeIcmpv6Details(frame);
     default:
       return `${describeFlow(frame)} len ${payloadBytes}`;
   }
@@ -45,6 +55,7 @@ export function describeFlow(frame: Frame): string {
     case PROTOCOL_TCP:
       return `${flow} [${formatTcpFlags(frame.tcpFlags)}]`;
     case PROTOCOL_ICMP:
+    case PROTOCOL_ICMPV6:
       return `${flow} ${describeIcmpKind(frame)}`;
     default:
       return flow;
@@ -53,6 +64,8 @@ export function describeFlow(frame: Frame): string {
 
 /** Both ends of a packet; a Frame is one. */
 export interface AddressTuple {
+  /** IPv4 if absent. */
+  readonly family?: IpFamily;
   readonly protocol: number;
   readonly srcIp: Ip;
   readonly srcPort: number;
@@ -60,11 +73,11 @@ export interface AddressTuple {
   readonly dstPort: number;
 }
 
-/** `10.244.0.2:40000 > 10.96.0.10:80`; without ports for a protocol that has none. */
-export function formatTuple({ protocol, srcIp, srcPort, dstIp, dstPort }: AddressTuple): string {
+/** `10.244.0.2:40000 > 10.96.0.10:80`, `[fd00::2]:40000 > [fd00::10]:80`; without ports for a protocol without any. */
+export function formatTuple({ family = 4, protocol, srcIp, srcPort, dstIp, dstPort }: AddressTuple): string {
   return hasPorts(protocol)
-    ? `${formatIp(srcIp)}:${srcPort} > ${formatIp(dstIp)}:${dstPort}`
-    : `${formatIp(srcIp)} > ${formatIp(dstIp)}`;
+    ? `${formatSocketAddress(srcIp, srcPort, family)} > ${formatSocketAddress(dstIp, dstPort, family)}`
+    : `${formatIp(srcIp, family)} > ${formatIp(dstIp, family)}`;
 }
 
 /** `tcp`; `protocol 47` for one that is not modelled. */
@@ -72,6 +85,8 @@ export function formatProtocol(protocol: number): string {
   switch (protocol) {
     case PROTOCOL_ICMP:
       return 'icmp';
+    case PROTOCOL_ICMPV6:
+      return 'icmpv6';
     case PROTOCOL_TCP:
       return 'tcp';
     case PROTOCOL_UDP:
@@ -97,9 +112,12 @@ function describeArp({ arpOperation, srcIp, srcMac, dstIp }: Frame): string {
 }
 
 /** Echoes by name; what is about another packet also by the numbers that rules and documents use. */
-function describeIcmpKind({ icmpType, icmpCode }: Frame): string {
-  const name = icmpName(icmpType, icmpCode);
-  return isEcho(icmpType) ? name : `${icmpType}/${icmpCode} ${name}`.trimEnd();
+function describeIcmpKind({ protocol, icmpType, icmpCode, discovery }: Frame): string {
+  const isIpv6 = protocol === PROTOCOL_ICMPV6;
+  const name = isIpv6 ? icmpv6Name(icmpType, icmpCode) : icmpName(icmpType, icmpCode);
+  if (discovery !== undefined) return `${name} ${formatIp(discovery.target, 6)}`;
+  const speaksForItself = isIpv6 ? isIcmpv6Echo(icmpType) : isEcho(icmpType);
+  return speaksForItself ? name : `${icmpType}/${icmpCode} ${name}`.trimEnd();
 }
 
 function describeIcmpDetails({
@@ -117,5 +135,16 @@ function describeIcmpDetails({
   const mtu = icmpType === ICMP_DEST_UNREACHABLE && icmpCode === ICMP_FRAGMENTATION_NEEDED ? ` mtu ${icmpMtu}` : '';
   return gateway + mtu + (quoted === undefined ? '' : ` about ${describeFlow(quoted)}`);
 }
+
+function describeIcmpv6Details(frame: Frame): string {
+  const { icmpType, icmpIdentifier, icmpSequence, icmpMtu, discovery, quoted, payloadBytes } = frame;
+  if (isIcmpv6Echo(icmpType)) return ` id ${icmpIdentifier} seq ${icmpSequence} len ${payloadBytes}`;
+  const at = discovery?.linkLayer === undefined ? '' : ` at ${formatMac(discovery.linkLayer)}`;
+  const mtu = icmpType === ICMPV6_PACKET_TOO_BIG ? ` mtu ${icmpMtu}` : '';
+  const pointer = icmpType === ICMPV6_PARAMETER_PROBLEM ? ` at byte ${icmpMtu}` : '';
+  return at + mtu + pointer + (quoted === undefined ? '' : ` about ${describeFlow(quoted)}`);
+}
+
+const isIcmpv6Echo = (icmpType: number): boolean => icmpType === ICMPV6_ECHO_REQUEST || icmpType === ICMPV6_ECHO_REPLY;
 
 const isEcho = (icmpType: number): boolean => icmpType === ICMP_ECHO_REQUEST || icmpType === ICMP_ECHO_REPLY;

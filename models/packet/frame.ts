@@ -1,7 +1,7 @@
 // What devices carry: one skb with its headers as fields. One monomorphic class: every field is always present, so V8
 // keeps one hidden class and the whole data path reads fields at fixed offsets. Bytes exist only on demand (wire-bytes.ts).
 //
-// Not modelled: IP options, Ethernet 802.1Q tags, GRO/TSO (one frame is one skb).
+// Not modelled: IP options, IPv6 extension headers but the fragment header, flow labels, Ethernet 802.1Q tags, GRO/TSO (one frame is one skb).
 
 import { ANY_IP, type Ip, type IpFamily } from './ip-address.ts';
 import type { Journey } from './journey.ts';
@@ -29,6 +29,10 @@ export const TCP_URG = 0x20;
 
 export const ETHERNET_HEADER_BYTES = 14;
 export const IPV4_HEADER_BYTES = 20;
+export const IPV6_HEADER_BYTES = 40;
+export const IPV6_FRAGMENT_HEADER_BYTES = 8;
+/** No link may have a smaller one; no ICMPv6 error is longer (RFC 4443 2.4). */
+export const MIN_IPV6_MTU_BYTES = 1280;
 export const UDP_HEADER_BYTES = 8;
 export const TCP_HEADER_BYTES = 20;
 export const ICMP_HEADER_BYTES = 8;
@@ -49,6 +53,17 @@ export interface Message {
   readonly id: number;
 }
 
+/** Neighbor discovery (RFC 4861): what a solicitation, an advertisement or a redirect says beside its ICMPv6 type. */
+export interface Discovery {
+  readonly target: Ip;
+  /** Option: the sender's own address in a solicitation, the target's in others. */
+  readonly linkLayer: Mac | undefined;
+  /** Flags of an advertisement: R, S and O. */
+  readonly isRouter: boolean;
+  readonly isSolicited: boolean;
+  readonly isOverride: boolean;
+}
+
 export class Frame {
   /** Unique within a run; a copy (flooding, retransmission) has its own. */
   id = 0;
@@ -66,11 +81,15 @@ export class Frame {
   family: IpFamily = 4;
   srcIp: Ip = ANY_IP;
   dstIp: Ip = ANY_IP;
+  /** In IPv6 the next header after a fragment header. */
   protocol = 0;
+  /** Hop limit, in IPv6. */
   ttl = 64;
-  /** IPv4 header fields. Fragment offset is in bytes. */
+  /** Traffic class, in IPv6. */
   typeOfService = 0;
+  /** In IPv6 this and the two after next stand in a fragment header, and only in fragments; offset is in bytes. */
   identification = 0;
+  /** IPv4 only: in IPv6 no router fragments. */
   dontFragment = true;
   moreFragments = false;
   fragmentOffset = 0;
@@ -84,10 +103,11 @@ export class Frame {
   /** Echo identifier and sequence. */
   icmpIdentifier = 0;
   icmpSequence = 0;
-  /** The next-hop MTU of "fragmentation needed". */
+  /** The next-hop MTU of "fragmentation needed" and "packet too big"; where the problem is, in a "parameter problem". */
   icmpMtu = 0;
-  /** The better gateway of a redirect. */
+  /** The better gateway of a redirect; of ICMPv6 it is the target of {@link discovery}. */
   icmpGateway: Ip = ANY_IP;
+  discovery: Discovery | undefined = undefined;
   /** The packet that an ICMP error is about: a header copy owned by this frame. */
   quoted: Frame | undefined = undefined;
 
@@ -133,9 +153,25 @@ export class Frame {
     this.sizeBytes = ETHERNET_HEADER_BYTES + (this.etherType === ETHERTYPE_ARP ? 28 : this.ipBytes());
   }
 
-  /** Length of the IP packet: the header's total length field. */
+  /** The packet is of this IP version; call before {@link updateSize}. */
+  setFamily(family: IpFamily): void {
+    this.family = family;
+    this.etherType = family === 6 ? ETHERTYPE_IPV6 : ETHERTYPE_IPV4;
+  }
+
+  get isFragment(): boolean {
+    return this.moreFragments || this.fragmentOffset > 0;
+  }
+
+  /** Length of the IP packet: IPv4's total length field. */
   ipBytes(): number {
-    return IPV4_HEADER_BYTES + this.transportHeaderBytes() + this.payloadBytes;
+    return this.ipHeaderBytes() + this.transportHeaderBytes() + this.payloadBytes;
+  }
+
+  /** IPv6: with the fragment header. */
+  ipHeaderBytes(): number {
+    if (this.family === 4) return IPV4_HEADER_BYTES;
+    return this.isFragment ? IPV6_HEADER_BYTES + IPV6_FRAGMENT_HEADER_BYTES : IPV6_HEADER_BYTES;
   }
 
   /** Length of the TCP options that are set, padded to four bytes as on the wire. */
@@ -153,9 +189,22 @@ export class Frame {
       case PROTOCOL_ICMP:
         // An error quotes the IP header and the first 8 bytes after it (RFC 792).
         return ICMP_HEADER_BYTES + (this.quoted === undefined ? 0 : IPV4_HEADER_BYTES + 8);
+      case PROTOCOL_ICMPV6:
+        return ICMP_HEADER_BYTES + discoveryBytes(this) + this.quotedIpv6Bytes();
       default:
         return 0;
     }
+  }
+
+  /** How much of the packet that it is about an ICMPv6 message has room for, as 1280 bytes are all it may have. */
+  quotedIpv6Bytes(): number {
+    const { quoted, discovery } = this;
+    if (quoted === undefined) return 0;
+    const room = MIN_IPV6_MTU_BYTES - IPV6_HEADER_BYTES - ICMP_HEADER_BYTES;
+    if (discovery === undefined) return Math.min(quoted.ipBytes(), room);
+    // A redirect quotes in an option: its 8 bytes of header and the packet are cut to a multiple of 8.
+    const optionBytes = Math.min(quoted.ipBytes() + 8, room - discoveryBytes(this) + 8) & ~7;
+    return optionBytes - 8;
   }
 
   /** Everything back to its default, as a frame fresh from the pool. */
@@ -184,6 +233,7 @@ export class Frame {
     this.icmpSequence = 0;
     this.icmpMtu = 0;
     this.icmpGateway = ANY_IP;
+    this.discovery = undefined;
     this.quoted = undefined;
     this.tcpFlags = 0;
     this.sequence = 0;
@@ -252,6 +302,7 @@ export class Frame {
     this.icmpSequence = other.icmpSequence;
     this.icmpMtu = other.icmpMtu;
     this.icmpGateway = other.icmpGateway;
+    this.discovery = other.discovery;
     this.quoted = other.quoted;
     this.tcpFlags = other.tcpFlags;
     this.sequence = other.sequence;
@@ -274,4 +325,10 @@ export interface MessageEnd {
   /** Bytes from the start of the segment's payload to the end of the message. */
   readonly offset: number;
   readonly message: Message;
+}
+
+/** Target, destination of a redirect, link-layer address, and the header of a redirect's quoting option. */
+function discoveryBytes({ discovery, quoted }: Frame): number {
+  if (discovery === undefined) return 0;
+  return 16 + (quoted === undefined ? 0 : 16 + 8) + (discovery.linkLayer === undefined ? 0 : 8);
 }

@@ -1,4 +1,5 @@
 // ICMP types and codes, and what people call them (RFC 792, RFC 1812; names as in `iptables -p icmp -h`, with spaces).
+// Those of ICMPv6 are in icmpv6.ts.
 
 export const ICMP_ECHO_REPLY = 0;
 export const ICMP_DEST_UNREACHABLE = 3;

@@ -7,8 +7,10 @@ import type { Instant } from '../../engine/time.ts';
 import {
   ARP_REQUEST,
   ETHERTYPE_ARP,
+  ETHERTYPE_IPV6,
   Frame,
   PROTOCOL_ICMP,
+  PROTOCOL_ICMPV6,
   PROTOCOL_TCP,
   PROTOCOL_UDP,
   TCP_ACK,
@@ -16,7 +18,16 @@ import {
   TCP_SYN,
 } from './frame.ts';
 import { ICMP_DEST_UNREACHABLE, ICMP_ECHO_REQUEST, ICMP_FRAGMENTATION_NEEDED, ICMP_REDIRECT } from './icmp.ts';
-import { parseIp } from './ip-address.ts';
+import {
+  ICMPV6_DEST_UNREACHABLE,
+  ICMPV6_ECHO_REQUEST,
+  ICMPV6_NEIGHBOR_ADVERTISEMENT,
+  ICMPV6_NEIGHBOR_SOLICITATION,
+  ICMPV6_PACKET_TOO_BIG,
+  ICMPV6_PORT_UNREACHABLE,
+  ICMPV6_REDIRECT,
+} from './icmpv6.ts';
+import { parseIp, parseIpv6 } from './ip-address.ts';
 import { localMac, ZERO_MAC } from './mac.ts';
 import { type CapturedDevice, PcapngWriter } from './pcapng.ts';
 import { encodeFrame } from './wire-bytes.ts';
@@ -145,6 +156,81 @@ describe.skipIf(!tshark)(`tshark${tshark ? '' : ' (skipped: not installed)'}`, (
       'eth:ethertype:ip:icmp:ip:udp|||||||',
       'eth:ethertype:ip:icmp:ip:udp||||||1450|',
       'eth:ethertype:ip:icmp:ip:udp|||||||10.244.0.3',
+    ]);
+  });
+
+  test('reads every kind of IPv6 frame and finds no wrong checksum', () => {
+    const ipv6 = {
+      family: 6 as const,
+      etherType: ETHERTYPE_IPV6,
+      srcIp: parseIpv6('fd00:10:244::2'),
+      dstIp: parseIpv6('fd00:10:244:1::3'),
+    };
+    const tcp = { ...ipv6, protocol: PROTOCOL_TCP, srcPort: 40_000, dstPort: 8_080, sequence: 1, window: 64_240 };
+    const datagram = frame({
+      ...ipv6,
+      protocol: PROTOCOL_UDP,
+      srcPort: 4_000,
+      dstPort: 9_999,
+      message: { id: 1, sizeBytes: 1_333 },
+      payloadBytes: 1_333,
+    });
+    const icmpv6 = { ...ipv6, protocol: PROTOCOL_ICMPV6 };
+    const silent = { target: ipv6.dstIp, isRouter: false, isSolicited: false, isOverride: false };
+    const frames = [
+      frame({ ...tcp, tcpFlags: TCP_SYN, mssOption: 1440, windowScaleOption: 7 }),
+      datagram,
+      frame({ ...icmpv6, icmpType: ICMPV6_ECHO_REQUEST, icmpIdentifier: 5, payloadBytes: 57 }),
+      frame({ ...icmpv6, icmpType: ICMPV6_DEST_UNREACHABLE, icmpCode: ICMPV6_PORT_UNREACHABLE, quoted: datagram }),
+      frame({ ...icmpv6, icmpType: ICMPV6_PACKET_TOO_BIG, icmpMtu: 1450, quoted: datagram }),
+      frame({
+        ...icmpv6,
+        ttl: 255,
+        icmpType: ICMPV6_NEIGHBOR_SOLICITATION,
+        discovery: { ...silent, linkLayer: localMac(1) },
+      }),
+      frame({
+        ...icmpv6,
+        ttl: 255,
+        icmpType: ICMPV6_NEIGHBOR_ADVERTISEMENT,
+        discovery: { ...silent, linkLayer: localMac(2), isSolicited: true, isOverride: true },
+      }),
+      frame({
+        ...icmpv6,
+        ttl: 255,
+        icmpType: ICMPV6_REDIRECT,
+        discovery: { ...silent, linkLayer: localMac(3) },
+        quoted: datagram,
+      }),
+    ];
+    const capture = new PcapngWriter();
+    const tap = capture.addTap(nodeEth0);
+    for (const sent of frames) tap(sent, 'out', nodeEth0, 0 as Instant);
+
+    const status = ['tcp', 'udp', 'icmpv6'].map((layer) => `${layer}.checksum.status`);
+    const verdicts = readWithTshark(capture, status).map((row) => row.join(' ').trim());
+    expect(verdicts).toEqual(['1', '1', '1', '2 1', '2 1', '1', '1', '2 1']); // 2: quoted in part, cannot tell
+
+    const decoded = readWithTshark(capture, [
+      'frame.protocols',
+      '_ws.malformed',
+      'tcp.options.mss_val',
+      'icmpv6.mtu',
+      'icmpv6.nd.ns.target_address',
+      'icmpv6.nd.na.target_address',
+      'icmpv6.nd.rd.target_address',
+      'icmpv6.rd.na.destination_address',
+      'icmpv6.opt.linkaddr',
+    ]);
+    expect(decoded.map((fields) => fields.join('|'))).toEqual([
+      'eth:ethertype:ipv6:tcp||1440||||||',
+      'eth:ethertype:ipv6:udp:data||||||||',
+      'eth:ethertype:ipv6:icmpv6:data||||||||',
+      'eth:ethertype:ipv6:icmpv6:ipv6:udp:data||||||||',
+      'eth:ethertype:ipv6:icmpv6:ipv6:udp:data|||1450|||||',
+      'eth:ethertype:ipv6:icmpv6||||fd00:10:244:1::3||||02:00:00:00:00:01',
+      'eth:ethertype:ipv6:icmpv6|||||fd00:10:244:1::3|||02:00:00:00:00:02',
+      'eth:ethertype:ipv6:icmpv6:ipv6:udp:data||||||fd00:10:244:1::3|fd00:10:244:1::3|02:00:00:00:00:03',
     ]);
   });
 

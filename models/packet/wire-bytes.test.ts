@@ -5,8 +5,10 @@ import {
   ARP_REQUEST,
   ETHERTYPE_ARP,
   ETHERTYPE_IPV4,
+  ETHERTYPE_IPV6,
   Frame,
   PROTOCOL_ICMP,
+  PROTOCOL_ICMPV6,
   PROTOCOL_SCTP,
   PROTOCOL_TCP,
   PROTOCOL_UDP,
@@ -19,7 +21,14 @@ import {
   ICMP_REDIRECT,
   ICMP_TIME_EXCEEDED,
 } from './icmp.ts';
-import { type Ip, parseIp } from './ip-address.ts';
+import {
+  ICMPV6_ECHO_REQUEST,
+  ICMPV6_NEIGHBOR_ADVERTISEMENT,
+  ICMPV6_NEIGHBOR_SOLICITATION,
+  ICMPV6_PACKET_TOO_BIG,
+} from './icmpv6.ts';
+import { type Ip, ipv6OfBytes, parseIp, parseIpv6 } from './ip-address.ts';
+import { internIpv6 } from './ipv6-address.ts';
 import { BROADCAST_MAC, localMac, type Mac, ZERO_MAC } from './mac.ts';
 import { encodeFrame } from './wire-bytes.ts';
 
@@ -95,6 +104,60 @@ describe('the bytes of', () => {
   });
 });
 
+describe('the bytes of IPv6', () => {
+  const addresses = { srcIp: parseIpv6('fd00:10:244::2'), dstIp: parseIpv6('fd00:10:96::a') };
+
+  test('the header: traffic class, payload length, next header and hop limit', () => {
+    const frame = ipv6({ ...addresses, protocol: PROTOCOL_UDP, payloadBytes: 10, typeOfService: 0xb8, ttl: 63 });
+    expect(hex(encodeFrame(frame).subarray(12, 14 + 40))).toBe(
+      [
+        '86 dd 6b 80 00 00 00 12 11 3f', // version 6, class b8, no flow label; 18 bytes of UDP, 63 hops
+        'fd 00 00 10 02 44 00 00 00 00 00 00 00 00 00 02',
+        'fd 00 00 10 00 96 00 00 00 00 00 00 00 00 00 0a',
+      ].join(' '),
+    );
+  });
+
+  test('a later fragment: a header of its own between IPv6 and the rest', () => {
+    const frame = ipv6({ ...addresses, protocol: PROTOCOL_UDP, fragmentOffset: 1448, payloadBytes: 8 });
+    Object.assign(frame, { identification: 0xc0ffee });
+    // The offset counts bytes here, because its unit of 8 leaves the lowest three bits to flags: 1448 = 0x5a8.
+    expect(hex(encodeFrame(frame).subarray(54, 62))).toBe('11 00 05 a8 00 c0 ff ee');
+    expect(frame.sizeBytes).toBe(14 + 40 + 8 + 8);
+  });
+
+  test('a neighbor solicitation and its answer', () => {
+    const common = { target: addresses.dstIp, isRouter: false };
+    const solicitation = ipv6({
+      ...addresses,
+      protocol: PROTOCOL_ICMPV6,
+      icmpType: ICMPV6_NEIGHBOR_SOLICITATION,
+      discovery: { ...common, linkLayer: localMac(1), isSolicited: false, isOverride: false },
+    });
+    const advertisement = ipv6({
+      ...addresses,
+      protocol: PROTOCOL_ICMPV6,
+      icmpType: ICMPV6_NEIGHBOR_ADVERTISEMENT,
+      discovery: { ...common, linkLayer: localMac(2), isSolicited: true, isOverride: true },
+    });
+    const target = 'fd 00 00 10 00 96 00 00 00 00 00 00 00 00 00 0a';
+    const message = (frame: Frame): string => hex(encodeFrame(frame).subarray(58)); // after the checksum
+    expect(message(solicitation)).toBe(`00 00 00 00 ${target} 01 01 02 00 00 00 00 01`);
+    expect(message(advertisement)).toBe(`60 00 00 00 ${target} 02 01 02 00 00 00 00 02`);
+  });
+
+  test('an error quotes as much as 1280 bytes have room for', () => {
+    const about = ipv6({ ...addresses, protocol: PROTOCOL_UDP, payloadBytes: 1452 });
+    const error = ipv6({ ...addresses, protocol: PROTOCOL_ICMPV6, icmpType: ICMPV6_PACKET_TOO_BIG, icmpMtu: 1450 });
+    Object.assign(error, { quoted: about });
+    error.updateSize();
+    const bytes = encodeFrame(error);
+    expect(bytes.length).toBe(14 + 1280);
+    expect(hex(bytes.subarray(58, 62))).toBe('00 00 05 aa');
+    expect(bytes.subarray(62)).toEqual(encodeFrame(about).subarray(14, 14 + 1280 - 48));
+  });
+});
+
 describe('any frame', () => {
   test('is as long as it says, and its checksums verify', () => {
     fc.assert(
@@ -102,6 +165,7 @@ describe('any frame', () => {
         const bytes = encodeFrame(frame);
         expect(bytes.length).toBe(frame.sizeBytes);
         if (frame.etherType === ETHERTYPE_IPV4) expect(checksumErrors(bytes)).toEqual([]);
+        if (frame.etherType === ETHERTYPE_IPV6) expect(ipv6ChecksumErrors(bytes)).toEqual([]);
       }),
     );
   });
@@ -159,6 +223,12 @@ describe('a frame has no bytes', () => {
     expect(() => encodeFrame(frame)).toThrow('frame 12 has sizeBytes 52; expected 62 (see updateSize)');
   });
 
+  test('when its packet is larger than the length field of IPv6, which leaves out the header', () => {
+    expect(encodeFrame(ipv6({ protocol: PROTOCOL_UDP, payloadBytes: 65_527 })).length).toBe(14 + 40 + 65_535);
+    const frame = ipv6({ id: 12, protocol: PROTOCOL_UDP, payloadBytes: 65_528 });
+    expect(() => encodeFrame(frame)).toThrow('IP packet of 65576 bytes in frame 12; expected at most 65575');
+  });
+
   test('when its packet is larger than the length field of IPv4', () => {
     const frame = ethernet({ id: 12, protocol: PROTOCOL_UDP, payloadBytes: 65_508 });
     expect(() => encodeFrame(frame)).toThrow('IP packet of 65536 bytes in frame 12; expected at most 65535');
@@ -169,6 +239,10 @@ function ethernet(fields: Partial<Frame>): Frame {
   const frame = Object.assign(new Frame(), { srcMac: localMac(1), dstMac: localMac(2), ...fields });
   frame.updateSize();
   return frame;
+}
+
+function ipv6(fields: Partial<Frame>): Frame {
+  return ethernet({ family: 6, etherType: ETHERTYPE_IPV6, ...fields });
 }
 
 const hex = (bytes: Uint8Array): string => [...bytes].map((byte) => byte.toString(16).padStart(2, '0')).join(' ');
@@ -257,8 +331,40 @@ const anyError = fc.record({
   quoted: fc.oneof(anyUdp, anyTcp, anyEcho, otherProtocol, laterFragment).map(ethernet),
 });
 
+const anyIpv6 = fc.tuple(anyInt32, anyInt32, anyInt32, anyInt32).map((words) => internIpv6(...words));
+/** The same over IPv6, where a fragment header alone identifies, and nothing says "don't fragment". */
+const overIpv6 = (fields: Partial<Frame>): fc.Arbitrary<Partial<Frame>> =>
+  fc.record({ srcIp: anyIpv6, dstIp: anyIpv6 }).map((addresses) => ({
+    ...fields,
+    ...addresses,
+    family: 6,
+    etherType: ETHERTYPE_IPV6,
+    identification: (fields.fragmentOffset ?? 0) > 0 ? fields.identification! : 0,
+    dontFragment: true,
+  }));
+const anyTransport = fc.oneof(anyUdp, anyTcp, otherProtocol, laterFragment);
+const overAnyIpv6 = anyTransport.chain(overIpv6);
+const icmpv6 = (fields: Partial<Frame>): Partial<Frame> => ({ ...fields, protocol: PROTOCOL_ICMPV6 });
+const anyIcmpv6 = fc
+  .oneof(
+    anyEcho.map((echo) => icmpv6({ ...echo, icmpType: ICMPV6_ECHO_REQUEST })),
+    fc
+      .record({ ...ipHeader, icmpMtu: uint(16), quoted: overAnyIpv6.map(ethernet) })
+      .map((error) => icmpv6({ ...error, icmpType: ICMPV6_PACKET_TOO_BIG })),
+    fc
+      .record({
+        target: anyIpv6,
+        linkLayer: fc.option(anyMac, { nil: undefined }),
+        isRouter: fc.boolean(),
+        isSolicited: fc.boolean(),
+        isOverride: fc.boolean(),
+      })
+      .map((discovery) => icmpv6({ icmpType: ICMPV6_NEIGHBOR_ADVERTISEMENT, ttl: 255, discovery })),
+  )
+  .chain(overIpv6);
+
 const anyFrame: fc.Arbitrary<Frame> = fc
-  .oneof(anyArp, anyUdp, anyTcp, anyEcho, anyError, otherProtocol, laterFragment)
+  .oneof(anyArp, anyUdp, anyTcp, anyEcho, anyError, otherProtocol, laterFragment, overAnyIpv6, anyIcmpv6)
   .map((fields: Partial<Frame>) => ethernet(fields));
 
 const isChecksummed = (frame: Frame): boolean => frame.etherType === ETHERTYPE_IPV4;
@@ -275,6 +381,16 @@ function checksumErrors(bytes: Uint8Array): string[] {
   if (!isLaterFragment && (ip[9] === PROTOCOL_TCP || ip[9] === PROTOCOL_UDP))
     summed.push(['transport', [...pseudoHeader, ...payload]]);
   return summed.filter(([, covered]) => onesComplementSum(covered) !== 0xffff).map(([layer]) => layer);
+}
+
+/** IPv6 has no checksum of its own; every transport's covers the pseudo header (RFC 8200 8.1). */
+function ipv6ChecksumErrors(bytes: Uint8Array): string[] {
+  const ip = bytes.subarray(14);
+  const protocol = ip[6]!;
+  const payload = ip.subarray(40);
+  if (protocol !== PROTOCOL_TCP && protocol !== PROTOCOL_UDP && protocol !== PROTOCOL_ICMPV6) return [];
+  const pseudoHeader = [...ip.subarray(8, 40), 0, 0, payload.length >> 8, payload.length & 0xff, 0, 0, 0, protocol];
+  return onesComplementSum([...pseudoHeader, ...payload]) === 0xffff ? [] : ['transport'];
 }
 
 function onesComplementSum(bytes: readonly number[]): number {
@@ -303,6 +419,7 @@ function decodeFrame(bytes: Uint8Array): Partial<Frame> {
       dstIp: ip(38),
     };
   }
+  if (etherType === ETHERTYPE_IPV6) return { ...outer, ...decodeIpv6Packet(view, bytes) };
   const fragment = view.getUint16(20);
   const header: Partial<Frame> = {
     ...outer,
@@ -316,44 +433,77 @@ function decodeFrame(bytes: Uint8Array): Partial<Frame> {
     srcIp: ip(26),
     dstIp: ip(30),
   };
-  const ipPayloadBytes = view.getUint16(16) - 20;
-  if (header.fragmentOffset! > 0) return { ...header, payloadBytes: ipPayloadBytes };
-  switch (header.protocol) {
+  return { ...header, ...decodeTransport(header, bytes.subarray(34, 14 + view.getUint16(16))) };
+}
+
+function decodeIpv6Packet(view: DataView, bytes: Uint8Array): Partial<Frame> {
+  const hasFragmentHeader = view.getUint8(20) === 44;
+  const fragment = hasFragmentHeader ? view.getUint16(56) : 0;
+  const header: Partial<Frame> = {
+    family: 6,
+    typeOfService: (view.getUint16(14) >> 4) & 0xff,
+    ttl: view.getUint8(21),
+    srcIp: ipv6OfBytes(bytes, 22),
+    dstIp: ipv6OfBytes(bytes, 38),
+    protocol: view.getUint8(hasFragmentHeader ? 54 : 20),
+    fragmentOffset: fragment & ~7,
+    moreFragments: (fragment & 1) !== 0,
+    identification: hasFragmentHeader ? view.getInt32(58) : 0,
+  };
+  const payload = bytes.subarray(hasFragmentHeader ? 62 : 54, 54 + view.getUint16(18));
+  return { ...header, ...decodeTransport(header, payload) };
+}
+
+/** What follows the IP header. */
+function decodeTransport({ fragmentOffset, protocol }: Partial<Frame>, bytes: Uint8Array): Partial<Frame> {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  if (fragmentOffset! > 0) return { payloadBytes: bytes.length };
+  switch (protocol) {
     case PROTOCOL_UDP:
-      return {
-        ...header,
-        srcPort: view.getUint16(34),
-        dstPort: view.getUint16(36),
-        payloadBytes: view.getUint16(38) - 8,
-      };
+      return { srcPort: view.getUint16(0), dstPort: view.getUint16(2), payloadBytes: view.getUint16(4) - 8 };
     case PROTOCOL_TCP: {
-      const headerBytes = (view.getUint8(46) >> 4) * 4;
+      const headerBytes = (view.getUint8(12) >> 4) * 4;
       return {
-        ...header,
-        srcPort: view.getUint16(34),
-        dstPort: view.getUint16(36),
-        sequence: view.getInt32(38),
-        acknowledgment: view.getInt32(42),
-        tcpFlags: view.getUint8(47),
-        window: view.getUint16(48),
-        ...decodeTcpOptions(bytes.subarray(54, 34 + headerBytes)),
-        payloadBytes: ipPayloadBytes - headerBytes,
+        srcPort: view.getUint16(0),
+        dstPort: view.getUint16(2),
+        sequence: view.getInt32(4),
+        acknowledgment: view.getInt32(8),
+        tcpFlags: view.getUint8(13),
+        window: view.getUint16(14),
+        ...decodeTcpOptions(bytes.subarray(20, headerBytes)),
+        payloadBytes: bytes.length - headerBytes,
       };
     }
-    case PROTOCOL_ICMP: {
-      const icmpType = view.getUint8(34);
-      const icmp = { ...header, icmpType, icmpCode: view.getUint8(35) };
-      return icmpType === ICMP_ECHO_REQUEST
-        ? {
-            ...icmp,
-            icmpIdentifier: view.getUint16(38),
-            icmpSequence: view.getUint16(40),
-            payloadBytes: ipPayloadBytes - 8,
-          }
-        : { ...icmp, icmpMtu: view.getUint16(40) };
+    case PROTOCOL_ICMP:
+    case PROTOCOL_ICMPV6: {
+      const icmpType = view.getUint8(0);
+      const icmp = { icmpType, icmpCode: view.getUint8(1) };
+      switch (icmpType) {
+        case ICMP_ECHO_REQUEST:
+        case ICMPV6_ECHO_REQUEST: {
+          const echo = { icmpIdentifier: view.getUint16(4), icmpSequence: view.getUint16(6) };
+          return { ...icmp, ...echo, payloadBytes: bytes.length - 8 };
+        }
+        case ICMPV6_NEIGHBOR_ADVERTISEMENT: {
+          const flags = { isRouter: 0x80, isSolicited: 0x40, isOverride: 0x20 };
+          const isSet = (flag: number): boolean => (bytes[4]! & flag) !== 0;
+          const linkLayer =
+            bytes.length > 24 ? ((view.getUint16(26) * 2 ** 32 + view.getUint32(28)) as Mac) : undefined;
+          const discovery = {
+            target: ipv6OfBytes(bytes, 8),
+            linkLayer,
+            isRouter: isSet(flags.isRouter),
+            isSolicited: isSet(flags.isSolicited),
+            isOverride: isSet(flags.isOverride),
+          };
+          return { ...icmp, discovery };
+        }
+        default:
+          return { ...icmp, icmpMtu: view.getUint16(6) };
+      }
     }
     default:
-      return { ...header, payloadBytes: ipPayloadBytes };
+      return { payloadBytes: bytes.length };
   }
 }
 

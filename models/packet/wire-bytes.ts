@@ -4,32 +4,38 @@
 // Messages have a size and no content, so payloads are readable filler that depends only on where a byte belongs:
 // a retransmitted TCP segment has the bytes of the first one, however the stream was cut.
 //
-// Not modelled: IPv6, IP options, the checksum of a datagram in fragments (no stack here makes any), an SCTP header (a
+// Not modelled: IP options, flow labels (0), the checksum of a datagram in fragments (no stack here makes any), an SCTP header (a
 // Frame counts none), Ethernet padding and frame check sequence.
 
 import {
+  type Discovery,
   ETHERNET_HEADER_BYTES,
   ETHERTYPE_ARP,
   ETHERTYPE_IPV4,
   type Frame,
   ICMP_HEADER_BYTES,
   IPV4_HEADER_BYTES,
+  IPV6_HEADER_BYTES,
   type Message,
   PROTOCOL_ICMP,
+  PROTOCOL_ICMPV6,
   PROTOCOL_TCP,
   PROTOCOL_UDP,
   TCP_HEADER_BYTES,
   UDP_HEADER_BYTES,
 } from './frame.ts';
 import { ICMP_ECHO_REPLY, ICMP_ECHO_REQUEST, ICMP_REDIRECT } from './icmp.ts';
+import { ICMPV6_ECHO_REPLY, ICMPV6_ECHO_REQUEST, ICMPV6_NEIGHBOR_SOLICITATION } from './icmpv6.ts';
+import type { Ip, IpFamily } from './ip-address.ts';
+import { ipv6Word } from './ipv6-address.ts';
 import type { Mac } from './mac.ts';
 
 /**
  * The frame from its destination MAC to its last payload byte: `frame.sizeBytes` bytes. Throws a RangeError if that size
- * is not what the headers and the payload make, or if the packet is larger than IPv4 can say.
+ * is not what the headers and the payload make, or if the packet is larger than its header can say.
  */
 export function encodeFrame(frame: Frame): Uint8Array {
-  const packet = frame.etherType === ETHERTYPE_ARP ? encodeArp(frame) : encodeIpPacket(frame);
+  const packet = frame.etherType === ETHERTYPE_ARP ? encodeArp(frame) : encodePacket(frame);
   if (frame.sizeBytes !== ETHERNET_HEADER_BYTES + packet.length) {
     throw new RangeError(
       `frame ${frame.id} has sizeBytes ${frame.sizeBytes}; expected ${ETHERNET_HEADER_BYTES + packet.length} (see updateSize)`,
@@ -60,11 +66,16 @@ function encodeArp(frame: Frame): Uint8Array {
   return bytes;
 }
 
-/** RFC 791. */
-function encodeIpPacket(frame: Frame): Uint8Array {
+function encodePacket(frame: Frame): Uint8Array {
   const sizeBytes = frame.ipBytes();
-  if (sizeBytes > 0xffff)
-    throw new RangeError(`IP packet of ${sizeBytes} bytes in frame ${frame.id}; expected at most 65535`);
+  const mostBytes = frame.family === 6 ? IPV6_HEADER_BYTES + 0xffff : 0xffff; // IPv6 does not count its header
+  if (sizeBytes > mostBytes)
+    throw new RangeError(`IP packet of ${sizeBytes} bytes in frame ${frame.id}; expected at most ${mostBytes}`);
+  return frame.family === 6 ? encodeIpv6Packet(frame, sizeBytes) : encodeIpv4Packet(frame, sizeBytes);
+}
+
+/** RFC 791. */
+function encodeIpv4Packet(frame: Frame, sizeBytes: number): Uint8Array {
   const bytes = new Uint8Array(sizeBytes);
   const view = new DataView(bytes.buffer);
   view.setUint8(0, 0x45); // version 4, header of 5 words
@@ -84,6 +95,28 @@ function encodeIpPacket(frame: Frame): Uint8Array {
   return bytes;
 }
 
+/** RFC 8200, with a fragment header where it is a fragment. */
+function encodeIpv6Packet(frame: Frame, sizeBytes: number): Uint8Array {
+  const bytes = new Uint8Array(sizeBytes);
+  const view = new DataView(bytes.buffer);
+  view.setUint32(0, (6 << 28) | (frame.typeOfService << 20));
+  view.setUint16(4, sizeBytes - IPV6_HEADER_BYTES);
+  view.setUint8(6, frame.isFragment ? FRAGMENT_HEADER : frame.protocol);
+  view.setUint8(7, frame.ttl);
+  setIpv6(view, 8, frame.srcIp);
+  setIpv6(view, 24, frame.dstIp);
+  if (frame.isFragment) {
+    view.setUint8(IPV6_HEADER_BYTES, frame.protocol);
+    view.setUint16(IPV6_HEADER_BYTES + 2, frame.fragmentOffset | (frame.moreFragments ? 1 : 0));
+    view.setUint32(IPV6_HEADER_BYTES + 4, frame.identification);
+  }
+  bytes.set(encodeTransport(frame), frame.ipHeaderBytes());
+  return bytes;
+}
+
+/** Next header of a fragment. */
+const FRAGMENT_HEADER = 44;
+
 function encodeTransport(frame: Frame): Uint8Array {
   if (frame.fragmentOffset > 0) return new Uint8Array(frame.payloadBytes);
   switch (frame.protocol) {
@@ -93,6 +126,8 @@ function encodeTransport(frame: Frame): Uint8Array {
       return encodeUdp(frame);
     case PROTOCOL_ICMP:
       return encodeIcmp(frame);
+    case PROTOCOL_ICMPV6:
+      return encodeIcmpv6(frame);
     default:
       return new Uint8Array(frame.payloadBytes);
   }
@@ -163,9 +198,54 @@ function encodeIcmp(frame: Frame): Uint8Array {
     default:
       view.setUint16(6, frame.icmpMtu); // 0 in every error but "fragmentation needed" (RFC 1191)
   }
-  if (quoted !== undefined) bytes.set(encodeIpPacket(quoted).subarray(0, quotedBytes), ICMP_HEADER_BYTES);
+  if (quoted !== undefined) bytes.set(encodePacket(quoted).subarray(0, quotedBytes), ICMP_HEADER_BYTES);
   view.setUint16(2, checksum(bytes));
   return bytes;
+}
+
+/** RFC 4443. The payload of an echo is zeros. */
+function encodeIcmpv6(frame: Frame): Uint8Array {
+  const { icmpType, discovery, quoted } = frame;
+  const bytes = new Uint8Array(frame.transportHeaderBytes() + frame.payloadBytes);
+  const view = new DataView(bytes.buffer);
+  view.setUint8(0, icmpType);
+  view.setUint8(1, frame.icmpCode);
+  let quotedAt = ICMP_HEADER_BYTES;
+  if (discovery !== undefined) {
+    quotedAt = setDiscovery(view, frame, discovery);
+  } else if (icmpType === ICMPV6_ECHO_REQUEST || icmpType === ICMPV6_ECHO_REPLY) {
+    view.setUint16(4, frame.icmpIdentifier);
+    view.setUint16(6, frame.icmpSequence);
+  } else {
+    view.setUint32(4, frame.icmpMtu); // 0 in every error but "packet too big" and "parameter problem"
+  }
+  if (quoted !== undefined) bytes.set(encodePacket(quoted).subarray(0, frame.quotedIpv6Bytes()), quotedAt);
+  view.setUint16(2, checksum(bytes, pseudoHeaderSum(frame, bytes.length)));
+  return bytes;
+}
+
+/** RFC 4861 4.3 to 4.6: flags, addresses and options, up to the packet that a redirect quotes; returns where that begins. */
+function setDiscovery(view: DataView, frame: Frame, discovery: Discovery): number {
+  const { target, linkLayer, isRouter, isSolicited, isOverride } = discovery;
+  view.setUint8(4, (isRouter ? 0x80 : 0) | (isSolicited ? 0x40 : 0) | (isOverride ? 0x20 : 0));
+  setIpv6(view, ICMP_HEADER_BYTES, target);
+  let at = ICMP_HEADER_BYTES + 16;
+  if (frame.quoted !== undefined) {
+    setIpv6(view, at, frame.quoted.dstIp); // the destination that a redirect is about
+    at += 16;
+  }
+  if (linkLayer !== undefined) {
+    view.setUint8(at, frame.icmpType === ICMPV6_NEIGHBOR_SOLICITATION ? 1 : 2); // source or target link-layer address
+    view.setUint8(at + 1, 1); // in units of 8 bytes
+    setMac(view, at + 2, linkLayer);
+    at += 8;
+  }
+  if (frame.quoted !== undefined) {
+    view.setUint8(at, 4); // redirected header
+    view.setUint8(at + 1, (frame.quotedIpv6Bytes() + 8) / 8);
+    at += 8;
+  }
+  return at;
 }
 
 const STREAM_LINE_BYTES = 32;
@@ -199,9 +279,21 @@ function checksum(bytes: Uint8Array, initialSum = 0): number {
   return ~sum & 0xffff;
 }
 
-/** The addresses, the protocol and the length, which the checksums of TCP and UDP cover as well. */
-function pseudoHeaderSum({ srcIp, dstIp, protocol }: Frame, sizeBytes: number): number {
-  return (srcIp >>> 16) + (srcIp & 0xffff) + (dstIp >>> 16) + (dstIp & 0xffff) + protocol + sizeBytes;
+/** The addresses, the protocol and the length, which checksums of transport protocols cover as well. */
+function pseudoHeaderSum({ family, srcIp, dstIp, protocol }: Frame, sizeBytes: number): number {
+  return addressSum(srcIp, family) + addressSum(dstIp, family) + protocol + sizeBytes;
+}
+
+/** Of the address's 16-bit words. */
+function addressSum(ip: Ip, family: IpFamily): number {
+  if (family === 4) return (ip >>> 16) + (ip & 0xffff);
+  return IPV6_WORDS.reduce<number>((sum, word) => sum + (ipv6Word(ip, word) >>> 16) + (ipv6Word(ip, word) & 0xffff), 0);
+}
+
+const IPV6_WORDS = [0, 1, 2, 3] as const;
+
+function setIpv6(view: DataView, at: number, ip: Ip): void {
+  for (const word of IPV6_WORDS) view.setInt32(at + 4 * word, ipv6Word(ip, word));
 }
 
 function setMac(view: DataView, at: number, mac: Mac): void {
