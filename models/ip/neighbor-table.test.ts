@@ -8,7 +8,8 @@ import { ARP_REPLY, ARP_REQUEST, ETHERTYPE_ARP, type Frame } from '../packet/fra
 import { FrameStore } from '../packet/frame-store.ts';
 import { type Ip, parseIp } from '../packet/ip-address.ts';
 import { BROADCAST_MAC, formatMac, localMac } from '../packet/mac.ts';
-import { NeighborTable } from './neighbor-table.ts';
+import { Arp } from './arp.ts';
+import type { NeighborTable } from './neighbor-table.ts';
 
 const OWN_IP = parseIp('10.0.0.1');
 const PEER_IP = parseIp('10.0.0.2');
@@ -30,6 +31,7 @@ class Recorder extends NetDevice {
 let sim: Simulator;
 let frames: FrameStore;
 let device: Recorder;
+let arp: Arp;
 let table: NeighborTable;
 let unreachable: number;
 
@@ -50,7 +52,8 @@ beforeEach(() => {
       frames.drop(frame, 'NEIGH_FAILED', sim.now, 'host');
     },
   };
-  table = new NeighborTable(stack, sim.random.stream('neighbor'));
+  arp = new Arp(stack, sim.random.stream('neighbor'));
+  table = arp.neighbors;
 });
 
 const send = (): void => {
@@ -64,7 +67,7 @@ function hear(operation: number, { from = PEER_IP, to = OWN_IP } = {}): void {
   Object.assign(frame, { etherType: ETHERTYPE_ARP, arpOperation: operation, srcIp: from, dstIp: to });
   frame.srcMac = PEER_MAC;
   frame.dstMac = device.mac;
-  table.receiveArp(frame, device);
+  arp.receive(frame, device);
 }
 
 const state = (): string | undefined => [...table][0]?.state;

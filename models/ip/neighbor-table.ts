@@ -1,26 +1,26 @@
-// The neighbor table of one network namespace: which MAC stands behind a next hop. The kernel's states and timings
-// (NUD); ARP for IPv4.
+// The neighbor table of one network namespace and family: which MAC stands behind a next hop. The kernel's states and
+// timings (NUD); how an address is asked for is ARP's business (arp.ts) or neighbor discovery's.
 //
 // A REACHABLE entry that nobody confirmed for its reachable time counts as STALE when it is next used (the kernel's
-// timer does the same, only earlier). Not modelled: garbage collection by gc_thresh, proxy ARP, gratuitous ARP locks.
+// timer does the same, only earlier). Not modelled: garbage collection by gc_thresh.
 
 import type { RandomStream } from '../../engine/random.ts';
 import { type Duration, type Instant, ns, s } from '../../engine/time.ts';
 import { Timer } from '../../engine/timer.ts';
 import type { CpuSet } from '../cpu/cpu-set.ts';
 import type { NetDevice } from '../link/net-device.ts';
-import { ARP_REPLY, ARP_REQUEST, ETHERTYPE_ARP, type Frame } from '../packet/frame.ts';
+import type { Frame } from '../packet/frame.ts';
 import type { FrameHolder, FrameStore } from '../packet/frame-store.ts';
-import { ANY_IP, formatIp, type Ip } from '../packet/ip-address.ts';
-import { BROADCAST_MAC, formatMac, type Mac, ZERO_MAC } from '../packet/mac.ts';
+import { formatIp, type Ip, type IpFamily } from '../packet/ip-address.ts';
+import { BROADCAST_MAC, formatMac, type Mac } from '../packet/mac.ts';
 
 export type NeighborState = 'INCOMPLETE' | 'REACHABLE' | 'STALE' | 'DELAY' | 'PROBE' | 'FAILED' | 'PERMANENT';
 
-/** net.ipv4.neigh.default.*, defaults of Linux 6.x. */
+/** net.{ipv4,ipv6}.neigh.default.*, defaults of Linux 6.x. */
 const BASE_REACHABLE_TIME: Duration = s(30);
 const DELAY_FIRST_PROBE: Duration = s(5);
 const RETRANSMIT: Duration = s(1);
-const BROADCAST_PROBES = 3; // mcast_solicit
+const MULTICAST_PROBES = 3; // mcast_solicit
 const UNICAST_PROBES = 3; //   ucast_solicit
 const QUEUE_BYTES = 212_992; // unres_qlen_bytes, counted in truesize
 /** Memory that the kernel charges for a small skb: one data block and the sk_buff (SKB_TRUESIZE of a 256-byte head). */
@@ -47,22 +47,28 @@ export interface NeighborStack {
   readonly name: string;
   readonly cpus: CpuSet;
   readonly frames: FrameStore;
-  /** Source address for an ARP request that leaves by `device`. */
-  addressOn(device: NetDevice, towards: Ip): Ip;
-  isLocal(ip: Ip): boolean;
-  /** Nobody answered for the next hop of this frame: ICMP host unreachable to its sender, then drop. */
+  /** Nobody answered for the next hop of this frame: ICMP unreachable to its sender, then drop. */
   unreachable(frame: Frame): void;
+}
+
+/** How the table asks who has an address. */
+export interface AddressResolution {
+  readonly family: IpFamily;
+  /** Asks everybody; with `mac` only the one who had the address. `waiting` is the first frame that wants to know. */
+  solicit(device: NetDevice, ip: Ip, mac: Mac | undefined, waiting: Frame | undefined): void;
 }
 
 export class NeighborTable implements FrameHolder {
   readonly #stack: NeighborStack;
+  readonly #resolution: AddressResolution;
   readonly #byDevice = new Map<NetDevice, Map<Ip, Entry>>();
   readonly #reachableTime: Duration;
   #waiting = 0;
   #latest: Entry | undefined;
 
-  constructor(stack: NeighborStack, random: RandomStream) {
+  constructor(stack: NeighborStack, resolution: AddressResolution, random: RandomStream) {
     this.#stack = stack;
+    this.#resolution = resolution;
     // Drawn between half and one and a half of the base, as RFC 4861 asks; the kernel redraws every five minutes.
     this.#reachableTime = ns(Math.round(BASE_REACHABLE_TIME * (0.5 + random.uniform())));
     stack.frames.addHolder(this);
@@ -105,24 +111,20 @@ export class NeighborTable implements FrameHolder {
     this.#flush(entry);
   }
 
-  /** Takes an ARP packet that came in by `device`; the frame ends here. */
-  receiveArp(frame: Frame, device: NetDevice): void {
-    const { srcIp, srcMac, dstIp, arpOperation, dstMac } = frame;
-    const forUs = this.#stack.isLocal(dstIp);
-    if (arpOperation === ARP_REQUEST && forUs) {
-      if (srcIp !== ANY_IP) this.#learn(device, { ip: srcIp, mac: srcMac, state: 'STALE', create: true });
-      this.#reply(device, { ip: dstIp, toIp: srcIp, toMac: srcMac });
-    } else if (arpOperation === ARP_REPLY) {
-      this.#learn(device, {
-        ip: srcIp,
-        mac: srcMac,
-        state: dstMac === device.mac ? 'REACHABLE' : 'STALE',
-        create: false,
-      });
-    } else {
-      this.#learn(device, { ip: srcIp, mac: srcMac, state: 'STALE', create: false });
-    }
-    this.#stack.frames.deliver(frame);
+  /** Somebody said where `ip` is. Without `create` only an entry that is there hears it. */
+  learn(
+    device: NetDevice,
+    { ip, mac, state, create }: { ip: Ip; mac: Mac; state: 'REACHABLE' | 'STALE'; create: boolean },
+  ): void {
+    const entry = this.#byDevice.get(device)?.get(ip) ?? (create ? this.#entry(device, ip) : undefined);
+    if (entry === undefined || entry.state === 'PERMANENT') return;
+    // An unsolicited hint with the MAC we have proves nothing new.
+    if (state === 'STALE' && entry.mac === mac && entry.state !== 'INCOMPLETE' && entry.state !== 'FAILED') return;
+    entry.timer.stop();
+    entry.mac = mac;
+    entry.state = state;
+    entry.confirmedAt = this.#stack.cpus.instant;
+    this.#flush(entry);
   }
 
   /** Entries as `ip neigh` lists them. */
@@ -195,7 +197,7 @@ export class NeighborTable implements FrameHolder {
       namespace: this.#stack.name,
       stage: 'neighbor',
       device: entry.device.name,
-      text: `waits for the MAC of ${formatIp(entry.ip)}`,
+      text: `waits for the MAC of ${formatIp(entry.ip, this.#resolution.family)}`,
     });
     entry.waiting.push(waiting);
     entry.waitingBytes += size;
@@ -213,25 +215,10 @@ export class NeighborTable implements FrameHolder {
         namespace: this.#stack.name,
         stage: 'neighbor',
         device: entry.device.name,
-        text: `${formatIp(entry.ip)} is at ${formatMac(entry.mac)}`,
+        text: `${formatIp(entry.ip, this.#resolution.family)} is at ${formatMac(entry.mac)}`,
       });
       go(frame, entry.mac);
     }
-  }
-
-  #learn(
-    device: NetDevice,
-    { ip, mac, state, create }: { ip: Ip; mac: Mac; state: 'REACHABLE' | 'STALE'; create: boolean },
-  ): void {
-    const entry = this.#byDevice.get(device)?.get(ip) ?? (create ? this.#entry(device, ip) : undefined);
-    if (entry === undefined || entry.state === 'PERMANENT') return;
-    // An unsolicited hint with the MAC we have proves nothing new.
-    if (state === 'STALE' && entry.mac === mac && entry.state !== 'INCOMPLETE' && entry.state !== 'FAILED') return;
-    entry.timer.stop();
-    entry.mac = mac;
-    entry.state = state;
-    entry.confirmedAt = this.#stack.cpus.instant;
-    this.#flush(entry);
   }
 
   /** The timer of an entry has fired; what follows is work for a CPU. */
@@ -249,7 +236,7 @@ export class NeighborTable implements FrameHolder {
       case 'PROBE':
         return entry.probes < UNICAST_PROBES ? this.#probe(entry) : this.#fail(entry);
       case 'INCOMPLETE':
-        return entry.probes < BROADCAST_PROBES ? this.#probe(entry) : this.#fail(entry);
+        return entry.probes < MULTICAST_PROBES ? this.#probe(entry) : this.#fail(entry);
       case 'REACHABLE':
       case 'STALE':
       case 'FAILED':
@@ -261,34 +248,8 @@ export class NeighborTable implements FrameHolder {
   #probe(entry: Entry): void {
     entry.probes++;
     entry.timer.start(RETRANSMIT);
-    const { device, ip } = entry;
-    const request = this.#arp(device, { operation: ARP_REQUEST, targetIp: ip, targetMac: ZERO_MAC });
-    request.srcIp = this.#stack.addressOn(device, ip);
-    request.dstMac = entry.state === 'PROBE' ? entry.mac : BROADCAST_MAC;
-    device.transmit(request);
-  }
-
-  #reply(device: NetDevice, { ip, toIp, toMac }: { ip: Ip; toIp: Ip; toMac: Mac }): void {
-    const reply = this.#arp(device, { operation: ARP_REPLY, targetIp: toIp, targetMac: toMac });
-    reply.srcIp = ip;
-    reply.dstMac = toMac;
-    device.transmit(reply);
-  }
-
-  #arp(
-    device: NetDevice,
-    { operation, targetIp, targetMac }: { operation: number; targetIp: Ip; targetMac: Mac },
-  ): Frame {
-    const frame = this.#stack.frames.allocate();
-    frame.etherType = ETHERTYPE_ARP;
-    frame.arpOperation = operation;
-    frame.arpTargetMac = targetMac;
-    frame.srcMac = device.mac;
-    frame.dstIp = targetIp;
-    frame.updateSize();
-    if (frame.journey !== undefined)
-      frame.journey.title = `arp ${operation === ARP_REQUEST ? 'who-has' : 'reply to'} ${formatIp(targetIp)}`;
-    return frame;
+    const mac = entry.state === 'PROBE' ? entry.mac : undefined;
+    this.#resolution.solicit(entry.device, entry.ip, mac, entry.waiting[0]?.frame);
   }
 
   #fail(entry: Entry): void {

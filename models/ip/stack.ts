@@ -55,6 +55,7 @@ import {
   prefix,
 } from '../packet/ip-address.ts';
 import { isGroupAddress } from '../packet/mac.ts';
+import { Arp } from './arp.ts';
 import { Fib, formatRoute, type Route } from './fib.ts';
 import {
   fillEchoReply,
@@ -67,7 +68,7 @@ import {
   mayCauseError,
 } from './icmp.ts';
 import { Ipv4Settings } from './ipv4-settings.ts';
-import { NeighborTable } from './neighbor-table.ts';
+import type { NeighborTable } from './neighbor-table.ts';
 import { fillReset, icmpCodeOf, mayCauseReset } from './reject.ts';
 
 /** Why a local sender could not send, as errno names it. */
@@ -99,6 +100,7 @@ export class IpStack implements FrameReceiver, NetfilterStack {
   readonly neighbors: NeighborTable;
   readonly settings = new Ipv4Settings();
   netfilter: Netfilter | undefined;
+  readonly #arp: Arp;
   readonly #addresses: { readonly device: NetDevice; readonly ip: Ip; readonly subnet: Prefix }[] = [];
   /** The host's own addresses: few, and asked for with every packet, so a list. */
   readonly #localIps: Ip[] = [];
@@ -115,7 +117,8 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     this.settings.write('all', 'forwarding', forwarding ? 1 : 0);
     this.#icmpRate = new IcmpRateLimit(this.settings);
     this.#identification = random.int(65_536);
-    this.neighbors = new NeighborTable(this, random);
+    this.#arp = new Arp(this, random);
+    this.neighbors = this.#arp.neighbors;
   }
 
   // ── from a device ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -126,7 +129,7 @@ export class IpStack implements FrameReceiver, NetfilterStack {
       case ETHERTYPE_IPV4:
         return this.#preRouting(frame, device);
       case ETHERTYPE_ARP:
-        return this.neighbors.receiveArp(frame, device);
+        return this.#arp.receive(frame, device);
       default:
         return this.drop(frame, 'UNHANDLED_PROTO');
     }
