@@ -1,0 +1,132 @@
+// What each side chooses by itself: MAC addresses, source ports of NAT and of sockets, initial sequence numbers. Two runs
+// of one case agree if one's values can be renamed into the other's, so every outcome gets its own names for them, in the
+// order in which they appear: `mac 1`, `port 1 of 1024-65535`. The class of a port stays part of its name, because NAT
+// keeps to it.
+//
+// What the case itself says (ports of its packets and rules, MACs that it sends to) is no choice and keeps its value.
+
+import type { ParityCase } from './case.ts';
+
+export class ChosenValues {
+  readonly #case: CaseValues;
+  readonly #macs = new Map<string, string>();
+  readonly #ports = new Map<number, string>();
+  readonly #identifiers = new Map<number, string>();
+  readonly #linkLocals = new Map<string, string>();
+  /** Initial sequence numbers, as far as segments with SYN have shown them. */
+  readonly #initials: number[] = [];
+
+  constructor(caseValues: CaseValues) {
+    this.#case = caseValues;
+  }
+
+  mac(mac: string): string {
+    if (this.#case.macs.has(mac) || isGroup(mac)) return mac;
+    return named(this.#macs, mac, (number) => `mac ${number}`);
+  }
+
+  port(port: number): string {
+    if (this.#case.ports.has(port)) return String(port);
+    return named(this.#ports, port, (number) => `port ${number} of ${this.#classOf(port)}`);
+  }
+
+  /** For sorting: without naming a port that has no name yet. */
+  portClass(port: number): string {
+    if (this.#case.ports.has(port)) return String(port);
+    return this.#ports.get(port) ?? this.#classOf(port);
+  }
+
+  icmpIdentifier(id: number): string {
+    if (this.#case.identifiers.has(id)) return String(id);
+    return named(this.#identifiers, id, (number) => `identifier ${number}`);
+  }
+
+  address(ip: string): string {
+    if (!ip.startsWith('fe80:')) return ip;
+    return named(this.#linkLocals, ip, (number) => `link-local ${number}`);
+  }
+
+  /** `initial 1 + 1`; numbers of crafted segments stay. */
+  sequence(sequence: number, { isInitial }: { isInitial: boolean }): string {
+    const near = this.#initials.findIndex((initial) => (sequence - initial) >>> 0 < NEAR);
+    if (near >= 0) return `initial ${near + 1} + ${(sequence - this.#initials[near]!) >>> 0}`;
+    if (!isInitial || this.#case.sequences.has(sequence)) return String(sequence);
+    this.#initials.push(sequence);
+    return `initial ${this.#initials.length} + 0`;
+  }
+
+  #classOf(port: number): string {
+    const range = this.#case.portRanges.find(({ first, last }) => port >= first && port <= last);
+    if (range !== undefined) return `${range.first}-${range.last}`;
+    // nf_nat_l4proto_unique_tuple; nothing is chosen between 512 and 599.
+    if (port < 512) return '1-511';
+    return port < 600 ? '512-599' : port < 1024 ? '600-1023' : '1024-65535';
+  }
+}
+
+/** Sequence numbers this close to an initial one belong to its direction of the connection. */
+const NEAR = 1 << 24;
+
+function named<K>(names: Map<K, string>, key: K, make: (number: number) => string): string {
+  let name = names.get(key);
+  if (name === undefined) names.set(key, (name = make(names.size + 1)));
+  return name;
+}
+
+const isGroup = (mac: string): boolean => (Number.parseInt(mac.slice(0, 2), 16) & 1) === 1;
+
+/** Values that a case names. */
+export interface CaseValues {
+  readonly macs: ReadonlySet<string>;
+  readonly ports: ReadonlySet<number>;
+  readonly portRanges: readonly { readonly first: number; readonly last: number }[];
+  readonly identifiers: ReadonlySet<number>;
+  readonly sequences: ReadonlySet<number>;
+}
+
+/** The MAC of routed veths, and the sequence and acknowledgment numbers of packets and automatic replies without them. */
+const GIVEN_MAC = 'ee:ee:ee:ee:ee:ee';
+const GIVEN_SEQUENCES = [0, 1, 500, 501, 1000, 1001];
+const GIVEN_IDENTIFIER = 7;
+
+export function valuesOf({ rules = {}, packets }: ParityCase): CaseValues {
+  const macs = new Set([GIVEN_MAC]);
+  const ports = new Set<number>([0]);
+  const identifiers = new Set([GIVEN_IDENTIFIER]);
+  const sequences = new Set(GIVEN_SEQUENCES);
+  const texts = Object.values(rules).flatMap(({ text, text6 = '' }) => [text, text6]);
+  for (const step of packets) {
+    if ('from' in step) {
+      if (step.dmac !== undefined) macs.add(step.dmac);
+      for (const port of [step.sport, step.dport]) if (port !== undefined) ports.add(port);
+      if (step.id !== undefined) identifiers.add(step.id);
+      for (const number of [step.seq, step.ack]) if (number !== undefined) sequences.add(number).add(number + 1);
+    } else if ('rules' in step) {
+      for (const { text, text6 = '' } of Object.values(step.rules)) texts.push(text, text6);
+    } else if ('socket' in step && step.socket.do !== 'close') {
+      ports.add(step.socket.port);
+      if (step.socket.do === 'connect' && step.socket.sport !== undefined) ports.add(step.socket.sport);
+    }
+  }
+  const lines = texts.join('\n');
+  for (const [, port] of lines.matchAll(LONE_NUMBER)) if (Number(port) <= 65_535) ports.add(Number(port));
+  const portRanges = [...lines.matchAll(RANGE)].map(([, first, last]) => ({
+    first: Number(first),
+    last: Number(last),
+  }));
+  return { macs, ports, portRanges, identifiers, sequences };
+}
+
+/** A number that can be a port of a rule: `--dport 80`, `10.244.1.3:8080`, `{ 80, 443 }`. */
+const LONE_NUMBER = /(?<=[ :,])(\d{1,5})(?=[\s,;:}]|$)/gm;
+/** `--to-ports 5000-5003`, `:5000-5003`; a range of addresses has dots. */
+const RANGE = /(?<=[ :])(\d{1,5})-(\d{1,5})(?=[\s,;}]|$)/gm;
+
+/** The rules toss coins: the kernel's outcome is one of several. */
+export function tossesCoins({ rules = {}, packets }: ParityCase): boolean {
+  const loaded = [rules, ...packets.flatMap((step) => ('rules' in step ? [step.rules] : []))];
+  return loaded.some((byNode) => Object.values(byNode).some(({ text, text6 = '' }) => COIN.test(text + text6)));
+}
+
+/** A choice between addresses is a hash with a secret, and as good as a coin. */
+const COIN = /--mode random|numgen random|\bjhash\b|\bsymhash\b|--to-(?:destination|source) [\d.]+-|nat to [\d.]+-/;

@@ -1,0 +1,202 @@
+// An outcome as a list of things that can be compared: one per packet's verdict, frame at a tap, connection, counter. Two
+// outcomes of one case agree if they have the same observations.
+//
+// Left out: address resolution (ARP, neighbor discovery, multicast listeners), which either side does when it needs to;
+// the order of frames at different taps, since a frame that is copied to two ports is at both at once; where the crafted
+// packet itself leaves. What a side chooses by itself gets a name (chosen-values.ts).
+
+import type { Capture, CapturedPacket, Outcome, ParityCase, StepOutcome } from './case.ts';
+import { type CaseValues, ChosenValues } from './chosen-values.ts';
+import { type ConntrackLine, parseConntrackLine } from './conntrack-lines.ts';
+import { parseRuleCounts } from './rule-counts.ts';
+
+export interface Observation {
+  /** `step 2, n1/eth0, frame 1`; unique in an outcome. */
+  readonly place: string;
+  readonly summary: string;
+  readonly fields: Readonly<Record<string, string>>;
+}
+
+export function observationsOf(parityCase: ParityCase, outcome: Outcome, values: CaseValues): Observation[] {
+  return new Observer(parityCase, values).observe(outcome);
+}
+
+class Observer {
+  readonly #case: ParityCase;
+  readonly #chosen: ChosenValues;
+  readonly #pods: ReadonlySet<string>;
+  readonly #observations: Observation[] = [];
+
+  constructor(parityCase: ParityCase, values: CaseValues) {
+    this.#case = parityCase;
+    this.#chosen = new ChosenValues(values);
+    this.#pods = new Set(parityCase.topology.nodes.flatMap(({ pods }) => pods.map(({ name }) => name)));
+  }
+
+  observe({ steps, conntrack, counters }: Outcome): Observation[] {
+    for (const [index, step] of steps.entries()) this.#observeStep(index, step);
+    for (const { name } of this.#case.topology.nodes) {
+      this.#observeConnections(name, conntrack[name] ?? []);
+      if (counters[name] !== undefined) this.#observeCounters(name, counters[name]);
+    }
+    return this.#observations;
+  }
+
+  #observeStep(index: number, { captures, reply, socket }: StepOutcome): void {
+    const place = `step ${index + 1}`;
+    const step = this.#case.packets[index];
+    const sender = step !== undefined && 'from' in step ? step.from : undefined;
+    if (socket !== undefined) this.#add(place, `socket ${socket}`, { socket });
+    if (captures !== undefined && sender === undefined) this.#observeFrames(place, captures);
+    else if (captures !== undefined && sender !== undefined) {
+      const frames = withoutCrafted(captures);
+      const verdict = this.#verdict(frames, sender.split('/')[0]!);
+      this.#add(place, verdict, { verdict });
+      this.#observeFrames(place, frames);
+    }
+    if (reply !== undefined) this.#observeFrames(`${place}, reply`, withoutCrafted(reply));
+  }
+
+  #observeFrames(place: string, captures: readonly Capture[]): void {
+    const frames = captures.filter((capture) => !isResolution(capture));
+    const byTap = new Map<string, Capture[]>();
+    for (const frame of frames) {
+      const tap = `${frame.ns}/${frame.dev}`;
+      const seen = byTap.get(tap);
+      if (seen === undefined) byTap.set(tap, [frame]);
+      else seen.push(frame);
+    }
+    for (const tap of [...byTap.keys()].sort()) {
+      for (const [i, frame] of byTap.get(tap)!.entries()) {
+        const fields = this.#frameFields(frame);
+        this.#add(`${place}, ${tap}, frame ${i + 1}`, summaryOf(frame.dir, fields), { dir: frame.dir, ...fields });
+      }
+    }
+  }
+
+  /** Where the packet came out, or what its sender heard of it. */
+  #verdict(frames: readonly Capture[], sender: string): string {
+    const arrivals = frames.filter(({ ns, dev, dir }) => dir === 'in' && dev === 'eth0' && this.#pods.has(ns));
+    const answers = arrivals.filter(({ ns }) => ns === sender).map(describeAnswer);
+    const receivers = arrivals.filter(({ ns, quoted }) => ns !== sender && quoted === undefined).map(({ ns }) => ns);
+    const parts = [...new Set(receivers)].sort().map((pod) => `delivered to ${pod}`);
+    return [...parts, ...answers.map((answer) => `${answer} to the sender`)].join(', ') || 'not delivered';
+  }
+
+  #frameFields(frame: Capture | CapturedPacket): Record<string, string> {
+    const fields: Record<string, string> = {};
+    for (const [key, value] of Object.entries(frame)) {
+      if (value === undefined || OF_PLACE.has(key)) continue;
+      if (key === 'quoted' || key === 'inner') {
+        for (const [inner, text] of Object.entries(this.#frameFields(value))) fields[`${key} ${inner}`] = text;
+      } else {
+        fields[key] = this.#fieldText(key, value, frame);
+      }
+    }
+    return fields;
+  }
+
+  #fieldText(key: string, value: string | number, frame: Capture | CapturedPacket): string {
+    switch (key) {
+      case 'smac':
+      case 'dmac':
+        return this.#chosen.mac(String(value));
+      case 'src':
+      case 'dst':
+        return this.#chosen.address(String(value));
+      case 'sport':
+      case 'dport':
+        return this.#chosen.port(Number(value));
+      case 'id':
+        return this.#chosen.icmpIdentifier(Number(value));
+      case 'seq':
+        return this.#chosen.sequence(Number(value), { isInitial: frame.flags?.includes('S') ?? false });
+      case 'ack':
+        return this.#chosen.sequence(Number(value), { isInitial: false });
+      default:
+        return String(value);
+    }
+  }
+
+  /** Sorted by what is known of them, so that both sides name their ports in the same order. */
+  #observeConnections(node: string, lines: readonly string[]): void {
+    const connections = lines.map(parseConntrackLine);
+    const sorted = connections.map((line) => ({ line, key: this.#sortKey(line) }));
+    sorted.sort((a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : 0));
+    const seen = new Map<string, number>();
+    for (const { line } of sorted) {
+      const original = this.#tupleText(line.original);
+      const name = `conntrack of ${node}, ${PROTOCOLS[line.protocol] ?? line.protocol} ${original}`;
+      const count = (seen.get(name) ?? 0) + 1;
+      seen.set(name, count);
+      const fields = {
+        ...(line.timeoutSeconds === undefined ? {} : { timeout: String(line.timeoutSeconds) }),
+        ...(line.state === undefined ? {} : { state: line.state }),
+        reply: this.#tupleText(line.reply),
+        flags: line.flags.join(' '),
+        mark: line.fields.mark ?? '0',
+        zone: ['zone', 'zone-orig', 'zone-reply'].map((key) => line.fields[key] ?? '0').join(' '),
+      };
+      this.#add(count === 1 ? name : `${name} (${count})`, `${fields.reply} ${fields.flags}`, fields);
+    }
+  }
+
+  #sortKey({ protocol, original, reply }: ConntrackLine): string {
+    const words = [original, reply].flatMap((tuple) =>
+      Object.entries(tuple).map(([key, value]) => (PORTS.has(key) ? this.#chosen.portClass(Number(value)) : value)),
+    );
+    return [protocol, ...words].join(' ');
+  }
+
+  #tupleText(tuple: Readonly<Record<string, string>>): string {
+    return Object.entries(tuple)
+      .map(([key, value]) => {
+        if (PORTS.has(key)) return `${key}=${this.#chosen.port(Number(value))}`;
+        return `${key}=${key === 'id' ? this.#chosen.icmpIdentifier(Number(value)) : this.#chosen.address(value)}`;
+      })
+      .join(' ');
+  }
+
+  /** Rules that counted nothing need no mention: the backends declare different chains. */
+  #observeCounters(node: string, text: string): void {
+    for (const [rule, { packets, bytes }] of parseRuleCounts(text)) {
+      if (packets === 0 && bytes === 0) continue;
+      this.#add(`counters of ${node}, ${rule}`, `${packets} packets, ${bytes} bytes`, {
+        packets: String(packets),
+        bytes: String(bytes),
+      });
+    }
+  }
+
+  #add(place: string, summary: string, fields: Readonly<Record<string, string>>): void {
+    this.#observations.push({ place, summary, fields });
+  }
+}
+
+/** Where and when, not what. */
+const OF_PLACE: ReadonlySet<string> = new Set(['ns', 'dev', 'dir', 't']);
+const PORTS: ReadonlySet<string> = new Set(['sport', 'dport']);
+const PROTOCOLS: Readonly<Record<number, string>> = { 1: 'icmp', 6: 'tcp', 17: 'udp', 58: 'icmpv6', 132: 'sctp' };
+
+/** The crafted packet leaves by its sender's device, where not every side's tap sees it. */
+const withoutCrafted = (captures: readonly Capture[]): readonly Capture[] =>
+  captures[0]?.dir === 'out' ? captures.slice(1) : captures;
+
+/** ARP, and of ICMPv6: multicast listeners, routers and neighbors. */
+const isResolution = ({ arp, proto, type = 0 }: Capture): boolean =>
+  arp !== undefined || (proto === 'icmpv6' && ((type >= 130 && type <= 136) || type === 143));
+
+function describeAnswer({ proto, type, code, flags }: Capture): string {
+  if (proto === 'icmp' || proto === 'icmpv6') return `${proto} ${type}/${code}`;
+  return proto === 'tcp' ? `tcp [${flags}]` : String(proto);
+}
+
+function summaryOf(dir: string, fields: Readonly<Record<string, string>>): string {
+  const { src, sport, dst, dport, proto, flags, type, code } = fields;
+  const ends = [
+    [src, sport],
+    [dst, dport],
+  ].map(([ip, port]) => (port === undefined ? ip : `${ip}:${port}`));
+  const kind = flags !== undefined ? ` [${flags}]` : type !== undefined ? ` ${type}/${code}` : '';
+  return `${dir} ${ends.join(' > ')} ${proto}${kind}`;
+}
