@@ -4,10 +4,9 @@
 import { RandomStreams } from '../engine/random.ts';
 import { invertPorts, packPorts } from '../models/netfilter/connection-tuple.ts';
 import {
-  BYTES_PER_ENTRY,
   ConntrackTable,
+  KIND,
   ORIGINAL,
-  PROTOCOL,
   REPLY,
   REPLY_TUPLE,
   TUPLES,
@@ -110,7 +109,7 @@ class TableCandidate implements Candidate {
 
   add({ srcIp, dstIp, srcPort, dstPort }: Flow): void {
     const index = this.#table.allocate();
-    const { words, bytes } = this.#table;
+    const { words } = this.#table;
     const at = index * WORDS_PER_ENTRY;
     const ports = packPorts(srcPort, dstPort);
     words[at + TUPLES] = srcIp;
@@ -119,7 +118,7 @@ class TableCandidate implements Candidate {
     words[at + REPLY_TUPLE] = dstIp;
     words[at + REPLY_TUPLE + 1] = srcIp;
     words[at + REPLY_TUPLE + 2] = invertPorts(PROTOCOL_TCP, ports);
-    bytes[index * BYTES_PER_ENTRY + PROTOCOL] = PROTOCOL_TCP;
+    words[at + KIND] = PROTOCOL_TCP;
     this.#table.insertTuple(index, ORIGINAL);
     this.#table.insertTuple(index, REPLY);
   }
@@ -132,7 +131,7 @@ class TableCandidate implements Candidate {
   }
 
   find({ srcIp, dstIp, srcPort, dstPort }: Flow): number {
-    return this.#table.find(srcIp, dstIp, packPorts(srcPort, dstPort), PROTOCOL_TCP);
+    return this.#table.find(srcIp, dstIp, packPorts(srcPort, dstPort), PROTOCOL_TCP, 0);
   }
 }
 

@@ -8,14 +8,19 @@
 // lookup reads one place of memory (bench/conntrack.bench.ts). Slots are ordered by the upper bits of the hash, so that
 // the entries of neighboring hash buckets of the kernel are neighbors here too (see itemsInBucket). Removal shifts later
 // slots back instead of leaving tombstones: a table never degrades, however long it lives.
+//
+// IPv6 addresses are compared as handles, but hashed by their words: where an entry stands, and which one is evicted from
+// a full table, must not depend on what else was interned before. Zones are not hashed, because few tables have any.
 
 import type { Ip } from '../packet/ip-address.ts';
-import { packPorts, srcPortOf } from './connection-tuple.ts';
+import { hashIpv6 } from '../packet/ipv6-address.ts';
+import { IPV6_KIND, packPorts, srcPortOf } from './connection-tuple.ts';
+import { zoneIdOf } from './connection-zone.ts';
 
 // Layout of a record. Instants, in units of 8 bytes:
 export const EXPIRES_AT = 0;
 export const CONFIRMED_AT = 1;
-export const TIMES_PER_ENTRY = 15;
+export const TIMES_PER_ENTRY = 16;
 
 // Words of 4 bytes. A tuple is three words: source, destination, ports; the reply tuple stands after the original one.
 export const TUPLES = 4;
@@ -33,44 +38,49 @@ export const LAST_WINDOW = 22;
 const NEXT_BY_SOURCE = 23;
 const PREVIOUS_BY_SOURCE = 24;
 /** Of an unused record: the next unused one. */
-const NEXT_FREE = 25;
-const GENERATION = 26;
-export const WORDS_PER_ENTRY = 30;
+const NEXT_FREE = NEXT_BY_SOURCE;
+const GENERATION = 25;
+/** The protocol with its family (packProtocol). */
+export const KIND = 26;
+/** The connmark. */
+export const MARK = 27;
+/** As in connection-zone.ts. */
+export const ZONE = 28;
+export const WORDS_PER_ENTRY = 32;
 
 // Bytes.
-export const PROTOCOL = 108;
-export const TCP_STATE = 109;
+export const TCP_STATE = 116;
 /** Two bytes each: original, reply. */
-export const TCP_FLAGS = 110;
-export const TCP_SCALE = 112;
-export const LAST_KIND = 114;
-export const LAST_DIRECTION = 115;
-export const LAST_FLAGS = 116;
-export const LAST_SCALE = 117;
-export const RETRANSMISSIONS = 118;
-export const BYTES_PER_ENTRY = 120;
+export const TCP_FLAGS = 117;
+export const TCP_SCALE = 119;
+export const LAST_KIND = 121;
+export const LAST_DIRECTION = 122;
+export const LAST_FLAGS = 123;
+export const LAST_SCALE = 124;
+export const RETRANSMISSIONS = 125;
+export const BYTES_PER_ENTRY = 128;
 
 export const ORIGINAL = 0;
 export const REPLY = 1;
 export type Direction = typeof ORIGINAL | typeof REPLY;
 
-// Status bits.
-export const SEEN_REPLY = 1;
+// Status bits, with the kernel's values (enum ip_conntrack_status): `ct status` shows them to rules.
+export const SEEN_REPLY = 1 << 1;
 /** Never evicted when the table is full. */
-export const ASSURED = 2;
+export const ASSURED = 1 << 2;
 /** Its tuples are in the index. */
-export const CONFIRMED = 4;
-export const SRC_NAT = 8;
-export const DST_NAT = 16;
+export const CONFIRMED = 1 << 3;
+export const SRC_NAT = 1 << 4;
+export const DST_NAT = 1 << 5;
 /** NAT has decided about the connection's source (destination), perhaps to leave it as it is. */
-export const SRC_NAT_DONE = 32;
-export const DST_NAT_DONE = 64;
+export const SRC_NAT_DONE = 1 << 7;
+export const DST_NAT_DONE = 1 << 8;
 /** Out of the index; a frame on its way still uses the record. */
-export const DYING = 128;
+export const DYING = 1 << 9;
 /** Packets do not prolong its life. */
-export const FIXED_TIMEOUT = 256;
+export const FIXED_TIMEOUT = 1 << 10;
 /** Lost the race for its original tuple: found by its reply tuple only. */
-export const NAT_CLASH = 512;
+export const NAT_CLASH = 1 << 12;
 
 /**
  * A handle names one use of a record: its index, and above it how often the record has been reused. Frames keep handles,
@@ -102,11 +112,13 @@ export class ConntrackTable {
   lastIndex = 0;
   #capacity = FIRST_CAPACITY;
   #firstFree = 0;
-  /** Four words each: source, destination, ports, and the item with its protocol above it; item 0 is an empty slot. */
+  /** Four words each: source, destination, ports, and the item with its kind above it; item 0 is an empty slot. */
   #slots: Int32Array;
   #slotMask: number;
   #hashShift: number;
   #items = 0;
+  /** Some entry has been in a zone other than 0. */
+  #hasZones = false;
   /** First entry of each by-source list, by hash of the original source. */
   #sources: Int32Array;
 
@@ -129,7 +141,9 @@ export class ConntrackTable {
     this.count++;
     const free = this.#firstFree;
     if (free !== 0) {
-      this.#firstFree = this.words[free * WORDS_PER_ENTRY + NEXT_FREE]!;
+      const at = free * WORDS_PER_ENTRY + NEXT_FREE;
+      this.#firstFree = this.words[at]!;
+      this.words[at] = 0;
       return free;
     }
     if (this.lastIndex + 1 === this.#capacity) this.#growRecords();
@@ -172,11 +186,11 @@ export class ConntrackTable {
 
   // ── tuples ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  /** The item with this tuple, or 0. An item is `index * 2 + direction`. */
-  find(srcIp: number, dstIp: number, ports: number, protocol: number): number {
+  /** The item with this tuple that such a frame's zone admits, or 0. An item is `index * 2 + direction`. */
+  find(srcIp: number, dstIp: number, ports: number, kind: number, zone: number): number {
     const slots = this.#slots;
     const mask = this.#slotMask;
-    let slot = (hashTuple(srcIp, dstIp, ports, protocol) >>> this.#hashShift) << SLOT_SHIFT;
+    let slot = (hashTuple(srcIp, dstIp, ports, kind) >>> this.#hashShift) << SLOT_SHIFT;
     for (;;) {
       const tagged = slots[slot + ITEM]!;
       if (tagged === 0) return 0;
@@ -184,7 +198,8 @@ export class ConntrackTable {
         slots[slot] === srcIp &&
         slots[slot + 1] === dstIp &&
         slots[slot + 2] === ports &&
-        tagged >>> ITEM_BITS === protocol
+        tagged >>> ITEM_BITS === kind &&
+        ((zone === 0 && !this.#hasZones) || this.#isInZone(tagged & ITEM_MASK, zone))
       ) {
         return tagged & ITEM_MASK;
       }
@@ -192,20 +207,29 @@ export class ConntrackTable {
     }
   }
 
-  /** The item with the same tuple as the entry has in that direction, or 0; finds the entry itself if it is indexed. */
-  findTuple(index: number, direction: Direction): number {
-    const at = index * WORDS_PER_ENTRY + TUPLES + direction * TUPLE_WORDS;
-    const { words } = this;
-    return this.find(words[at]!, words[at + 1]!, words[at + 2]!, this.bytes[index * BYTES_PER_ENTRY + PROTOCOL]!);
+  /** In the item's direction, the entry's zone and the given one are the same. */
+  #isInZone(item: number, zone: number): boolean {
+    const own = this.words[(item >> 1) * WORDS_PER_ENTRY + ZONE]!;
+    return zoneIdOf(own, item & 1) === zoneIdOf(zone, item & 1);
   }
 
-  /** Makes the entry findable by its tuple of that direction, which no other item may have. */
+  /** The item with the same tuple as the entry has in that direction, or 0; finds the entry itself if it is indexed. */
+  findTuple(index: number, direction: Direction): number {
+    const { words } = this;
+    const at = index * WORDS_PER_ENTRY;
+    const tuple = at + TUPLES + direction * TUPLE_WORDS;
+    return this.find(words[tuple]!, words[tuple + 1]!, words[tuple + 2]!, words[at + KIND]!, words[at + ZONE]!);
+  }
+
+  /** Makes the entry findable by its tuple of that direction, which no other item of its zone may have. */
   insertTuple(index: number, direction: Direction): void {
     if (2 * SLOT_WORDS * ++this.#items > this.#slots.length) this.#growSlots();
     const { words } = this;
-    const at = index * WORDS_PER_ENTRY + TUPLES + direction * TUPLE_WORDS;
-    const protocol = this.bytes[index * BYTES_PER_ENTRY + PROTOCOL]!;
-    this.#place(words[at]!, words[at + 1]!, words[at + 2]!, (protocol << ITEM_BITS) | (index * 2 + direction));
+    const at = index * WORDS_PER_ENTRY;
+    const tuple = at + TUPLES + direction * TUPLE_WORDS;
+    if (words[at + ZONE] !== 0) this.#hasZones = true;
+    const tagged = (words[at + KIND]! << ITEM_BITS) | (index * 2 + direction);
+    this.#place(words[tuple]!, words[tuple + 1]!, words[tuple + 2]!, tagged);
   }
 
   /** Undoes {@link insertTuple}. */
@@ -258,9 +282,9 @@ export class ConntrackTable {
 
   #hashOf(index: number, direction: Direction): number {
     const { words } = this;
-    const at = index * WORDS_PER_ENTRY + TUPLES + direction * TUPLE_WORDS;
-    const protocol = this.bytes[index * BYTES_PER_ENTRY + PROTOCOL]!;
-    return hashTuple(words[at]!, words[at + 1]!, words[at + 2]!, protocol);
+    const at = index * WORDS_PER_ENTRY;
+    const tuple = at + TUPLES + direction * TUPLE_WORDS;
+    return hashTuple(words[tuple]!, words[tuple + 1]!, words[tuple + 2]!, words[at + KIND]!);
   }
 
   #homeOf(hash: number): number {
@@ -312,8 +336,8 @@ export class ConntrackTable {
   }
 
   /** The latest linked entry of the list in which connections from this source are, among others; 0 if it is empty. */
-  firstBySource(srcIp: Ip, srcPort: number, protocol: number): number {
-    return this.#sources[this.#sourceList(srcIp, srcPort, protocol)]!;
+  firstBySource(srcIp: Ip, srcPort: number, kind: number): number {
+    return this.#sources[this.#sourceList(srcIp, srcPort, kind)]!;
   }
 
   nextBySource(index: number): number {
@@ -321,13 +345,13 @@ export class ConntrackTable {
   }
 
   #sourceListOf(index: number): number {
-    const at = index * WORDS_PER_ENTRY + TUPLES;
-    const protocol = this.bytes[index * BYTES_PER_ENTRY + PROTOCOL]!;
-    return this.#sourceList(this.words[at]! as Ip, srcPortOf(this.words[at + 2]!), protocol);
+    const { words } = this;
+    const at = index * WORDS_PER_ENTRY;
+    return this.#sourceList(words[at + TUPLES]! as Ip, srcPortOf(words[at + TUPLES + 2]!), words[at + KIND]!);
   }
 
-  #sourceList(srcIp: Ip, srcPort: number, protocol: number): number {
-    return hashTuple(srcIp, 0, packPorts(srcPort, 0), protocol) & (this.#sources.length - 1);
+  #sourceList(srcIp: Ip, srcPort: number, kind: number): number {
+    return hashTuple(srcIp, 0, packPorts(srcPort, 0), kind) & (this.#sources.length - 1);
   }
 
   /** Lists are taken over from back to front, so that their order stays. */
@@ -348,8 +372,13 @@ export const indexOf = (handle: number): number => handle & INDEX_MASK;
  * Three products that a CPU computes side by side, and one round that spreads every bit over the upper ones, which choose
  * the slot. Odd constants from splitmix and murmur3.
  */
-function hashTuple(srcIp: number, dstIp: number, ports: number, protocol: number): number {
-  const mixed = Math.imul(srcIp, 0x9e3779b1) ^ Math.imul(dstIp + protocol, 0x85ebca6b) ^ Math.imul(ports, 0xc2b2ae35);
+function hashTuple(srcIp: number, dstIp: number, ports: number, kind: number): number {
+  if ((kind & IPV6_KIND) !== 0) return mixWords(hashIpv6(srcIp as Ip), hashIpv6(dstIp as Ip) + kind, ports);
+  return mixWords(srcIp, dstIp + kind, ports);
+}
+
+function mixWords(src: number, dst: number, ports: number): number {
+  const mixed = Math.imul(src, 0x9e3779b1) ^ Math.imul(dst, 0x85ebca6b) ^ Math.imul(ports, 0xc2b2ae35);
   return Math.imul(mixed ^ (mixed >>> 15), 0x7feb352d);
 }
 

@@ -500,7 +500,7 @@ const FIN_WAIT = 4;
 const LAST_ACK = 6;
 /** A source port may be taken away from a translated connection in this state or a later one. */
 export const TIME_WAIT = 7;
-const CLOSE = 8;
+export const CLOSE = 8;
 const SYN_SENT2 = 9;
 /** Not states but verdicts on the segment. */
 const INVALID = 10;

@@ -1,11 +1,14 @@
 // Entries in the notation of `conntrack -L`. Left out: mark and use count, which are not modelled.
 
 import type { Instant } from '../../engine/time.ts';
-import { formatProtocol } from '../packet/describe.ts';
-import { PROTOCOL_ICMP, PROTOCOL_SCTP, PROTOCOL_TCP, PROTOCOL_UDP } from '../packet/frame.ts';
+import { PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_SCTP, PROTOCOL_TCP, PROTOCOL_UDP } from '../packet/frame.ts';
 import { formatIp } from '../packet/ip-address.ts';
 import type { ConnectionTuple } from './connection-tuple.ts';
 import type { ConntrackEntry } from './conntrack.ts';
+
+const PROTOCOL_DCCP = 33;
+const PROTOCOL_GRE = 47;
+const PROTOCOL_UDPLITE = 136;
 
 /**
  * `tcp      6 431999 ESTABLISHED src=10.244.1.2 dst=10.96.0.10 sport=40000 dport=80 src=10.244.2.2 dst=10.244.1.2
@@ -25,21 +28,31 @@ export function formatConntrack(entry: ConntrackEntry, now: Instant): string {
     .join(' ');
 }
 
-function formatConnectionTuple({ protocol, srcIp, dstIp, srcPort, dstPort }: ConnectionTuple): string {
-  const addresses = `src=${formatIp(srcIp)} dst=${formatIp(dstIp)}`;
+function formatConnectionTuple({ family, protocol, srcIp, dstIp, srcPort, dstPort }: ConnectionTuple): string {
+  const addresses = `src=${formatIp(srcIp, family)} dst=${formatIp(dstIp, family)}`;
   switch (protocol) {
     case PROTOCOL_TCP:
     case PROTOCOL_UDP:
     case PROTOCOL_SCTP:
       return `${addresses} sport=${srcPort} dport=${dstPort}`;
     case PROTOCOL_ICMP:
+    case PROTOCOL_ICMPV6:
       return `${addresses} type=${dstPort >> 8} code=${dstPort & 255} id=${srcPort}`;
     default:
       return addresses;
   }
 }
 
-function nameOf(protocol: number): string {
-  const name = formatProtocol(protocol);
-  return name.startsWith('protocol') ? 'unknown' : name;
-}
+/** The names that libnetfilter_conntrack prints; other protocols are `unknown`. */
+const NAMES: ReadonlyMap<number, string> = new Map([
+  [PROTOCOL_ICMP, 'icmp'],
+  [PROTOCOL_TCP, 'tcp'],
+  [PROTOCOL_UDP, 'udp'],
+  [PROTOCOL_DCCP, 'dccp'],
+  [PROTOCOL_GRE, 'gre'],
+  [PROTOCOL_ICMPV6, 'icmpv6'],
+  [PROTOCOL_SCTP, 'sctp'],
+  [PROTOCOL_UDPLITE, 'udplite'],
+]);
+
+const nameOf = (protocol: number): string => NAMES.get(protocol) ?? 'unknown';

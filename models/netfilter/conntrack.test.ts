@@ -2,10 +2,32 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { ms, ns, START, s, us } from '../../engine/time.ts';
 import { FREE } from '../cpu/cost-model.ts';
-import { parseIp } from '../packet/ip-address.ts';
+import type { Frame } from '../packet/frame.ts';
+import { formatIp, parseIp } from '../packet/ip-address.ts';
 import { Chain } from './chain.ts';
+import { zoneOf } from './connection-zone.ts';
 import { Conntrack } from './conntrack.ts';
-import { answerTo, readPacket, TestNode } from './netfilter.fixture.ts';
+import { CONFIRMED, ORIGINAL, REPLY } from './conntrack-table.ts';
+import { formatConntrack } from './conntrack-text.ts';
+import { answerTo, readPacket, statesOf, TestNode } from './netfilter.fixture.ts';
+
+/** Conntrack alone: packets in, states out. */
+function tracker() {
+  const conntrack = new Conntrack({ instant: START });
+  const track = (packet: string | { packet: string; zone: number }): Frame => {
+    const frame = readPacket(typeof packet === 'string' ? packet : packet.packet);
+    if (typeof packet !== 'string') frame.conntrackZone = packet.zone;
+    conntrack.track(frame);
+    conntrack.confirm(frame);
+    return frame;
+  };
+  return {
+    conntrack,
+    track,
+    pass: (packet: Parameters<typeof track>[0]) => statesOf(track(packet)),
+    entries: () => conntrack.list().map((entry) => formatConntrack(entry, START)),
+  };
+}
 
 const QUERY = 'udp 10.244.1.2:4000 > 10.244.2.2:53';
 const ANSWER = answerTo(QUERY);
@@ -51,11 +73,11 @@ describe('who is tracked', () => {
     expect(node.stateOf(ANSWER)).toBe('ESTABLISHED');
   });
 
-  test('an unknown protocol is tracked by its addresses', () => {
+  test('a protocol without ports is tracked by its addresses', () => {
     const node = new TestNode();
     expect(node.stateOf('47 10.244.1.2 > 10.244.2.2')).toBe('NEW');
     expect(node.stateOf('47 10.244.2.2 > 10.244.1.2')).toBe('ESTABLISHED');
-    expect(node.entries).toEqual(['unknown  47 600 src=10.244.1.2 dst=10.244.2.2 src=10.244.2.2 dst=10.244.1.2']);
+    expect(node.entries).toEqual(['gre      47 600 src=10.244.1.2 dst=10.244.2.2 src=10.244.2.2 dst=10.244.1.2']);
   });
 });
 
@@ -135,6 +157,93 @@ describe('ICMP', () => {
     expect(node.stateOf(`icmp 10.244.2.2 > 10.244.1.3 3/3 about ${QUERY}`)).toBe('INVALID');
     expect(node.netfilter.conntrack.statistics.invalid).toBe(3);
   });
+});
+
+describe('IPv6', () => {
+  test('an address with the same bits as in IPv4 is another one', () => {
+    const { pass } = tracker();
+    expect(pass('udp 0.0.0.1:4000 > 0.0.0.2:53')).toBe('NEW');
+    expect(pass('udp [::]:4000 > [::1]:53')).toBe('NEW');
+    expect(pass('udp [::1]:53 > [::]:4000')).toBe('ESTABLISHED');
+  });
+
+  test('an echo and its reply are one connection', () => {
+    const { pass, entries } = tracker();
+    expect(pass('icmpv6 fd00::2 > fd00::3 128/0 id 7')).toBe('NEW');
+    expect(pass('icmpv6 fd00::3 > fd00::2 129/0 id 7')).toBe('ESTABLISHED');
+    expect(pass('icmpv6 fd00::3 > fd00::2 129/0 id 8')).toBe('INVALID');
+    expect(entries()).toEqual([
+      'icmpv6   58 30 src=fd00::2 dst=fd00::3 type=128 code=0 id=7 src=fd00::3 dst=fd00::2 type=129 code=0 id=7',
+    ]);
+  });
+
+  test.each([1, 2, 3, 4])('an error of type %i is RELATED to what it quotes', (type) => {
+    const { pass } = tracker();
+    pass('udp [fd00::2]:4000 > [fd00::3]:53');
+    expect(pass(`icmpv6 fd00::9 > fd00::2 ${type}/0 about udp [fd00::2]:4000 > [fd00::3]:53`)).toBe('RELATED');
+    expect(pass(`icmpv6 fd00::9 > fd00::2 ${type}/0 about udp [fd00::2]:4001 > [fd00::3]:53`)).toBe('INVALID');
+  });
+
+  test('neighbor discovery is never tracked; a redirect is INVALID', () => {
+    const { pass, entries } = tracker();
+    for (const type of [130, 131, 132, 133, 134, 135, 136, 143])
+      expect(pass(`icmpv6 fe80::2 > fd00::3 ${type}/0`)).toBe('UNTRACKED');
+    expect(pass('icmpv6 fe80::2 > fd00::3 137/0')).toBe('INVALID');
+    expect(entries()).toEqual([]);
+  });
+});
+
+describe('zones', () => {
+  const query = (zone: number) => ({ packet: QUERY, zone });
+  const answer = (zone: number) => ({ packet: ANSWER, zone });
+
+  test('the same tuple is another connection in another zone', () => {
+    const { pass, conntrack } = tracker();
+    for (const zone of [0, zoneOf(1), zoneOf(2)]) expect(pass(query(zone))).toBe('NEW');
+    for (const zone of [0, zoneOf(1), zoneOf(2)]) expect(pass(answer(zone))).toBe('ESTABLISHED');
+    expect(pass(answer(zoneOf(3)))).toBe('NEW');
+    expect(conntrack.list().map(({ zone }) => zone)).toEqual([0, zoneOf(1), zoneOf(2), zoneOf(3)]);
+  });
+
+  test('a zone of the original direction leaves the answer in zone 0', () => {
+    const { pass } = tracker();
+    pass(query(zoneOf(5, 'original')));
+    expect(pass(query(0))).toBe('NEW'); // but it would give the answer two owners
+    expect(pass(answer(0))).toBe('ESTABLISHED');
+    expect(pass(query(zoneOf(5, 'original')))).toBe('ESTABLISHED');
+  });
+
+  test('a zone of the reply direction finds the answer there only', () => {
+    const { pass } = tracker();
+    pass(query(zoneOf(5, 'reply')));
+    expect(pass(answer(0))).toBe('NEW');
+    expect(pass(answer(zoneOf(5)))).toBe('ESTABLISHED');
+  });
+});
+
+test('rules read and write the mark of a connection, which its packets of both directions share', () => {
+  const { conntrack, track } = tracker();
+  const first = track(QUERY);
+  conntrack.setMark(first, 0x4000);
+  expect(conntrack.mark(track(ANSWER))).toBe(0x4000);
+  expect(conntrack.mark(readPacket(QUERY))).toBe(0); // of a frame that is not tracked
+});
+
+test('rules ask for tuples, status, expiry and zone of a connection', () => {
+  const { conntrack, track } = tracker();
+  const frame = track({ packet: QUERY, zone: zoneOf(7, 'reply') });
+  expect(conntrack.expiration(frame)).toBe(s(30));
+  expect(conntrack.status(frame)).toBe(CONFIRMED);
+  expect([conntrack.zone(frame, ORIGINAL), conntrack.zone(frame, REPLY)]).toEqual([0, 7]);
+  expect([conntrack.family(frame), conntrack.protocol(frame)]).toEqual([4, 17]);
+  expect([conntrack.srcIp(frame, ORIGINAL), conntrack.dstIp(frame, ORIGINAL)].map((ip) => formatIp(ip))).toEqual([
+    '10.244.1.2',
+    '10.244.2.2',
+  ]);
+  expect([conntrack.srcPort(frame, REPLY), conntrack.dstPort(frame, REPLY)]).toEqual([53, 4000]);
+  expect(conntrack.isOpen(frame.conntrackEntry)).toBe(true);
+  conntrack.flush();
+  expect(conntrack.isOpen(frame.conntrackEntry)).toBe(false);
 });
 
 describe('the race for one tuple', () => {

@@ -11,24 +11,31 @@
 // that comes across it or by a sweep of two records per new entry, so that a table holds at most about twice its live
 // entries. There are no events.
 //
-// Not modelled: zones, helpers and expectations, connmark, accounting, event listeners, checksums, fragments, the state
+// Not modelled: helpers and expectations, accounting, event listeners, checksums, the state
 // machine of SCTP (tracked like an unknown protocol, but with ports), chains that are too long, and the garbage
 // collector's preference for closing connections in a nearly full table.
 
 import { after, type Duration, type Instant, START, s } from '../../engine/time.ts';
-import { type Frame, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP } from '../packet/frame.ts';
-import type { Ip } from '../packet/ip-address.ts';
+import { type Frame, PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_TCP, PROTOCOL_UDP } from '../packet/frame.ts';
+import type { Ip, IpFamily } from '../packet/ip-address.ts';
+import type { ConnectionQuery } from './connection-query.ts';
 import {
   type ConnectionTuple,
   dstPortOf,
+  familyOf,
   invertPorts,
+  isIcmp,
   isIcmpError,
   isIcmpQuery,
   isIcmpQueryOrAnswer,
+  isNeverTracked,
+  packProtocol,
   portsOf,
+  protocolOf,
   srcPortOf,
 } from './connection-tuple.ts';
-import { CT_DNAT, CT_ESTABLISHED, CT_INVALID, CT_NEW, CT_RELATED, CT_SNAT } from './conntrack-state.ts';
+import { zoneIdOf } from './connection-zone.ts';
+import { CT_DNAT, CT_ESTABLISHED, CT_INVALID, CT_NEW, CT_RELATED, CT_SNAT, CT_UNTRACKED } from './conntrack-state.ts';
 import {
   ASSURED,
   BYTES_PER_ENTRY,
@@ -42,9 +49,10 @@ import {
   EXPIRES_AT,
   FIXED_TIMEOUT,
   indexOf,
+  KIND,
+  MARK,
   NAT_CLASH,
   ORIGINAL,
-  PROTOCOL,
   REPLY,
   REPLY_TUPLE,
   SEEN_REPLY,
@@ -55,8 +63,10 @@ import {
   TUPLE_WORDS,
   TUPLES,
   WORDS_PER_ENTRY,
+  ZONE,
 } from './conntrack-table.ts';
 import {
+  CLOSE,
   FOLLOWED,
   KEEP,
   REFUSED,
@@ -66,6 +76,7 @@ import {
   type TcpState,
   TcpTracking,
   type TcpTrackingSettings,
+  TIME_WAIT,
   UNFIT,
 } from './conntrack-tcp.ts';
 
@@ -78,6 +89,7 @@ export interface ConntrackSettings extends TcpTrackingSettings {
   readonly udpTimeout: Duration;
   readonly udpStreamTimeout: Duration;
   readonly icmpTimeout: Duration;
+  readonly icmpv6Timeout: Duration;
   readonly genericTimeout: Duration;
 }
 
@@ -89,6 +101,7 @@ export const CONNTRACK_DEFAULTS: ConntrackSettings = {
   udpTimeout: s(30),
   udpStreamTimeout: s(120),
   icmpTimeout: s(30),
+  icmpv6Timeout: s(30),
   genericTimeout: s(600),
 };
 
@@ -151,6 +164,9 @@ export interface ConntrackEntry {
   readonly dstNat: boolean;
   readonly tcpState: TcpState | undefined;
   readonly expiresAt: Instant;
+  readonly mark: number;
+  /** As in connection-zone.ts; 0 is the default zone. */
+  readonly zone: number;
 }
 
 /** UDP: both sides still talk this long after the first packet: it is a stream (nf_conntrack_proto_udp.c). */
@@ -164,7 +180,7 @@ const COLLECTION_INTERVAL = s(1);
 /** Records looked at for each new entry. */
 const SWEPT_PER_ENTRY = 2;
 
-export class Conntrack {
+export class Conntrack implements ConnectionQuery {
   readonly statistics: ConntrackStatistics = {
     found: 0,
     invalid: 0,
@@ -215,8 +231,9 @@ export class Conntrack {
     // ended. An invalid one gets another chance.
     if (frame.conntrackEntry !== 0 || (frame.conntrackState & ~CT_INVALID) !== 0) return SKIPPED;
     const { protocol } = frame;
-    if (protocol === PROTOCOL_ICMP && !isIcmpQueryOrAnswer(frame.icmpType)) return this.#trackError(frame);
-    const item = this.#find(frame.srcIp, frame.dstIp, portsOf(frame), protocol);
+    if (isIcmp(protocol) && !isIcmpQueryOrAnswer(protocol, frame.icmpType)) return this.#trackIcmpMessage(frame);
+    const kind = packProtocol(protocol, frame.family);
+    const item = this.#find(frame.srcIp, frame.dstIp, portsOf(frame), kind, frame.conntrackZone);
     if (item === 0) return this.#allocate(frame);
 
     const index = item >> 1;
@@ -283,17 +300,23 @@ export class Conntrack {
    * with the same original tuple does not count: it is the same flow on another CPU, and confirmation will settle it.
    */
   takenBy(index: number, srcIp: Ip, dstIp: Ip, ports: number): number {
-    const { table } = this;
-    const { words } = table;
-    const item = this.#find(srcIp, dstIp, ports, table.bytes[index * BYTES_PER_ENTRY + PROTOCOL]!);
-    if (item === 0) return 0;
-    const own = index * WORDS_PER_ENTRY + TUPLES;
-    const other = (item >> 1) * WORDS_PER_ENTRY + TUPLES;
-    if (words[own] === words[other] && words[own + 1] === words[other + 1] && words[own + 2] === words[other + 2]) {
-      return 0;
-    }
+    const { words } = this.table;
+    const own = index * WORDS_PER_ENTRY;
+    const item = this.#find(srcIp, dstIp, ports, words[own + KIND]!, words[own + ZONE]!);
+    if (item === 0 || this.#isSameFlow(own, (item >> 1) * WORDS_PER_ENTRY)) return 0;
     this.statistics.found++;
     return item;
+  }
+
+  /** The entries with their words from `own` and from `other` on have the same original tuple in the same zone. */
+  #isSameFlow(own: number, other: number): boolean {
+    const { words } = this.table;
+    return (
+      words[own + TUPLES] === words[other + TUPLES] &&
+      words[own + TUPLES + 1] === words[other + TUPLES + 1] &&
+      words[own + TUPLES + 2] === words[other + TUPLES + 2] &&
+      zoneIdOf(words[own + ZONE]!, ORIGINAL) === zoneIdOf(words[other + ZONE]!, ORIGINAL)
+    );
   }
 
   /** Its time is over, though its record may not be reclaimed yet. */
@@ -307,6 +330,69 @@ export class Conntrack {
   /** Ends the entry at once; frames that still have its handle find out when they are tracked again. */
   kill(index: number): void {
     this.#delete(index);
+  }
+
+  // ── for rules ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  // Record 0 belongs to no connection and is blank: what a frame without a connection is asked for is 0.
+
+  mark({ conntrackEntry }: Frame): number {
+    return this.table.words[indexOf(conntrackEntry) * WORDS_PER_ENTRY + MARK]!;
+  }
+
+  setMark({ conntrackEntry }: Frame, mark: number): void {
+    if (conntrackEntry !== 0) this.table.words[indexOf(conntrackEntry) * WORDS_PER_ENTRY + MARK] = mark;
+  }
+
+  status({ conntrackEntry }: Frame): number {
+    return this.#statusOf(indexOf(conntrackEntry));
+  }
+
+  zone({ conntrackEntry }: Frame, direction: Direction): number {
+    return zoneIdOf(this.table.words[indexOf(conntrackEntry) * WORDS_PER_ENTRY + ZONE]!, direction);
+  }
+
+  expiration({ conntrackEntry }: Frame): Duration {
+    const index = indexOf(conntrackEntry);
+    if ((this.#statusOf(index) & CONFIRMED) === 0) return 0 as Duration;
+    const left = this.table.times[index * TIMES_PER_ENTRY + EXPIRES_AT]! - this.#clock.instant;
+    return Math.max(0, left) as Duration;
+  }
+
+  family({ conntrackEntry }: Frame): IpFamily {
+    return familyOf(this.table.words[indexOf(conntrackEntry) * WORDS_PER_ENTRY + KIND]!);
+  }
+
+  protocol({ conntrackEntry }: Frame): number {
+    return protocolOf(this.table.words[indexOf(conntrackEntry) * WORDS_PER_ENTRY + KIND]!);
+  }
+
+  srcIp({ conntrackEntry }: Frame, direction: Direction): Ip {
+    return this.#tupleWord(conntrackEntry, direction, 0) as Ip;
+  }
+
+  dstIp({ conntrackEntry }: Frame, direction: Direction): Ip {
+    return this.#tupleWord(conntrackEntry, direction, 1) as Ip;
+  }
+
+  srcPort({ conntrackEntry }: Frame, direction: Direction): number {
+    return srcPortOf(this.#tupleWord(conntrackEntry, direction, 2));
+  }
+
+  dstPort({ conntrackEntry }: Frame, direction: Direction): number {
+    return dstPortOf(this.#tupleWord(conntrackEntry, direction, 2));
+  }
+
+  #tupleWord(handle: number, direction: Direction, word: number): number {
+    return this.table.words[indexOf(handle) * WORDS_PER_ENTRY + TUPLES + direction * TUPLE_WORDS + word]!;
+  }
+
+  isOpen(handle: number): boolean {
+    const { table } = this;
+    const index = indexOf(handle);
+    if (!table.isCurrent(handle) || (this.#statusOf(index) & DYING) !== 0 || this.isExpired(index)) return false;
+    const state = table.bytes[index * BYTES_PER_ENTRY + TCP_STATE]!;
+    return state !== TIME_WAIT && state !== CLOSE;
   }
 
   // ── tools: conntrack -L, -D, -F ────────────────────────────────────────────────────────────────────────────────────
@@ -340,9 +426,9 @@ export class Conntrack {
 
   // ── lookup ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  /** The item with that tuple that is confirmed and alive at this instant, or 0. */
-  #find(srcIp: number, dstIp: number, ports: number, protocol: number): number {
-    const item = this.table.find(srcIp, dstIp, ports, protocol);
+  /** The item with that tuple in that zone that is confirmed and alive at this instant, or 0. */
+  #find(srcIp: number, dstIp: number, ports: number, kind: number, zone: number): number {
+    const item = this.table.find(srcIp, dstIp, ports, kind, zone);
     if (item === 0) return 0;
     const { times } = this.table;
     const at = (item >> 1) * TIMES_PER_ENTRY;
@@ -364,13 +450,20 @@ export class Conntrack {
   }
 
   /** An ICMP error belongs to the connection of the packet that it quotes, and goes the other way. */
-  #trackError(frame: Frame): TrackOutcome {
+  #trackIcmpMessage(frame: Frame): TrackOutcome {
     const { quoted } = frame;
-    if (!isIcmpError(frame.icmpType) || quoted === undefined) return this.#invalid(frame);
+    if (isNeverTracked(frame.protocol, frame.icmpType)) {
+      frame.conntrackState = CT_UNTRACKED;
+      return SKIPPED;
+    }
+    if (!isIcmpError(frame.protocol, frame.icmpType) || quoted === undefined) return this.#invalid(frame);
     const { protocol } = quoted;
-    if (protocol === PROTOCOL_ICMP && !isIcmpQueryOrAnswer(quoted.icmpType)) return this.#invalid(frame);
+    // A later fragment shows no ports; an error or a stray message has no answer to look for.
+    if (quoted.fragmentOffset > 0) return this.#invalid(frame);
+    if (isIcmp(protocol) && !isIcmpQueryOrAnswer(protocol, quoted.icmpType)) return this.#invalid(frame);
     const ports = invertPorts(protocol, portsOf(quoted));
-    const item = this.#find(quoted.dstIp, quoted.srcIp, ports, protocol);
+    const kind = packProtocol(protocol, frame.family);
+    const item = this.#find(quoted.dstIp, quoted.srcIp, ports, kind, frame.conntrackZone);
     if (item === 0) return this.#invalid(frame);
     const index = item >> 1;
     const { words } = this.table;
@@ -407,6 +500,8 @@ export class Conntrack {
         return this.#settings.udpTimeout;
       case PROTOCOL_ICMP:
         return this.#settings.icmpTimeout;
+      case PROTOCOL_ICMPV6:
+        return this.#settings.icmpv6Timeout;
       default:
         return this.#settings.genericTimeout;
     }
@@ -437,7 +532,7 @@ export class Conntrack {
     const { table } = this;
     if (table.count >= this.#settings.maxEntries) this.#collect();
     const index = table.allocate();
-    const { words, bytes, times } = table;
+    const { words, times } = table;
     const at = index * WORDS_PER_ENTRY;
     const ports = portsOf(frame);
     words[at + TUPLES] = frame.srcIp;
@@ -446,7 +541,8 @@ export class Conntrack {
     words[at + REPLY_TUPLE] = frame.dstIp;
     words[at + REPLY_TUPLE + 1] = frame.srcIp;
     words[at + REPLY_TUPLE + 2] = invertPorts(protocol, ports);
-    bytes[index * BYTES_PER_ENTRY + PROTOCOL] = protocol;
+    words[at + KIND] = packProtocol(protocol, frame.family);
+    words[at + ZONE] = frame.conntrackZone;
 
     if (table.count > this.#settings.maxEntries && !this.#evict(index)) {
       table.free(index);
@@ -477,7 +573,8 @@ export class Conntrack {
       case PROTOCOL_TCP:
         return this.#tcp.mayOpen(frame);
       case PROTOCOL_ICMP:
-        return isIcmpQuery(frame.icmpType);
+      case PROTOCOL_ICMPV6:
+        return isIcmpQuery(frame.protocol, frame.icmpType);
       default:
         return true;
     }
@@ -636,14 +733,18 @@ export class Conntrack {
       dstNat: (status & DST_NAT) !== 0,
       tcpState: tcpState === 'NONE' ? undefined : tcpState,
       expiresAt: this.table.times[index * TIMES_PER_ENTRY + EXPIRES_AT]! as Instant,
+      mark: this.table.words[index * WORDS_PER_ENTRY + MARK]!,
+      zone: this.table.words[index * WORDS_PER_ENTRY + ZONE]!,
     };
   }
 
   #tuple(index: number, direction: Direction): ConnectionTuple {
-    const { words, bytes } = this.table;
+    const { words } = this.table;
+    const kind = words[index * WORDS_PER_ENTRY + KIND]!;
     const at = index * WORDS_PER_ENTRY + TUPLES + direction * TUPLE_WORDS;
     return {
-      protocol: bytes[index * BYTES_PER_ENTRY + PROTOCOL]!,
+      family: familyOf(kind),
+      protocol: protocolOf(kind),
       srcIp: words[at]! as Ip,
       dstIp: words[at + 1]! as Ip,
       srcPort: srcPortOf(words[at + 2]!),

@@ -5,13 +5,23 @@
 // No two connections may have the same reply tuple, or an answer could not be told apart. Where the wanted one is taken,
 // the source gets another port, even when no rule asked for a translation.
 //
-// Not modelled: ranges with a base port, protocol helpers, connections that end because their route changed.
+// Not modelled: protocol helpers.
 
 import type { RandomStream } from '../../engine/random.ts';
-import { type Frame, PROTOCOL_ICMP, PROTOCOL_SCTP, PROTOCOL_TCP, PROTOCOL_UDP } from '../packet/frame.ts';
+import { type Frame, PROTOCOL_ICMP, PROTOCOL_TCP } from '../packet/frame.ts';
 import { ICMP_REDIRECT } from '../packet/icmp.ts';
-import { ANY_IP, type Ip } from '../packet/ip-address.ts';
-import { dstPortOf, invertPorts, packPorts, srcPortOf } from './connection-tuple.ts';
+import { ANY_IP, type Ip, type Prefix } from '../packet/ip-address.ts';
+import {
+  dstPortOf,
+  familyOf,
+  hasPorts,
+  invertPorts,
+  isIcmp,
+  packPorts,
+  protocolOf,
+  srcPortOf,
+} from './connection-tuple.ts';
+import { zoneIdOf } from './connection-zone.ts';
 import { type Conntrack, natState } from './conntrack.ts';
 import {
   BYTES_PER_ENTRY,
@@ -21,8 +31,8 @@ import {
   DYING,
   FIXED_TIMEOUT,
   indexOf,
+  KIND,
   ORIGINAL,
-  PROTOCOL,
   REPLY_TUPLE,
   SRC_NAT,
   SRC_NAT_DONE,
@@ -30,8 +40,10 @@ import {
   TCP_STATE,
   TUPLES,
   WORDS_PER_ENTRY,
+  ZONE,
 } from './conntrack-table.ts';
 import { beginsAbove, SYN_SENT, TIME_WAIT } from './conntrack-tcp.ts';
+import { type AddressRange, addressFrom, isInRange, netmapAddress } from './nat-address.ts';
 import type { NatRange } from './targets/nat-range.ts';
 
 /** Which end of a packet a hook rewrites: PREROUTING and OUTPUT its destination, POSTROUTING and INPUT its source. */
@@ -39,8 +51,12 @@ export const DESTINATION = 0;
 export const SOURCE = 1;
 export type NatSide = typeof DESTINATION | typeof SOURCE;
 
-/** Where to, as a rule says it. */
+/** Where to, as a rule says it: addresses of the frame's family. */
 export interface NatMapping extends NatRange {
+  /** NETMAP: the address keeps its host bits and takes this network's others. Stands for an address range. */
+  readonly netmap?: Prefix;
+  /** Ports of the range belong one by one to those from here on (`--to-destination 10.0.0.1:8000-8009/80`). */
+  readonly basePort?: number;
   /** Every connection gets a random port, even if its own is free. */
   readonly random?: boolean;
   readonly randomFully?: boolean;
@@ -58,7 +74,10 @@ const HARDER_ATTEMPTS = 32;
 export class Nat {
   readonly #conntrack: Conntrack;
   readonly #random: RandomStream;
-  // The packet as it will look, while decide() looks for a free tuple.
+  // While decide() looks for a free tuple: the entry, and the packet as it will look.
+  #index = 0;
+  #kind = 0;
+  #protocol = 0;
   #srcIp = ANY_IP;
   #dstIp = ANY_IP;
   #ports = 0;
@@ -83,13 +102,16 @@ export class Nat {
     const { words } = table;
     const at = index * WORDS_PER_ENTRY;
     if ((words[at + STATUS]! & (CONFIRMED | DYING)) !== 0) return;
-    const protocol = table.bytes[index * BYTES_PER_ENTRY + PROTOCOL]!;
+    const protocol = protocolOf(words[at + KIND]!);
     // What the packet looks like now is the inverse of the reply tuple, whatever was done to it before.
     const srcIp = words[at + REPLY_TUPLE + 1]! as Ip;
     const dstIp = words[at + REPLY_TUPLE]! as Ip;
     const ports = invertPorts(protocol, words[at + REPLY_TUPLE + 2]!);
+    this.#index = index;
+    this.#kind = words[at + KIND]!;
+    this.#protocol = protocol;
     this.#propose(srcIp, dstIp, ports);
-    this.#choose(index, protocol, side, mapping);
+    this.#choose(side, mapping.netmap === undefined ? mapping : fixed(mapping, side === SOURCE ? srcIp : dstIp));
 
     words[at + STATUS]! |= side === SOURCE ? SRC_NAT_DONE : DST_NAT_DONE;
     if (this.#srcIp === srcIp && this.#dstIp === dstIp && this.#ports === ports) return;
@@ -111,17 +133,11 @@ export class Nat {
     const ports = words[opposite + 2]!;
     if (side === SOURCE) frame.srcIp = words[opposite + 1]! as Ip;
     else frame.dstIp = words[opposite]! as Ip;
-    switch (frame.protocol) {
-      case PROTOCOL_TCP:
-      case PROTOCOL_UDP:
-      case PROTOCOL_SCTP:
-        if (side === SOURCE) frame.srcPort = dstPortOf(ports);
-        else frame.dstPort = srcPortOf(ports);
-        break;
-      case PROTOCOL_ICMP:
-        frame.icmpIdentifier = srcPortOf(ports);
-        break;
-    }
+    const { protocol } = frame;
+    if (isIcmp(protocol)) frame.icmpIdentifier = srcPortOf(ports);
+    else if (!hasPorts(protocol)) return true;
+    else if (side === SOURCE) frame.srcPort = dstPortOf(ports);
+    else frame.dstPort = srcPortOf(ports);
     return true;
   }
 
@@ -135,7 +151,8 @@ export class Nat {
     const at = indexOf(frame.conntrackEntry) * WORDS_PER_ENTRY;
     const status = words[at + STATUS]!;
     const bothDone = SRC_NAT_DONE | DST_NAT_DONE;
-    if (frame.icmpType === ICMP_REDIRECT && ((status & bothDone) !== bothDone || natState(status) !== 0)) return false;
+    const isRedirect = frame.protocol === PROTOCOL_ICMP && frame.icmpType === ICMP_REDIRECT;
+    if (isRedirect && ((status & bothDone) !== bothDone || natState(status) !== 0)) return false;
     const isReply = frame.conntrackReply;
     if ((status & natBit(side, isReply)) === 0) return true;
     const opposite = at + (isReply ? TUPLES : REPLY_TUPLE);
@@ -148,7 +165,7 @@ export class Nat {
       frame.dstIp = words[opposite]! as Ip;
       quoted.srcIp = frame.dstIp;
     }
-    if (quoted.protocol === PROTOCOL_ICMP) quoted.icmpIdentifier = srcPortOf(ports);
+    if (isIcmp(quoted.protocol)) quoted.icmpIdentifier = srcPortOf(ports);
     else if (!hasPorts(quoted.protocol)) return true;
     else if (side === SOURCE) quoted.dstPort = dstPortOf(ports);
     else quoted.srcPort = srcPortOf(ports);
@@ -158,72 +175,78 @@ export class Nat {
   // ── the choice of a tuple ──────────────────────────────────────────────────────────────────────────────────────────
 
   /** get_unique_tuple: leaves its choice in the proposal. */
-  #choose(index: number, protocol: number, side: NatSide, mapping: NatMapping): void {
+  #choose(side: NatSide, mapping: NatMapping): void {
     const isRandom = mapping.random === true || mapping.randomFully === true;
     if (side === SOURCE && !isRandom) {
-      if (this.#sourceIn(mapping, protocol)) {
-        if (!this.#isTaken(index, protocol)) return;
-      } else if (this.#adoptMappingOfSource(index, protocol, mapping)) return;
+      if (this.#sourceIn(mapping)) {
+        if (!this.#isTaken()) return;
+      } else if (this.#adoptMappingOfSource(mapping)) return;
     }
     this.#moveAddress(side, mapping);
     if (!isRandom) {
       const { minPort, maxPort = minPort } = mapping;
       if (minPort === undefined) {
-        if (!this.#isTaken(index, protocol)) return;
-      } else if (portIn(this.#portOf(side, protocol), mapping) || !hasNumbers(protocol)) {
-        if (minPort === maxPort || !this.#isTaken(index, protocol)) return;
+        if (!this.#isTaken()) return;
+      } else if (mapping.basePort === undefined && (!this.#hasNumbers() || portIn(this.#portOf(side), mapping))) {
+        if (minPort === maxPort || !this.#isTaken()) return;
       }
     }
-    this.#searchPort(index, protocol, side, mapping);
+    this.#searchPort(side, mapping);
   }
 
   /**
    * Endpoint-independent mapping: a source that is translated for another destination already gets the same address and
    * port again, if that is unique.
    */
-  #adoptMappingOfSource(index: number, protocol: number, mapping: NatMapping): boolean {
+  #adoptMappingOfSource(mapping: NatMapping): boolean {
     const { table } = this.#conntrack;
-    const { words, bytes } = table;
+    const { words } = table;
+    const kind = this.#kind;
     const srcIp = this.#srcIp;
     const ports = this.#ports;
     const srcPort = srcPortOf(ports);
-    for (let other = table.firstBySource(srcIp, srcPort, protocol); other !== 0; other = table.nextBySource(other)) {
+    const zoneId = this.#zoneId();
+    for (let other = table.firstBySource(srcIp, srcPort, kind); other !== 0; other = table.nextBySource(other)) {
       const at = other * WORDS_PER_ENTRY;
       if (words[at + TUPLES] !== srcIp || srcPortOf(words[at + TUPLES + 2]!) !== srcPort) continue;
-      if (bytes[other * BYTES_PER_ENTRY + PROTOCOL] !== protocol || this.#conntrack.isExpired(other)) continue;
-      const mapped = srcPortOf(invertPorts(protocol, words[at + REPLY_TUPLE + 2]!));
+      if (words[at + KIND] !== kind || zoneIdOf(words[at + ZONE]!, ORIGINAL) !== zoneId) continue;
+      if (this.#conntrack.isExpired(other)) continue;
+      const mapped = srcPortOf(invertPorts(this.#protocol, words[at + REPLY_TUPLE + 2]!));
       this.#propose(words[at + REPLY_TUPLE + 1]! as Ip, this.#dstIp, packPorts(mapped, dstPortOf(ports)));
-      if (!this.#sourceIn(mapping, protocol)) continue;
-      if (!this.#isTaken(index, protocol)) return true;
+      if (!this.#sourceIn(mapping)) continue;
+      if (!this.#isTaken()) return true;
       break;
     }
     this.#propose(srcIp, this.#dstIp, ports);
     return false;
   }
 
-  /** One address of the range, always the same for the same source and destination. */
-  #moveAddress(side: NatSide, { minIp, maxIp = minIp, persistent }: NatMapping): void {
-    if (minIp === undefined || maxIp === undefined) return;
-    const count = (maxIp >>> 0) - (minIp >>> 0) + 1;
-    const hash = hashAddresses(this.#srcIp, persistent === true ? ANY_IP : this.#dstIp);
-    const ip = ((minIp + Math.floor((hash * count) / 2 ** 32)) | 0) as Ip;
+  #moveAddress(side: NatSide, mapping: NatMapping): void {
+    const range = this.#addressRange(mapping);
+    if (range === undefined) return;
+    const ip = addressFrom(range, {
+      srcIp: this.#srcIp,
+      dstIp: this.#dstIp,
+      zoneId: this.#zoneId(),
+      persistent: mapping.persistent === true,
+    });
     if (side === SOURCE) this.#srcIp = ip;
     else this.#dstIp = ip;
   }
 
   /** nf_nat_l4proto_unique_tuple. When nothing is free, the last port tried stays in the proposal. */
-  #searchPort(index: number, protocol: number, side: NatSide, mapping: NatMapping): void {
-    if (!hasNumbers(protocol)) return;
-    const range = portRange(this.#portOf(side, protocol), protocol, side, mapping);
+  #searchPort(side: NatSide, mapping: NatMapping): void {
+    if (!this.#hasNumbers()) return;
+    const port = this.#portOf(side);
+    const range = portRange(port, this.#protocol, side, mapping);
     if (range === undefined) return;
     const { first, count } = range;
-    const startsAtRandom = mapping.random === true || mapping.randomFully === true || side === SOURCE;
-    let offset = startsAtRandom ? this.#random.int(65_536) : 0;
+    let offset = this.#firstOffset(side, port, mapping);
     let attempts = Math.min(count, FIRST_ATTEMPTS);
     for (;;) {
-      for (let left = attempts; left > 0; left--, offset++) {
-        this.#setPort(side, protocol, first + (offset % count));
-        if (!this.#isTakenForGood(index, protocol, left)) return;
+      for (let left = attempts; left > 0; left--, offset = (offset + 1) & 0xffff) {
+        this.#setPort(side, first + (offset % count));
+        if (!this.#isTakenForGood(left)) return;
       }
       if (attempts >= count || attempts < LEAST_ATTEMPTS) return;
       attempts >>= 1;
@@ -231,23 +254,29 @@ export class Nat {
     }
   }
 
+  #firstOffset(side: NatSide, port: number, { basePort, random, randomFully }: NatMapping): number {
+    if (basePort !== undefined) return (port - basePort) & 0xffff;
+    return random === true || randomFully === true || side === SOURCE ? this.#random.int(65_536) : 0;
+  }
+
   /** Another connection has the answer's tuple of the proposal. */
-  #isTaken(index: number, protocol: number): boolean {
-    return this.#takenBy(index, protocol) !== 0;
+  #isTaken(): boolean {
+    return this.#takenBy() !== 0;
   }
 
   /**
    * When few attempts are left, a closed connection gives way to a new one whose sequence numbers are above its own, as
    * the receiver's TIME_WAIT would (RFC 6191).
    */
-  #isTakenForGood(index: number, protocol: number, attemptsLeft: number): boolean {
-    const item = this.#takenBy(index, protocol);
+  #isTakenForGood(attemptsLeft: number): boolean {
+    const item = this.#takenBy();
     if (item === 0) return false;
     const { table } = this.#conntrack;
+    const index = this.#index;
     const holder = item >> 1;
     const mayGiveWay =
       attemptsLeft <= HARDER_ATTEMPTS &&
-      protocol === PROTOCOL_TCP &&
+      this.#protocol === PROTOCOL_TCP &&
       (item & 1) !== ORIGINAL &&
       table.bytes[index * BYTES_PER_ENTRY + TCP_STATE] === SYN_SENT &&
       table.bytes[holder * BYTES_PER_ENTRY + TCP_STATE]! >= TIME_WAIT &&
@@ -257,26 +286,38 @@ export class Nat {
     return !mayGiveWay;
   }
 
-  #takenBy(index: number, protocol: number): number {
-    return this.#conntrack.takenBy(index, this.#dstIp, this.#srcIp, invertPorts(protocol, this.#ports));
+  #takenBy(): number {
+    const answer = invertPorts(this.#protocol, this.#ports);
+    return this.#conntrack.takenBy(this.#index, this.#dstIp, this.#srcIp, answer);
   }
 
-  #sourceIn(mapping: NatMapping, protocol: number): boolean {
-    const { minIp, maxIp = minIp } = mapping;
-    if (minIp !== undefined && maxIp !== undefined) {
-      if (this.#srcIp >>> 0 < minIp >>> 0 || this.#srcIp >>> 0 > maxIp >>> 0) return false;
-    }
-    return !hasNumbers(protocol) || portIn(this.#portOf(SOURCE, protocol), mapping);
+  #sourceIn(mapping: NatMapping): boolean {
+    const range = this.#addressRange(mapping);
+    if (range !== undefined && !isInRange(this.#srcIp, range)) return false;
+    return !this.#hasNumbers() || portIn(this.#portOf(SOURCE), mapping);
+  }
+
+  #addressRange({ minIp, maxIp = minIp }: NatMapping): AddressRange | undefined {
+    if (minIp === undefined || maxIp === undefined) return undefined;
+    return { family: familyOf(this.#kind), minIp, maxIp };
+  }
+
+  #zoneId(): number {
+    return zoneIdOf(this.#conntrack.table.words[this.#index * WORDS_PER_ENTRY + ZONE]!, ORIGINAL);
+  }
+
+  #hasNumbers(): boolean {
+    return hasPorts(this.#protocol) || isIcmp(this.#protocol);
   }
 
   /** ICMP has only one number, its identifier. */
-  #portOf(side: NatSide, protocol: number): number {
-    return side === SOURCE || protocol === PROTOCOL_ICMP ? srcPortOf(this.#ports) : dstPortOf(this.#ports);
+  #portOf(side: NatSide): number {
+    return side === SOURCE || isIcmp(this.#protocol) ? srcPortOf(this.#ports) : dstPortOf(this.#ports);
   }
 
-  #setPort(side: NatSide, protocol: number, port: number): void {
+  #setPort(side: NatSide, port: number): void {
     this.#ports =
-      side === SOURCE || protocol === PROTOCOL_ICMP
+      side === SOURCE || isIcmp(this.#protocol)
         ? packPorts(port, dstPortOf(this.#ports))
         : packPorts(srcPortOf(this.#ports), port);
   }
@@ -295,10 +336,12 @@ export class Nat {
 /** What is done to the source of one direction is undone at the destination of the other. */
 const natBit = (side: NatSide, isReply: boolean): number => ((side === SOURCE) !== isReply ? SRC_NAT : DST_NAT);
 
-const hasPorts = (protocol: number): boolean =>
-  protocol === PROTOCOL_TCP || protocol === PROTOCOL_UDP || protocol === PROTOCOL_SCTP;
-
-const hasNumbers = (protocol: number): boolean => hasPorts(protocol) || protocol === PROTOCOL_ICMP;
+/** NETMAP of one address. */
+function fixed(mapping: NatMapping, ip: Ip): NatMapping {
+  if (mapping.netmap === undefined) return mapping;
+  const mapped = netmapAddress(ip, mapping.netmap);
+  return { ...mapping, minIp: mapped, maxIp: mapped };
+}
 
 const portIn = (port: number, { minPort, maxPort = minPort }: NatMapping): boolean =>
   minPort === undefined || maxPort === undefined || (port >= minPort && port <= maxPort);
@@ -314,17 +357,9 @@ function portRange(
   { minPort, maxPort = minPort }: NatMapping,
 ): { first: number; count: number } | undefined {
   if (minPort !== undefined && maxPort !== undefined) return { first: minPort, count: maxPort - minPort + 1 };
-  if (protocol === PROTOCOL_ICMP) return { first: 0, count: 65_536 };
+  if (isIcmp(protocol)) return { first: 0, count: 65_536 };
   if (side === DESTINATION) return undefined;
   if (port < 512) return { first: 1, count: 511 };
   if (port < 1_024) return { first: 600, count: 424 };
   return { first: 1_024, count: 64_512 };
-}
-
-/** An even spread over 2^32 (the kernel's is jhash; which address of a range it picks is arbitrary). */
-function hashAddresses(srcIp: Ip, dstIp: Ip): number {
-  let hash = Math.imul(srcIp ^ (srcIp >>> 16), 0x85ebca6b);
-  hash = Math.imul(hash ^ (hash >>> 13) ^ dstIp, 0xc2b2ae35);
-  hash = Math.imul(hash ^ (hash >>> 16), 0x7feb352d);
-  return (hash ^ (hash >>> 15)) >>> 0;
 }

@@ -7,8 +7,11 @@ import { type CostModel, FREE } from '../cpu/cost-model.ts';
 import { CpuSet } from '../cpu/cpu-set.ts';
 import { formatProtocol, formatTuple } from '../packet/describe.ts';
 import {
+  ETHERTYPE_IPV4,
+  ETHERTYPE_IPV6,
   Frame,
   PROTOCOL_ICMP,
+  PROTOCOL_ICMPV6,
   PROTOCOL_SCTP,
   PROTOCOL_TCP,
   PROTOCOL_UDP,
@@ -19,7 +22,8 @@ import {
   TCP_SYN,
 } from '../packet/frame.ts';
 import { FrameStore } from '../packet/frame-store.ts';
-import { formatIp, type Ip, parseIp } from '../packet/ip-address.ts';
+import { formatIp, type Ip, type IpAddress, parseAddress, parseIp } from '../packet/ip-address.ts';
+import { isIcmp } from './connection-tuple.ts';
 import type { ConntrackSettings } from './conntrack.ts';
 import { CONNTRACK_STATE_BITS, CONNTRACK_STATES } from './conntrack-state.ts';
 import { formatConntrack } from './conntrack-text.ts';
@@ -142,9 +146,9 @@ export class TestNode implements NetfilterStack {
   stateOf(packet: string): string {
     const frame = readPacket(packet, this.frames.allocate());
     this.netfilter.run(PREROUTING, frame, ETH0, undefined);
-    const names = CONNTRACK_STATES.filter((state) => (frame.conntrackState & CONNTRACK_STATE_BITS[state]) !== 0);
+    const states = statesOf(frame);
     this.passFrame(frame, [FORWARD, POSTROUTING]);
-    return names.join(',');
+    return states;
   }
 
   /** `conntrack -L`. */
@@ -167,9 +171,14 @@ export class TestNode implements NetfilterStack {
   }
 }
 
+/** `NEW`, `ESTABLISHED,DNAT`. */
+export const statesOf = ({ conntrackState }: Frame): string =>
+  CONNTRACK_STATES.filter((state) => (conntrackState & CONNTRACK_STATE_BITS[state]) !== 0).join(',');
+
 const TCP_FLAGS: Readonly<Record<string, number>> = { F: TCP_FIN, S: TCP_SYN, R: TCP_RST, P: TCP_PSH, '.': TCP_ACK };
 const PROTOCOLS: Readonly<Record<string, number>> = {
   icmp: PROTOCOL_ICMP,
+  icmpv6: PROTOCOL_ICMPV6,
   tcp: PROTOCOL_TCP,
   udp: PROTOCOL_UDP,
   sctp: PROTOCOL_SCTP,
@@ -177,19 +186,22 @@ const PROTOCOLS: Readonly<Record<string, number>> = {
 
 /**
  * `udp 10.244.1.2:4000 > 10.96.0.10:53`, `tcp 10.244.1.2:4000 > 10.96.0.1:80 S. seq 5000 ack 1001 len 10`,
- * `icmp 10.244.1.2 > 10.244.2.2 8/0 id 7`, `icmp 10.244.2.2 > 10.244.1.2 3/3 about udp 10.244.1.2:4000 > 10.244.2.2:53`.
+ * `icmp 10.244.1.2 > 10.244.2.2 8/0 id 7`, `icmp 10.244.2.2 > 10.244.1.2 3/3 about udp 10.244.1.2:4000 > 10.244.2.2:53`,
+ * `udp [fd00::2]:4000 > [fd00::10]:53`.
  */
 export function readPacket(text: string, frame = new Frame()): Frame {
   const [head = '', about] = text.split(' about ');
   const [protocol = '', from = '', , to = '', ...rest] = head.split(' ');
-  const [srcIp = '', srcPort = '0'] = from.split(':');
-  const [dstIp = '', dstPort = '0'] = to.split(':');
+  const src = readEnd(from);
+  const dst = readEnd(to);
   const number = (name: string): number => (rest.includes(name) ? Number(rest[rest.indexOf(name) + 1]) : 0);
   frame.protocol = PROTOCOLS[protocol] ?? Number(protocol);
-  frame.srcIp = parseIp(srcIp);
-  frame.dstIp = parseIp(dstIp);
-  frame.srcPort = Number(srcPort);
-  frame.dstPort = Number(dstPort);
+  frame.family = src.family;
+  frame.etherType = src.family === 6 ? ETHERTYPE_IPV6 : ETHERTYPE_IPV4;
+  frame.srcIp = src.ip;
+  frame.dstIp = dst.ip;
+  frame.srcPort = src.port;
+  frame.dstPort = dst.port;
   frame.payloadBytes = number('len');
   if (frame.protocol === PROTOCOL_TCP) {
     frame.tcpFlags = [...(rest[0] ?? 'S')].reduce((flags, letter) => flags | TCP_FLAGS[letter]!, 0);
@@ -197,7 +209,7 @@ export function readPacket(text: string, frame = new Frame()): Frame {
     frame.acknowledgment = number('ack') | 0;
     frame.window = 64_240;
   }
-  if (frame.protocol === PROTOCOL_ICMP) {
+  if (isIcmp(frame.protocol)) {
     const [type, code] = (rest[0] ?? '8/0').split('/').map(Number);
     frame.icmpType = type!;
     frame.icmpCode = code!;
@@ -208,10 +220,16 @@ export function readPacket(text: string, frame = new Frame()): Frame {
   return frame;
 }
 
+/** `10.244.1.2`, `10.244.1.2:80`, `fd00::2`, `[fd00::2]:80`. */
+function readEnd(text: string): IpAddress & { port: number } {
+  const [, address = text, port = '0'] = /^\[(.*)\]:(\d+)$/.exec(text) ?? /^([\d.]+):(\d+)$/.exec(text) ?? [];
+  return { ...parseAddress(address), port: Number(port) };
+}
+
 /** The packet's addresses in the same notation; of TCP no more than that. */
 export function printPacket(frame: Frame): string {
   const flow = `${formatProtocol(frame.protocol)} ${formatTuple(frame)}`;
-  if (frame.protocol !== PROTOCOL_ICMP) return flow;
+  if (!isIcmp(frame.protocol)) return flow;
   const { icmpType, icmpCode, icmpIdentifier, quoted } = frame;
   return `${flow} ${icmpType}/${icmpCode}${quoted === undefined ? ` id ${icmpIdentifier}` : ` about ${printPacket(quoted)}`}`;
 }

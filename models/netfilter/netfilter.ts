@@ -17,11 +17,12 @@ import { type CostModel, interpolateNs } from '../cpu/cost-model.ts';
 import type { CpuSet } from '../cpu/cpu-set.ts';
 import { formatProtocol, formatTuple } from '../packet/describe.ts';
 import type { DropReason } from '../packet/drop-reason.ts';
-import { type DeviceRef, ETHERNET_HEADER_BYTES, type Frame, PROTOCOL_ICMP } from '../packet/frame.ts';
+import { type DeviceRef, ETHERNET_HEADER_BYTES, type Frame } from '../packet/frame.ts';
 import type { FrameStore } from '../packet/frame-store.ts';
-import { type Ip, LOOPBACK_IP } from '../packet/ip-address.ts';
+import { type Ip, LOOPBACK_IP, LOOPBACK_IPV6 } from '../packet/ip-address.ts';
 import type { JourneyStage } from '../packet/journey.ts';
 import { ACCEPT, DROP, TARGET, type Verdict } from './action.ts';
+import { isIcmp } from './connection-tuple.ts';
 import {
   ALLOCATED,
   CONFIRMED_NEW,
@@ -114,7 +115,13 @@ export class Netfilter {
     this.#frames = frames;
     this.#namespace = namespace;
     this.#stack = stack;
-    this.#context = new WalkContext({ namespace, cpus, random, addressType: (ip) => stack.addressType(ip) });
+    this.#context = new WalkContext({
+      namespace,
+      cpus,
+      random,
+      addressType: (ip) => stack.addressType(ip),
+      connections: this.conntrack,
+    });
   }
 
   /** Rules that packets have been compared with so far, in all tables. */
@@ -288,7 +295,7 @@ export class Netfilter {
   ): boolean {
     if (frame.conntrackEntry === 0) return true;
     const before = frame.journey === undefined ? '' : formatTuple(frame);
-    if ((frame.conntrackState & CT_RELATED) !== 0 && frame.protocol === PROTOCOL_ICMP) {
+    if ((frame.conntrackState & CT_RELATED) !== 0 && isIcmp(frame.protocol)) {
       if (!this.#nat.translateError(frame, side)) return this.#drop(frame, 'NETFILTER_DROP');
     } else {
       const isUndecided = (frame.conntrackState & CT_NEW) !== 0 && !this.#nat.isDecided(frame, side);
@@ -348,7 +355,8 @@ export class Netfilter {
       }
       case 'REDIRECT': {
         if (side !== DESTINATION) break;
-        const minIp = hook === OUTPUT ? LOOPBACK_IP : inDevice && this.#stack.masqueradeAddress(inDevice, frame.srcIp);
+        const loopback = frame.family === 6 ? LOOPBACK_IPV6 : LOOPBACK_IP;
+        const minIp = hook === OUTPUT ? loopback : inDevice && this.#stack.masqueradeAddress(inDevice, frame.srcIp);
         return minIp === undefined ? undefined : { ...target, minIp };
       }
     }

@@ -5,6 +5,7 @@ import type { RandomStream } from '../../engine/random.ts';
 import type { CpuSet } from '../cpu/cpu-set.ts';
 import type { DeviceRef, Frame } from '../packet/frame.ts';
 import type { Ip } from '../packet/ip-address.ts';
+import { type ConnectionQuery, NO_CONNECTIONS } from './connection-query.ts';
 import type { RecentLists } from './matches/recent.ts';
 import type { Rule } from './rule.ts';
 import { NO_TABLE, type RuleTable } from './rule-table.ts';
@@ -36,6 +37,8 @@ export interface WalkContextOptions {
   readonly random: RandomStream;
   /** How the namespace's routing sees an address. */
   readonly addressType: (ip: Ip) => AddressType;
+  /** Conntrack; absent where nothing is tracked. */
+  readonly connections?: ConnectionQuery;
 }
 
 export class WalkContext {
@@ -43,6 +46,7 @@ export class WalkContext {
   readonly cpus: Pick<CpuSet, 'instant'>;
   readonly random: RandomStream;
   readonly addressType: (ip: Ip) => AddressType;
+  readonly connections: ConnectionQuery;
 
   /** The hook, as its builtin chains are called: `PREROUTING`. */
   hook = '';
@@ -66,11 +70,12 @@ export class WalkContext {
   /** The rule whose target is left to netfilter, after a walk with the verdict TARGET. */
   decidingRule: Rule | undefined = undefined;
 
-  constructor({ namespace, cpus, random, addressType }: WalkContextOptions) {
+  constructor({ namespace, cpus, random, addressType, connections = NO_CONNECTIONS }: WalkContextOptions) {
     this.namespace = namespace;
     this.cpus = cpus;
     this.random = random;
     this.addressType = addressType;
+    this.connections = connections;
   }
 
   /** A frame has come to a hook; its tables are walked next. */
