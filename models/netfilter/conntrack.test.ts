@@ -48,7 +48,9 @@ describe('who is tracked', () => {
   });
 
   test('a frame that raw marks NOTRACK is UNTRACKED', () => {
-    const node = new TestNode({ rules: 'raw PREROUTING -p udp -j CT --notrack' });
+    const node = new TestNode({
+      rules: 'raw PREROUTING -p udp -j CT --notrack\nfilter OUTPUT -m conntrack --ctstate INVALID',
+    });
     expect(node.stateOf(QUERY)).toBe('UNTRACKED');
     expect(node.stateOf('tcp 10.244.1.2:4000 > 10.244.2.2:80 S')).toBe('NEW');
     expect(node.entries).toHaveLength(1);

@@ -1,9 +1,12 @@
 import { describe, expect, test } from 'vitest';
 import { ns } from '../../engine/time.ts';
 import { type CostModel, FREE } from '../cpu/cost-model.ts';
+import type { Frame } from '../packet/frame.ts';
 import { formatJourney } from '../packet/journey-text.ts';
 import { readPacket, TestNode } from './netfilter.fixture.ts';
 import { FORWARD, type Hook, INPUT, OUTPUT, POSTROUTING, PREROUTING } from './netfilter.ts';
+import { Rule } from './rule.ts';
+import { parseRule } from './rule-text.ts';
 
 /** A rule in every table of every hook, each of which notes that it was passed. */
 const EVERYWHERE = `
@@ -245,4 +248,40 @@ describe('what it costs', () => {
     ]);
     expect(costOf('nat POSTROUTING -j MASQUERADE --random-fully', [QUERY])).toEqual([110 + 1_000 + 1 + 11 + 200_000]);
   });
+});
+
+describe('a namespace tracks', () => {
+  test('nothing for the sake of an empty nat table, of --notrack, or of the other family', () => {
+    const node = new TestNode({ rules: 'raw PREROUTING -p tcp -j CT --notrack\nnat POSTROUTING -p tcp -j ACCEPT' });
+    node.netfilter.tables6.appendRule('filter', 'FORWARD', new Rule(parseRule('-m conntrack --ctstate INVALID')));
+    node.forward(QUERY);
+    expect(node.entries).toEqual([]);
+    node.addRules('filter OUTPUT -m conntrack --ctstate INVALID');
+    node.forward(QUERY);
+    expect(node.entries).toHaveLength(1);
+  });
+
+  test('whole packets: fragments are gathered before table raw, where anything is tracked', () => {
+    const node = new TestNode({ rules: 'raw PREROUTING -j ACCEPT' });
+    const seenByRaw = () => node.netfilter.tables.counters('raw', 'PREROUTING')?.packets(0);
+    const gathered: number[] = [];
+    Object.assign(node, { defragment: (frame: Frame) => gathered.push(frame.fragmentOffset) < 0 });
+    const fragment = (): Frame => Object.assign(readPacket(QUERY, node.frames.allocate()), { fragmentOffset: 1_480 });
+    node.netfilter.run(PREROUTING, fragment(), undefined, undefined);
+    expect([gathered, seenByRaw()]).toEqual([[], 1]);
+    node.addRules('filter OUTPUT -m conntrack --ctstate INVALID');
+    expect(node.netfilter.run(PREROUTING, fragment(), undefined, undefined)).toBe(false);
+    expect([gathered, seenByRaw()]).toEqual([[1_480], 1]);
+  });
+});
+
+test('iptables-nft registers the builtin chains that were declared, legacy all of a table', () => {
+  const node = new TestNode({ rules: 'mangle FORWARD -j MARK --set-xmark 0x1/0x1' });
+  const { tables } = node.netfilter;
+  tables.setPolicy('mangle', 'POSTROUTING', 'DROP');
+  expect(node.forward(QUERY)).toBe('NETFILTER_DROP');
+  expect(tables.isRegistered('mangle', 'PREROUTING')).toBe(true);
+  tables.backend = 'nft';
+  expect(node.forward(QUERY)).toBe('NETFILTER_DROP');
+  expect(tables.isRegistered('mangle', 'PREROUTING')).toBe(false);
 });

@@ -1,16 +1,10 @@
 // Netfilter of one network namespace: what happens to a frame at each of the five hooks, in the kernel's order of
-// priorities, and what it costs.
-//
-//   PREROUTING   raw, conntrack, mangle, nat (destination)
-//   INPUT        mangle, filter, nat (source), confirm
-//   FORWARD      mangle, filter
-//   OUTPUT       raw, conntrack, mangle, nat (destination), filter
-//   POSTROUTING  mangle, nat (source), confirm
+// priorities (hook-plan.ts), and what it costs.
 //
 // The nat table is walked for the first packet of a connection; later packets are translated from the connection's
 // tuples. Frames are tracked as soon as any rule needs it, and a namespace without rules costs nothing.
 //
-// Not modelled: the security table, nftables' own priorities, user space queues, logging.
+// Not modelled: the security table, user space queues, logging.
 
 import type { RandomStream } from '../../engine/random.ts';
 import { type CostModel, interpolateNs } from '../cpu/cost-model.ts';
@@ -38,27 +32,37 @@ import {
   UNCHANGED,
 } from './conntrack.ts';
 import { CONNTRACK_STATE_BITS, CONNTRACK_STATES, CT_NEW, CT_RELATED } from './conntrack-state.ts';
+import { FORWARD, HOOK_NAMES, HOOKS, type Hook, INPUT, OUTPUT, POSTROUTING, PREROUTING } from './hook.ts';
+import {
+  CONFIRM,
+  DEFRAGMENT,
+  type HookPlan,
+  type HookStep,
+  POLICY,
+  planHook,
+  TRACK,
+  TRANSLATE,
+  WALK,
+} from './hook-plan.ts';
 import { DESTINATION, Nat, type NatMapping, type NatSide, SOURCE } from './nat.ts';
-import type { ChainUse } from './rule-table.ts';
-import { type BuiltinChain, RuleTables, type TableName } from './rule-tables.ts';
+import { RuleTables } from './rule-tables.ts';
 import { DEFAULT_REJECT_TYPE, type RejectType } from './targets/reject.ts';
-import { walk } from './walk.ts';
+import { type BaseChain, walkBaseChain } from './walk.ts';
 import { type AddressType, WalkContext } from './walk-context.ts';
 
-export type { AddressType, RejectType };
-
-export const PREROUTING = 0;
-export const INPUT = 1;
-export const FORWARD = 2;
-export const OUTPUT = 3;
-export const POSTROUTING = 4;
-export type Hook = typeof PREROUTING | typeof INPUT | typeof FORWARD | typeof OUTPUT | typeof POSTROUTING;
+export type { AddressType, Hook, RejectType };
+export { FORWARD, INPUT, OUTPUT, POSTROUTING, PREROUTING };
 
 /** What netfilter asks of the IP stack that it is plugged into. */
 export interface NetfilterStack {
   addressType(ip: Ip): AddressType;
   /** The source address of packets that leave by this device for `dstIp`; undefined if the stack has none. */
   masqueradeAddress(outDevice: DeviceRef, dstIp: Ip): Ip | undefined;
+  /**
+   * Takes a fragment in. True: it was the last one missing, and the frame is the whole packet now. False: the packet is
+   * not complete yet, and the frame belongs to the stack. Absent: fragments pass as they are.
+   */
+  defragment?(frame: Frame, hook: Hook): boolean;
   /** Answers the frame with an ICMP error or a TCP reset. Netfilter drops the frame afterwards. */
   reject(frame: Frame, hook: Hook, rejectWith: RejectType, inDevice: DeviceRef | undefined): void;
 }
@@ -76,10 +80,10 @@ export interface NetfilterOptions {
   readonly conntrack?: Partial<ConntrackSettings>;
 }
 
-const HOOK_NAMES: readonly BuiltinChain[] = ['PREROUTING', 'INPUT', 'FORWARD', 'OUTPUT', 'POSTROUTING'];
-
 export class Netfilter {
+  /** What iptables has set up, and ip6tables. */
   readonly tables = new RuleTables();
+  readonly tables6 = new RuleTables();
   readonly conntrack: Conntrack;
   readonly #nat: Nat;
   readonly #cpus: CpuSet;
@@ -89,16 +93,11 @@ export class Netfilter {
   readonly #namespace: string;
   readonly #stack: NetfilterStack;
   readonly #context: WalkContext;
-  // What the tables said when they last changed.
+  // What the tables said when they last changed: the steps of each hook, by family.
   #changes = 0;
   #isIdle = true;
-  /** Mangle's builtin chains by hook, where they have no rules, as on every node of kube-proxy: only policies count. */
-  #emptyMangle: (ChainUse | undefined)[] = [];
-  #hasRaw = false;
-  #hasMangle = false;
-  #hasNat = false;
-  #hasFilter = false;
-  #tracks = false;
+  #plans: readonly HookPlan[] = NO_PLANS;
+  #plans6: readonly HookPlan[] = NO_PLANS;
   /** The context knows of the running hook: not before a table is walked, which established packets may not need. */
   #hasEntered = false;
   // Cost of a lookup in a table of this many entries.
@@ -131,79 +130,71 @@ export class Netfilter {
 
   /** True: the frame goes on. False: it has ended, dropped or rejected; do not touch it. */
   run(hook: Hook, frame: Frame, inDevice: DeviceRef | undefined, outDevice: DeviceRef | undefined): boolean {
-    if (this.tables.changes !== this.#changes) this.#readTables();
+    if (this.tables.changes + this.tables6.changes !== this.#changes) this.#readTables();
     if (this.#isIdle) return true;
     // A frame that waited, or that answers one that did, may have outlived its connection's entry.
     if (frame.conntrackEntry !== 0 && !this.conntrack.isCurrent(frame.conntrackEntry)) frame.conntrackEntry = 0;
     this.#hasEntered = false;
-    switch (hook) {
-      case PREROUTING:
-        return (
-          (!this.#hasRaw || this.#passes('raw', hook, frame, inDevice, outDevice)) &&
-          (!this.#tracks || this.#track(frame)) &&
-          (!this.#hasMangle || this.#passesMangle(hook, frame, inDevice, outDevice)) &&
-          (!this.#hasNat || this.#translate(DESTINATION, hook, frame, inDevice, outDevice))
-        );
-      case INPUT:
-        return (
-          (!this.#hasMangle || this.#passesMangle(hook, frame, inDevice, outDevice)) &&
-          (!this.#hasFilter || this.#passes('filter', hook, frame, inDevice, outDevice)) &&
-          (!this.#hasNat || this.#translate(SOURCE, hook, frame, inDevice, outDevice)) &&
-          (!this.#tracks || this.#confirm(frame))
-        );
-      case FORWARD:
-        return (
-          (!this.#hasMangle || this.#passesMangle(hook, frame, inDevice, outDevice)) &&
-          (!this.#hasFilter || this.#passes('filter', hook, frame, inDevice, outDevice))
-        );
-      case OUTPUT:
-        return (
-          (!this.#hasRaw || this.#passes('raw', hook, frame, inDevice, outDevice)) &&
-          (!this.#tracks || this.#track(frame)) &&
-          (!this.#hasMangle || this.#passesMangle(hook, frame, inDevice, outDevice)) &&
-          (!this.#hasNat || this.#translate(DESTINATION, hook, frame, inDevice, outDevice)) &&
-          (!this.#hasFilter || this.#passes('filter', hook, frame, inDevice, outDevice))
-        );
-      case POSTROUTING:
-        return (
-          (!this.#hasMangle || this.#passesMangle(hook, frame, inDevice, outDevice)) &&
-          (!this.#hasNat || this.#translate(SOURCE, hook, frame, inDevice, outDevice)) &&
-          (!this.#tracks || this.#confirm(frame))
-        );
+    const plan = (frame.family === 6 ? this.#plans6 : this.#plans)[hook]!;
+    for (let i = 0; i < plan.length; i++) {
+      const step = plan[i]!;
+      switch (step.kind) {
+        case DEFRAGMENT:
+          if ((frame.moreFragments || frame.fragmentOffset > 0) && this.#stack.defragment?.(frame, hook) === false)
+            return false;
+          break;
+        case WALK:
+          if (!this.#passes(step.chain!, hook, frame, inDevice, outDevice)) return false;
+          break;
+        case POLICY:
+          if (!this.#passesPolicy(step.chain!, hook, frame, inDevice, outDevice)) return false;
+          break;
+        case TRACK:
+          if (!this.#track(frame)) return false;
+          break;
+        case TRANSLATE:
+          if (!this.#translate(step, hook, frame, inDevice, outDevice)) return false;
+          break;
+        case CONFIRM:
+          if (!this.#confirm(frame)) return false;
+          break;
+      }
     }
+    return true;
   }
 
   #readTables(): void {
-    const { tables } = this;
-    this.#changes = tables.changes;
-    this.#hasRaw = tables.isLoaded('raw');
-    this.#hasMangle = tables.isLoaded('mangle');
-    this.#hasNat = tables.isLoaded('nat');
-    this.#hasFilter = tables.isLoaded('filter');
-    this.#tracks = tables.needsConntrack;
-    this.#isIdle = !(this.#hasRaw || this.#hasMangle || this.#hasNat || this.#hasFilter);
-    this.#emptyMangle = HOOK_NAMES.map((hook) => emptyChain(tables, hook));
+    const { tables, tables6 } = this;
+    this.#changes = tables.changes + tables6.changes;
+    this.#plans = HOOKS.map((hook) => planHook(hook, tables));
+    this.#plans6 = HOOKS.map((hook) => planHook(hook, tables6));
+    this.#isIdle = [...this.#plans, ...this.#plans6].every((plan) => plan.length === 0);
   }
 
   // ── tables ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  #passesMangle(hook: Hook, frame: Frame, inDevice: DeviceRef | undefined, outDevice: DeviceRef | undefined): boolean {
-    const empty = this.#emptyMangle[hook];
-    if (empty === undefined || frame.journey !== undefined)
-      return this.#passes('mangle', hook, frame, inDevice, outDevice);
-    this.#cpus.charge(this.#costs.baseChainNs);
-    empty.counters.count(0, frame.sizeBytes - ETHERNET_HEADER_BYTES);
-    return empty.chain.policy !== 'DROP' || this.#drop(frame, 'NETFILTER_DROP');
-  }
-
-  #passes(
-    table: TableName,
+  #passesPolicy(
+    chain: BaseChain,
     hook: Hook,
     frame: Frame,
     inDevice: DeviceRef | undefined,
     outDevice: DeviceRef | undefined,
   ): boolean {
-    switch (this.#walk(table, hook, frame, inDevice, outDevice)) {
+    if (frame.journey !== undefined) return this.#passes(chain, hook, frame, inDevice, outDevice);
+    const { use } = chain;
+    this.#cpus.charge(this.#costs.baseChainNs);
+    use.counters.count(0, frame.sizeBytes - ETHERNET_HEADER_BYTES);
+    return use.chain.policy !== 'DROP' || this.#drop(frame, 'NETFILTER_DROP');
+  }
+
+  #passes(
+    chain: BaseChain,
+    hook: Hook,
+    frame: Frame,
+    inDevice: DeviceRef | undefined,
+    outDevice: DeviceRef | undefined,
+  ): boolean {
+    switch (this.#walk(chain, hook, frame, inDevice, outDevice)) {
       case ACCEPT:
         return true;
       case DROP:
@@ -211,16 +202,16 @@ export class Netfilter {
       case TARGET: {
         const { target } = this.#context.decidingRule!.spec;
         if (target?.target !== 'REJECT')
-          throw new Error(`${target?.target} in table ${table}; the kernel would not load that rule`);
+          throw new Error(`${target?.target} in table ${chain.table.name}; the kernel would not load that rule`);
         this.#stack.reject(frame, hook, target.rejectWith ?? DEFAULT_REJECT_TYPE, inDevice);
         return this.#drop(frame, 'NETFILTER_DROP');
       }
     }
   }
 
-  /** Walks the table's chain of this hook and charges for it. */
+  /** Walks a builtin chain and charges for it. */
   #walk(
-    table: TableName,
+    chain: BaseChain,
     hook: Hook,
     frame: Frame,
     inDevice: DeviceRef | undefined,
@@ -233,7 +224,7 @@ export class Netfilter {
     }
     const visitedBefore = context.rulesVisited;
     this.#cpus.charge(this.#costs.baseChainNs);
-    const verdict = walk(this.tables, table, HOOK_NAMES[hook]!, frame, context);
+    const verdict = walkBaseChain(chain, frame, context);
     // The hook's tables together: the more rules, the more each costs, because they outgrow the cache.
     const { rulesVisited } = context;
     if (rulesVisited !== visitedBefore) {
@@ -287,7 +278,7 @@ export class Netfilter {
   // ── address translation ────────────────────────────────────────────────────────────────────────────────────────────
 
   #translate(
-    side: NatSide,
+    { side, chain }: HookStep,
     hook: Hook,
     frame: Frame,
     inDevice: DeviceRef | undefined,
@@ -299,7 +290,7 @@ export class Netfilter {
       if (!this.#nat.translateError(frame, side)) return this.#drop(frame, 'NETFILTER_DROP');
     } else {
       const isUndecided = (frame.conntrackState & CT_NEW) !== 0 && !this.#nat.isDecided(frame, side);
-      if (isUndecided && !this.#decide(side, hook, frame, inDevice, outDevice))
+      if (isUndecided && !this.#decide(side, chain, hook, frame, inDevice, outDevice))
         return this.#drop(frame, 'NETFILTER_DROP');
       this.#nat.translate(frame, side);
     }
@@ -312,12 +303,13 @@ export class Netfilter {
   /** The first packet asks the rules. False: they drop it, or want an address that the stack does not have. */
   #decide(
     side: NatSide,
+    chain: BaseChain | undefined,
     hook: Hook,
     frame: Frame,
     inDevice: DeviceRef | undefined,
     outDevice: DeviceRef | undefined,
   ): boolean {
-    const verdict = this.#walk('nat', hook, frame, inDevice, outDevice);
+    const verdict = chain === undefined ? ACCEPT : this.#walk(chain, hook, frame, inDevice, outDevice);
     if (verdict === DROP) return false;
     const mapping = verdict === TARGET ? this.#mapping(side, hook, frame, inDevice, outDevice) : KEEP_ADDRESSES;
     if (mapping === undefined) return false;
@@ -368,10 +360,7 @@ export class Netfilter {
   }
 }
 
-function emptyChain(tables: RuleTables, hook: BuiltinChain): ChainUse | undefined {
-  const use = tables.isLoaded('mangle') ? tables.table('mangle').use(hook) : undefined;
-  return use?.chain.rules.length === 0 ? use : undefined;
-}
+const NO_PLANS: readonly HookPlan[] = HOOKS.map(() => []);
 
 /** No rule has anything to say: only the port may change, to keep tuples unique. */
 const KEEP_ADDRESSES: NatMapping = {};

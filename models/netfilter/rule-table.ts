@@ -4,9 +4,10 @@
 // up the rest in one immutable base that all nodes share. Counters exist only for chains that a frame entered.
 
 import { Chain, type ChainPolicy } from './chain.ts';
+import { HOOK_NAMES } from './hook.ts';
 import type { Rule } from './rule.ts';
 import { RuleCounters } from './rule-counters.ts';
-import { BUILTIN_CHAINS, isBuiltin, TABLE_ORDER, type TableName } from './table-order.ts';
+import { BUILTIN_CHAINS, isBuiltin, type TableName } from './table-order.ts';
 
 /** A chain as one namespace uses it: the chain, shared or not, and this namespace's counters for it. */
 export interface ChainUse {
@@ -17,7 +18,7 @@ export interface ChainUse {
 const NO_CHAINS: ReadonlyMap<string, Chain> = new Map();
 /** What builtin chains are until somebody changes them. */
 const EMPTY_BUILTINS: ReadonlyMap<string, Chain> = new Map(
-  Object.keys(TABLE_ORDER).map((name) => [name, new Chain(name, [], 'ACCEPT')]),
+  HOOK_NAMES.map((name) => [name, new Chain(name, [], 'ACCEPT')]),
 );
 
 /** The chains of one table in one namespace. Changed by RuleTables only, which keeps count. */
@@ -39,6 +40,11 @@ export class RuleTable {
 
   get isLoaded(): boolean {
     return this.#own.size > 0 || this.#base.size > 0;
+  }
+
+  /** Somebody has made this chain; builtin ones exist without. */
+  declares(name: string): boolean {
+    return this.#own.has(name) || (this.#base.has(name) && !this.#deleted.has(name));
   }
 
   chain(name: string): Chain | undefined {

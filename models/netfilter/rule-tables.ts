@@ -5,18 +5,24 @@ import type { RecentLists } from './matches/recent.ts';
 import type { Rule } from './rule.ts';
 import type { RuleCounters } from './rule-counters.ts';
 import { RuleTable } from './rule-table.ts';
-import { type BuiltinChain, TABLE_NAMES, type TableName } from './table-order.ts';
+import { type BuiltinChain, isBuiltin, TABLE_NAMES, type TableName } from './table-order.ts';
 
 export {
   BUILTIN_CHAINS,
   type BuiltinChain,
   isBuiltin,
   TABLE_NAMES,
-  TABLE_ORDER,
   type TableName,
 } from './table-order.ts';
 
+/**
+ * The two iptables: `legacy` registers all builtin chains of a table that is in use; `nft`, which writes its rules into
+ * nf_tables, only those that were declared or have had a rule.
+ */
+export type RuleBackend = 'legacy' | 'nft';
+
 export class RuleTables {
+  #backend: RuleBackend = 'legacy';
   readonly #tables: Readonly<Record<TableName, RuleTable>> = {
     raw: new RuleTable('raw'),
     mangle: new RuleTable('mangle'),
@@ -89,6 +95,22 @@ export class RuleTables {
   /** Chains or rules were put into this table: it takes part in its hooks, at a cost. */
   isLoaded(table: TableName): boolean {
     return this.#tables[table].isLoaded;
+  }
+
+  /** Frames at this hook meet the table's builtin chain. */
+  isRegistered(table: TableName, chain: BuiltinChain): boolean {
+    if (!isBuiltin(table, chain)) return false;
+    return this.#backend === 'legacy' ? this.isLoaded(table) : this.#tables[table].declares(chain);
+  }
+
+  get backend(): RuleBackend {
+    return this.#backend;
+  }
+
+  /** Which kernel code runs the rules; before any are loaded. */
+  set backend(backend: RuleBackend) {
+    this.#backend = backend;
+    this.#changes++;
   }
 
   /** Counts the changes of all tables: what was derived from them holds while it stays the same. */

@@ -1,20 +1,9 @@
-// Which tables there are, which builtin chains each has, and in which order a hook walks them.
+// Which tables there are, and which builtin chains each has. In which order a hook walks them: hook-plan.ts.
 
 export type TableName = 'raw' | 'mangle' | 'nat' | 'filter';
 export type BuiltinChain = 'PREROUTING' | 'INPUT' | 'FORWARD' | 'OUTPUT' | 'POSTROUTING';
 
-/**
- * The tables of each hook in the order of their priorities (uapi/linux/netfilter_ipv4.h): raw -300, conntrack -200,
- * mangle -150, nat -100 for destinations, filter 0, nat 100 for sources; conntrack confirms last of all.
- */
-export const TABLE_ORDER: Readonly<Record<BuiltinChain, readonly TableName[]>> = {
-  PREROUTING: ['raw', 'mangle', 'nat'],
-  INPUT: ['mangle', 'filter', 'nat'],
-  FORWARD: ['mangle', 'filter'],
-  OUTPUT: ['raw', 'mangle', 'nat', 'filter'],
-  POSTROUTING: ['mangle', 'nat'],
-};
-
+/** In the order in which iptables-save prints them. */
 export const TABLE_NAMES: readonly TableName[] = ['raw', 'mangle', 'nat', 'filter'];
 
 /** The builtin chains of each table, in the order in which iptables-save lists them. */

@@ -9,9 +9,7 @@ import { type ConnectionQuery, NO_CONNECTIONS } from './connection-query.ts';
 import type { RecentLists } from './matches/recent.ts';
 import type { Rule } from './rule.ts';
 import { NO_TABLE, type RuleTable } from './rule-table.ts';
-import type { RuleTables } from './rule-tables.ts';
 import { NO_PORT } from './selector.ts';
-import type { TableName } from './table-order.ts';
 
 /** Route types that `-m addrtype` knows. */
 export const ADDRESS_TYPES = [
@@ -88,10 +86,10 @@ export class WalkContext {
   }
 
   /** Called by the walk. The table before may have changed the frame's ports (NAT). */
-  enterTable(tables: RuleTables, table: TableName, frame: Frame, indexedFrom: number): void {
+  enterTable(table: RuleTable, recentLists: RecentLists, frame: Frame, indexedFrom: number): void {
     const isLaterFragment = frame.fragmentOffset > 0;
-    this.table = tables.table(table);
-    this.recentLists = tables.recentLists;
+    this.table = table;
+    this.recentLists = recentLists;
     this.srcPort = isLaterFragment ? NO_PORT : frame.srcPort;
     this.dstPort = isLaterFragment ? NO_PORT : frame.dstPort;
     this.depth = 0;

@@ -6,7 +6,7 @@
 import { ETHERNET_HEADER_BYTES, type Frame } from '../packet/frame.ts';
 import { ACCEPT, type Action, CONTINUE, DROP, GOTO, JUMP, RETURN, TARGET, type Verdict } from './action.ts';
 import type { Rule } from './rule.ts';
-import type { ChainUse } from './rule-table.ts';
+import type { ChainUse, RuleTable } from './rule-table.ts';
 import type { RuleTables } from './rule-tables.ts';
 import type { BuiltinChain, TableName } from './table-order.ts';
 import type { WalkContext } from './walk-context.ts';
@@ -27,8 +27,7 @@ export function walk(
   frame: Frame,
   context: WalkContext,
 ): Verdict {
-  context.enterTable(tables, table, frame, INDEXED_FROM);
-  return walkTable(builtinChain, frame, context);
+  return walkBaseChain(baseChain(tables, table, builtinChain), frame, context);
 }
 
 /** What {@link walk} must agree with: visits every rule in turn, as Linux does. */
@@ -39,13 +38,31 @@ export function walkLinear(
   frame: Frame,
   context: WalkContext,
 ): Verdict {
-  context.enterTable(tables, table, frame, Number.POSITIVE_INFINITY);
-  return walkTable(builtinChain, frame, context);
+  return walkBaseChain(baseChain(tables, table, builtinChain), frame, context, Number.POSITIVE_INFINITY);
 }
 
-function walkTable(builtinChain: BuiltinChain, frame: Frame, context: WalkContext): Verdict {
-  const use = context.table.use(builtinChain);
-  if (use === undefined) throw new RangeError(`table ${context.table.name} has no builtin chain ${builtinChain}`);
+/** Where a hook enters a table. Good until the tables change. */
+export interface BaseChain {
+  readonly tables: RuleTables;
+  readonly table: RuleTable;
+  readonly use: ChainUse;
+}
+
+export function baseChain(tables: RuleTables, name: TableName, builtinChain: BuiltinChain): BaseChain {
+  const table = tables.table(name);
+  const use = table.use(builtinChain);
+  if (use === undefined) throw new RangeError(`table ${name} has no builtin chain ${builtinChain}`);
+  return { tables, table, use };
+}
+
+/** {@link walk}, without looking anything up by name. */
+export function walkBaseChain(
+  { tables, table, use }: BaseChain,
+  frame: Frame,
+  context: WalkContext,
+  indexedFrom = INDEXED_FROM,
+): Verdict {
+  context.enterTable(table, tables.recentLists, frame, indexedFrom);
   const end = walkChain(use, frame, context);
   return end === ACCEPT || end === DROP || end === TARGET ? end : applyPolicy(use, frame, context);
 }

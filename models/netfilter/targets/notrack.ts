@@ -1,4 +1,5 @@
-// `-j CT --notrack`, and its older spelling `-j NOTRACK`: conntrack leaves the frame alone. Not modelled: zones, helpers,
+// `-j CT --notrack`, and its older spelling `-j NOTRACK`: conntrack leaves the frame alone. Unlike all else that
+// speaks of connections, it does not turn tracking on. Not modelled: zones, helpers,
 // timeouts and the other options of CT.
 
 import type { Frame } from '../../packet/frame.ts';
@@ -24,7 +25,6 @@ export const ct: TargetKind<CtTarget> = {
   name: 'CT',
   action: CONTINUE,
   tables: ['raw'],
-  needsConntrack: true,
   print: () => ' --notrack',
   options: { '--notrack': () => ({ notrack: true }) },
   complete: ({ notrack }) => (notrack === undefined ? '--notrack' : { target: 'CT', notrack }),
@@ -35,7 +35,6 @@ export const notrack: TargetKind<NotrackTarget> = {
   name: 'NOTRACK',
   action: CONTINUE,
   tables: ['raw'],
-  needsConntrack: true,
   print: () => '',
   complete: () => ({ target: 'NOTRACK' }),
   effect: () => untrack,
