@@ -15,6 +15,9 @@
 // neither a global address there nor proxy NDP. Other nodes' ranges are reached by the nodes' global addresses. Neighbor
 // discovery is captured (ICMPv6 133 to 137 appear as packets); reports about multicast groups (130 to 132, 143) are not.
 // A pod without a stack drops all IPv6 in raw PREROUTING but ICMPv6 135 and 136.
+//
+// At the start of a case all is resolved and learned: pods, nodes and gateways of one network know each other's MACs by
+// permanent neighbor entries, and bridges have heard every pod and uplink. Nothing is in a `cold` topology.
 
 export interface ParityCase {
   /** For messages and recordings. */
@@ -31,6 +34,8 @@ export interface Topology {
   readonly overlay?: 'host-gw' | 'vxlan';
   /** The fabric exists although there is one node only. */
   readonly fabric?: boolean;
+  /** No neighbor is resolved and no MAC learned when the case begins. */
+  readonly cold?: boolean;
 }
 
 export interface ParityNode {
@@ -101,9 +106,17 @@ export interface PacketStep {
   /** Payload text, and so many bytes after it. */
   readonly payload?: string;
   readonly pad?: number;
-  /** Otherwise the pod of that address on the same bridge, else the gateway. */
+  /** Sent as fragments that fit this MTU, with the checksum of the whole. */
+  readonly fragmentMtu?: number;
+  /**
+   * A MAC, or `NAMESPACE/DEVICE`. Otherwise, from a pod: the pod of that address on the same bridge, else the gateway;
+   * from a node's `vethJ`: its pod; from a node's `eth0`: the other node that has the address or its pod range.
+   */
   readonly dmac?: string;
-  /** Answer the packet as it arrived at another pod, with addresses and ports swapped. */
+  /**
+   * Answer the packet as it last arrived at another pod, else as it came back to its sender, with addresses and ports
+   * swapped: TCP with SYN by SYN-ACK (seq 500), other segments by an ACK of what they held, an echo request by its reply.
+   */
   readonly autoreply?: boolean;
   /** The CPU that sends; 0 if absent. */
   readonly cpu?: number;
@@ -123,7 +136,10 @@ export interface RulesStep {
   readonly rules: Readonly<Record<string, NodeRules>>;
 }
 
-/** A real socket in a namespace. Its outcome is in the step's `socket`. */
+/**
+ * A real socket in a namespace. Its outcome is in the step's `socket`. TCP listeners accept and stay silent; UDP listeners
+ * send every datagram back, and `connect` sends one of four bytes. A connect gives up after 300 ms if nothing else is said.
+ */
 export interface SocketStep {
   readonly socket:
     | {
@@ -161,7 +177,10 @@ export interface StepOutcome {
   readonly captures?: readonly Capture[];
   /** What the automatic reply caused. */
   readonly reply?: readonly Capture[];
-  /** `connected`, `sent`, or what the system call failed with: `ECONNREFUSED`, `ETIMEDOUT`, … */
+  /**
+   * `listening`, `closed`, `connected`; of UDP `answered`, or `sent` if no answer came; or what the system call failed
+   * with: `ECONNREFUSED`, `ETIMEDOUT`, …
+   */
   readonly socket?: string;
 }
 

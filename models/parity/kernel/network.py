@@ -1,0 +1,399 @@
+"""The network of a case, built of real namespaces, veth pairs and bridges, and kept for the cases that follow.
+
+At the start of every case all is resolved and learned: neighbors of nodes and pods are permanent entries, bridges have
+heard every device. With `"cold": true` in the topology nothing is, and the network is used once.
+
+MAC addresses are made of positions: 02:00:00:NODE:KIND:NUMBER.
+"""
+
+import ipaddress
+import socket
+import struct
+import time
+
+from frames import decode_frame, learning_frame
+from namespace import Namespace, read_sysctl, write_sysctl
+from netfilter import NodeFilter
+from netlink import NETLINK_NETFILTER, NETLINK_ROUTE, Netlink, flush_conntrack, forget_learned_neighbors, link_is_ready
+
+ETH_P_ALL = 3
+SO_TIMESTAMPNS, SO_RCVBUFFORCE = 35, 33
+PACKET_OUTGOING = 4
+CAPTURE_BUFFER_BYTES = 4 << 20
+READY_WITHIN_SECONDS = 10
+
+ROUTED_GATEWAY, ROUTED_GATEWAY6 = "169.254.1.1", "fe80::ecee:eeff:feee:eeee"
+ROUTED_MAC = "ee:ee:ee:ee:ee:ee"
+KIND_NODE, KIND_POD, KIND_VETH = 0, 1, 2
+NUMBER_CBR0, NUMBER_ETH0, NUMBER_VX0 = 1, 2, 3
+
+BRIDGE_NF, BRIDGE_NF6 = "net.bridge.bridge-nf-call-iptables", "net.bridge.bridge-nf-call-ip6tables"
+NODE_SYSCTLS = {
+    "net.ipv4.ip_forward": 1,
+    "net.ipv4.conf.all.rp_filter": 0,
+    "net.ipv4.conf.default.rp_filter": 0,
+    "net.ipv4.icmp_ratelimit": 0,
+    "net.ipv4.icmp_msgs_burst": 1_000_000,
+    BRIDGE_NF: 1,
+}
+NODE_SYSCTLS6 = {"net.ipv6.conf.all.forwarding": 1, "net.ipv6.icmp.ratelimit": 0}
+FABRIC_SYSCTLS = {BRIDGE_NF: 0, BRIDGE_NF6: 0}
+POD_SYSCTLS = {"net.ipv4.icmp_ratelimit": 0, "net.ipv4.icmp_msgs_burst": 1_000_000}
+#: Neighbor discovery still gets through, so that others can resolve a silent pod.
+SILENT = "*raw\n:PREROUTING ACCEPT [0:0]\n{exceptions}-A PREROUTING -j DROP\nCOMMIT\n"
+NEIGHBOR_DISCOVERY = "".join(
+    f"-A PREROUTING -p ipv6-icmp -m icmp6 --icmpv6-type {kind} -j ACCEPT\n" for kind in (135, 136)
+)
+
+
+def gateway_of(network):
+    return str(next(ipaddress.ip_network(network, strict=False).hosts()))
+
+
+def gateway6_of(network):
+    return str(ipaddress.ip_network(network, strict=False)[1])
+
+
+def base_of(network):
+    return str(ipaddress.ip_network(network, strict=False)[0])
+
+
+def mac(node, kind, number):
+    return f"02:00:00:{node + 1:02x}:{kind:02x}:{number:02x}"
+
+
+class Network:
+    """The namespaces of one topology."""
+
+    def __init__(self, topology):
+        self.topology = topology
+        self.namespaces = {}
+        self.filters = {}
+        #: Namespace name of a node by the pod's name.
+        self.node_of = {}
+        #: MAC text by (namespace, device).
+        self.macs = {}
+        #: Bridges are taught by frames from here.
+        self._speakers = []
+        self._captures = []
+        self._routes = {}
+        self._conntracks = {}
+        self._buffer = bytearray(1 << 16)
+        self._began_ns = 0
+        try:
+            self._build()
+        except BaseException:
+            self.close()
+            raise
+
+    # ── between cases ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def prepare(self, rules_by_node):
+        """Everything as after building, and the rules of a case in force."""
+        for name in self.filters:
+            self.filters[name].replace(rules_by_node.get(name))
+        for route in self._routes.values():
+            forget_learned_neighbors(route)
+        for namespace in self.namespaces.values():
+            with namespace:
+                write_sysctl("net.ipv4.route.flush", 1)  # learned path MTUs and redirects
+                if self._dual_stack:
+                    write_sysctl("net.ipv6.route.flush", 1)
+        if not self.topology.get("cold"):
+            for capture, device in self._speakers:
+                capture.send(device, learning_frame(mac_bytes(self.macs[capture.namespace, device])))
+        for netfilter in self._conntracks.values():
+            flush_conntrack(netfilter)
+        self.drain()
+        self._began_ns = time.time_ns()
+
+    def flush_conntrack(self):
+        for netfilter in self._conntracks.values():
+            flush_conntrack(netfilter)
+
+    def drain(self):
+        """Every frame since the last time, at all places, in the order in which they passed."""
+        frames = []
+        for capture in self._captures:
+            capture.drain(self._buffer, frames)
+        frames.sort(key=lambda frame: frame["t"])
+        for frame in frames:
+            frame["t"] -= self._began_ns
+        return frames
+
+    def send(self, namespace, device, frame):
+        capture = next(each for each in self._captures if each.namespace == namespace)
+        capture.send(device, frame)
+
+    def close(self):
+        for each in (*self._captures, *self._routes.values(), *self._conntracks.values(), *self.namespaces.values()):
+            each.close()
+
+    # ── building ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _build(self):
+        nodes = self.topology["nodes"]
+        self._dual_stack = any(node.get("podCIDR6") for node in nodes)
+        self._cold = self.topology.get("cold", False)
+        fabric = None
+        if len(nodes) > 1 or self.topology.get("fabric"):
+            fabric = self._namespace("fab", ipv6=False)
+            fabric.set_sysctls(FABRIC_SYSCTLS)
+            fabric.ip(["link add fab0 type bridge forward_delay 0 mcast_snooping 0", "link set fab0 up"])
+        for position, node in enumerate(nodes):
+            self._build_node(position, node, fabric)
+        if fabric is not None:
+            for node in nodes:
+                for other in nodes:
+                    if other is not node:
+                        self._build_route(node, other)
+        self._open_sockets()
+        self._wait_until_ready()
+
+    def _namespace(self, name, ipv6):
+        if name in self.namespaces:
+            raise ValueError(f"two namespaces are called {name}")
+        namespace = self.namespaces[name] = Namespace(name)
+        settings = {"net.ipv6.conf.all.disable_ipv6": 0 if ipv6 else 1, "net.ipv6.conf.default.disable_ipv6": 0 if ipv6 else 1}
+        if ipv6:
+            for scope in ("all", "default"):
+                settings[f"net.ipv6.conf.{scope}.accept_dad"] = 0
+                settings[f"net.ipv6.conf.{scope}.accept_ra"] = 0
+                settings[f"net.ipv6.conf.{scope}.autoconf"] = 0
+                settings[f"net.ipv6.conf.{scope}.router_solicitations"] = 0
+        namespace.set_sysctls(settings)
+        namespace.ip(["link set lo up"])
+        return namespace
+
+    def _build_node(self, position, node, fabric):
+        name, ipv6, bridged = node["name"], node.get("podCIDR6") is not None, node.get("bridge", True)
+        host = self._namespace(name, ipv6)
+        host.set_sysctls({**NODE_SYSCTLS, **(NODE_SYSCTLS6 if ipv6 else {})})
+        sysctls = {BRIDGE_NF6: node.get("sysctls", {}).get(BRIDGE_NF, 1), **node.get("sysctls", {})}
+        host.set_sysctls({key: value for key, value in sysctls.items() if exists(host, key)})
+        self.filters[name] = NodeFilter(host)
+        lines = []
+        if bridged:
+            self.macs[name, "cbr0"] = mac(position, KIND_NODE, NUMBER_CBR0)
+            lines += [
+                f"link add cbr0 address {self.macs[name, 'cbr0']} type bridge forward_delay 0 mcast_snooping 0",
+                f"addr add {gateway_of(node['podCIDR'])}/{prefix_length(node['podCIDR'])} dev cbr0",
+                "link set cbr0 up",
+            ]
+            if ipv6:
+                lines.append(f"addr add {gateway6_of(node['podCIDR6'])}/{prefix_length(node['podCIDR6'])} dev cbr0 nodad")
+        if fabric is not None:
+            lines += self._uplink(position, node, fabric)
+        for number, pod in enumerate(node["pods"]):
+            lines += self._pod_link(position, node, number, pod)
+        host.ip(lines)
+        if fabric is not None:
+            fabric.ip([f"link set f{position} master fab0", f"link set f{position} up"])
+        for number, pod in enumerate(node["pods"]):
+            self._build_pod(position, node, number, pod)
+        hairpins = [f"link set dev veth{number} hairpin on" for number, pod in enumerate(node["pods"]) if pod.get("hairpin")]
+        if hairpins and bridged:
+            host.run(["bridge", "-batch", "-"], "\n".join(hairpins) + "\n")
+        if not bridged:
+            host.set_sysctls({f"net.ipv4.conf.veth{number}.proxy_arp": 1 for number in range(len(node["pods"]))})
+            host.set_sysctls({f"net.ipv4.neigh.veth{number}.proxy_delay": 0 for number in range(len(node["pods"]))})
+        if fabric is not None and self.topology.get("overlay") == "vxlan":
+            self._build_vxlan(position, node, host)
+        host.set_sysctls(sysctls)  # those of devices did not exist before
+
+    def _uplink(self, position, node, fabric):
+        name, mtu = node["name"], node.get("fabricMtu", 1500)
+        address = self.macs[name, "eth0"] = mac(position, KIND_NODE, NUMBER_ETH0)
+        lines = [
+            f"link add eth0 address {address} mtu {mtu} type veth peer name f{position} mtu {mtu} netns {fabric.path}",
+            f"addr add {node['ip']}/24 dev eth0",
+            "link set eth0 up",
+        ]
+        if node.get("ip6"):
+            lines.append(f"addr add {node['ip6']}/64 dev eth0 nodad")
+        return lines
+
+    def _pod_link(self, position, node, number, pod):
+        name, veth = node["name"], f"veth{number}"
+        inside = self._namespace(pod["name"], pod.get("ip6") is not None)
+        bridged = node.get("bridge", True)
+        self.node_of[pod["name"]] = name
+        self.macs[name, veth] = mac(position, KIND_VETH, number + 1) if bridged else ROUTED_MAC
+        address = self.macs[pod["name"], "eth0"] = mac(position, KIND_POD, number + 1)
+        lines = [f"link add {veth} address {self.macs[name, veth]} type veth peer name eth0 address {address} netns {inside.path}"]
+        lines += [f"link set {veth} master cbr0"] if bridged else []
+        lines.append(f"link set {veth} up")
+        if not bridged:
+            lines.append(f"route add {pod['ip']}/32 dev {veth}")
+            if pod.get("ip6"):
+                lines.append(f"route add {pod['ip6']}/128 dev {veth}")
+        if not self._cold:
+            device = "cbr0" if bridged else veth
+            lines += [f"neigh replace {ip} lladdr {address} dev {device} nud permanent" for ip in addresses_of(pod)]
+        return lines
+
+    def _build_pod(self, position, node, number, pod):
+        inside, bridged = self.namespaces[pod["name"]], node.get("bridge", True)
+        inside.set_sysctls(POD_SYSCTLS)
+        mask, mask6 = (prefix_length(node["podCIDR"]), 64) if bridged else (32, 128)
+        lines = [f"addr add {pod['ip']}/{mask} dev eth0"]
+        if pod.get("ip6"):
+            lines.append(f"addr add {pod['ip6']}/{mask6} dev eth0 nodad")
+        lines.append("link set eth0 up")
+        gateway = gateway_of(node["podCIDR"]) if bridged else ROUTED_GATEWAY
+        if not bridged:
+            lines.append(f"route add {ROUTED_GATEWAY} dev eth0")
+        lines.append(f"route add default via {gateway}")
+        gateway_mac = self.macs[node["name"], "cbr0" if bridged else f"veth{number}"]
+        neighbors = [(gateway, gateway_mac)]
+        if pod.get("ip6"):
+            gateway6 = gateway6_of(node["podCIDR6"]) if bridged else ROUTED_GATEWAY6
+            lines.append(f"route add default via {gateway6} dev eth0")
+            neighbors.append((gateway6, gateway_mac))
+        if bridged:
+            for sibling_number, sibling in enumerate(node["pods"]):
+                if sibling is not pod:
+                    neighbors += [(ip, mac(position, KIND_POD, sibling_number + 1)) for ip in addresses_of(sibling)]
+        if not self._cold:
+            lines += [f"neigh replace {ip} lladdr {address} dev eth0 nud permanent" for ip, address in neighbors]
+        inside.ip(lines)
+        if not pod.get("stack"):
+            inside.run(["iptables-legacy-restore"], SILENT.format(exceptions=""))
+            if pod.get("ip6"):
+                inside.run(["ip6tables-legacy-restore"], SILENT.format(exceptions=NEIGHBOR_DISCOVERY))
+
+    def _build_vxlan(self, position, node, host):
+        address = self.macs[node["name"], "vx0"] = mac(position, KIND_NODE, NUMBER_VX0)
+        lines = [
+            f"link add vx0 address {address} type vxlan id 1 local {node['ip']} dev eth0 dstport 8472 nolearning",
+            "link set vx0 up",
+            f"addr add {base_of(node['podCIDR'])}/32 dev vx0",
+        ]
+        if node.get("podCIDR6"):
+            lines.append(f"addr add {base_of(node['podCIDR6'])}/128 dev vx0 nodad")
+        host.ip(lines)
+
+    def _build_route(self, node, other):
+        host = self.namespaces[node["name"]]
+        dual_stack = node.get("podCIDR6") and other.get("podCIDR6")
+        uplink = self.macs[other["name"], "eth0"]
+        lines = []
+        if self.topology.get("overlay") == "vxlan":
+            tunnel = self.macs[other["name"], "vx0"]
+            host.run(["bridge", "fdb", "append", tunnel, "dev", "vx0", "dst", other["ip"]])
+            hops = [(other["podCIDR"], base_of(other["podCIDR"]))]
+            hops += [(other["podCIDR6"], base_of(other["podCIDR6"]))] if dual_stack else []
+            for network, hop in hops:
+                lines.append(f"neigh replace {hop} lladdr {tunnel} dev vx0 nud permanent")
+                lines.append(f"route add {network} via {hop} dev vx0 onlink")
+        else:
+            lines.append(f"route add {other['podCIDR']} via {other['ip']}")
+            if dual_stack and other.get("ip6"):
+                lines.append(f"route add {other['podCIDR6']} via {other['ip6']} dev eth0")
+        if not self._cold:
+            ips = [other["ip"], *([other["ip6"]] if node.get("ip6") and other.get("ip6") else [])]
+            lines += [f"neigh replace {ip} lladdr {uplink} dev eth0 nud permanent" for ip in ips]
+        host.ip(lines)
+
+    def _open_sockets(self):
+        for node in self.topology["nodes"]:
+            veths = [f"veth{number}" for number in range(len(node["pods"]))]
+            uplinks = ["eth0"] if (node["name"], "eth0") in self.macs else []
+            self._open_capture(node["name"], uplinks + veths, uplinks)
+            with self.namespaces[node["name"]]:
+                self._conntracks[node["name"]] = Netlink(NETLINK_NETFILTER)
+            for pod in node["pods"]:
+                self._open_capture(pod["name"], ["eth0"], ["eth0"])
+
+    def _open_capture(self, name, devices, speakers):
+        with self.namespaces[name]:
+            capture = Capture(name, devices)
+            self._routes[name] = Netlink(NETLINK_ROUTE)
+        self._captures.append(capture)
+        self._speakers += [(capture, device) for device in speakers]
+
+    def _wait_until_ready(self):
+        """Carriers come up in deferred work; a frame sent before a bridge port forwards vanishes."""
+        deadline = time.monotonic() + READY_WITHIN_SECONDS
+        while waiting := [name for name in self.namespaces if not self._is_ready(name)]:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"links of {', '.join(waiting)} did not come up in {READY_WITHIN_SECONDS} s")
+            time.sleep(0.002)
+
+    def _is_ready(self, name):
+        with self.namespaces[name]:
+            route = self._routes.get(name) or Netlink(NETLINK_ROUTE)
+            ready = all(link_is_ready(route, index) for index, _ in socket.if_nameindex())
+            if name not in self._routes:
+                route.close()
+            return ready and not has_tentative_addresses()
+
+
+class Capture:
+    """Sees every frame of a namespace, at the devices of interest; and sends frames, which it does not see."""
+
+    def __init__(self, namespace, devices):
+        self.namespace = namespace
+        self._devices = {socket.if_nametoindex(device): device for device in devices}
+        self._socket = socket.socket(
+            socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, socket.htons(ETH_P_ALL)
+        )
+        self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, CAPTURE_BUFFER_BYTES)
+        self._socket.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+
+    def send(self, device, frame):
+        self._socket.sendto(frame, (device, frame[12] << 8 | frame[13]))
+
+    def drain(self, buffer, frames):
+        view = memoryview(buffer)
+        while True:
+            try:
+                size, ancillary, _, (device_name, _, direction, _, _) = self._socket.recvmsg_into([buffer], 64)
+            except BlockingIOError:
+                return
+            if device_name not in self._devices.values():
+                continue
+            decoded = decode_frame(bytes(view[:size]))
+            if decoded is None:
+                continue
+            seconds, nanoseconds = struct.unpack_from("=qq", ancillary[0][2])
+            frames.append(
+                {
+                    "ns": self.namespace,
+                    "dev": device_name,
+                    "dir": "out" if direction == PACKET_OUTGOING else "in",
+                    **decoded,
+                    "t": seconds * 1_000_000_000 + nanoseconds,
+                }
+            )
+
+    def close(self):
+        self._socket.close()
+
+
+def addresses_of(pod):
+    return [pod["ip"], *([pod["ip6"]] if pod.get("ip6") else [])]
+
+
+def prefix_length(network):
+    return network.split("/")[1]
+
+
+def mac_bytes(text):
+    return bytes.fromhex(text.replace(":", ""))
+
+
+def exists(namespace, sysctl):
+    with namespace:
+        try:
+            read_sysctl(sysctl)
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True  # write-only
+        return True
+
+
+def has_tentative_addresses():
+    with open("/proc/net/if_inet6", encoding="ascii") as file:
+        return any(int(line.split()[4], 16) & 0x40 for line in file)
