@@ -51,7 +51,9 @@ const podRange6 = z.string().refine((text) => {
   const [net = '', length] = text.split('/');
   return length === '64' && isIpv6(net);
 }, 'an IPv6 range of 64 bits such as fd00:10:244:1::/64');
-const mac = z.string().regex(/^([0-9a-f]{2}:){5}[0-9a-f]{2}$/, 'a MAC address in lower-case hex');
+const macOrDevice = z
+  .string()
+  .regex(/^([0-9a-f]{2}:){5}[0-9a-f]{2}$|^[^/]+\/[^/]+$/, 'a MAC address in lower-case hex, or NAMESPACE/DEVICE');
 const mtu = whole(68, 65_535);
 
 const pod = z.strictObject({
@@ -79,6 +81,7 @@ const topology = z
     nodes: z.array(node).min(1, 'at least one node').max(16, 'at most 16 nodes'),
     overlay: z.enum(['host-gw', 'vxlan']).optional(),
     fabric: z.boolean().optional(),
+    cold: z.boolean().optional(),
   })
   .superRefine(namesAreDistinct)
   .superRefine(nodesOnTheFabricHaveAddresses);
@@ -116,7 +119,8 @@ const packet = z.strictObject({
   frag: port.optional(),
   payload: z.string().max(60_000, 'at most 60000 characters').optional(),
   pad: whole(0, 60_000).optional(),
-  dmac: mac.optional(),
+  fragmentMtu: mtu.optional(),
+  dmac: macOrDevice.optional(),
   autoreply: z.boolean().optional(),
   cpu: whole(0, 255).optional(),
 });

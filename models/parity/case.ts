@@ -157,6 +157,7 @@ export interface SocketStep {
         readonly port: number;
         /** Bound to it before. */
         readonly sport?: number;
+        /** 300 if absent. */
         readonly timeoutMs?: number;
       }
     | { readonly do: 'close'; readonly in: string };
@@ -224,5 +225,5 @@ export interface CapturedPacket {
   readonly quoted?: CapturedPacket;
   /** VXLAN. */
   readonly vni?: number;
-  readonly inner?: Capture | CapturedPacket;
+  readonly inner?: Omit<Capture, 'ns' | 'dev' | 'dir'>;
 }

@@ -1,28 +1,21 @@
-// What each side chooses by itself: MAC addresses, source ports of NAT and of sockets, initial sequence numbers. Two runs
-// of one case agree if one's values can be renamed into the other's, so every outcome gets its own names for them, in the
-// order in which they appear: `mac 1`, `port 1 of 1024-65535`. The class of a port stays part of its name, because NAT
-// keeps to it.
+// What each side chooses by itself: source ports of NAT, of sockets and of VXLAN, ICMP identifiers, initial sequence
+// numbers. Two runs of one case agree if one's values can be renamed into the other's, so every outcome gets its own names
+// for them, in the order in which they appear: `port 1 of 1024-65535`. The class of a port stays part of its name, because
+// NAT keeps to it.
 //
-// What the case itself says (ports of its packets and rules, MACs that it sends to) is no choice and keeps its value.
+// What the case itself says (ports of its packets and rules) is no choice and keeps its value.
 
 import type { ParityCase } from './case.ts';
 
 export class ChosenValues {
   readonly #case: CaseValues;
-  readonly #macs = new Map<string, string>();
   readonly #ports = new Map<number, string>();
   readonly #identifiers = new Map<number, string>();
-  readonly #linkLocals = new Map<string, string>();
   /** Initial sequence numbers, as far as segments with SYN have shown them. */
   readonly #initials: number[] = [];
 
   constructor(caseValues: CaseValues) {
     this.#case = caseValues;
-  }
-
-  mac(mac: string): string {
-    if (this.#case.macs.has(mac) || isGroup(mac)) return mac;
-    return named(this.#macs, mac, (number) => `mac ${number}`);
   }
 
   port(port: number): string {
@@ -39,11 +32,6 @@ export class ChosenValues {
   icmpIdentifier(id: number): string {
     if (this.#case.identifiers.has(id)) return String(id);
     return named(this.#identifiers, id, (number) => `identifier ${number}`);
-  }
-
-  address(ip: string): string {
-    if (!ip.startsWith('fe80:')) return ip;
-    return named(this.#linkLocals, ip, (number) => `link-local ${number}`);
   }
 
   /** `initial 1 + 1`; numbers of crafted segments stay. */
@@ -73,34 +61,28 @@ function named<K>(names: Map<K, string>, key: K, make: (number: number) => strin
   return name;
 }
 
-const isGroup = (mac: string): boolean => (Number.parseInt(mac.slice(0, 2), 16) & 1) === 1;
-
 /** Values that a case names. */
 export interface CaseValues {
-  readonly macs: ReadonlySet<string>;
   readonly ports: ReadonlySet<number>;
   readonly portRanges: readonly { readonly first: number; readonly last: number }[];
   readonly identifiers: ReadonlySet<number>;
   readonly sequences: ReadonlySet<number>;
 }
 
-/** The MAC of routed veths, and the sequence and acknowledgment numbers of packets and automatic replies without them. */
-const GIVEN_MAC = 'ee:ee:ee:ee:ee:ee';
+/** Sequence and acknowledgment numbers of packets and automatic replies that name none. */
 const GIVEN_SEQUENCES = [0, 1, 500, 501, 1000, 1001];
 const GIVEN_IDENTIFIER = 7;
 
 export function valuesOf({ rules = {}, packets }: ParityCase): CaseValues {
-  const macs = new Set([GIVEN_MAC]);
   const ports = new Set<number>([0]);
   const identifiers = new Set([GIVEN_IDENTIFIER]);
   const sequences = new Set(GIVEN_SEQUENCES);
   const texts = Object.values(rules).flatMap(({ text, text6 = '' }) => [text, text6]);
   for (const step of packets) {
     if ('from' in step) {
-      if (step.dmac !== undefined) macs.add(step.dmac);
       for (const port of [step.sport, step.dport]) if (port !== undefined) ports.add(port);
       if (step.id !== undefined) identifiers.add(step.id);
-      for (const number of [step.seq, step.ack]) if (number !== undefined) sequences.add(number).add(number + 1);
+      for (const number of [step.seq, step.ack]) if (number !== undefined) sequences.add(number);
     } else if ('rules' in step) {
       for (const { text, text6 = '' } of Object.values(step.rules)) texts.push(text, text6);
     } else if ('socket' in step && step.socket.do !== 'close') {
@@ -114,7 +96,7 @@ export function valuesOf({ rules = {}, packets }: ParityCase): CaseValues {
     first: Number(first),
     last: Number(last),
   }));
-  return { macs, ports, portRanges, identifiers, sequences };
+  return { ports, portRanges, identifiers, sequences };
 }
 
 /** A number that can be a port of a rule: `--dport 80`, `10.244.1.3:8080`, `{ 80, 443 }`. */

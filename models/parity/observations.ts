@@ -83,7 +83,7 @@ class Observer {
     return [...parts, ...answers.map((answer) => `${answer} to the sender`)].join(', ') || 'not delivered';
   }
 
-  #frameFields(frame: Capture | CapturedPacket): Record<string, string> {
+  #frameFields(frame: Seen): Record<string, string> {
     const fields: Record<string, string> = {};
     for (const [key, value] of Object.entries(frame)) {
       if (value === undefined || OF_PLACE.has(key)) continue;
@@ -96,14 +96,8 @@ class Observer {
     return fields;
   }
 
-  #fieldText(key: string, value: string | number, frame: Capture | CapturedPacket): string {
+  #fieldText(key: string, value: string | number, frame: Seen): string {
     switch (key) {
-      case 'smac':
-      case 'dmac':
-        return this.#chosen.mac(String(value));
-      case 'src':
-      case 'dst':
-        return this.#chosen.address(String(value));
       case 'sport':
       case 'dport':
         return this.#chosen.port(Number(value));
@@ -152,7 +146,7 @@ class Observer {
     return Object.entries(tuple)
       .map(([key, value]) => {
         if (PORTS.has(key)) return `${key}=${this.#chosen.port(Number(value))}`;
-        return `${key}=${key === 'id' ? this.#chosen.icmpIdentifier(Number(value)) : this.#chosen.address(value)}`;
+        return `${key}=${key === 'id' ? this.#chosen.icmpIdentifier(Number(value)) : value}`;
       })
       .join(' ');
   }
@@ -172,6 +166,8 @@ class Observer {
     this.#observations.push({ place, summary, fields });
   }
 }
+
+type Seen = CapturedPacket | Omit<Capture, 'ns' | 'dev' | 'dir'>;
 
 /** Where and when, not what. */
 const OF_PLACE: ReadonlySet<string> = new Set(['ns', 'dev', 'dir', 't']);

@@ -13,7 +13,7 @@ import type { NetDevice } from '../../link/net-device.ts';
 import { createVethPair, type VethPair } from '../../link/veth.ts';
 import { Rule } from '../../netfilter/rule.ts';
 import { FrameStore } from '../../packet/frame-store.ts';
-import { ANY_PREFIX, addressAt, parseIp, parsePrefix, prefix } from '../../packet/ip-address.ts';
+import { ANY_PREFIX, addressAt, type Ip, parseIp, parsePrefix, prefix } from '../../packet/ip-address.ts';
 import { localMac, type Mac, parseMac } from '../../packet/mac.ts';
 import type { Capture, ParityNode, ParityPod, Topology } from '../case.ts';
 import { CaseError } from '../case-error.ts';
@@ -24,13 +24,18 @@ const NODE_SYSCTLS: Readonly<Record<string, number>> = {
   'net.ipv4.ip_forward': 1,
   'net.ipv4.conf.all.rp_filter': 0,
   'net.ipv4.icmp_ratelimit': 0,
+  'net.ipv4.icmp_msgs_burst': 1_000_000,
   'net.bridge.bridge-nf-call-iptables': 1,
+};
+const POD_SYSCTLS: Readonly<Record<string, number>> = {
+  'net.ipv4.icmp_ratelimit': 0,
+  'net.ipv4.icmp_msgs_burst': 1_000_000,
 };
 
 const FABRIC = 'fab';
 /** The next hop of pods behind routed veths: nobody has it, the node's side of the veth answers for it. */
-const LINK_LOCAL_GATEWAY = parseIp('169.254.1.1');
-const ROUTED_VETH_MAC = parseMac('ee:ee:ee:ee:ee:ee');
+const ROUTED_GATEWAY = parseIp('169.254.1.1');
+const ROUTED_MAC = parseMac('ee:ee:ee:ee:ee:ee');
 
 export class SimulatedNetwork {
   readonly sim: Simulator;
@@ -38,10 +43,9 @@ export class SimulatedNetwork {
   readonly cpus: CpuSet;
   readonly topology: Topology;
   readonly #namespaces = new Map<string, NetworkNamespace>();
-  /** By pod: its node, and the device there that is its gateway. */
+  /** By pod: the device of its node that is its gateway. */
   readonly #gateways = new Map<string, NetDevice>();
   #captures: Capture[] = [];
-  #macs = 0;
 
   constructor(topology: Topology, seed: string) {
     if (topology.overlay === 'vxlan') throw new CaseError('topology.overlay: vxlan is not modelled; expected host-gw');
@@ -49,19 +53,30 @@ export class SimulatedNetwork {
     this.cpus = new CpuSet(this.sim.place('parity'), { count: 2, costs: FREE });
     this.topology = topology;
     const fabric = this.#makeFabric();
-    for (const node of topology.nodes) this.#makeNode(node, fabric);
+    for (const [position, node] of topology.nodes.entries()) this.#makeNode(node, { position, fabric });
     for (const node of topology.nodes) this.#routeToPeers(node);
+    if (topology.cold !== true) for (const node of topology.nodes) this.#resolve(node);
   }
 
   /** Throws a CaseError for a name that the topology does not have. */
   namespace(name: string): NetworkNamespace {
     const namespace = this.#namespaces.get(name);
-    if (namespace === undefined) throw new CaseError(`no namespace ${name}; there are ${[...this.#namespaces.keys()]}`);
+    if (namespace === undefined)
+      throw new CaseError(`no namespace ${name}; there are ${[...this.#namespaces.keys()].join(', ')}`);
     return namespace;
   }
 
-  get podNames(): ReadonlySet<string> {
-    return new Set(this.#gateways.keys());
+  /** `n1` and `veth0`, or a pod and its `eth0`. Throws a CaseError where there is none. */
+  device(namespace: string, name: string): NetDevice {
+    try {
+      return this.namespace(namespace).deviceNamed(name);
+    } catch (error) {
+      throw error instanceof RangeError ? new CaseError(error.message) : error;
+    }
+  }
+
+  isPod(name: string): boolean {
+    return this.#gateways.has(name);
   }
 
   /** Where a pod's packets for other networks go. */
@@ -76,97 +91,104 @@ export class SimulatedNetwork {
     return seen;
   }
 
+  // ── building ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
   #makeFabric(): Bridge | undefined {
     if (this.topology.nodes.length === 1 && this.topology.fabric !== true) return undefined;
     const namespace = this.#make(FABRIC, { forwarding: false });
-    return namespace.add(new Bridge(namespace.device('fab0', this.#nextMac())));
+    return namespace.add(new Bridge(namespace.device('fab0', fabricMac(0))));
   }
 
-  #makeNode(node: ParityNode, fabric: Bridge | undefined): void {
-    const sysctls = { ...NODE_SYSCTLS, ...node.sysctls };
+  #makeNode(node: ParityNode, { position, fabric }: { position: number; fabric: Bridge | undefined }): void {
     const namespace = this.#make(node.name, { forwarding: true });
     namespace.enableNetfilter();
-    const bridge = node.bridge === false ? undefined : this.#makeBridge(node, namespace);
-    if (fabric !== undefined) this.#plugIn(node, namespace, fabric);
-    for (const [index, pod] of node.pods.entries()) this.#makePod(pod, { node, namespace, bridge, index });
-    for (const [name, value] of Object.entries(sysctls)) setSysctl(namespace, name, value);
+    let bridge: Bridge | undefined;
+    if (node.bridge !== false) {
+      bridge = namespace.add(new Bridge(namespace.device('cbr0', nodeMac(position, CBR0))));
+      namespace.stack.addAddress(bridge, gatewayIp(node), 24);
+    }
+    if (fabric !== undefined) this.#plugIn(node, { position, fabric });
+    for (const [number, pod] of node.pods.entries()) this.#makePod(pod, { node, position, number, bridge });
+    for (const [name, value] of Object.entries({ ...NODE_SYSCTLS, ...node.sysctls })) setSysctl(namespace, name, value);
   }
 
-  #makeBridge({ podCIDR }: ParityNode, namespace: NetworkNamespace): Bridge {
-    const bridge = namespace.add(new Bridge(namespace.device('cbr0', this.#nextMac())));
-    namespace.stack.addAddress(bridge, addressAt(parsePrefix(podCIDR), 1), 24);
-    return bridge;
-  }
-
-  #plugIn(node: ParityNode, namespace: NetworkNamespace, fabric: Bridge): void {
+  #plugIn(node: ParityNode, { position, fabric }: { position: number; fabric: Bridge }): void {
+    const namespace = this.namespace(node.name);
     const switchNamespace = this.namespace(FABRIC);
     const mtuBytes = node.fabricMtu ?? 1500;
     const { inside, outside } = createVethPair({
-      inside: { ...namespace.device('eth0', this.#nextMac()), mtuBytes },
-      outside: { ...switchNamespace.device(`f${fabric.ports.length}`, this.#nextMac()), mtuBytes },
+      inside: { ...namespace.device('eth0', nodeMac(position, ETH0)), mtuBytes },
+      outside: { ...switchNamespace.device(`f${position}`, fabricMac(position + 1)), mtuBytes },
     });
     this.#tap(namespace.add(inside));
-    fabric.addPort(switchNamespace.add(outside));
+    const port = fabric.addPort(switchNamespace.add(outside));
+    if (this.topology.cold !== true) fabric.fdb.learn(inside.mac, port.number, this.sim.now);
     if (node.ip !== undefined) namespace.stack.addAddress(inside, parseIp(node.ip), 24);
   }
 
-  #makePod(
-    pod: ParityPod,
-    {
-      node,
-      namespace,
-      bridge,
-      index,
-    }: { node: ParityNode; namespace: NetworkNamespace; bridge: Bridge | undefined; index: number },
-  ): void {
+  #makePod(pod: ParityPod, place: PodPlace): void {
+    const { node, position, number, bridge } = place;
     const podNamespace = this.#make(pod.name, { forwarding: false });
-    const outsideMac = bridge === undefined ? ROUTED_VETH_MAC : this.#nextMac();
+    const namespace = this.namespace(node.name);
     const veth = createVethPair({
-      inside: podNamespace.device('eth0', this.#nextMac()),
-      outside: namespace.device(`veth${index}`, outsideMac),
+      inside: podNamespace.device('eth0', macAt(position, POD, number + 1)),
+      outside: namespace.device(`veth${number}`, bridge === undefined ? ROUTED_MAC : macAt(position, VETH, number + 1)),
     });
     this.#tap(podNamespace.add(veth.inside));
     this.#tap(namespace.add(veth.outside));
-    if (bridge === undefined) this.#joinByRoute(pod, { namespace, podNamespace, veth });
-    else this.#joinByBridge(pod, { node, podNamespace, bridge, veth });
+    if (bridge === undefined) this.#joinByRoute(pod, node, veth);
+    else this.#joinByBridge(pod, { ...place, bridge }, veth);
+    for (const [name, value] of Object.entries(POD_SYSCTLS)) setSysctl(podNamespace, name, value);
     if (pod.stack !== true) silence(podNamespace);
   }
 
-  #joinByBridge(
-    pod: ParityPod,
-    {
-      node,
-      podNamespace,
-      bridge,
-      veth,
-    }: { node: ParityNode; podNamespace: NetworkNamespace; bridge: Bridge; veth: VethPair },
-  ): void {
-    bridge.addPort(veth.outside, { hairpin: pod.hairpin ?? false });
-    podNamespace.stack.addAddress(veth.inside, parseIp(pod.ip), 24);
-    const gateway = addressAt(parsePrefix(node.podCIDR), 1);
-    podNamespace.stack.addRoute({ destination: ANY_PREFIX, device: veth.inside, gateway });
+  #joinByBridge(pod: ParityPod, { node, bridge }: PodPlace & { readonly bridge: Bridge }, veth: VethPair): void {
+    const port = bridge.addPort(veth.outside, { hairpin: pod.hairpin ?? false });
+    if (this.topology.cold !== true) bridge.fdb.learn(veth.inside.mac, port.number, this.sim.now);
+    const { stack } = this.namespace(pod.name);
+    stack.addAddress(veth.inside, parseIp(pod.ip), 24);
+    stack.addRoute({ destination: ANY_PREFIX, device: veth.inside, gateway: gatewayIp(node) });
     this.#gateways.set(pod.name, bridge);
   }
 
-  #joinByRoute(
-    pod: ParityPod,
-    { namespace, podNamespace, veth }: { namespace: NetworkNamespace; podNamespace: NetworkNamespace; veth: VethPair },
-  ): void {
+  #joinByRoute(pod: ParityPod, node: ParityNode, { inside, outside }: VethPair): void {
+    const namespace = this.namespace(node.name);
     const ip = parseIp(pod.ip);
-    namespace.stack.addRoute({ destination: prefix(ip, 32), device: veth.outside });
-    podNamespace.stack.addAddress(veth.inside, ip, 32);
-    podNamespace.stack.addRoute({ destination: prefix(LINK_LOCAL_GATEWAY, 32), device: veth.inside });
-    podNamespace.stack.addRoute({ destination: ANY_PREFIX, device: veth.inside, gateway: LINK_LOCAL_GATEWAY });
-    this.#gateways.set(pod.name, veth.outside);
+    namespace.stack.addRoute({ destination: prefix(ip, 32), device: outside });
+    const { stack } = this.namespace(pod.name);
+    stack.addAddress(inside, ip, 32);
+    stack.addRoute({ destination: prefix(ROUTED_GATEWAY, 32), device: inside });
+    stack.addRoute({ destination: ANY_PREFIX, device: inside, gateway: ROUTED_GATEWAY });
+    this.#gateways.set(pod.name, outside);
   }
 
   /** host-gw: every other node's pod range by that node's address. */
   #routeToPeers(node: ParityNode): void {
-    const { stack } = this.namespace(node.name);
     for (const peer of this.topology.nodes) {
       if (peer === node || peer.ip === undefined) continue;
-      const device = this.namespace(node.name).deviceNamed('eth0');
-      stack.addRoute({ destination: parsePrefix(peer.podCIDR), device, gateway: parseIp(peer.ip) });
+      const destination = parsePrefix(peer.podCIDR);
+      const device = this.device(node.name, 'eth0');
+      this.namespace(node.name).stack.addRoute({ destination, device, gateway: parseIp(peer.ip) });
+    }
+  }
+
+  /** Who is whose neighbor is known from the start, and does not age. */
+  #resolve(node: ParityNode): void {
+    const { neighbors } = this.namespace(node.name).stack;
+    for (const peer of this.topology.nodes) {
+      if (peer === node || peer.ip === undefined) continue;
+      neighbors.addPermanent(this.device(node.name, 'eth0'), parseIp(peer.ip), this.device(peer.name, 'eth0').mac);
+    }
+    for (const pod of node.pods) {
+      const gateway = this.#gateways.get(pod.name)!;
+      const eth0 = this.device(pod.name, 'eth0');
+      neighbors.addPermanent(gateway, parseIp(pod.ip), eth0.mac);
+      const known = this.namespace(pod.name).stack.neighbors;
+      known.addPermanent(eth0, node.bridge === false ? ROUTED_GATEWAY : gatewayIp(node), gateway.mac);
+      if (node.bridge === false) continue;
+      for (const sibling of node.pods) {
+        if (sibling !== pod) known.addPermanent(eth0, parseIp(sibling.ip), this.device(sibling.name, 'eth0').mac);
+      }
     }
   }
 
@@ -180,11 +202,32 @@ export class SimulatedNetwork {
     const { namespace: ns, name: dev } = device;
     device.tap = (frame, dir) => this.#captures.push(captureOf(frame, { ns, dev, dir }));
   }
-
-  #nextMac(): Mac {
-    return localMac(++this.#macs);
-  }
 }
+
+interface PodPlace {
+  readonly node: ParityNode;
+  readonly position: number;
+  /** Of the pod on its node. */
+  readonly number: number;
+  /** Undefined: routed veths. */
+  readonly bridge: Bridge | undefined;
+}
+
+const gatewayIp = ({ podCIDR }: ParityNode): Ip => addressAt(parsePrefix(podCIDR), 1);
+
+/** MAC addresses are made of positions, `02:00:00:NODE:KIND:NUMBER`, on both sides. */
+const macAt = (position: number, kind: number, number: number): Mac =>
+  localMac(((position + 1) << 16) | (kind << 8) | number);
+const nodeMac = (position: number, number: number): Mac => macAt(position, NODE, number);
+/** Of switch ports, which no frame ever names. */
+const fabricMac = (number: number): Mac => macAt(FABRIC_POSITION, NODE, number);
+
+const NODE = 0;
+const POD = 1;
+const VETH = 2;
+const CBR0 = 1;
+const ETH0 = 2;
+const FABRIC_POSITION = 254;
 
 /** Names may be paths in /proc/sys, too: devices can have dots in their names. */
 function setSysctl(namespace: NetworkNamespace, name: string, value: number | string): void {

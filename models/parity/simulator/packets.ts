@@ -3,9 +3,10 @@
 
 import {
   ETHERTYPE_ARP,
-  ETHERTYPE_IPV4,
-  ETHERTYPE_IPV6,
   type Frame,
+  IPV4_HEADER_BYTES,
+  IPV6_FRAGMENT_HEADER_BYTES,
+  IPV6_HEADER_BYTES,
   PROTOCOL_ICMP,
   PROTOCOL_ICMPV6,
   PROTOCOL_TCP,
@@ -38,26 +39,56 @@ const FLAGS: readonly (readonly [letter: string, bit: number])[] = [
   ['U', TCP_URG],
 ];
 
-/** Fills a blank frame with the packet of a step. */
-export function craft(frame: Frame, packet: PacketStep, { srcMac, dstMac }: { srcMac: Mac; dstMac: Mac }): void {
-  const source = parseAddress(packet.src);
-  frame.family = source.family;
-  frame.etherType = source.family === 6 ? ETHERTYPE_IPV6 : ETHERTYPE_IPV4;
-  frame.srcMac = srcMac;
-  frame.dstMac = dstMac;
-  frame.srcIp = source.ip;
-  frame.dstIp = parseAddress(packet.dst).ip;
-  frame.ttl = packet.ttl ?? 64;
-  frame.typeOfService = packet.tos ?? 0;
-  frame.identification = packet.ipid ?? 1;
-  const fragment = packet.frag ?? (packet.df === true ? DF : 0);
-  frame.dontFragment = (fragment & DF) !== 0;
-  frame.moreFragments = (fragment & MF) !== 0;
-  frame.payloadBytes = new TextEncoder().encode(packet.payload).length + (packet.pad ?? 0);
-  craftTransport(frame, packet);
-  // The transport header of a crafted later fragment is payload like any other.
+/** The packet of a step in blank frames: one, or the fragments that fit `fragmentMtu`. */
+export function craft(
+  packet: PacketStep,
+  { srcMac, dstMac }: { srcMac: Mac; dstMac: Mac },
+  blank: () => Frame,
+): Frame[] {
+  const whole = blank();
+  whole.setFamily(packet.src.includes(':') ? 6 : 4);
+  whole.srcMac = srcMac;
+  whole.dstMac = dstMac;
+  whole.srcIp = parseAddress(packet.src).ip;
+  whole.dstIp = parseAddress(packet.dst).ip;
+  whole.ttl = packet.ttl ?? 64;
+  whole.typeOfService = packet.tos ?? 0;
+  whole.identification = packet.ipid ?? 1;
+  whole.dontFragment = false;
+  whole.payloadBytes = new TextEncoder().encode(packet.payload).length + (packet.pad ?? 0);
+  craftTransport(whole, packet);
+  whole.updateSize();
+  const { fragmentMtu = Number.POSITIVE_INFINITY } = packet;
+  if (whole.ipBytes() <= fragmentMtu) {
+    cut(whole, packet.frag ?? (packet.df === true ? DF : 0));
+    return [whole];
+  }
+  return fragments(whole, fragmentMtu, blank);
+}
+
+/** The first fragment keeps the transport header; to the others it is data like any other. */
+function fragments(whole: Frame, mtuBytes: number, blank: () => Frame): Frame[] {
+  const dataBytes = whole.transportHeaderBytes() + whole.payloadBytes;
+  const stepBytes =
+    (mtuBytes - (whole.family === 6 ? IPV6_HEADER_BYTES + IPV6_FRAGMENT_HEADER_BYTES : IPV4_HEADER_BYTES)) & ~7;
+  const headerBytes = whole.transportHeaderBytes();
+  const parts: Frame[] = [];
+  for (let start = 0; start < dataBytes; start += stepBytes) {
+    const part = start === 0 ? whole : blank();
+    if (part !== whole) part.copyPacketFrom(whole);
+    part.payloadBytes = Math.min(stepBytes, dataBytes - start) - headerBytes;
+    cut(part, (start + stepBytes < dataBytes ? MF : 0) | (start / 8));
+    parts.push(part);
+  }
+  return parts;
+}
+
+/** Gives the frame these 16 bits of flags and fragment offset. */
+function cut(frame: Frame, bits: number): void {
+  frame.dontFragment = (bits & DF) !== 0;
+  frame.moreFragments = (bits & MF) !== 0;
   const headerBytes = frame.transportHeaderBytes();
-  frame.fragmentOffset = (fragment & OFFSET_MASK) * 8;
+  frame.fragmentOffset = (bits & OFFSET_MASK) * 8;
   if (frame.fragmentOffset > 0) frame.payloadBytes += headerBytes;
   frame.updateSize();
 }
@@ -93,35 +124,38 @@ const tcpFlags = (letters: string): number =>
   FLAGS.reduce((bits, [letter, bit]) => (letters.includes(letter) ? bits | bit : bits), 0);
 
 /** Copies what there is to see of a frame: the frame itself goes on and changes. */
-export function captureOf(frame: Frame, place: { ns: string; dev: string; dir: 'in' | 'out' }): Capture {
+export const captureOf = (frame: Frame, place: { ns: string; dev: string; dir: 'in' | 'out' }): Capture => ({
+  ...place,
+  ...describeFrame(frame),
+});
+
+function describeFrame(frame: Frame): Omit<Capture, 'ns' | 'dev' | 'dir'> {
   const macs = { dmac: formatMac(frame.dstMac), smac: formatMac(frame.srcMac) };
-  if (frame.etherType === ETHERTYPE_ARP) {
-    const addresses = { sender: formatIp(frame.srcIp), target: formatIp(frame.dstIp) };
-    return { ...place, ...macs, arp: frame.arpOperation, ...addresses };
-  }
-  return { ...place, ...macs, ...describePacket(frame) };
+  if (frame.etherType !== ETHERTYPE_ARP) return { ...macs, ...describePacket(frame) };
+  return { ...macs, arp: frame.arpOperation, sender: formatIp(frame.srcIp), target: formatIp(frame.dstIp) };
 }
 
 function describePacket(frame: Frame): CapturedPacket {
   const { family } = frame;
-  const fragment =
-    (frame.dontFragment ? DF : 0) | (frame.moreFragments ? MF : 0) | ((frame.fragmentOffset / 8) & OFFSET_MASK);
+  const offset = (frame.fragmentOffset / 8) & OFFSET_MASK;
+  const more = frame.moreFragments ? MF : 0;
   const header = {
     src: formatIp(frame.srcIp, family),
     dst: formatIp(frame.dstIp, family),
     ttl: frame.ttl,
     len: frame.ipBytes(),
-    ...((fragment & ~DF) === 0 ? {} : { frag: fragment }),
+    // An IPv6 fragment header has no bit that forbids fragments.
+    ...(offset + more === 0 ? {} : { frag: offset | more | (frame.dontFragment && family === 4 ? DF : 0) }),
   };
-  return frame.fragmentOffset > 0 ? { ...header, proto: frame.protocol } : { ...header, ...describeTransport(frame) };
+  return offset > 0 ? { ...header, proto: frame.protocol } : { ...header, ...describeTransport(frame) };
 }
 
-function describeTransport(frame: Frame): Pick<CapturedPacket, 'proto'> & Partial<CapturedPacket> {
+function describeTransport(frame: Frame): Transport {
   const { protocol, srcPort: sport, dstPort: dport } = frame;
   switch (protocol) {
     case PROTOCOL_UDP:
       if (frame.inner === undefined) return { proto: 'udp', sport, dport };
-      return { proto: 'udp', sport, dport, vni: frame.vni, inner: describeInner(frame.inner) };
+      return { proto: 'udp', sport, dport, vni: frame.vni, inner: describeFrame(frame.inner) };
     case PROTOCOL_TCP:
       return {
         proto: 'tcp',
@@ -132,30 +166,35 @@ function describeTransport(frame: Frame): Pick<CapturedPacket, 'proto'> & Partia
         ack: frame.acknowledgment >>> 0,
       };
     case PROTOCOL_ICMP:
-      return describeIcmp(frame, 'icmp');
+      return describeIcmp(frame, { proto: 'icmp', errors: ICMP_ERRORS });
     case PROTOCOL_ICMPV6:
-      return describeIcmp(frame, 'icmpv6');
+      return describeIcmp(frame, { proto: 'icmpv6', errors: ICMPV6_ERRORS });
     default:
       return { proto: protocol };
   }
 }
 
-function describeInner(inner: Frame): Capture | CapturedPacket {
-  const { ns: _, dev: __, dir: ___, ...described } = captureOf(inner, { ns: '', dev: '', dir: 'in' });
-  return described as CapturedPacket;
+/** Errors show what they quote, and the field that holds the MTU (for a redirect: the end of the gateway's address). */
+function describeIcmp(
+  frame: Frame,
+  { proto, errors }: { proto: 'icmp' | 'icmpv6'; errors: ReadonlySet<number> },
+): Transport {
+  const { icmpType: type, icmpCode: code, quoted, discovery } = frame;
+  if (errors.has(type)) {
+    const mtu = (proto === 'icmp' && type === REDIRECT ? frame.icmpGateway : frame.icmpMtu) & 0xffff;
+    return { proto, type, code, mtu, ...(quoted === undefined ? {} : { quoted: describePacket(quoted) }) };
+  }
+  if (discovery !== undefined) return { proto, type, code, target: formatIp(discovery.target, 6) };
+  return proto === 'icmp' || ICMPV6_ECHOES.has(type)
+    ? { proto, type, code, id: frame.icmpIdentifier }
+    : { proto, type, code };
 }
 
-/** Errors show what they quote, and the field that holds the MTU (for a redirect: the end of the gateway's address). */
-function describeIcmp(frame: Frame, proto: 'icmp' | 'icmpv6'): Pick<CapturedPacket, 'proto'> & Partial<CapturedPacket> {
-  const kind = { proto, type: frame.icmpType, code: frame.icmpCode };
-  const errors = proto === 'icmp' ? ICMP_ERRORS : ICMPV6_ERRORS;
-  if (!errors.has(frame.icmpType)) return { ...kind, id: frame.icmpIdentifier };
-  const mtu = proto === 'icmp' && frame.icmpType === REDIRECT ? frame.icmpGateway & 0xffff : frame.icmpMtu;
-  return frame.quoted === undefined ? { ...kind, mtu } : { ...kind, mtu, quoted: describePacket(frame.quoted) };
-}
+type Transport = Pick<CapturedPacket, 'proto'> & Partial<Capture>;
 
 const REDIRECT = 5;
-const ICMP_ERRORS: ReadonlySet<number> = new Set([3, REDIRECT, 11]);
+const ICMP_ERRORS: ReadonlySet<number> = new Set([3, 4, REDIRECT, 11, 12]);
 const ICMPV6_ERRORS: ReadonlySet<number> = new Set([1, 2, 3, 4]);
+const ICMPV6_ECHOES: ReadonlySet<number> = new Set([ECHO_REQUEST_V6, 129]);
 
 const formatFlags = (bits: number): string => FLAGS.map(([letter, bit]) => ((bits & bit) === 0 ? '' : letter)).join('');

@@ -5,11 +5,14 @@
 
 import { after, ms } from '../../../engine/time.ts';
 import type { NetworkNamespace } from '../../host/network-namespace.ts';
+import type { NetDevice } from '../../link/net-device.ts';
 import { Chain } from '../../netfilter/chain.ts';
 import { formatConntrack } from '../../netfilter/conntrack-text.ts';
 import { parseIptablesSave, printIptablesSave, restoreTables } from '../../netfilter/iptables-save.ts';
+import type { Frame } from '../../packet/frame.ts';
+import { contains, parseAddress, parseAnyPrefix } from '../../packet/ip-address.ts';
 import { type Mac, parseMac } from '../../packet/mac.ts';
-import type { Capture, NodeRules, Outcome, PacketStep, ParityCase, Step, StepOutcome } from '../case.ts';
+import type { Capture, NodeRules, Outcome, PacketStep, ParityCase, ParityNode, Step, StepOutcome } from '../case.ts';
 import { CaseError } from '../case-error.ts';
 import { SimulatedNetwork } from './network.ts';
 import { craft } from './packets.ts';
@@ -57,32 +60,55 @@ class SimulatedRun {
 
   #send(packet: PacketStep): StepOutcome {
     const captures = this.#inject(packet);
-    const reply = packet.autoreply === true ? replyTo(packet, captures, this.#network.podNames) : undefined;
-    return reply === undefined ? { captures } : { captures, reply: this.#inject(reply) };
+    if (packet.autoreply !== true) return { captures };
+    const arrival = this.#arrival(packet, captures);
+    return { captures, reply: arrival === undefined ? [] : this.#inject(replyTo(arrival, packet)) };
   }
 
-  /** As a packet socket does: the frame leaves by the device, past the namespace's own IP stack and rules. */
+  /** As a packet socket does: frames leave by the device, past the namespace's own IP stack and rules. */
   #inject(packet: PacketStep): Capture[] {
     const { cpus, frames } = this.#network;
-    const [from = '', device = 'eth0'] = packet.from.split('/');
-    const out = this.#network.namespace(from).deviceNamed(device);
-    const frame = frames.allocate();
-    craft(frame, packet, { srcMac: out.mac, dstMac: this.#nextHopOf(packet, from) });
-    cpus.submit((packet.cpu ?? 0) % cpus.count, () => out.transmit(frame), undefined);
+    const [from = '', deviceName = 'eth0'] = packet.from.split('/');
+    const device = this.#network.device(from, deviceName);
+    const macs = { srcMac: device.mac, dstMac: this.#nextHopOf(packet, from, deviceName) };
+    const crafted = craft(packet, macs, () => frames.allocate());
+    for (const frame of crafted) cpus.submit((packet.cpu ?? 0) % cpus.count, sendFrame, { device, frame });
     return this.#settle();
   }
 
-  /** The pod itself if it is on the same bridge, else the sender's gateway. */
-  #nextHopOf(packet: PacketStep, from: string): Mac {
-    if (packet.dmac !== undefined) return parseMac(packet.dmac);
+  #nextHopOf(packet: PacketStep, from: string, deviceName: string): Mac {
+    const { dmac, dst } = packet;
+    if (dmac !== undefined) {
+      const [namespace = '', device] = dmac.split('/');
+      return device === undefined ? parseMac(dmac) : this.#network.device(namespace, device).mac;
+    }
+    const { nodes } = this.#case.topology;
+    const node = nodes.find(({ name }) => name === from);
+    if (node === undefined) return this.#nextHopOfPod(packet, from);
+    if (deviceName === 'eth0') return this.#network.device(nextNode(nodes, node, dst), 'eth0').mac;
+    const pod = node.pods[Number(/^veth(\d+)$/.exec(deviceName)?.[1])];
+    if (pod === undefined) throw new CaseError(`a packet from ${packet.from} needs a dmac`);
+    return this.#network.device(pod.name, 'eth0').mac;
+  }
+
+  /** The pod of that address if it is on the same bridge, else the gateway. */
+  #nextHopOfPod(packet: PacketStep, from: string): Mac {
     const node = this.#case.topology.nodes.find(({ pods }) => pods.some(({ name }) => name === from));
     const neighbor = node?.pods.find(({ name, ip, ip6 }) => name !== from && (ip === packet.dst || ip6 === packet.dst));
-    if (neighbor !== undefined && node?.bridge !== false)
-      return this.#network.namespace(neighbor.name).deviceNamed('eth0').mac;
+    if (neighbor !== undefined && node?.bridge !== false) return this.#network.device(neighbor.name, 'eth0').mac;
     const gateway = this.#network.gatewayOf(from);
-    if (gateway === undefined)
-      throw new CaseError(`a packet from ${packet.from} needs a dmac: only pods have a gateway`);
+    if (gateway === undefined) throw new CaseError(`a packet from ${packet.from} needs a dmac`);
     return gateway.mac;
+  }
+
+  /** The packet as it last came to another pod; or back to its sender, if to no other. */
+  #arrival(packet: PacketStep, captures: readonly Capture[]): Capture | undefined {
+    const [sender] = packet.from.split('/');
+    const arrivals = captures.filter(
+      (capture) =>
+        capture.dir === 'in' && capture.dev === 'eth0' && this.#network.isPod(capture.ns) && isAnswerable(capture),
+    );
+    return arrivals.findLast(({ ns }) => ns !== sender) ?? arrivals.findLast(({ ns }) => ns === sender);
   }
 
   #wait(waitMs: number): StepOutcome {
@@ -140,20 +166,40 @@ function loadRules(namespace: NetworkNamespace, { backend, text, text6, ipset }:
   restoreTables(tables, saved);
 }
 
-/**
- * The answer to a packet as it last arrived at another pod, addresses and ports swapped; or at its sender, if it came back
- * there alone.
- */
-function replyTo(packet: PacketStep, captures: readonly Capture[], pods: ReadonlySet<string>): PacketStep | undefined {
-  const arrivals = captures.filter(
-    ({ dir, dev, proto, ns }) => dir === 'in' && dev === 'eth0' && (proto === 'udp' || proto === 'tcp') && pods.has(ns),
+function sendFrame({ device, frame }: { device: NetDevice; frame: Frame }): void {
+  device.transmit(frame);
+}
+
+/** On the fabric: the node that has the address or its pod range, else the first other one. */
+function nextNode(nodes: readonly ParityNode[], own: ParityNode, dst: string): string {
+  const others = nodes.filter((node) => node !== own);
+  const { ip, family } = parseAddress(dst);
+  const owner = others.find((node) =>
+    [node.ip, node.ip6, node.podCIDR, node.podCIDR6].some((range) => {
+      if (range === undefined) return false;
+      const network = parseAnyPrefix(range);
+      return network.family === family && contains(network, ip);
+    }),
   );
-  const elsewhere = arrivals.filter(({ ns }) => ns !== packet.from);
-  const arrival = (elsewhere.length > 0 ? elsewhere : arrivals.filter(({ ns }) => ns === packet.from)).at(-1);
-  if (arrival === undefined) return undefined;
-  const { ns, proto, src, dst, sport, dport, smac } = arrival;
-  if ((proto !== 'udp' && proto !== 'tcp') || src === undefined || dst === undefined) return undefined;
-  if (sport === undefined || dport === undefined) return undefined;
-  const ack = (packet.seq ?? 1000) + 1;
-  return { from: ns, proto, src: dst, dst: src, sport: dport, dport: sport, flags: 'SA', seq: 500, ack, dmac: smac };
+  const next = owner ?? others[0];
+  if (next === undefined) throw new CaseError(`a packet from ${own.name} needs a dmac: nobody else is on the fabric`);
+  return next.name;
+}
+
+const isAnswerable = ({ proto, type }: Capture): boolean =>
+  proto === 'udp' || proto === 'tcp' || (proto === 'icmp' && type === 8) || (proto === 'icmpv6' && type === 128);
+
+/** What the receiver would say: SYN gets SYN-ACK, other segments an ACK, an echo request its reply. */
+function replyTo(arrival: Capture, packet: PacketStep): PacketStep {
+  const { ns, smac, src = '', dst = '', flags = '', seq = 0, ack = 0 } = arrival;
+  const proto = arrival.proto as PacketStep['proto'];
+  const ends = { from: ns, proto, src: dst, dst: src, dmac: smac, cpu: packet.cpu ?? 0 };
+  if (proto === 'icmp' || proto === 'icmpv6') {
+    return { ...ends, type: proto === 'icmp' ? 0 : 129, id: arrival.id ?? 0, seqn: packet.seqn ?? 1 };
+  }
+  const ported = { ...ends, sport: arrival.dport ?? 0, dport: arrival.sport ?? 0 };
+  if (proto === 'udp') return ported;
+  if (flags.includes('S')) return { ...ported, flags: 'SA', seq: 500, ack: (seq + 1) >>> 0 };
+  const dataBytes = new TextEncoder().encode(packet.payload).length + (packet.pad ?? 0);
+  return { ...ported, flags: 'A', seq: ack, ack: (seq + dataBytes + (flags.includes('F') ? 1 : 0)) >>> 0 };
 }

@@ -1,5 +1,5 @@
 // Real sockets of a parity case: programs in a namespace that listen, connect or send one datagram, and what their system
-// calls came back with.
+// calls came back with. A TCP listener accepts and stays silent, a UDP listener sends every datagram back.
 
 import { after, ms } from '../../../engine/time.ts';
 import { parseAddress } from '../../packet/ip-address.ts';
@@ -12,7 +12,8 @@ type SocketCall = SocketStep['socket'];
 type Listen = Extract<SocketCall, { do: 'listen' }>;
 type Connect = Extract<SocketCall, { do: 'connect' }>;
 
-const DEFAULT_TIMEOUT_MS = 1_000;
+const DEFAULT_TIMEOUT_MS = 300;
+const DATAGRAM = { id: 0, sizeBytes: 4 };
 /** Programs of cases share one CPU: the order of what they do is the order of the steps. */
 const CPU = 0;
 
@@ -67,7 +68,7 @@ export class SocketSteps {
       const listener = tcp.listen(options, () => ({}));
       this.#remember(name, () => listener.close());
     } else {
-      const socket = udp.bind(options, { onDatagram: () => {} });
+      const socket = udp.bind(options, { onDatagram: (message, from) => socket.send(from, message) });
       this.#remember(name, () => socket.close());
     }
     return 'listening';
@@ -90,18 +91,18 @@ export class SocketSteps {
     return result ?? 'ETIMEDOUT';
   }
 
-  /** A datagram from a connected socket, and whether an error came back at once. */
-  #sendDatagram({ in: name, ip, port, sport }: Connect): string {
+  /** A datagram from a connected socket: `answered`, an error that came back, or `sent`. */
+  #sendDatagram({ in: name, ip, port, sport, timeoutMs = DEFAULT_TIMEOUT_MS }: Connect): string {
     const { udp } = this.#network.namespace(name);
-    let error: string | undefined;
+    let result: string | undefined;
     const socket = udp.bind(
       { cpu: CPU, port: sport ?? 0 },
-      { onDatagram: () => {}, onError: (reason) => (error ??= UDP_ERRNOS[reason]) },
+      { onDatagram: () => (result ??= 'answered'), onError: (reason) => (result ??= UDP_ERRNOS[reason]) },
     );
     this.#remember(name, () => socket.close());
-    socket.send({ ip: parseAddress(ip).ip, port }, { id: 0, sizeBytes: 1 });
-    this.#run(0, () => error !== undefined);
-    return error ?? 'sent';
+    socket.send({ ip: parseAddress(ip).ip, port }, DATAGRAM);
+    this.#run(timeoutMs, () => result !== undefined);
+    return result ?? 'sent';
   }
 
   /** Lets what takes no time happen, then time pass, in steps short against any timer of TCP. */
