@@ -110,5 +110,5 @@ export function tossesCoins({ rules = {}, packets }: ParityCase): boolean {
   return loaded.some((byNode) => Object.values(byNode).some(({ text, text6 = '' }) => COIN.test(text + text6)));
 }
 
-/** A choice between addresses is a hash with a secret, and as good as a coin. */
-const COIN = /--mode random|numgen random|\bjhash\b|\bsymhash\b|--to-(?:destination|source) [\d.]+-|nat to [\d.]+-/;
+/** A hash without a seed of its own is as good as a coin. */
+const COIN = /--mode random|numgen random|\bjhash\b|\bsymhash\b/;
