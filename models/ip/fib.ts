@@ -4,9 +4,9 @@
 // Not modelled: policy routing (`ip rule`), ECMP, TOS routes.
 
 import type { NetDevice } from '../link/net-device.ts';
-import { ANY_IP, formatIp, formatPrefix, type Ip, maskOf, type Prefix } from '../packet/ip-address.ts';
+import { ANY_IP, addressBits, formatIp, formatPrefix, type Ip, maskOf, type Prefix } from '../packet/ip-address.ts';
 
-export type RouteType = 'unicast' | 'local' | 'broadcast' | 'unreachable' | 'prohibit' | 'blackhole';
+export type RouteType = 'unicast' | 'local' | 'broadcast' | 'anycast' | 'unreachable' | 'prohibit' | 'blackhole';
 
 /** A class, so that every route has the same hidden class: each packet reads several. */
 export class Route {
@@ -119,12 +119,9 @@ const SHORT_LIST = 8;
 
 /** As `ip route` prints it: `10.244.2.0/24 via 192.168.0.12 dev eth0`. */
 export function formatRoute({ type, destination, gateway, device }: Route): string {
-  const to =
-    destination.length === 0
-      ? 'default'
-      : destination.length === 32
-        ? formatIp(destination.net)
-        : formatPrefix(destination);
+  const { family, net, length } = destination;
+  const host = length === addressBits(family);
+  const to = length === 0 ? 'default' : host ? formatIp(net, family) : formatPrefix(destination);
   const kind = type === 'unicast' ? '' : `${type} `;
-  return `${kind}${to}${gateway === ANY_IP ? '' : ` via ${formatIp(gateway)}`} dev ${device.name}`;
+  return `${kind}${to}${gateway === ANY_IP ? '' : ` via ${formatIp(gateway, family)}`} dev ${device.name}`;
 }

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import {
+  ALL_NODES_IPV6,
   ANY_IP,
   ANY_PREFIX,
   addressAt,
@@ -20,6 +21,8 @@ import {
   LIMITED_BROADCAST_IP,
   LOOPBACK_IP,
   LOOPBACK_IPV6,
+  linkLocalOf,
+  multicastMacOf,
   overlaps,
   parseAddress,
   parseAnyPrefix,
@@ -28,8 +31,10 @@ import {
   parseIpv6Prefix,
   parsePrefix,
   prefix,
+  solicitedNodeGroup,
 } from './ip-address.ts';
-import { internIpv6 } from './ipv6-address.ts';
+import { commonIpv6Bits, hashIpv6Prefix, internIpv6, ipv6SharesPrefix, maskIpv6 } from './ipv6-address.ts';
+import { formatMac, parseMac } from './mac.ts';
 
 describe('an IP address', () => {
   test('is a signed int32: addresses from 128.0.0.0 up are negative', () => {
@@ -173,4 +178,34 @@ describe('an IPv6 address', () => {
     expect([isIpv6LinkLocal(parseIpv6('fe80::1')), isIpv6LinkLocal(parseIpv6('febf::1'))]).toEqual([true, true]);
     expect(isIpv6LinkLocal(parseIpv6('fec0::1'))).toBe(false);
   });
+});
+
+describe('IPv6 addresses that are made of others', () => {
+  test('a link-local address of a MAC, as Linux 6.18 makes it', () => {
+    expect(formatIp(linkLocalOf(parseMac('02:00:00:00:01:01')), 6)).toBe('fe80::ff:fe00:101');
+    expect(formatIp(linkLocalOf(parseMac('1e:0f:fb:03:e4:68')), 6)).toBe('fe80::1c0f:fbff:fe03:e468');
+    expect(formatIp(linkLocalOf(parseMac('ee:ee:ee:ee:ee:ee')), 6)).toBe('fe80::ecee:eeff:feee:eeee'); // Calico's
+  });
+
+  test('the group in which an address is asked for, and its MAC', () => {
+    const group = solicitedNodeGroup(parseIpv6('fd00:10:244:1::abcd:ef12'));
+    expect(formatIp(group, 6)).toBe('ff02::1:ffcd:ef12');
+    expect(formatMac(multicastMacOf(group))).toBe('33:33:ff:cd:ef:12');
+    expect(formatMac(multicastMacOf(ALL_NODES_IPV6))).toBe('33:33:00:00:00:01');
+  });
+});
+
+test('addresses share as many of their first bits as a prefix of both is long', () => {
+  const word = fc.integer({ min: -(2 ** 31), max: 2 ** 31 - 1 });
+  const address = fc.tuple(fc.constant(1), word, word, word).map((words) => internIpv6(...words));
+  fc.assert(
+    fc.property(address, fc.integer({ min: 0, max: 128 }), address, (a, length, other) => {
+      const b = length === 128 ? a : maskIpv6(a, length);
+      const common = commonIpv6Bits(a, b);
+      expect(ipv6SharesPrefix(a, b, common)).toBe(true);
+      expect(common === 128 || !ipv6SharesPrefix(a, b, common + 1)).toBe(true);
+      expect(hashIpv6Prefix(a, common)).toBe(hashIpv6Prefix(b, common));
+      expect(commonIpv6Bits(a, other)).toBe(commonIpv6Bits(other, a));
+    }),
+  );
 });

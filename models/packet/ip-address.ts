@@ -7,6 +7,7 @@
 
 import ipaddr from 'ipaddr.js';
 import { addToIpv6, internIpv6, ipv6SharesPrefix, ipv6Word, maskIpv6 } from './ipv6-address.ts';
+import type { Mac } from './mac.ts';
 
 export type IpFamily = 4 | 6;
 
@@ -157,3 +158,22 @@ export const isLoopback = (ip: Ip): boolean => ip >>> 24 === 127;
 export const isIpv6Multicast = (ip: Ip): boolean => ipv6Word(ip, 0) >>> 24 === 0xff;
 /** fe80::/10 */
 export const isIpv6LinkLocal = (ip: Ip): boolean => ipv6Word(ip, 0) >>> 22 === 0xfe80 >>> 6;
+
+/** ff02::1, every node of a link. */
+export const ALL_NODES_IPV6 = internIpv6(0xff02_0000, 0, 0, 1);
+/** ff02::2, every router of a link. */
+export const ALL_ROUTERS_IPV6 = internIpv6(0xff02_0000, 0, 0, 2);
+
+/** ff02::1:ffXX:XXXX, the group in which an address is asked for (RFC 4291 2.7.1). */
+export const solicitedNodeGroup = (ip: Ip): Ip =>
+  internIpv6(0xff02_0000, 0, 1, 0xff00_0000 | (ipv6Word(ip, 3) & 0x00ff_ffff));
+
+/** The link-local address of a device: EUI-64 of its MAC (RFC 4291, appendix A; addr_gen_mode 0). */
+export function linkLocalOf(mac: Mac): Ip {
+  const upper = Math.floor(mac / 2 ** 24) ^ 0x02_00_00; // the universal/local bit is inverted
+  const lower = mac % 2 ** 24;
+  return internIpv6(0xfe80_0000, 0, (upper << 8) | 0xff, 0xfe00_0000 | lower);
+}
+
+/** 33:33 and the last 32 bits of the group (RFC 2464 7). */
+export const multicastMacOf = (group: Ip): Mac => (0x3333_0000_0000 + (ipv6Word(group, 3) >>> 0)) as Mac;

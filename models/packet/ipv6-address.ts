@@ -54,6 +54,25 @@ export function ipv6SharesPrefix(a: Ip, b: Ip, length: number): boolean {
   return true;
 }
 
+/** Of the first `length` bits, the same in every run. */
+export function hashIpv6Prefix(ip: Ip, length: number): number {
+  let hash = 0;
+  for (let word = 0; word * 32 < length; word++) {
+    hash = Math.imul(hash ^ (words[ip * 4 + word]! & maskWord(length, word)), 0x9e3779b1);
+    hash ^= hash >>> 15;
+  }
+  return hash;
+}
+
+/** How many of the first bits of both agree: 0 to 128. */
+export function commonIpv6Bits(a: Ip, b: Ip): number {
+  for (let word = 0; word < 4; word++) {
+    const difference = words[a * 4 + word]! ^ words[b * 4 + word]!;
+    if (difference !== 0) return word * 32 + Math.clz32(difference);
+  }
+  return 128;
+}
+
 /** Ascending from `::`: as numbers of 128 bits. */
 export function compareIpv6(a: Ip, b: Ip): number {
   for (let word = 0; word < 4; word++) {

@@ -1,0 +1,71 @@
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import { Simulator } from '../../engine/simulator.ts';
+import { FREE } from '../cpu/cost-model.ts';
+import { CpuSet } from '../cpu/cpu-set.ts';
+import { LoopbackDevice } from '../link/loopback.ts';
+import { FrameStore } from '../packet/frame-store.ts';
+import { ANY_IP, contains, formatIp, type Ip, parseIpv6, parseIpv6Prefix, prefix } from '../packet/ip-address.ts';
+import { internIpv6 } from '../packet/ipv6-address.ts';
+import { localMac } from '../packet/mac.ts';
+import { formatRoute, type Route } from './fib.ts';
+import { Ipv6Fib } from './ipv6-fib.ts';
+
+const cpus = new CpuSet(new Simulator({ seed: 'fib' }).place('node'), { count: 1, costs: FREE });
+const common = { name: 'eth0', mac: localMac(1), namespace: 'node', index: 1 };
+const device = new LoopbackDevice({ ...common, cpus, frames: new FrameStore() });
+
+const route = (destination: string, { via = '::', metric = 1024 } = {}): Route => ({
+  type: 'unicast',
+  destination: parseIpv6Prefix(destination),
+  device,
+  gateway: parseIpv6(via),
+  source: ANY_IP,
+  metric,
+});
+
+test('the longest prefix wins, then the lower metric', () => {
+  const fib = new Ipv6Fib();
+  fib.add(route('::/0', { via: 'fd00::1' }));
+  fib.add(route('fd00:10:244::/48', { via: 'fd00::2' }));
+  fib.add(route('fd00:10:244:7::/64', { via: 'fd00::3', metric: 1024 }));
+  fib.add(route('fd00:10:244:7::/64', { via: 'fd00::4', metric: 256 }));
+  fib.add(route('fd00:10:244:7::/64', { via: 'fd00::5', metric: 256 })); // replaces the one before
+  const next = (to: string): string => formatIp(fib.lookup(parseIpv6(to))!.gateway, 6);
+  expect(next('fd00:10:244:7::9')).toBe('fd00::5');
+  expect(next('fd00:10:244:8::9')).toBe('fd00::2');
+  expect(next('2001:db8::1')).toBe('fd00::1');
+  expect(fib.remove(parseIpv6Prefix('fd00:10:244:7::/64'))).toBe(true);
+  expect(fib.remove(parseIpv6Prefix('fd00:10:244:7::/64'))).toBe(false);
+  expect(next('fd00:10:244:7::9')).toBe('fd00::2');
+});
+
+test('without a default route, an unknown destination has none', () => {
+  expect(new Ipv6Fib().lookup(parseIpv6('fd00::1'))).toBeUndefined();
+});
+
+test('routes print as ip -6 route prints them', () => {
+  expect(formatRoute(route('fd00:10:244:2::/64', { via: 'fd00::2' }))).toBe('fd00:10:244:2::/64 via fd00::2 dev eth0');
+  expect(formatRoute(route('::/0', { via: 'fe80::1' }))).toBe('default via fe80::1 dev eth0');
+  expect(formatRoute({ ...route('fd00::1/128'), type: 'local' })).toBe('local fd00::1 dev eth0');
+});
+
+test('lookup agrees with the longest match by brute force', () => {
+  // Few distinct bits in every word, so that prefixes of all lengths nest often.
+  const word = fc.integer({ min: -(2 ** 31), max: 2 ** 31 - 1 }).map((value) => value & 0x0101_0003);
+  const nested = fc.tuple(word, word, word, word).map((words) => internIpv6(...words));
+  const prefixes = fc.array(fc.tuple(nested, fc.integer({ min: 0, max: 128 })), { maxLength: 30 });
+  fc.assert(
+    fc.property(prefixes, fc.array(nested, { minLength: 1, maxLength: 20 }), (entries, destinations) => {
+      const fib = new Ipv6Fib();
+      const routes = entries.map(([ip, length]) => ({ ...route('::/0'), destination: prefix(ip, length, 6) }));
+      for (const entry of routes) fib.add(entry);
+      const longest = (ip: Ip): number =>
+        Math.max(
+          -1,
+          ...routes.filter(({ destination }) => contains(destination, ip)).map(({ destination }) => destination.length),
+        );
+      for (const ip of destinations) expect(fib.lookup(ip)?.destination.length ?? -1).toBe(longest(ip));
+    }),
+  );
+});

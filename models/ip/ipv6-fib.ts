@@ -1,0 +1,92 @@
+// The IPv6 forwarding table of one network namespace: longest prefix wins, then the lower metric. Tables `local` and
+// `main` are one, as in fib.ts. Link-local and multicast destinations are not in it: they mean something on a link only,
+// and the stack finds them by device.
+//
+// Handles have no bits to mask, so a table per prefix length is keyed by a hash of the first bits; entries of one hash
+// are told apart by comparing.
+//
+// Not modelled: policy routing, ECMP, routes by source address.
+
+import type { Ip, Prefix } from '../packet/ip-address.ts';
+import { hashIpv6Prefix, ipv6SharesPrefix } from '../packet/ipv6-address.ts';
+import { Route } from './fib.ts';
+
+interface LengthTable {
+  readonly length: number;
+  /** By hash of the first `length` bits; routes of one destination ascend by metric. */
+  readonly buckets: Map<number, Route[]>;
+}
+
+export class Ipv6Fib {
+  /** Longest first: only lengths that occur. */
+  readonly #lengths: LengthTable[] = [];
+  /** The latest two answers: a pod's packets go out to one peer and come in to itself. */
+  #latestIp: Ip | undefined;
+  #latest: Route | undefined;
+  #earlierIp: Ip | undefined;
+  #earlier: Route | undefined;
+
+  /** Adds a route; one of the same destination and metric is replaced, as `ip -6 route replace` does. */
+  add(fields: Route): void {
+    const route = new Route(fields);
+    const { net, length } = route.destination;
+    let table = this.#lengths.find((candidate) => candidate.length === length);
+    if (table === undefined) {
+      table = { length, buckets: new Map() };
+      this.#lengths.push(table);
+      this.#lengths.sort((a, b) => b.length - a.length);
+    }
+    const hash = hashIpv6Prefix(net, length);
+    const others = (table.buckets.get(hash) ?? []).filter(
+      ({ destination, metric }) => destination.net !== net || metric !== route.metric,
+    );
+    table.buckets.set(
+      hash,
+      [...others, route].sort((a, b) => a.metric - b.metric),
+    );
+    this.#forget();
+  }
+
+  /** Removes the routes to exactly this destination; returns whether there were any. */
+  remove({ net, length }: Prefix): boolean {
+    const buckets = this.#lengths.find((candidate) => candidate.length === length)?.buckets;
+    const hash = hashIpv6Prefix(net, length);
+    const routes = buckets?.get(hash) ?? [];
+    const kept = routes.filter(({ destination }) => destination.net !== net);
+    if (kept.length === 0) buckets?.delete(hash);
+    else buckets?.set(hash, kept);
+    this.#forget();
+    return kept.length < routes.length;
+  }
+
+  /** The route for `ip`, or undefined when not even a default route is there. */
+  lookup(ip: Ip): Route | undefined {
+    if (ip === this.#latestIp) return this.#latest;
+    if (ip === this.#earlierIp) return this.#earlier;
+    const route = this.#search(ip);
+    this.#earlierIp = this.#latestIp;
+    this.#earlier = this.#latest;
+    this.#latestIp = ip;
+    this.#latest = route;
+    return route;
+  }
+
+  #search(ip: Ip): Route | undefined {
+    for (const { length, buckets } of this.#lengths) {
+      const routes = buckets.get(hashIpv6Prefix(ip, length));
+      if (routes === undefined) continue;
+      for (const route of routes) if (ipv6SharesPrefix(ip, route.destination.net, length)) return route;
+    }
+    return undefined;
+  }
+
+  /** Every route, longest prefix first. */
+  *[Symbol.iterator](): Generator<Route> {
+    for (const { buckets } of this.#lengths) for (const routes of buckets.values()) yield* routes;
+  }
+
+  #forget(): void {
+    this.#latestIp = this.#earlierIp = undefined;
+    this.#latest = this.#earlier = undefined;
+  }
+}
