@@ -5,9 +5,11 @@ import { IpStack } from '../ip/stack.ts';
 import { Bridge } from '../link/bridge.ts';
 import { LOOPBACK_MTU_BYTES, LoopbackDevice } from '../link/loopback.ts';
 import type { NetDevice, NetDeviceOptions } from '../link/net-device.ts';
+import { VXLAN_OVERHEAD_BYTES, VXLAN_PORT, VxlanDevice, VxlanEndpoint } from '../link/vxlan.ts';
 import type { ConntrackSettings } from '../netfilter/conntrack.ts';
 import { Netfilter } from '../netfilter/netfilter.ts';
 import type { FrameStore } from '../packet/frame-store.ts';
+import type { Ip } from '../packet/ip-address.ts';
 import { type Mac, ZERO_MAC } from '../packet/mac.ts';
 import { TcpLayer } from '../transport/tcp-layer.ts';
 import { UdpLayer } from '../transport/udp.ts';
@@ -22,6 +24,19 @@ export interface NetworkNamespaceOptions {
   readonly forwarding: boolean;
 }
 
+export interface VxlanLink {
+  readonly name: string;
+  readonly mac: Mac;
+  /** VXLAN network identifier. */
+  readonly vni: number;
+  /** The address of this tunnel endpoint. */
+  readonly local: Ip;
+  /** The device by which the datagrams leave. */
+  readonly lower: NetDevice;
+  readonly port?: number;
+  readonly learning?: boolean;
+}
+
 export class NetworkNamespace {
   readonly name: string;
   readonly cpus: CpuSet;
@@ -30,6 +45,8 @@ export class NetworkNamespace {
   readonly tcp: TcpLayer;
   readonly #frames: FrameStore;
   readonly #devices = new Map<string, NetDevice>();
+  /** The kernel's sockets for VXLAN, by port. */
+  readonly #vxlanEndpoints = new Map<number, VxlanEndpoint>();
   #bridgeNfCallIptables = false;
   #sysctls: Sysctls | undefined;
 
@@ -101,6 +118,28 @@ export class NetworkNamespace {
     device.netfilter = this.#bridgeNfCallIptables
       ? new BridgeIptables(device, this.stack, this.enableNetfilter())
       : undefined;
+  }
+
+  /** `ip link add NAME type vxlan id VNI local LOCAL dev LOWER dstport PORT`; its MTU leaves room for the outer headers. */
+  addVxlan({ name, mac, vni, local, lower, port = VXLAN_PORT, learning = false }: VxlanLink): VxlanDevice {
+    let endpoint = this.#vxlanEndpoints.get(port);
+    if (endpoint === undefined) {
+      endpoint = new VxlanEndpoint({ namespace: this.name, cpus: this.cpus, frames: this.#frames });
+      this.udp.addTunnel(port, endpoint);
+      this.#vxlanEndpoints.set(port, endpoint);
+    }
+    const device = new VxlanDevice({
+      ...this.device(name, mac),
+      mtuBytes: lower.mtuBytes - VXLAN_OVERHEAD_BYTES,
+      vni,
+      local,
+      port,
+      learning,
+      underlay: this.stack,
+      secret: this.cpus.place.random(`vxlan/${this.name}/${name}`).bits31(),
+    });
+    endpoint.add(device);
+    return this.add(device);
   }
 
   get devices(): NetDevice[] {

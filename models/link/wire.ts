@@ -10,7 +10,8 @@ import type { RandomStream } from '../../engine/random.ts';
 import type { Place } from '../../engine/simulator.ts';
 import { type Duration, type Instant, us } from '../../engine/time.ts';
 import { NETDEV_MAX_BACKLOG } from '../cpu/cpu-set.ts';
-import { type Frame, PROTOCOL_TCP, PROTOCOL_UDP } from '../packet/frame.ts';
+import { flowHash } from '../packet/flow-hash.ts';
+import type { Frame } from '../packet/frame.ts';
 import type { FrameHolder } from '../packet/frame-store.ts';
 import { NetDevice } from './net-device.ts';
 
@@ -66,6 +67,7 @@ export class WireDevice extends NetDevice implements FrameHolder {
   arrive(frame: Frame): void {
     frame.clearMetadata();
     const { cpus } = this;
+    // Receive-side scaling: the same flow always meets the same CPU.
     const cpu = cpus.count === 1 ? 0 : flowHash(frame) % cpus.count;
     if (cpus.backlog(cpu) >= NETDEV_MAX_BACKLOG) return this.drop(frame, 'CPU_BACKLOG');
     this.#backlog++;
@@ -144,13 +146,4 @@ export function connectWire(a: WireDevice, b: WireDevice, settings: Partial<Wire
   const complete = { ...DEFAULT_WIRE, ...settings };
   a.plug(new WireDirection(a, b, complete));
   b.plug(new WireDirection(b, a, complete));
-}
-
-/** Receive-side scaling: the same flow always meets the same CPU. Real NICs use Toeplitz; any good mix serves. */
-function flowHash(frame: Frame): number {
-  let hash = Math.imul(frame.srcIp, 0x9e3779b1) ^ Math.imul(frame.dstIp, 0x85ebca6b);
-  if (frame.protocol === PROTOCOL_TCP || frame.protocol === PROTOCOL_UDP) {
-    hash ^= Math.imul((frame.srcPort << 16) | frame.dstPort, 0xc2b2ae35);
-  }
-  return (hash ^ (hash >>> 15)) >>> 0;
 }

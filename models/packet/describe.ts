@@ -32,7 +32,8 @@ import { formatMac } from './mac.ts';
 /** `10.244.0.2:40000 > 10.96.0.10:80 tcp [S] seq 1 win 64240 len 0`. */
 export function describeFrame(frame: Frame): string {
   if (frame.etherType === ETHERTYPE_ARP) return describeFlow(frame);
-  const { protocol, tcpFlags, sequence, acknowledgment, window, payloadBytes } = frame;
+  const { protocol, tcpFlags, sequence, acknowledgment, window, payloadBytes, inner, vni } = frame;
+  if (inner !== undefined) return `${describeFlow(frame)} vxlan ${vni}: ${describeFrame(inner)}`;
   switch (protocol) {
     case PROTOCOL_TCP: {
       const ack = (tcpFlags & TCP_ACK) === 0 ? '' : ` ack ${acknowledgment >>> 0}`;

@@ -8,6 +8,11 @@ export const DROP_REASONS = [
   'QDISC_DROP', //           the queue of a wire is full
   'WIRE_LOSS', //            lost on a lossy wire (ours: a kernel never learns of it)
   'BRIDGE_NO_EGRESS', //     a bridge found no port to send it to (also: its port is the one it came from)
+  'NO_TX_TARGET', //         a VXLAN device knows no tunnel endpoint for the destination
+  'TX_RECURSION', //         a tunnel's packets go into tunnels again (ours: the kernel counts, and names no reason)
+  'VXLAN_VNI_NOT_FOUND', //  no VXLAN device of that network on that port
+  'VXLAN_ENTRY_EXISTS', //   the source belongs to another tunnel endpoint by a static entry
+  'LOCAL_MAC', //            its own frame came back to a VXLAN device
   'UNHANDLED_PROTO', //      no handler for this EtherType or IP protocol
   'IP_INADDRERRORS', //      martian or unusable source or destination
   'IP_RPFILTER', //          reverse path filter

@@ -46,8 +46,7 @@ export class FrameStore {
   /** A blank frame; it counts as sent. */
   allocate(): Frame {
     this.#sent++;
-    const frame = this.#pool.pop() ?? new Frame();
-    frame.id = ++this.#lastId;
+    const frame = this.#take();
     if (this.#following) this.#journeys.push((frame.journey = new Journey(frame.id)));
     return frame;
   }
@@ -57,11 +56,31 @@ export class FrameStore {
     const frame = this.allocate();
     frame.copyPacketFrom(original);
     frame.copyMetadataFrom(original);
+    if (frame.inner !== undefined) frame.inner.journey = frame.journey;
     if (frame.journey !== undefined && original.journey !== undefined) {
       frame.journey.title = original.journey.title;
       for (const step of original.journey.steps) frame.journey.add(step);
     }
     return frame;
+  }
+
+  /**
+   * A frame around `inner`, which lives and ends in it from now on. The kernel puts more headers before the same skb, so
+   * this is one frame in the books, and one journey.
+   */
+  encapsulate(inner: Frame): Frame {
+    const outer = this.#take();
+    outer.inner = inner;
+    outer.journey = inner.journey;
+    return outer;
+  }
+
+  /** The frame inside goes on alone. Call only for a frame with `inner`. */
+  decapsulate(outer: Frame): Frame {
+    const inner = outer.inner!;
+    outer.inner = undefined;
+    this.#release(outer);
+    return inner;
   }
 
   /** The frame has reached its end: a socket, or the stack that consumed it (ARP, ICMP). */
@@ -104,7 +123,14 @@ export class FrameStore {
     );
   }
 
+  #take(): Frame {
+    const frame = this.#pool.pop() ?? new Frame();
+    frame.id = ++this.#lastId;
+    return frame;
+  }
+
   #release(frame: Frame): void {
+    if (frame.inner !== undefined) this.#release(frame.inner);
     frame.reset();
     frame.journey = undefined;
     this.#pool.push(frame);

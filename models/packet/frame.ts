@@ -36,6 +36,7 @@ export const MIN_IPV6_MTU_BYTES = 1280;
 export const UDP_HEADER_BYTES = 8;
 export const TCP_HEADER_BYTES = 20;
 export const ICMP_HEADER_BYTES = 8;
+export const VXLAN_HEADER_BYTES = 8;
 
 /** The part of a net device that a frame remembers: where it came from and where it goes. */
 export interface DeviceRef {
@@ -123,7 +124,7 @@ export class Frame {
   timestampValue = 0;
   timestampEcho = 0;
 
-  /** VXLAN: the frame in this UDP datagram, and its network. */
+  /** VXLAN: the frame in this UDP datagram, owned by this one (FrameStore.encapsulate), and its network. */
   inner: Frame | undefined = undefined;
   vni = 0;
 
@@ -312,7 +313,11 @@ export class Frame {
     this.windowScaleOption = other.windowScaleOption;
     this.timestampValue = other.timestampValue;
     this.timestampEcho = other.timestampEcho;
-    this.inner = other.inner;
+    this.inner = undefined;
+    if (other.inner !== undefined) {
+      this.inner = new Frame();
+      this.inner.copyPacketFrom(other.inner);
+    }
     this.vni = other.vni;
     this.payloadBytes = other.payloadBytes;
     this.message = other.message;

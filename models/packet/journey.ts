@@ -7,6 +7,7 @@ export type JourneyStage =
   | 'socket' //     sent or received by a socket; for TCP with the state of its connection
   | 'device' //     a device transmitted or received the frame
   | 'bridge' //     forwarding decision of a bridge
+  | 'tunnel' //     put into another packet, or taken out of it
   | 'hook' //       one table of one netfilter hook: policy or empty
   | 'rule' //       a rule that matched
   | 'conntrack' //  lookup, new entry, confirm

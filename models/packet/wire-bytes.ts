@@ -23,6 +23,7 @@ import {
   PROTOCOL_UDP,
   TCP_HEADER_BYTES,
   UDP_HEADER_BYTES,
+  VXLAN_HEADER_BYTES,
 } from './frame.ts';
 import { ICMP_ECHO_REPLY, ICMP_ECHO_REQUEST, ICMP_REDIRECT } from './icmp.ts';
 import { ICMPV6_ECHO_REPLY, ICMPV6_ECHO_REQUEST, ICMPV6_NEIGHBOR_SOLICITATION } from './icmpv6.ts';
@@ -172,9 +173,20 @@ function encodeUdp(frame: Frame): Uint8Array {
   view.setUint16(0, frame.srcPort);
   view.setUint16(2, frame.dstPort);
   view.setUint16(4, bytes.length);
+  if (frame.inner !== undefined) bytes.set(encodeVxlan(frame, frame.inner), UDP_HEADER_BYTES);
   if (frame.message !== undefined) fillWithMessage(bytes.subarray(UDP_HEADER_BYTES), frame.message);
   // On the wire 0 means "no checksum", so a computed 0 travels as its other spelling in ones' complement.
   view.setUint16(6, checksum(bytes, pseudoHeaderSum(frame, bytes.length)) || 0xffff);
+  return bytes;
+}
+
+/** RFC 7348. */
+function encodeVxlan({ vni }: Frame, inner: Frame): Uint8Array {
+  const bytes = new Uint8Array(VXLAN_HEADER_BYTES + inner.sizeBytes);
+  const view = new DataView(bytes.buffer);
+  view.setUint32(0, 0x0800_0000); // flags: the network is valid
+  view.setUint32(4, vni * 0x100);
+  bytes.set(encodeFrame(inner), VXLAN_HEADER_BYTES);
   return bytes;
 }
 

@@ -34,6 +34,11 @@ export interface UdpBindOptions {
   readonly receiveBufferBytes?: number;
 }
 
+/** Takes datagrams in the kernel. */
+export interface TunnelReceiver {
+  receive(frame: Frame): void;
+}
+
 /** EADDRINUSE of a bind() to any port. */
 export class NoFreePortError extends Error {
   override readonly name = 'NoFreePortError';
@@ -45,6 +50,8 @@ export class UdpLayer implements ProtocolHandler {
   readonly stack: TransportStack;
   readonly #ports: EphemeralPorts;
   readonly #sockets = new PortTable<UdpSocket>();
+  /** Ports of the kernel's own sockets (udp_tunnel): their datagrams go to a device. A handful; usually none. */
+  readonly #tunnels = new Map<number, TunnelReceiver>();
 
   constructor(stack: TransportStack, random: RandomStream) {
     this.stack = stack;
@@ -58,13 +65,22 @@ export class UdpLayer implements ProtocolHandler {
     const address = `${formatIp(localIp)}:${port} in ${this.stack.name}`;
     if (!(port >= 0 && port <= 65_535)) throw new RangeError(`bind to ${address}; expected a port up to 65535`);
     if (localIp !== ANY_IP && !this.stack.isLocal(localIp)) throw new Error(`bind to ${address}: not a local address`);
-    const isFree = (candidate: number): boolean => this.#sockets.isFree(localIp, candidate);
+    const isFree = (candidate: number): boolean =>
+      this.#sockets.isFree(localIp, candidate) && !this.#tunnels.has(candidate);
     const localPort = port === 0 ? this.#ports.forBind(isFree) : port;
     if (localPort === undefined) throw new NoFreePortError(`bind to ${address}: no free port`);
     if (!isFree(localPort)) throw new Error(`bind to ${address}: address already in use`);
     const socket = new UdpSocket(this, { localIp, localPort, cpu, receiveBufferBytes }, handlers);
     this.#sockets.add(socket);
     return socket;
+  }
+
+  /** A kernel's socket on every address; its receiver ends the frames. Throws if the port is taken. */
+  addTunnel(port: number, receiver: TunnelReceiver): void {
+    if (this.#tunnels.has(port) || !this.#sockets.isFree(ANY_IP, port)) {
+      throw new Error(`tunnel on port ${port} in ${this.stack.name}: address already in use`);
+    }
+    this.#tunnels.set(port, receiver);
   }
 
   /** All processes of the namespace are killed. */
@@ -74,6 +90,10 @@ export class UdpLayer implements ProtocolHandler {
 
   receive(frame: Frame): void {
     const { cpus, frames } = this.stack;
+    if (this.#tunnels.size > 0) {
+      const tunnel = this.#tunnels.get(frame.dstPort);
+      if (tunnel !== undefined) return tunnel.receive(frame);
+    }
     const socket = this.#sockets.find(frame.dstIp, frame.dstPort);
     if (socket === undefined) {
       this.stack.sendIcmpError(frame, ICMP_DEST_UNREACHABLE, ICMP_PORT_UNREACHABLE);
