@@ -107,13 +107,16 @@ const STATE_BITS: Readonly<Record<State, number>> = {
 
 /** The file is read once; each outcome begins with a netfilter that shares its chains. */
 function loaderOf(file: string): (netfilter: Netfilter) => void {
-  const saved = parseIptablesSave(readText(file), file === '-' ? 'standard input' : file);
-  const tables = saved.map(({ name, chains }) => ({
+  const saved = parseIptablesSave(readText(file), { fileName: file === '-' ? 'standard input' : file });
+  const tables = saved.map(({ name, family, chains }) => ({
     name,
+    family,
     chains: new Map(chains.map(({ chain }) => [chain.name, chain])),
   }));
   return (netfilter) => {
-    for (const { name, chains } of tables) netfilter.tables.share(name, chains);
+    for (const { name, family, chains } of tables) {
+      (family === 6 ? netfilter.tables6 : netfilter.tables).share(name, chains);
+    }
   };
 }
 

@@ -33,7 +33,7 @@ export function masqueradeEgress(machine: Machine, { clusterRange }: { clusterRa
       source: clusterRange,
       matches: [
         { match: 'comment', comment: 'masquerade pod traffic that leaves the cluster' },
-        { match: 'addrtype', dstType: 'LOCAL', dstTypeNegated: true },
+        { match: 'addrtype', dstTypes: ['LOCAL'], dstTypesNegated: true },
       ],
       target: { target: 'MASQUERADE' },
     }),

@@ -1,19 +1,28 @@
-// The answers of `-j REJECT`: ICMP codes by option name, and the TCP reset.
+// The answers of `-j REJECT`: ICMP and ICMPv6 codes by option name, and the TCP reset.
 
 import type { RejectType } from '../netfilter/netfilter.ts';
 import { type Frame, PROTOCOL_TCP, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN } from '../packet/frame.ts';
 
-/** Code of ICMP destination unreachable (type 3) by `--reject-with` option. */
+/** Code of destination unreachable (ICMP type 3, ICMPv6 type 1) by `--reject-with` option. */
 export function icmpCodeOf(rejectWith: Exclude<RejectType, 'tcp-reset'>): number {
   switch (rejectWith) {
     case 'icmp-net-unreachable':
+    case 'icmp6-no-route':
       return 0;
     case 'icmp-host-unreachable':
+    case 'icmp6-adm-prohibited':
       return 1;
     case 'icmp-proto-unreachable':
       return 2;
     case 'icmp-port-unreachable':
+    case 'icmp6-addr-unreachable':
       return 3;
+    case 'icmp6-port-unreachable':
+      return 4;
+    case 'icmp6-policy-fail':
+      return 5;
+    case 'icmp6-reject-route':
+      return 6;
     case 'icmp-net-prohibited':
       return 9;
     case 'icmp-host-prohibited':

@@ -2,6 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import type { IpFamily } from '../packet/ip-address.ts';
 import { parseIptablesSave, printIptablesSave, restoreTables } from './iptables-save.ts';
 import { RuleTables, TABLE_NAMES } from './rule-tables.ts';
 import { frameOf, TestNamespace, unindent } from './rules.fixture.ts';
@@ -9,35 +10,36 @@ import { frameOf, TestNamespace, unindent } from './rules.fixture.ts';
 const read = (file: string): string => readFileSync(join(import.meta.dirname, 'testdata', file), 'utf8');
 
 /** What a fresh namespace saves after it has restored the text. */
-function restored(text: string, fileName?: string): string {
-  const tables = new RuleTables();
-  restoreTables(tables, parseIptablesSave(text, fileName));
+function restored(text: string, family: IpFamily = 4, fileName = 'rules'): string {
+  const tables = new RuleTables(family);
+  restoreTables(tables, parseIptablesSave(text, { fileName, family }));
   return printIptablesSave(tables);
 }
 
-describe.each([
-  ['spellings.rules', 'every-option.rules'],
-  ['kube-proxy.rules', 'kube-proxy.saved.rules'],
-])('%s', (given, saved) => {
+describe.each<[given: string, saved: string, family: IpFamily]>([
+  ['spellings.rules', 'every-option.rules', 4],
+  ['spellings6.rules', 'every-option6.rules', 6],
+  ['kube-proxy.rules', 'kube-proxy.saved.rules', 4],
+])('%s', (given, saved, family) => {
   test(`is saved as ${saved}, which is saved as it is`, () => {
-    expect(restored(read(given), given)).toBe(read(saved));
-    expect(restored(read(saved), saved)).toBe(read(saved));
+    expect(restored(read(given), family, given)).toBe(read(saved));
+    expect(restored(read(saved), family, saved)).toBe(read(saved));
   });
 
   test('and the real iptables agrees', ({ skip }) => {
-    const probe = spawnSync('unshare', ['-n', 'iptables-legacy-save', '-t', 'filter'], { encoding: 'utf8' });
-    if (probe.status !== 0) skip(`needs root and iptables-legacy: ${probe.error?.message ?? probe.stderr.trim()}`);
-    const commands = [
-      'iptables-legacy-restore -w 30',
-      ...TABLE_NAMES.map((table) => `iptables-legacy-save -t ${table}`),
-    ].join(' && ');
+    const command = family === 6 ? 'ip6tables-legacy' : 'iptables-legacy';
+    const probe = spawnSync('unshare', ['-n', `${command}-save`, '-t', 'filter'], { encoding: 'utf8' });
+    if (probe.status !== 0) skip(`needs root and ${command}: ${probe.error?.message ?? probe.stderr.trim()}`);
+    const commands = [`${command}-restore -w 30`, ...TABLE_NAMES.map((table) => `${command}-save -t ${table}`)].join(
+      ' && ',
+    );
     for (const input of [read(given), read(saved)]) {
       const real = spawnSync('unshare', ['-n', 'sh', '-c', commands], { encoding: 'utf8', input });
       expect(real.stderr).toBe('');
       // Asking for a table creates it: the real one shows tables that the text does not have.
       const empty = /\*\w+\n(:.* ACCEPT .*\n)+COMMIT\n/g;
       expect(real.stdout.replace(/^#.*\n/gm, '').replace(empty, '')).toBe(read(saved));
-      const dryRun = spawnSync('unshare', ['-n', 'iptables-legacy-restore', '-w', '30', '--test'], {
+      const dryRun = spawnSync('unshare', ['-n', `${command}-restore`, '-w', '30', '--test'], {
         encoding: 'utf8',
         input,
       });
@@ -83,22 +85,25 @@ describe('wrong text is refused with its place and what was expected', () => {
   const inFilter = (line: string): string => `*filter\n:INPUT ACCEPT [0:0]\n:FOO - [0:0]\n${line}\nCOMMIT\n`;
   test.each<[line: string, message: string]>([
     [
-      '-A INPUT -p tcp --dport http',
-      'found "http" after "--dport"; expected a port from 0 to 65535 or a range FIRST:LAST of ports',
+      '-A INPUT -p tcp --dport hppt',
+      'found "hppt" after "--dport"; expected a port from 0 to 65535 or a range FIRST:LAST of ports',
     ],
     [
       '-A INPUT -p tcp --dport',
       'found the end of the line after "--dport"; expected a port from 0 to 65535 or a range FIRST:LAST of ports',
     ],
-    ['-A INPUT -s 10.0.0.0/33', 'found "10.0.0.0/33" after "-s"; expected an IPv4 address or ADDRESS/LENGTH'],
-    ['-A INPUT -p tpc', 'found "tpc" after "-p"; expected a protocol: all, tcp, udp, sctp, icmp, udplite, esp, ah'],
+    [
+      '-A INPUT -s 10.0.0.0/33',
+      'found "10.0.0.0/33" after "-s"; expected an IPv4 address or ADDRESS/LENGTH, or some with commas between them',
+    ],
+    ['-A INPUT -p tpc', 'found "tpc" after "-p"; expected a protocol: all, a number up to 255, or a name such as tcp'],
     [
       '-A INPUT --dport 80',
-      'unknown option "--dport"; expected -s -d -i -o -p -m -j -g or an option of a match or target named before it',
+      'unknown option "--dport"; expected -s -d -i -o -p -f -m -j -g or an option of a match or target named before it',
     ],
     [
       '-A INPUT -p udp -m comment --comment x --syn',
-      'unknown option "--syn"; expected -s -d -i -o -p -m -j -g or an option of -m comment',
+      'unknown option "--syn"; expected -s -d -i -o -p -f -m -j -g or an option of -m comment',
     ],
     [
       '-A INPUT -m conntrack --ctstate FRESH',
@@ -127,16 +132,18 @@ describe('wrong text is refused with its place and what was expected', () => {
     ['*nat', 'table filter is not finished; expected COMMIT'],
     ['COMMIT now', 'found "now" after "COMMIT"; expected the end of the line'],
   ])('%s', (line, message) => {
-    expect(() => parseIptablesSave(inFilter(line), 'node-1.rules')).toThrow(`node-1.rules:4: ${message}`);
+    expect(() => parseIptablesSave(inFilter(line), { fileName: 'node-1.rules' })).toThrow(`node-1.rules:4: ${message}`);
   });
 
   test('outside of a table, and at the end', () => {
-    expect(() => parseIptablesSave('# nothing\n-A INPUT\n', 'x')).toThrow(
+    expect(() => parseIptablesSave('# nothing\n-A INPUT\n', { fileName: 'x' })).toThrow(
       'x:2: found "-A"; expected a table: *raw, *mangle, *nat or *filter',
     );
-    expect(() => parseIptablesSave('*security\n', 'x')).toThrow(
+    expect(() => parseIptablesSave('*security\n', { fileName: 'x' })).toThrow(
       'x:1: found "*security"; expected *raw, *mangle, *nat or *filter',
     );
-    expect(() => parseIptablesSave('*nat\n\n', 'x')).toThrow('x:3: the text ends in table nat; expected COMMIT');
+    expect(() => parseIptablesSave('*nat\n\n', { fileName: 'x' })).toThrow(
+      'x:3: the text ends in table nat; expected COMMIT',
+    );
   });
 });

@@ -13,7 +13,7 @@ import { formatProtocol, formatTuple } from '../packet/describe.ts';
 import type { DropReason } from '../packet/drop-reason.ts';
 import { type DeviceRef, ETHERNET_HEADER_BYTES, type Frame } from '../packet/frame.ts';
 import type { FrameStore } from '../packet/frame-store.ts';
-import { type Ip, LOOPBACK_IP, LOOPBACK_IPV6 } from '../packet/ip-address.ts';
+import { type Ip, type IpFamily, LOOPBACK_IP, LOOPBACK_IPV6 } from '../packet/ip-address.ts';
 import type { JourneyStage } from '../packet/journey.ts';
 import { ACCEPT, DROP, TARGET, type Verdict } from './action.ts';
 import { isIcmp } from './connection-tuple.ts';
@@ -46,7 +46,7 @@ import {
 } from './hook-plan.ts';
 import { DESTINATION, Nat, type NatMapping, type NatSide, SOURCE } from './nat.ts';
 import { RuleTables } from './rule-tables.ts';
-import { DEFAULT_REJECT_TYPE, type RejectType } from './targets/reject.ts';
+import { defaultRejectType, type RejectType } from './targets/reject.ts';
 import { type BaseChain, walkBaseChain } from './walk.ts';
 import { type AddressType, WalkContext } from './walk-context.ts';
 
@@ -55,9 +55,10 @@ export { FORWARD, INPUT, OUTPUT, POSTROUTING, PREROUTING };
 
 /** What netfilter asks of the IP stack that it is plugged into. */
 export interface NetfilterStack {
-  addressType(ip: Ip): AddressType;
+  /** How routing sees the address; with a device, by that device's addresses alone (`--limit-iface-in`). */
+  addressType(ip: Ip, family: IpFamily, device?: DeviceRef): AddressType;
   /** The source address of packets that leave by this device for `dstIp`; undefined if the stack has none. */
-  masqueradeAddress(outDevice: DeviceRef, dstIp: Ip): Ip | undefined;
+  masqueradeAddress(outDevice: DeviceRef, dstIp: Ip, family: IpFamily): Ip | undefined;
   /**
    * Takes a fragment in. True: it was the last one missing, and the frame is the whole packet now. False: the packet is
    * not complete yet, and the frame belongs to the stack. Absent: fragments pass as they are.
@@ -83,7 +84,7 @@ export interface NetfilterOptions {
 export class Netfilter {
   /** What iptables has set up, and ip6tables. */
   readonly tables = new RuleTables();
-  readonly tables6 = new RuleTables();
+  readonly tables6 = new RuleTables(6);
   readonly conntrack: Conntrack;
   readonly #nat: Nat;
   readonly #cpus: CpuSet;
@@ -118,7 +119,7 @@ export class Netfilter {
       namespace,
       cpus,
       random,
-      addressType: (ip) => stack.addressType(ip),
+      addressType: (ip, family, device) => stack.addressType(ip, family, device),
       connections: this.conntrack,
     });
   }
@@ -203,7 +204,7 @@ export class Netfilter {
         const { target } = this.#context.decidingRule!.spec;
         if (target?.target !== 'REJECT')
           throw new Error(`${target?.target} in table ${chain.table.name}; the kernel would not load that rule`);
-        this.#stack.reject(frame, hook, target.rejectWith ?? DEFAULT_REJECT_TYPE, inDevice);
+        this.#stack.reject(frame, hook, target.rejectWith ?? defaultRejectType(frame.family), inDevice);
         return this.#drop(frame, 'NETFILTER_DROP');
       }
     }
@@ -342,13 +343,14 @@ export class Netfilter {
         break;
       case 'MASQUERADE': {
         if (hook !== POSTROUTING || outDevice === undefined) break;
-        const minIp = this.#stack.masqueradeAddress(outDevice, frame.dstIp);
+        const minIp = this.#stack.masqueradeAddress(outDevice, frame.dstIp, frame.family);
         return minIp === undefined ? undefined : { ...target, minIp };
       }
       case 'REDIRECT': {
         if (side !== DESTINATION) break;
-        const loopback = frame.family === 6 ? LOOPBACK_IPV6 : LOOPBACK_IP;
-        const minIp = hook === OUTPUT ? loopback : inDevice && this.#stack.masqueradeAddress(inDevice, frame.srcIp);
+        const { family, srcIp } = frame;
+        const loopback = family === 6 ? LOOPBACK_IPV6 : LOOPBACK_IP;
+        const minIp = hook === OUTPUT ? loopback : inDevice && this.#stack.masqueradeAddress(inDevice, srcIp, family);
         return minIp === undefined ? undefined : { ...target, minIp };
       }
     }

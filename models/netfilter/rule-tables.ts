@@ -1,5 +1,6 @@
 // The tables of one network namespace, as the commands that change them see them: iptables, iptables-restore.
 
+import type { IpFamily } from '../packet/ip-address.ts';
 import type { Chain, ChainPolicy } from './chain.ts';
 import type { RecentLists } from './matches/recent.ts';
 import type { Rule } from './rule.ts';
@@ -22,6 +23,8 @@ export {
 export type RuleBackend = 'legacy' | 'nft';
 
 export class RuleTables {
+  /** iptables or ip6tables: the family of the frames that pass here, and of all addresses in the rules. */
+  readonly family: IpFamily;
   #backend: RuleBackend = 'legacy';
   readonly #tables: Readonly<Record<TableName, RuleTable>> = {
     raw: new RuleTable('raw'),
@@ -33,6 +36,10 @@ export class RuleTables {
   /** The lists of `-m recent` that a frame has touched. As in xt_recent, a list ends with the last rule that names it. */
   readonly recentLists: RecentLists = new Map();
   #needsConntrack: boolean | undefined = false;
+
+  constructor(family: IpFamily = 4) {
+    this.family = family;
+  }
 
   /** The chain of that name, own or shared. Builtin chains always exist. */
   chain(table: TableName, name: string): Chain | undefined {

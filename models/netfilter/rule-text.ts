@@ -1,199 +1,373 @@
-// A rule as text, in the words of iptables-save 1.8.9 (legacy): the same rule always prints the same text.
+// A rule as text, in the words of iptables-save 1.8.9: the same rule always prints the same text.
 //
 // Reading accepts what iptables-restore accepts for the matches and targets that are modelled: options in any order, long
-// names, matches implied by `-p`. Not accepted: names of hosts and ports, several addresses in one option, `-f`.
+// names and their beginnings, matches implied by `-p`, several addresses in one option. Not accepted: names of hosts, and
+// masks that are no prefix.
 
-import { formatPrefix, isIpv4, type Prefix, parseIp, prefix } from '../packet/ip-address.ts';
-import { type AnyMatchKind, findMatchKind, MATCH_NAMES, type MatchSpec, matchKind } from './matches/registry.ts';
-import { PROTOCOL_NAMES, PROTOCOL_NUMBERS, type ProtocolName } from './protocol.ts';
+import { addressBits, formatPrefix, type IpFamily, type Prefix, parseIp, prefix } from '../packet/ip-address.ts';
+import { ipv6Word } from '../packet/ipv6-address.ts';
+import { type AnyMatchKind, findMatchKind, type MatchSpec, matchKind, matchNames } from './matches/registry.ts';
+import { type Protocol, readProtocol } from './protocol.ts';
 import type { RuleSpec } from './rule.ts';
 import { type AnyTargetKind, findTargetKind, type TargetSpec, targetKind } from './targets/registry.ts';
-import { Words } from './words.ts';
+import { readIp, Words, type WordsOptions } from './words.ts';
 
 /** The rule's words, without `-A CHAIN`. */
 export function printRule(spec: RuleSpec): string {
-  const { source, destination, inDevice, outDevice, protocol, matches = [], target } = spec;
+  const { family = 4, source, destination, inDevice, outDevice, protocol, fragment, matches = [], target } = spec;
   let text = '';
   if (source !== undefined) text += printSelection('-s', formatPrefix(source), spec.sourceNegated);
   if (destination !== undefined) text += printSelection('-d', formatPrefix(destination), spec.destinationNegated);
   if (inDevice !== undefined) text += printSelection('-i', inDevice, spec.inDeviceNegated);
   if (outDevice !== undefined) text += printSelection('-o', outDevice, spec.outDeviceNegated);
-  if (protocol !== undefined) text += printSelection('-p', protocol, spec.protocolNegated);
-  for (const match of matches) text += ` -m ${match.match}${matchKind(match.match).print(match)}`;
-  if (target !== undefined) text += printTarget(target);
+  if (protocol !== undefined) text += printSelection('-p', `${protocol}`, spec.protocolNegated);
+  if (fragment !== undefined) text += fragment === 'later' ? ' -f' : ' ! -f';
+  for (const match of matches) text += ` -m ${match.match}${matchKind(match.match).print(match, family)}`;
+  if (target !== undefined) text += printTarget(target, family);
   return text.slice(1);
 }
 
 /** What selects everything is not printed. */
 function printSelection(option: string, value: string, negated = false): string {
   if (negated) return ` ! ${option} ${value}`;
-  return value === '0.0.0.0/0' || value === '+' ? '' : ` ${option} ${value}`;
+  return value === '0.0.0.0/0' || value === '::/0' || value === '+' ? '' : ` ${option} ${value}`;
 }
 
-function printTarget(target: TargetSpec): string {
+function printTarget(target: TargetSpec, family: IpFamily): string {
   if (target.target === 'jump') return ` -j ${target.chain}`;
   if (target.target === 'goto') return ` -g ${target.chain}`;
-  return ` -j ${target.target}${targetKind(target.target).print(target)}`;
+  return ` -j ${target.target}${targetKind(target.target).print(target, family)}`;
 }
 
 /** Reads the text of one rule, without `-A CHAIN`. Throws a RuleTextError that begins with the place. */
-export function parseRule(text: string, source = 'rule', line = 1): RuleSpec {
-  return readRule(new Words(text, source, line));
+export function parseRule(
+  text: string,
+  { source = 'rule', line = 1, family = 4 }: Partial<WordsOptions> = {},
+): RuleSpec {
+  const words = new Words(text, { source, line, family });
+  const { specs } = readRules(words);
+  if (specs.length !== 1) throw words.failure(`these are ${specs.length} rules, one per address; expected one`);
+  return specs[0]!;
+}
+
+/** What a line of rule text says: rules that differ in their addresses, and where their counters stand (`-c`). */
+export interface ReadRules {
+  readonly specs: readonly RuleSpec[];
+  readonly counts?: { readonly packets: number; readonly bytes: number };
 }
 
 /** Reads words to their end. */
-export function readRule(words: Words): RuleSpec {
-  const draft = new RuleDraft();
+export function readRules(words: Words): ReadRules {
+  const draft = new RuleDraft(words);
   while (!words.atEnd) {
     const negated = words.takeIf('!');
-    const option = words.take('an option');
-    if (!draft.readHeader(option, negated, words) && !draft.readExtension(option, negated, words)) {
-      throw words.failure(
-        `unknown option "${option}"; expected -s -d -i -o -p -m -j -g or an option of ${draft.extensions}`,
-      );
-    }
+    if (negated && words.takeIf('!')) throw words.failure('"!" twice; expected it once before an option');
+    draft.readOption(words.take(negated ? 'an option after "!"' : 'an option'), negated);
   }
-  return draft.complete(words);
+  return draft.complete();
 }
-
-const MATCH_EXPECTED = `one of ${MATCH_NAMES.join(', ')}`;
-const PROTOCOL_EXPECTED = `a protocol: all, ${PROTOCOL_NAMES.join(', ')}`;
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
-interface MatchDraft {
-  readonly kind: AnyMatchKind;
-  fields: object;
+interface Draft<Kind> {
+  readonly kind: Kind;
+  readonly fields: Record<string, unknown>;
 }
 
+/** A rule while its words are read. */
 class RuleDraft {
-  readonly #header: Mutable<RuleSpec> = {};
-  readonly #matches: MatchDraft[] = [];
-  #target: { readonly kind: AnyTargetKind; fields: object } | undefined;
+  readonly #words: Words;
+  readonly #header: Mutable<RuleSpec>;
+  #sources: readonly Prefix[] = [];
+  #destinations: readonly Prefix[] = [];
+  readonly #matches: Draft<AnyMatchKind>[] = [];
+  #target: Draft<AnyTargetKind> | undefined;
+  #counts: ReadRules['counts'];
+  #isForOtherFamily = false;
 
-  /** What the options so far have brought in, for messages. */
-  get extensions(): string {
-    const names = this.#matches.map(({ kind }) => `-m ${kind.name}`);
-    if (this.#target !== undefined) names.push(`-j ${this.#target.kind.name}`);
-    return names.join(', ') || 'a match or target named before it';
+  constructor(words: Words) {
+    this.#words = words;
+    this.#header = words.family === 6 ? { family: 6 } : {};
   }
 
-  readHeader(option: string, negated: boolean, words: Words): boolean {
+  readOption(option: string, negated: boolean): void {
+    if (this.#readHeader(option, negated) || this.#readExtension(option, negated)) return;
+    const whole = this.#wholeOptions(option);
+    if (whole.length === 1) return this.readOption(whole[0]!, negated);
+    const extensions = this.#extensionNames().join(', ') || 'a match or target named before it';
+    throw this.#words.failure(
+      whole.length === 0
+        ? `unknown option "${option}"; expected -s -d -i -o -p -f -m -j -g or an option of ${extensions}`
+        : `ambiguous option "${option}"; expected one of ${whole.join(', ')}`,
+    );
+  }
+
+  #readHeader(option: string, negated: boolean): boolean {
+    const words = this.#words;
     const header = this.#header;
     switch (option) {
       case '-s':
       case '--source':
       case '--src':
-        header.source = takePrefix(words);
+        this.#once(this.#sources.length > 0, option);
+        this.#sources = takePrefixes(words, negated);
         if (negated) header.sourceNegated = true;
         return true;
       case '-d':
       case '--destination':
       case '--dst':
-        header.destination = takePrefix(words);
+        this.#once(this.#destinations.length > 0, option);
+        this.#destinations = takePrefixes(words, negated);
         if (negated) header.destinationNegated = true;
         return true;
       case '-i':
       case '--in-interface':
+        this.#once(header.inDevice !== undefined, option);
         header.inDevice = words.take('a device name');
         if (negated) header.inDeviceNegated = true;
         return true;
       case '-o':
       case '--out-interface':
+        this.#once(header.outDevice !== undefined, option);
         header.outDevice = words.take('a device name');
         if (negated) header.outDeviceNegated = true;
         return true;
       case '-p':
-      case '--protocol':
-      case '--proto': {
+      case '--protocol': {
+        this.#once(header.protocol !== undefined, option);
         const protocol = takeProtocol(words);
         if (protocol !== 'all') header.protocol = protocol;
+        else if (negated) throw words.failure('"! -p all" can match no frame');
         if (negated) header.protocolNegated = true;
         return true;
       }
+      case '-f':
+      case '--fragment':
+      case '--fragments':
+        if (words.family === 6) return false;
+        this.#once(header.fragment !== undefined, option);
+        header.fragment = negated ? 'first' : 'later';
+        return true;
       case '-m':
       case '--match':
-        this.#matches.push({ kind: words.takeAs(MATCH_EXPECTED, findMatchKind), fields: {} });
+        this.#plain(negated, option);
+        this.#matches.push({ kind: takeMatch(words), fields: {} });
         return true;
       case '-j':
-      case '--jump': {
-        const name = words.take('a target or chain');
-        const kind = findTargetKind(name);
-        if (kind === undefined) header.target = { target: 'jump', chain: name };
-        else this.#target = { kind, fields: {} };
-        return true;
-      }
+      case '--jump':
       case '-g':
       case '--goto':
-        header.target = { target: 'goto', chain: words.take('a chain') };
+        this.#plain(negated, option);
+        this.#once(header.target !== undefined || this.#target !== undefined, option);
+        this.#readTarget(option === '-g' || option === '--goto');
+        return true;
+      case '-c':
+      case '--set-counters':
+        this.#plain(negated, option);
+        this.#once(this.#counts !== undefined, option);
+        this.#counts = { packets: words.takeInteger(COUNTER_RANGE), bytes: words.takeInteger(COUNTER_RANGE) };
+        return true;
+      case '-4':
+      case '--ipv4':
+        if (words.family === 6) this.#skip();
+        return true;
+      case '-6':
+      case '--ipv6':
+        if (words.family === 4) this.#skip();
         return true;
       default:
         return false;
     }
   }
 
+  #readTarget(isGoto: boolean): void {
+    const name = this.#words.take(isGoto ? 'a chain' : 'a target or chain');
+    const kind = findTargetKind(name, this.#words.family);
+    if (isGoto) {
+      if (kind !== undefined) throw this.#words.failure(`-g ${name}, which is a target; expected a chain`);
+      this.#header.target = { target: 'goto', chain: name };
+    } else if (kind === undefined) {
+      this.#header.target = { target: 'jump', chain: name };
+    } else {
+      this.#target = { kind, fields: {} };
+    }
+  }
+
   /** An option of the target, of the latest match that knows it, or of the match that `-p` implies. */
-  readExtension(option: string, negated: boolean, words: Words): boolean {
-    const ofTarget = this.#target?.kind.options?.[option];
-    if (this.#target !== undefined && ofTarget !== undefined) {
-      if (negated) throw words.failure(`"!" does not go with ${option}`);
-      this.#target.fields = { ...this.#target.fields, ...ofTarget(words) };
+  #readExtension(option: string, negated: boolean): boolean {
+    const target = this.#target;
+    const ofTarget = target?.kind.options?.[option];
+    if (target !== undefined && ofTarget !== undefined) {
+      this.#plain(negated, option);
+      this.#merge(target.fields, ofTarget(this.#words), option);
       return true;
     }
     for (let i = this.#matches.length - 1; i >= 0; i--) {
-      if (readMatchOption(this.#matches[i]!, option, negated, words)) return true;
+      if (this.#readMatchOption(this.#matches[i]!, option, negated)) return true;
     }
-    const implied = findMatchKind(this.#header.protocol ?? '');
-    if (implied === undefined || this.#matches.some(({ kind }) => kind === implied)) return false;
+    const implied = this.#impliedKind();
+    if (implied === undefined) return false;
     const match = { kind: implied, fields: {} };
-    if (!readMatchOption(match, option, negated, words)) return false;
+    if (!this.#readMatchOption(match, option, negated)) return false;
     this.#matches.push(match);
     return true;
   }
 
-  complete(words: Words): RuleSpec {
-    const spec = this.#header;
-    const matches: MatchSpec[] = [];
-    for (const { kind, fields } of this.#matches) {
-      const match = kind.complete(fields);
-      if (typeof match === 'string') throw words.failure(`-m ${kind.name} is not complete; expected ${match}`);
-      matches.push(match);
+  #readMatchOption({ kind, fields }: Draft<AnyMatchKind>, option: string, negated: boolean): boolean {
+    const plain = kind.options?.[option];
+    const read = plain ?? kind.negatableOptions?.[option];
+    if (read === undefined) return false;
+    if (plain !== undefined) this.#plain(negated, option);
+    this.#merge(fields, read(this.#words, negated), option);
+    return true;
+  }
+
+  /** The match of the rule's protocol, unless it was named. */
+  #impliedKind(): AnyMatchKind | undefined {
+    const { protocol } = this.#header;
+    if (typeof protocol !== 'string') return undefined;
+    const implied = findMatchKind(protocol, this.#words.family);
+    return implied === undefined || this.#matches.some(({ kind }) => kind === implied) ? undefined : implied;
+  }
+
+  /** `-4` in IPv6 and `-6` in IPv4: the line is for the other family, whose words mean nothing here. */
+  #skip(): void {
+    this.#isForOtherFamily = true;
+    this.#words.skipRest();
+  }
+
+  #plain(negated: boolean, option: string): void {
+    if (negated) throw this.#words.failure(`"!" does not go with ${option}`);
+  }
+
+  #once(isGiven: boolean, option: string): void {
+    if (isGiven) throw this.#words.failure(`${option} is given twice`);
+  }
+
+  #merge(fields: Record<string, unknown>, added: object, option: string): void {
+    for (const [name, value] of Object.entries(added)) {
+      if (name in fields) throw this.#words.failure(`${option} is given twice, or with an option that it excludes`);
+      fields[name] = value;
     }
-    if (matches.length > 0) spec.matches = matches;
+  }
+
+  /** The long options that begin with this one, as getopt_long completes them. */
+  #wholeOptions(beginning: string): string[] {
+    if (!/^--\w/.test(beginning)) return [];
+    const known = new Set(HEADER_OPTIONS);
+    const kinds = [...this.#matches.map(({ kind }) => kind), this.#impliedKind(), this.#target?.kind];
+    for (const kind of kinds) {
+      for (const option of Object.keys(kind?.options ?? {})) known.add(option);
+      if (kind !== undefined && 'negatableOptions' in kind) {
+        for (const option of Object.keys(kind.negatableOptions ?? {})) known.add(option);
+      }
+    }
+    return [...known].filter((option) => option.startsWith(beginning));
+  }
+
+  #extensionNames(): string[] {
+    const names = this.#matches.map(({ kind }) => `-m ${kind.name}`);
+    if (this.#target !== undefined) names.push(`-j ${this.#target.kind.name}`);
+    return names;
+  }
+
+  complete(): ReadRules {
+    if (this.#isForOtherFamily) return { specs: [] };
+    const spec = this.#header;
+    if (this.#matches.length > 0) spec.matches = this.#matches.map((match) => this.#completeMatch(match));
     if (this.#target !== undefined) {
       const { kind, fields } = this.#target;
       const target = kind.complete(fields);
-      if (typeof target === 'string') throw words.failure(`-j ${kind.name} is not complete; expected ${target}`);
+      if (typeof target === 'string') throw this.#words.failure(`-j ${kind.name} is not complete; expected ${target}`);
       spec.target = target;
     }
-    return spec;
+    const specs = this.#expand(spec);
+    return this.#counts === undefined ? { specs } : { specs, counts: this.#counts };
+  }
+
+  #completeMatch({ kind, fields }: Draft<AnyMatchKind>): MatchSpec {
+    const match = kind.complete(fields);
+    if (typeof match === 'string') throw this.#words.failure(`-m ${kind.name} is not complete; expected ${match}`);
+    return match;
+  }
+
+  /** One rule for each pair of a source and a destination. */
+  #expand(spec: RuleSpec): RuleSpec[] {
+    if (this.#sources.length <= 1 && this.#destinations.length <= 1) {
+      const [source] = this.#sources;
+      const [destination] = this.#destinations;
+      return [{ ...spec, ...(source && { source }), ...(destination && { destination }) }];
+    }
+    const withSource = this.#sources.length === 0 ? [spec] : this.#sources.map((source) => ({ ...spec, source }));
+    if (this.#destinations.length === 0) return withSource;
+    return withSource.flatMap((rule) => this.#destinations.map((destination) => ({ ...rule, destination })));
   }
 }
 
-function readMatchOption(match: MatchDraft, option: string, negated: boolean, words: Words): boolean {
-  const { options, negatableOptions } = match.kind;
-  const plain = options?.[option];
-  const negatable = negatableOptions?.[option];
-  if (plain === undefined && negatable === undefined) return false;
-  if (plain !== undefined && negated) throw words.failure(`"!" does not go with ${option}`);
-  const fields = plain === undefined ? negatable?.(words, negated) : plain(words);
-  match.fields = { ...match.fields, ...fields };
-  return true;
+const HEADER_OPTIONS: readonly string[] = [
+  '--source',
+  '--destination',
+  '--in-interface',
+  '--out-interface',
+  '--protocol',
+  '--fragments',
+  '--match',
+  '--jump',
+  '--goto',
+  '--set-counters',
+];
+const COUNTER_RANGE = { first: 0, last: Number.MAX_SAFE_INTEGER };
+
+const takeMatch = (words: Words): AnyMatchKind => {
+  const { family } = words;
+  const name = words.take('a match');
+  const kind = findMatchKind(name, family);
+  if (kind !== undefined) return kind;
+  throw words.failure(`match ${name} is not modelled; expected one of ${matchNames(family).join(', ')}`);
+};
+
+const takeProtocol = (words: Words): Protocol | 'all' =>
+  words.takeAs('a protocol: all, a number up to 255, or a name such as tcp', readProtocol);
+
+const takePrefixes = (words: Words, negated: boolean): Prefix[] => {
+  const { family } = words;
+  const prefixes = words.takeAs(
+    `an IPv${family} address or ADDRESS/LENGTH, or some with commas between them`,
+    (word) => (word.includes(',') ? readPrefixes(word.split(','), family) : readPrefixes([word], family)),
+  );
+  if (negated && prefixes.length > 1) throw words.failure('"!" does not go with several addresses');
+  return prefixes;
+};
+
+function readPrefixes(words: readonly string[], family: IpFamily): Prefix[] | undefined {
+  const prefixes: Prefix[] = [];
+  for (const word of words) {
+    const range = readPrefix(word, family);
+    if (range === undefined) return undefined;
+    prefixes.push(range);
+  }
+  return prefixes;
 }
 
-const takeProtocol = (words: Words): ProtocolName | 'all' =>
-  words.takeAs(PROTOCOL_EXPECTED, (word) =>
-    word === 'all' || word === '0'
-      ? 'all'
-      : PROTOCOL_NAMES.find((name) => name === word.toLowerCase() || `${PROTOCOL_NUMBERS[name]}` === word),
-  );
-
 /** `10.0.0.1`, `10.0.0.0/8` or `10.0.0.0/255.0.0.0`; host bits are cleared. */
-const takePrefix = (words: Words): Prefix =>
-  words.takeAs('an IPv4 address or ADDRESS/LENGTH', (word) => {
-    const [address = '', mask = '32', ...rest] = word.split('/');
-    if (!isIpv4(address) || rest.length > 0) return undefined;
-    const length = isIpv4(mask) ? Math.clz32(~parseIp(mask)) : /^\d{1,2}$/.test(mask) ? Number(mask) : 33;
-    if (length > 32) return undefined;
-    const range = prefix(parseIp(address), length);
-    return isIpv4(mask) && range.mask !== parseIp(mask) ? undefined : range;
-  });
+export function readPrefix(word: string, family: IpFamily): Prefix | undefined {
+  const slash = word.indexOf('/');
+  const ip = readIp(slash < 0 ? word : word.slice(0, slash), family);
+  if (ip === undefined) return undefined;
+  const length = slash < 0 ? addressBits(family) : readMask(word.slice(slash + 1), family);
+  return length === undefined ? undefined : prefix(ip, length, family);
+}
+
+/** The length of a mask: `8` or `255.0.0.0`. Undefined for one that is no prefix. */
+function readMask(text: string, family: IpFamily): number | undefined {
+  if (/^\d{1,3}$/.test(text)) return Number(text) <= addressBits(family) ? Number(text) : undefined;
+  const mask = readIp(text, family);
+  if (mask === undefined) return undefined;
+  const words = family === 4 ? [parseIp(text)] : ([0, 1, 2, 3] as const).map((word) => ipv6Word(mask, word));
+  const firstPartial = words.findIndex((word) => word !== -1);
+  if (firstPartial < 0) return 32 * words.length;
+  const ones = Math.clz32(~words[firstPartial]!);
+  const isPrefix = words.every((word, i) => i < firstPartial || word === (i === firstPartial ? leadingOnes(ones) : 0));
+  return isPrefix ? 32 * firstPartial + ones : undefined;
+}
+
+const leadingOnes = (count: number): number => (count === 0 ? 0 : -1 << (32 - count));

@@ -1,15 +1,15 @@
 // A rule of iptables: what it selects and what happens to the frames selected. `RuleSpec` is the rule as data, free of
 // text and of compiled state; `Rule` is the same rule compiled once, immutable, shared by all namespaces that use it.
 //
-// IPv4. Not modelled: `-f` (fragments), masks that are no prefix, `-c` counters inside a rule.
+// Not modelled: masks that are no prefix.
 
 import type { Frame } from '../packet/frame.ts';
-import type { Prefix } from '../packet/ip-address.ts';
+import type { IpFamily, Prefix } from '../packet/ip-address.ts';
 import { type Action, CONTINUE, GOTO, JUMP } from './action.ts';
 import { compileSelector } from './compile-selector.ts';
 import type { MatchSpec } from './matches/registry.ts';
 import { matchKind } from './matches/registry.ts';
-import type { ProtocolName } from './protocol.ts';
+import type { Protocol } from './protocol.ts';
 import { printRule } from './rule-text.ts';
 import { Selector } from './selector.ts';
 import type { TargetSpec } from './targets/registry.ts';
@@ -19,6 +19,8 @@ export type { MatchSpec, TargetSpec };
 
 /** Absent means any. A rule without a target only counts. */
 export interface RuleSpec {
+  /** Absent: 4. Its addresses are of this family, and so are the frames that it sees. */
+  readonly family?: IpFamily;
   readonly source?: Prefix;
   readonly sourceNegated?: boolean;
   readonly destination?: Prefix;
@@ -28,8 +30,10 @@ export interface RuleSpec {
   readonly inDeviceNegated?: boolean;
   readonly outDevice?: string;
   readonly outDeviceNegated?: boolean;
-  readonly protocol?: ProtocolName;
+  readonly protocol?: Protocol;
   readonly protocolNegated?: boolean;
+  /** `-f`: only second and later fragments; `! -f`: only whole packets and first fragments. IPv4 only. */
+  readonly fragment?: 'later' | 'first';
   /** Tested in this order, after addresses, devices and protocol. */
   readonly matches?: readonly MatchSpec[];
   readonly target?: TargetSpec;
@@ -80,7 +84,9 @@ export class Rule extends Selector {
 }
 
 function targetProblem(spec: RuleSpec): string | undefined {
-  const { target } = spec;
+  const { target, family = 4 } = spec;
   if (target === undefined || target.target === 'jump' || target.target === 'goto') return undefined;
-  return targetKind(target.target).problem?.(target, spec);
+  const kind = targetKind(target.target);
+  if (kind.families?.includes(family) === false) return `-j ${kind.name} is not for IPv${family}`;
+  return kind.problem?.(target, spec);
 }

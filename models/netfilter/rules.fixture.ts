@@ -2,8 +2,8 @@
 
 import { RandomStreams } from '../../engine/random.ts';
 import { after, type Duration, START } from '../../engine/time.ts';
-import { Frame, PROTOCOL_TCP } from '../packet/frame.ts';
-import { formatIp, type Ip, parseIp } from '../packet/ip-address.ts';
+import { ETHERTYPE_IPV4, ETHERTYPE_IPV6, Frame, PROTOCOL_TCP } from '../packet/frame.ts';
+import { formatIp, type Ip, type IpFamily, parseAddress } from '../packet/ip-address.ts';
 import { ACCEPT, DROP } from './action.ts';
 import { parseIptablesSave, printIptablesSave, restoreTables } from './iptables-save.ts';
 import { type BuiltinChain, RuleTables, type TableName } from './rule-tables.ts';
@@ -15,33 +15,40 @@ export interface FrameFields extends Partial<Omit<Frame, 'srcIp' | 'dstIp'>> {
   readonly to?: string;
 }
 
-/** A TCP segment of 60 bytes from 10.0.0.1:40000 to 10.0.0.2:80, where the fields do not say otherwise. */
+/** A TCP segment of 60 bytes from 10.0.0.1:40000 to 10.0.0.2:80, where the fields do not say otherwise; or of IPv6. */
 export function frameOf({ from = '10.0.0.1', to = '10.0.0.2', ...fields }: FrameFields = {}): Frame {
   const frame = new Frame();
   frame.protocol = PROTOCOL_TCP;
   frame.srcPort = 40_000;
   frame.dstPort = 80;
-  frame.srcIp = parseIp(from);
-  frame.dstIp = parseIp(to);
+  const { family, ip: srcIp } = parseAddress(from);
+  frame.family = family;
+  frame.etherType = family === 6 ? ETHERTYPE_IPV6 : ETHERTYPE_IPV4;
+  frame.srcIp = srcIp;
+  frame.dstIp = parseAddress(to).ip;
   frame.payloadBytes = 20;
   frame.updateSize();
   return Object.assign(frame, fields);
 }
 
 export class TestNamespace {
-  readonly tables = new RuleTables();
+  readonly tables: RuleTables;
   readonly clock = { instant: START };
   readonly context: WalkContext;
 
   /** `tables` as iptables-save prints them; a table that is not closed by COMMIT gets one. */
-  constructor(tables = '', { local = [], seed = 'test' }: { local?: readonly string[]; seed?: string } = {}) {
+  constructor(
+    tables = '',
+    { local = [], seed = 'test', family = 4 }: { local?: readonly string[]; seed?: string; family?: IpFamily } = {},
+  ) {
+    this.tables = new RuleTables(family);
     this.context = new WalkContext({
       namespace: 'node-1',
       cpus: this.clock,
       random: new RandomStreams(seed).stream('netfilter'),
-      addressType: (ip: Ip): AddressType => (local.includes(formatIp(ip)) ? 'LOCAL' : 'UNICAST'),
+      addressType: (ip: Ip): AddressType => (local.includes(formatIp(ip, family)) ? 'LOCAL' : 'UNICAST'),
     });
-    restoreTables(this.tables, parseIptablesSave(unindent(tables)));
+    restoreTables(this.tables, parseIptablesSave(unindent(tables), { family }));
   }
 
   /** Walks one table of one hook: ACCEPT, DROP, or the text of the rule whose target is to be executed. */

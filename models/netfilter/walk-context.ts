@@ -4,14 +4,14 @@
 import type { RandomStream } from '../../engine/random.ts';
 import type { CpuSet } from '../cpu/cpu-set.ts';
 import type { DeviceRef, Frame } from '../packet/frame.ts';
-import type { Ip } from '../packet/ip-address.ts';
+import type { Ip, IpFamily } from '../packet/ip-address.ts';
 import { type ConnectionQuery, NO_CONNECTIONS } from './connection-query.ts';
 import type { RecentLists } from './matches/recent.ts';
 import type { Rule } from './rule.ts';
 import { NO_TABLE, type RuleTable } from './rule-table.ts';
 import { NO_PORT } from './selector.ts';
 
-/** Route types that `-m addrtype` knows. */
+/** Route types that `-m addrtype` knows, in the kernel's order. */
 export const ADDRESS_TYPES = [
   'UNSPEC',
   'UNICAST',
@@ -22,6 +22,9 @@ export const ADDRESS_TYPES = [
   'BLACKHOLE',
   'UNREACHABLE',
   'PROHIBIT',
+  'THROW',
+  'NAT',
+  'XRESOLVE',
 ] as const;
 
 export type AddressType = (typeof ADDRESS_TYPES)[number];
@@ -33,8 +36,8 @@ export interface WalkContextOptions {
   readonly cpus: Pick<CpuSet, 'instant'>;
   /** For `-m statistic --mode random`. */
   readonly random: RandomStream;
-  /** How the namespace's routing sees an address. */
-  readonly addressType: (ip: Ip) => AddressType;
+  /** How the namespace's routing sees an address; with a device, by that device's addresses alone. */
+  readonly addressType: (ip: Ip, family: IpFamily, device?: DeviceRef) => AddressType;
   /** Conntrack; absent where nothing is tracked. */
   readonly connections?: ConnectionQuery;
 }
@@ -43,12 +46,14 @@ export class WalkContext {
   readonly namespace: string;
   readonly cpus: Pick<CpuSet, 'instant'>;
   readonly random: RandomStream;
-  readonly addressType: (ip: Ip) => AddressType;
+  readonly addressType: WalkContextOptions['addressType'];
   readonly connections: ConnectionQuery;
 
   /** The hook, as its builtin chains are called: `PREROUTING`. */
   hook = '';
-  /** Device names; empty without a device, as the kernel compares them. */
+  inDevice: DeviceRef | undefined = undefined;
+  outDevice: DeviceRef | undefined = undefined;
+  /** Their names; empty without a device, as the kernel compares them. */
   inName = '';
   outName = '';
 
@@ -79,6 +84,8 @@ export class WalkContext {
   /** A frame has come to a hook; its tables are walked next. */
   enterHook(hook: string, inDevice: DeviceRef | undefined, outDevice: DeviceRef | undefined): void {
     this.hook = hook;
+    this.inDevice = inDevice;
+    this.outDevice = outDevice;
     this.inName = inDevice === undefined ? '' : inDevice.name;
     this.outName = outDevice === undefined ? '' : outDevice.name;
     this.rulesVisited = 0;

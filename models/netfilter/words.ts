@@ -1,23 +1,32 @@
 // Rule text as words: how iptables-restore splits a line, how iptables-save quotes a value, and a reader that takes the
 // words one by one and says where and what was expected when they are wrong.
 
-import { type Ip, isIpv4, parseIp } from '../packet/ip-address.ts';
+import { type Ip, type IpFamily, isIpv4, isIpv6, parseIp, parseIpv6 } from '../packet/ip-address.ts';
 
 /** Wrong text of a user: one line that names the place. */
 export class RuleTextError extends Error {
   override readonly name = 'RuleTextError';
 }
 
+/** Where words stand, for messages, and what addresses among them look like. */
+export interface WordsOptions {
+  readonly source: string;
+  readonly line: number;
+  readonly family: IpFamily;
+}
+
 export class Words {
   readonly #words: readonly string[];
   readonly source: string;
   readonly line: number;
+  readonly family: IpFamily;
   #next = 0;
 
   /** Error messages begin with the place, `nat.rules:12`. Throws a RuleTextError for a quotation that does not end. */
-  constructor(text: string, source: string, line: number) {
+  constructor(text: string, { source, line, family }: WordsOptions) {
     this.source = source;
     this.line = line;
+    this.family = family;
     const words = splitWords(text);
     if (words === undefined) throw this.failure('a quotation does not end; expected " before the end of the line');
     this.#words = words;
@@ -51,13 +60,13 @@ export class Words {
 
   takeInteger({ first, last }: { first: number; last: number }): number {
     return this.takeAs(`a whole number from ${first} to ${last}`, (word) => {
-      const value = /^(0x[0-9a-f]+|\d+)$/i.test(word) ? Number(word) : Number.NaN;
-      return value >= first && value <= last ? value : undefined;
+      const value = readNumber(word, last);
+      return value !== undefined && value >= first ? value : undefined;
     });
   }
 
   takeIp(): Ip {
-    return this.takeAs('an IPv4 address', (word) => (isIpv4(word) ? parseIp(word) : undefined));
+    return this.takeAs(`an IPv${this.family} address`, (word) => readIp(word, this.family));
   }
 
   /** Takes this word if it comes next. */
@@ -65,6 +74,10 @@ export class Words {
     if (this.#words[this.#next] !== word) return false;
     this.#next++;
     return true;
+  }
+
+  skipRest(): void {
+    this.#next = this.#words.length;
   }
 
   /** Something else was expected than the word that comes next. */
@@ -77,6 +90,19 @@ export class Words {
   failure(problem: string): RuleTextError {
     return new RuleTextError(`${this.source}:${this.line}: ${problem}`);
   }
+}
+
+/** A whole number as C reads it: `80`, `0x50` or `0120`. Undefined for anything else, and beyond `last`. */
+export function readNumber(word: string, last: number): number | undefined {
+  if (!/^(0x[0-9a-f]+|0[0-7]*|[1-9]\d*)$/i.test(word)) return undefined;
+  const value = /^0\d/.test(word) ? Number.parseInt(word, 8) : Number(word);
+  return value <= last ? value : undefined;
+}
+
+/** Undefined for what is no address of that family. */
+export function readIp(word: string, family: IpFamily): Ip | undefined {
+  if (family === 6) return isIpv6(word) ? parseIpv6(word) : undefined;
+  return isIpv4(word) ? parseIp(word) : undefined;
 }
 
 /** A value as iptables-save prints it: bare if it has nothing but letters, digits, `_` and `-`. */

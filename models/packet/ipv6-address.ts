@@ -46,6 +46,15 @@ export const maskIpv6 = (ip: Ip, length: number): Ip =>
     ipv6Word(ip, 3) & maskWord(length, 3),
   );
 
+/** The bits that both have. */
+export const andIpv6 = (a: Ip, b: Ip): Ip =>
+  internIpv6(
+    ipv6Word(a, 0) & ipv6Word(b, 0),
+    ipv6Word(a, 1) & ipv6Word(b, 1),
+    ipv6Word(a, 2) & ipv6Word(b, 2),
+    ipv6Word(a, 3) & ipv6Word(b, 3),
+  );
+
 /** Do the first `length` bits of both agree? */
 export function ipv6SharesPrefix(a: Ip, b: Ip, length: number): boolean {
   for (let word = 0; word * 32 < length; word++) {

@@ -99,7 +99,7 @@ export const comment = (text: string): MatchSpec => ({ match: 'comment', comment
 
 export const jump = (chain: string): TargetSpec => ({ target: 'jump', chain });
 
-export const TO_LOCAL_ADDRESS: MatchSpec = { match: 'addrtype', dstType: 'LOCAL' };
+export const TO_LOCAL_ADDRESS: MatchSpec = { match: 'addrtype', dstTypes: ['LOCAL'] };
 
 const dstPort = (match: ServicePort['protocol'], number: number): MatchSpec => ({
   match,

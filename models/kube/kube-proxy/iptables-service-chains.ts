@@ -129,7 +129,7 @@ function skipPolicyLocal(
 ): RuleSpec[] {
   const about = `${name} external destinations`;
   const fromPods = fromLocalPods(localDetector);
-  const fromNode: MatchSpec = { match: 'addrtype', srcType: 'LOCAL' };
+  const fromNode: MatchSpec = { match: 'addrtype', srcTypes: ['LOCAL'] };
   const pods = fromPods && { ...fromPods, matches: [comment(`pod traffic for ${about}`)], target };
   return [
     ...(pods === undefined ? [] : [pods]),

@@ -1,7 +1,8 @@
 // `-m iprange`: addresses between two addresses, both included.
 
-import { formatIp, type Ip, isIpv4, parseIp } from '../../packet/ip-address.ts';
-import type { Words } from '../words.ts';
+import { formatIp, type Ip, type IpFamily } from '../../packet/ip-address.ts';
+import { compareIpv6 } from '../../packet/ipv6-address.ts';
+import { readIp, type Words } from '../words.ts';
 import type { MatchKind } from './match.ts';
 
 export interface IpRange {
@@ -19,8 +20,9 @@ export interface IprangeMatch {
 
 export const iprange: MatchKind<IprangeMatch> = {
   name: 'iprange',
-  print: ({ source, sourceNegated, destination, destinationNegated }) =>
-    printRange('--src-range', source, sourceNegated) + printRange('--dst-range', destination, destinationNegated),
+  print: ({ source, sourceNegated, destination, destinationNegated }, family) =>
+    printRange('--src-range', source, family, sourceNegated) +
+    printRange('--dst-range', destination, family, destinationNegated),
   negatableOptions: {
     '--src-range': (words, negated) => ({ source: takeRange(words), ...(negated && { sourceNegated: negated }) }),
     '--dst-range': (words, negated) => ({
@@ -32,27 +34,32 @@ export const iprange: MatchKind<IprangeMatch> = {
     fields.source === undefined && fields.destination === undefined
       ? '--src-range FIRST-LAST or --dst-range FIRST-LAST'
       : { ...fields, match: 'iprange' },
-  problem: ({ source, destination }) =>
-    [source, destination].some((range) => range !== undefined && range.first >>> 0 > range.last >>> 0)
+  problem: ({ source, destination }, { family = 4 }) =>
+    [source, destination].some((range) => range !== undefined && isAfter(range.first, range.last, family))
       ? 'a range that ends before it begins'
       : undefined,
   compile:
-    ({ source, sourceNegated = false, destination, destinationNegated = false }) =>
+    ({ source, sourceNegated = false, destination, destinationNegated = false }, _selector, family) =>
     (frame) =>
-      (source === undefined || isWithin(frame.srcIp, source) !== sourceNegated) &&
-      (destination === undefined || isWithin(frame.dstIp, destination) !== destinationNegated),
+      (source === undefined || isWithin(frame.srcIp, source, family) !== sourceNegated) &&
+      (destination === undefined || isWithin(frame.dstIp, destination, family) !== destinationNegated),
 };
 
-const isWithin = (ip: Ip, { first, last }: IpRange): boolean => ip >>> 0 >= first >>> 0 && ip >>> 0 <= last >>> 0;
+const isWithin = (ip: Ip, { first, last }: IpRange, family: IpFamily): boolean =>
+  !isAfter(first, ip, family) && !isAfter(ip, last, family);
 
-const printRange = (option: string, range: IpRange | undefined, negated = false): string =>
-  range === undefined ? '' : `${negated ? ' !' : ''} ${option} ${formatIp(range.first)}-${formatIp(range.last)}`;
+const isAfter = (a: Ip, b: Ip, family: IpFamily): boolean => (family === 6 ? compareIpv6(a, b) > 0 : a >>> 0 > b >>> 0);
+
+const printRange = (option: string, range: IpRange | undefined, family: IpFamily, negated = false): string => {
+  if (range === undefined) return '';
+  return `${negated ? ' !' : ''} ${option} ${formatIp(range.first, family)}-${formatIp(range.last, family)}`;
+};
 
 /** One address alone is a range of one. */
 const takeRange = (words: Words): IpRange =>
   words.takeAs('addresses FIRST-LAST', (word) => {
-    const [first = '', last = first, ...rest] = word.split('-');
-    return isIpv4(first) && isIpv4(last) && rest.length === 0
-      ? { first: parseIp(first), last: parseIp(last) }
-      : undefined;
+    const [firstText = '', lastText = firstText, ...rest] = word.split('-');
+    const first = readIp(firstText, words.family);
+    const last = readIp(lastText, words.family);
+    return first === undefined || last === undefined || rest.length > 0 ? undefined : { first, last };
   });

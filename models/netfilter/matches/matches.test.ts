@@ -1,12 +1,22 @@
 import { describe, expect, test } from 'vitest';
-import { PROTOCOL_ICMP, PROTOCOL_SCTP, PROTOCOL_UDP, TCP_ACK, TCP_RST, TCP_SYN } from '../../packet/frame.ts';
+import {
+  PROTOCOL_ICMP,
+  PROTOCOL_ICMPV6,
+  PROTOCOL_SCTP,
+  PROTOCOL_UDP,
+  TCP_ACK,
+  TCP_RST,
+  TCP_SYN,
+} from '../../packet/frame.ts';
+import type { IpFamily } from '../../packet/ip-address.ts';
 import { CT_DNAT, CT_ESTABLISHED, CT_INVALID, CT_NEW, CT_RELATED, CT_SNAT, CT_UNTRACKED } from '../conntrack-state.ts';
 import { type FrameFields, frameOf, TestNamespace } from '../rules.fixture.ts';
 
-/** A namespace with address 192.0.2.1 and one rule; does the rule match the frame that came by eth0 and leaves by cbr0? */
-function matches(rule: string, fields: FrameFields = {}): boolean {
+/** A namespace with addresses 192.0.2.1 and 2001:db8::1 and one rule; does the rule match the frame that came by eth0 and leaves by cbr0? */
+function matches(rule: string, fields: FrameFields = {}, family: IpFamily = 4): boolean {
   const node = new TestNamespace(`*filter\n:FORWARD ACCEPT [0:0]\n-A FORWARD ${rule} -j DROP\nCOMMIT`, {
-    local: ['192.0.2.1'],
+    local: ['192.0.2.1', '2001:db8::1'],
+    family,
   });
   return node.walk(frameOf(fields), 'filter', 'FORWARD', { in: 'eth0', out: 'cbr0' }) === 'DROP';
 }
@@ -47,6 +57,35 @@ describe('addresses, protocol and devices', () => {
     expect(node.saved).toContain('[1:60] -A INPUT -m comment --comment any');
     expect(node.saved).toContain('[1:60] -A INPUT ! -i eth0 -m comment --comment not-eth0');
     expect(node.saved).toContain('[0:0] -A INPUT -i eth+ -m comment --comment eth');
+  });
+});
+
+describe('IPv6', () => {
+  test.each<[rule: string, fields: FrameFields, expected: boolean]>([
+    ['-s fd00::1', {}, true],
+    ['-s fd00::1', { from: 'fd00::2' }, false],
+    ['-d ::/0', {}, true],
+    ['-d fd00:1::/64', {}, true], // no multiple of 32: word by word
+    ['-d fd00:1::/64', { to: 'fd00:1:0:1::' }, false],
+    ['-d fd00:1::/63', { to: 'fd00:1:0:1::' }, true],
+    ['! -s fd00::/8', {}, false],
+    ['! -s fd00::1', { from: 'fd00::2' }, true],
+    ['-p tcp --dport 80', {}, true],
+    ['-p icmpv6 --icmpv6-type echo-request', { protocol: PROTOCOL_ICMPV6, icmpType: 128 }, true],
+    ['-p icmpv6 --icmpv6-type 1/4', { protocol: PROTOCOL_ICMPV6, icmpType: 1, icmpCode: 3 }, false],
+    ['-p icmpv6 ! --icmpv6-type 1/4', { protocol: PROTOCOL_ICMPV6, icmpType: 1, icmpCode: 3 }, true],
+    ['-m iprange --src-range fd00::-fd00::9', { from: 'fd00::9' }, true],
+    ['-m iprange --src-range fd00::-fd00::9', { from: 'fd00::a' }, false],
+    ['-m iprange --src-range 7fff::-ffff::', { from: '8000::' }, true], // across the sign of a word
+    ['-m addrtype --dst-type LOCAL', { to: '2001:db8::1' }, true],
+    ['-m addrtype --dst-type LOCAL', {}, false],
+    ['-m addrtype --dst-type UNICAST,LOCAL', { to: '2001:db8::1' }, true], // both
+    ['-m addrtype --dst-type UNICAST,LOCAL', {}, false],
+    ['-m addrtype --dst-type UNICAST', {}, true],
+    ['-m addrtype --dst-type MULTICAST', { to: 'ff02::1' }, true],
+    ['-m addrtype ! --src-type UNSPEC', { from: '::' }, false],
+  ])('%s of %o: %s', (rule, fields, expected) => {
+    expect(matches(rule, { from: 'fd00::1', to: 'fd00:1::1', ...fields }, 6)).toBe(expected);
   });
 });
 

@@ -1,5 +1,6 @@
 // Ports as tcp, udp, sctp and multiport write them: `80` or `1000:2000`, where an open end means 0 or 65535.
 
+import { readPort } from '../service-port.ts';
 import type { Words } from '../words.ts';
 
 export interface PortRange {
@@ -17,13 +18,14 @@ export const takePortRange = (words: Words): PortRange => words.takeAs(EXPECTED,
 
 /** Undefined unless the text is a port or a range of ports in rising order. */
 export function readPortRange(text: string): PortRange | undefined {
-  const [, first, colon, last] = /^(\d*)(:?)(\d*)$/.exec(text) ?? [];
-  if (first === undefined || (colon === '' && first === '')) return undefined;
-  const range = {
-    first: Number(first || 0),
-    last: colon === '' ? Number(first) : Number(last || 65_535),
-  };
-  return portRangeProblem(range) === undefined ? range : undefined;
+  const colon = text.indexOf(':');
+  if (colon < 0) {
+    const only = readPort(text);
+    return only === undefined ? undefined : port(only);
+  }
+  const first = colon === 0 ? 0 : readPort(text.slice(0, colon));
+  const last = colon === text.length - 1 ? 65_535 : readPort(text.slice(colon + 1));
+  return first === undefined || last === undefined || first > last ? undefined : { first, last };
 }
 
 export const portRangeProblem = ({ first, last }: PortRange): string | undefined =>

@@ -5,8 +5,9 @@
 // list itself is gone when no rule names it any more (RuleTables sees to that). Not modelled: --rttl.
 
 import { type Instant, s } from '../../../engine/time.ts';
-import { formatIp, type Ip } from '../../packet/ip-address.ts';
-import type { FrameTest } from '../selector.ts';
+import { formatIp, type Ip, type IpFamily } from '../../packet/ip-address.ts';
+import { andIpv6, internIpv6 } from '../../packet/ipv6-address.ts';
+import type { FrameTest, Selector } from '../selector.ts';
 import type { MatchKind } from './match.ts';
 
 export type RecentOperation = 'set' | 'rcheck' | 'update' | 'remove';
@@ -42,20 +43,11 @@ const operation =
 export const recent: MatchKind<RecentMatch> = {
   name: 'recent',
   remembers: true,
-  print: ({
-    operation,
-    name = DEFAULT_LIST,
-    negated,
-    seconds,
-    hitcount,
-    reap,
-    side = 'source',
-    mask = WHOLE_ADDRESS,
-  }) =>
+  print: ({ operation, name = DEFAULT_LIST, negated, seconds, hitcount, reap, side = 'source', mask }, family) =>
     `${negated ? ' !' : ''} --${operation}` +
     `${seconds === undefined ? '' : ` --seconds ${seconds}`}${reap ? ' --reap' : ''}` +
     `${hitcount === undefined ? '' : ` --hitcount ${hitcount}`}` +
-    ` --name ${name} --mask ${formatIp(mask)} ${side === 'source' ? '--rsource' : '--rdest'}`,
+    ` --name ${name} --mask ${formatIp(mask ?? wholeAddress(family), family)} ${side === 'source' ? '--rsource' : '--rdest'}`,
   options: {
     '--name': (words) => ({ name: words.take('the name of a list') }),
     '--seconds': (words) => ({ seconds: words.takeInteger({ first: 1, last: 0xffff_ffff }) }),
@@ -83,7 +75,9 @@ export const recent: MatchKind<RecentMatch> = {
   compile: compileRecent,
 };
 
-const WHOLE_ADDRESS = -1 as Ip;
+/** The mask that keeps every bit. */
+const wholeAddress = (family: IpFamily): Ip => (family === 6 ? WHOLE_IPV6_ADDRESS : (-1 as Ip));
+const WHOLE_IPV6_ADDRESS = internIpv6(-1, -1, -1, -1);
 
 /** When an address was seen; the latest sighting is the last. */
 type Sightings = Instant[];
@@ -95,15 +89,15 @@ export type RecentLists = Map<string, RecentList>;
 
 export const listNameOf = ({ name = DEFAULT_LIST }: RecentMatch): string => name;
 
-function compileRecent(spec: RecentMatch): FrameTest {
+function compileRecent(spec: RecentMatch, _selector: Selector, family: IpFamily): FrameTest {
   const { operation, negated = false, seconds, hitcount = 1, reap = false } = spec;
-  const { side = 'source', mask = WHOLE_ADDRESS } = spec;
+  const { side = 'source', mask } = spec;
   const name = listNameOf(spec);
   const window = seconds === undefined ? undefined : s(seconds);
 
   return (frame, context) => {
     const list = listOf(context.recentLists, name);
-    const address = ((side === 'source' ? frame.srcIp : frame.dstIp) & mask) as Ip;
+    const address = masked(side === 'source' ? frame.srcIp : frame.dstIp, mask, family);
     const now = context.cpus.instant;
     const sightings = list.get(address);
     if (operation === 'set') {
@@ -123,6 +117,11 @@ function compileRecent(spec: RecentMatch): FrameTest {
     if (updates) see(list, address, sightings, now);
     return matches;
   };
+}
+
+function masked(ip: Ip, mask: Ip | undefined, family: IpFamily): Ip {
+  if (mask === undefined) return ip;
+  return family === 6 ? andIpv6(ip, mask) : ((ip & mask) as Ip);
 }
 
 function listOf(lists: RecentLists, name: string): RecentList {

@@ -1,9 +1,11 @@
 // Every match that rules may use. A new one is a file in this folder and its name in this list.
 
+import type { IpFamily } from '../../packet/ip-address.ts';
 import { addrtype } from './addrtype.ts';
 import { comment } from './comment.ts';
 import { conntrack, state } from './conntrack.ts';
 import { icmp } from './icmp.ts';
+import { icmp6 } from './icmp6.ts';
 import { iprange } from './iprange.ts';
 import { limit } from './limit.ts';
 import { mark } from './mark.ts';
@@ -21,6 +23,7 @@ const MATCHES = [
   comment,
   conntrack,
   icmp,
+  icmp6,
   iprange,
   limit,
   mark,
@@ -44,7 +47,16 @@ const KINDS: ReadonlyMap<string, AnyMatchKind> = new Map(MATCHES.map((kind) => [
 
 export const matchKind = (name: MatchSpec['match']): AnyMatchKind => KINDS.get(name)!;
 
-/** For text: undefined for a match that is not modelled. */
-export const findMatchKind = (name: string): AnyMatchKind | undefined => KINDS.get(name);
+const ALL_KINDS = [...KINDS.values()];
+const kindsOf = (family: IpFamily): readonly AnyMatchKind[] =>
+  ALL_KINDS.filter(({ families }) => families === undefined || families.includes(family));
+const byName = (kinds: readonly AnyMatchKind[]): ReadonlyMap<string, AnyMatchKind> =>
+  new Map(kinds.flatMap((kind) => [kind.name, ...(kind.aliases ?? [])].map((name) => [name, kind] as const)));
+const KINDS_4 = byName(kindsOf(4));
+const KINDS_6 = byName(kindsOf(6));
 
-export const MATCH_NAMES: readonly string[] = [...KINDS.keys()];
+/** For text: undefined for a match that this family does not have, or that is not modelled. */
+export const findMatchKind = (name: string, family: IpFamily): AnyMatchKind | undefined =>
+  (family === 6 ? KINDS_6 : KINDS_4).get(name);
+
+export const matchNames = (family: IpFamily): string[] => kindsOf(family).map(({ name }) => name);

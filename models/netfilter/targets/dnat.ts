@@ -15,8 +15,8 @@ export const dnat: TargetKind<DnatTarget> = {
   action: TARGET,
   tables: ['nat'],
   needsConntrack: true,
-  print: (spec) =>
-    ` --to-destination ${printNatRange(spec)}${spec.random ? ' --random' : ''}${spec.persistent ? ' --persistent' : ''}`,
+  print: (spec, family) =>
+    ` --to-destination ${printNatRange(spec, family)}${spec.random ? ' --random' : ''}${spec.persistent ? ' --persistent' : ''}`,
   options: {
     '--to-destination': (words) => takeNatRange(words),
     '--random': () => ({ random: true }),

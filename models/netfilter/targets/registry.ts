@@ -1,5 +1,6 @@
 // Every target that rules may have, beside jumping to a chain. A new one is a file in this folder and its name in this list.
 
+import type { IpFamily } from '../../packet/ip-address.ts';
 import { dnat } from './dnat.ts';
 import { log } from './log.ts';
 import { markTarget } from './mark.ts';
@@ -51,4 +52,7 @@ const KINDS: ReadonlyMap<string, AnyTargetKind> = new Map(TARGETS.map((kind) => 
 export const targetKind = (name: ExtensionTarget['target']): AnyTargetKind => KINDS.get(name)!;
 
 /** For text: undefined for anything else, which is a chain. */
-export const findTargetKind = (name: string): AnyTargetKind | undefined => KINDS.get(name);
+export function findTargetKind(name: string, family: IpFamily): AnyTargetKind | undefined {
+  const kind = KINDS.get(name);
+  return kind?.families?.includes(family) === false ? undefined : kind;
+}

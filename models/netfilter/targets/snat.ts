@@ -16,8 +16,8 @@ export const snat: TargetKind<SnatTarget> = {
   action: TARGET,
   tables: ['nat'],
   needsConntrack: true,
-  print: (spec) =>
-    ` --to-source ${printNatRange(spec)}${spec.random ? ' --random' : ''}${spec.randomFully ? ' --random-fully' : ''}` +
+  print: (spec, family) =>
+    ` --to-source ${printNatRange(spec, family)}${spec.random ? ' --random' : ''}${spec.randomFully ? ' --random-fully' : ''}` +
     `${spec.persistent ? ' --persistent' : ''}`,
   options: {
     '--to-source': (words) => takeNatRange(words),

@@ -1,6 +1,7 @@
 // What a target module provides: its options as data, as text, and what it does to a frame.
 
 import type { Frame } from '../../packet/frame.ts';
+import type { IpFamily } from '../../packet/ip-address.ts';
 import type { Action } from '../action.ts';
 import type { RuleSpec } from '../rule.ts';
 import type { TableName } from '../rule-tables.ts';
@@ -10,8 +11,10 @@ import type { Words } from '../words.ts';
 export interface TargetKind<Spec extends { readonly target: string }, Fields extends object = Partial<Spec>> {
   readonly name: Spec['target'];
   readonly action: Action;
+  /** Only in rules of these families; absent: both. */
+  readonly families?: readonly IpFamily[];
   /** What stands after `-j NAME`, as iptables-save prints it, with a space before each word; empty without options. */
-  print(spec: Spec): string;
+  print(spec: Spec, family: IpFamily): string;
   /** By option: reads the values of the option, and returns the fields of the spec that they set. */
   readonly options?: Readonly<Record<string, (words: Words) => Fields>>;
   /** The spec of all fields read, or what is missing. */

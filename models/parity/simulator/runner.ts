@@ -154,7 +154,7 @@ function loadRules(namespace: NetworkNamespace, { backend, text, text6, ipset }:
   if (text6 !== undefined) throw new CaseError(`rules.${node}.text6: ip6tables is not modelled`);
   if (ipset !== undefined) throw new CaseError(`rules.${node}.ipset: ipset is not modelled`);
   const { tables } = namespace.enableNetfilter();
-  const saved = parseIptablesSave(text, `rules.${node}.text`);
+  const saved = parseIptablesSave(text, { fileName: `rules.${node}.text`, family: 4 });
   for (const { name, chains } of saved) {
     const kept = new Set(chains.map(({ chain }) => chain.name));
     for (const old of tables.chainNames(name)) {
