@@ -6,6 +6,7 @@ import { type CommandContext, createProgram, isCommandLineExit } from './command
 import { addCompare } from './compare.ts';
 import { addList } from './list.ts';
 import { addNetfilter } from './netfilter.ts';
+import { addParity } from './parity.ts';
 import { addPlot } from './plot.ts';
 import { addRules } from './rules.ts';
 import { addRun } from './run.ts';
@@ -18,6 +19,7 @@ const FAILED = 1;
 /** Errors whose message says all that a user needs: no stack trace. By name, because errors of workers have no class. */
 const USER_ERRORS: ReadonlySet<string> = new Set([
   'UserError',
+  'CaseError',
   'ManifestError',
   'ObjectError',
   'RangesError',
@@ -34,7 +36,7 @@ export async function runProgram(
     ...streams,
   };
   const program = createProgram(context);
-  for (const addCommand of [addRun, addTrace, addRules, addNetfilter, addList, addPlot, addCompare])
+  for (const addCommand of [addRun, addTrace, addRules, addNetfilter, addList, addPlot, addCompare, addParity])
     addCommand(program, context);
   try {
     await program.parseAsync(args, { from: 'user' });

@@ -10,6 +10,7 @@ import type { ParityCase } from './case.ts';
 export class ChosenValues {
   readonly #case: CaseValues;
   readonly #ports = new Map<number, string>();
+  readonly #tunnelPorts = new Map<string, string>();
   readonly #identifiers = new Map<number, string>();
   /** Initial sequence numbers, as far as segments with SYN have shown them. */
   readonly #initials: number[] = [];
@@ -21,6 +22,11 @@ export class ChosenValues {
   port(port: number): string {
     if (this.#case.ports.has(port)) return String(port);
     return named(this.#ports, port, (number) => `port ${number} of ${this.#classOf(port)}`);
+  }
+
+  /** The outer source port of VXLAN: a hash of the inner flow with a secret of the machine at this end of the tunnel. */
+  tunnelPort(port: number, end: string): string {
+    return named(this.#tunnelPorts, `${end} ${port}`, (number) => `tunnel port ${number}`);
   }
 
   /** For sorting: without naming a port that has no name yet. */
@@ -52,6 +58,9 @@ export class ChosenValues {
   }
 }
 
+/** Of overlays of cases. */
+export const VXLAN_PORT = 8472;
+
 /** Sequence numbers this close to an initial one belong to its direction of the connection. */
 const NEAR = 1 << 24;
 
@@ -74,7 +83,7 @@ const GIVEN_SEQUENCES = [0, 1, 500, 501, 1000, 1001];
 const GIVEN_IDENTIFIER = 7;
 
 export function valuesOf({ rules = {}, packets }: ParityCase): CaseValues {
-  const ports = new Set<number>([0]);
+  const ports = new Set([0, VXLAN_PORT]);
   const identifiers = new Set([GIVEN_IDENTIFIER]);
   const sequences = new Set(GIVEN_SEQUENCES);
   const texts = Object.values(rules).flatMap(({ text, text6 = '' }) => [text, text6]);

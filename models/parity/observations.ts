@@ -6,7 +6,7 @@
 // packet itself leaves. What a side chooses by itself gets a name (chosen-values.ts).
 
 import type { Capture, CapturedPacket, Outcome, ParityCase, StepOutcome } from './case.ts';
-import { type CaseValues, ChosenValues } from './chosen-values.ts';
+import { type CaseValues, ChosenValues, VXLAN_PORT } from './chosen-values.ts';
 import { type ConntrackLine, parseConntrackLine } from './conntrack-lines.ts';
 import { parseRuleCounts } from './rule-counts.ts';
 
@@ -99,6 +99,8 @@ class Observer {
   #fieldText(key: string, value: string | number, frame: Seen): string {
     switch (key) {
       case 'sport':
+        if (frame.dport === VXLAN_PORT) return this.#chosen.tunnelPort(Number(value), frame.src ?? '');
+        return this.#chosen.port(Number(value));
       case 'dport':
         return this.#chosen.port(Number(value));
       case 'id':
@@ -137,18 +139,29 @@ class Observer {
 
   #sortKey({ protocol, original, reply }: ConntrackLine): string {
     const words = [original, reply].flatMap((tuple) =>
-      Object.entries(tuple).map(([key, value]) => (PORTS.has(key) ? this.#chosen.portClass(Number(value)) : value)),
+      Object.entries(tuple).map(([key, value]) => {
+        if (!PORTS.has(key)) return value;
+        return this.#tunnelEnd(tuple, key) === undefined ? this.#chosen.portClass(Number(value)) : 'tunnel';
+      }),
     );
     return [protocol, ...words].join(' ');
   }
 
-  #tupleText(tuple: Readonly<Record<string, string>>): string {
+  #tupleText(tuple: Tuple): string {
     return Object.entries(tuple)
       .map(([key, value]) => {
-        if (PORTS.has(key)) return `${key}=${this.#chosen.port(Number(value))}`;
-        return `${key}=${key === 'id' ? this.#chosen.icmpIdentifier(Number(value)) : value}`;
+        if (key === 'id') return `id=${this.#chosen.icmpIdentifier(Number(value))}`;
+        if (!PORTS.has(key)) return `${key}=${value}`;
+        const end = this.#tunnelEnd(tuple, key);
+        return `${key}=${end === undefined ? this.#chosen.port(Number(value)) : this.#chosen.tunnelPort(Number(value), end)}`;
       })
       .join(' ');
+  }
+
+  /** Whose hash the port is, if it is the hashed one of a tunnel. */
+  #tunnelEnd({ src, dst, sport, dport }: Tuple, key: string): string | undefined {
+    if (key === 'sport') return Number(dport) === VXLAN_PORT ? src : undefined;
+    return Number(sport) === VXLAN_PORT ? dst : undefined;
   }
 
   /** Rules that counted nothing need no mention: the backends declare different chains. */
@@ -167,6 +180,7 @@ class Observer {
   }
 }
 
+type Tuple = ConntrackLine['original'];
 type Seen = CapturedPacket | Omit<Capture, 'ns' | 'dev' | 'dir'>;
 
 /** Where and when, not what. */

@@ -11,6 +11,7 @@ import { NetworkNamespace } from '../../host/network-namespace.ts';
 import { Bridge } from '../../link/bridge.ts';
 import type { NetDevice } from '../../link/net-device.ts';
 import { createVethPair, type VethPair } from '../../link/veth.ts';
+import type { VxlanDevice } from '../../link/vxlan.ts';
 import { Rule } from '../../netfilter/rule.ts';
 import { FrameStore } from '../../packet/frame-store.ts';
 import { ANY_PREFIX, addressAt, type Ip, parseIp, parsePrefix, prefix } from '../../packet/ip-address.ts';
@@ -45,16 +46,19 @@ export class SimulatedNetwork {
   readonly #namespaces = new Map<string, NetworkNamespace>();
   /** By pod: the device of its node that is its gateway. */
   readonly #gateways = new Map<string, NetDevice>();
+  /** By node: its end of the overlay. */
+  readonly #tunnels = new Map<string, VxlanDevice>();
   #captures: Capture[] = [];
 
   constructor(topology: Topology, seed: string) {
-    if (topology.overlay === 'vxlan') throw new CaseError('topology.overlay: vxlan is not modelled; expected host-gw');
     this.sim = new Simulator({ seed });
     this.cpus = new CpuSet(this.sim.place('parity'), { count: 2, costs: FREE });
     this.topology = topology;
     const fabric = this.#makeFabric();
     for (const [position, node] of topology.nodes.entries()) this.#makeNode(node, { position, fabric });
-    for (const node of topology.nodes) this.#routeToPeers(node);
+    for (const node of topology.nodes) {
+      for (const peer of topology.nodes) if (peer !== node) this.#routeToPeer(node, peer);
+    }
     if (topology.cold !== true) for (const node of topology.nodes) this.#resolve(node);
   }
 
@@ -109,7 +113,18 @@ export class SimulatedNetwork {
     }
     if (fabric !== undefined) this.#plugIn(node, { position, fabric });
     for (const [number, pod] of node.pods.entries()) this.#makePod(pod, { node, position, number, bridge });
+    if (fabric !== undefined && this.topology.overlay === 'vxlan') this.#makeTunnel(node, position);
     for (const [name, value] of Object.entries({ ...NODE_SYSCTLS, ...node.sysctls })) setSysctl(namespace, name, value);
+  }
+
+  /** flannel's VXLAN: an end per node, whose address is the first of its pod range. */
+  #makeTunnel({ name, ip, podCIDR }: ParityNode, position: number): void {
+    if (ip === undefined) return;
+    const namespace = this.namespace(name);
+    const lower = namespace.deviceNamed('eth0');
+    const tunnel = namespace.addVxlan({ name: 'vx0', mac: nodeMac(position, VX0), vni: 1, local: parseIp(ip), lower });
+    namespace.stack.addAddress(tunnel, parsePrefix(podCIDR).net, 32);
+    this.#tunnels.set(name, tunnel);
   }
 
   #plugIn(node: ParityNode, { position, fabric }: { position: number; fabric: Bridge }): void {
@@ -162,14 +177,20 @@ export class SimulatedNetwork {
     this.#gateways.set(pod.name, outside);
   }
 
-  /** host-gw: every other node's pod range by that node's address. */
-  #routeToPeers(node: ParityNode): void {
-    for (const peer of this.topology.nodes) {
-      if (peer === node || peer.ip === undefined) continue;
-      const destination = parsePrefix(peer.podCIDR);
-      const device = this.device(node.name, 'eth0');
-      this.namespace(node.name).stack.addRoute({ destination, device, gateway: parseIp(peer.ip) });
+  /** By the peer's end of the tunnel, or in host-gw by the peer's address. */
+  #routeToPeer(node: ParityNode, peer: ParityNode): void {
+    const { stack } = this.namespace(node.name);
+    const destination = parsePrefix(peer.podCIDR);
+    const tunnel = this.#tunnels.get(node.name);
+    const remote = this.#tunnels.get(peer.name);
+    if (peer.ip === undefined) return;
+    if (tunnel === undefined || remote === undefined) {
+      stack.addRoute({ destination, device: this.device(node.name, 'eth0'), gateway: parseIp(peer.ip) });
+      return;
     }
+    tunnel.appendForwarding(remote.mac, parseIp(peer.ip));
+    stack.neighbors.addPermanent(tunnel, destination.net, remote.mac);
+    stack.addRoute({ destination, device: tunnel, gateway: destination.net });
   }
 
   /** Who is whose neighbor is known from the start, and does not age. */
@@ -227,6 +248,7 @@ const POD = 1;
 const VETH = 2;
 const CBR0 = 1;
 const ETH0 = 2;
+const VX0 = 3;
 const FABRIC_POSITION = 254;
 
 /** Names may be paths in /proc/sys, too: devices can have dots in their names. */

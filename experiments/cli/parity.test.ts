@@ -1,0 +1,78 @@
+import { expect, test } from 'vitest';
+import { KernelRunner } from '../../models/parity/kernel/runner.ts';
+import { podwire, TemporaryDirectory } from './podwire.fixture.ts';
+
+const directory = new TemporaryDirectory();
+
+const CASE = {
+  topology: {
+    nodes: [
+      {
+        name: 'n1',
+        podCIDR: '10.244.1.0/24',
+        pods: [
+          { name: 'p1', ip: '10.244.1.2' },
+          { name: 'p2', ip: '10.244.1.3' },
+        ],
+      },
+    ],
+  },
+  rules: {
+    n1: {
+      backend: 'legacy',
+      text: '*filter\n:FORWARD ACCEPT [0:0]\n-A FORWARD -p udp -m udp --dport 54 -j DROP\nCOMMIT\n',
+    },
+  },
+  packets: [53, 54].map((dport) => ({
+    ...{ from: 'p1', proto: 'udp', src: '10.244.1.2', dst: '10.244.1.3', sport: 40_000, dport },
+  })),
+};
+const file = directory.file('case.json', JSON.stringify(CASE));
+
+const { ok: hasKernel } = await KernelRunner.probe();
+
+test('--on simulator prints the outcome as JSON', async () => {
+  const { exitCode, stdout, stderr } = await podwire(['parity', file, '--on', 'simulator']);
+  expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: '' });
+  const { steps, counters } = JSON.parse(stdout);
+  expect(steps.map(({ captures }: { captures: { ns: string }[] }) => captures.at(-1)?.ns)).toEqual(['p2', 'n1']);
+  expect(counters.n1).toContain('[1:28] -A FORWARD -p udp -m udp --dport 54 -j DROP');
+});
+
+test('--jsonl answers every line in a line, and a wrong one with what is wrong', async () => {
+  const lines = directory.file(
+    'cases.jsonl',
+    [JSON.stringify(CASE), '{"topology":7}', JSON.stringify(CASE)].join('\n'),
+  );
+  const { exitCode, stdout } = await podwire(['parity', lines, '--jsonl', '--on', 'simulator']);
+  const answers = stdout
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line));
+  expect(answers).toHaveLength(3);
+  expect(answers[1]).toEqual({ error: 'line 2: topology: expected an object, got 7' });
+  expect(answers[2]).toEqual(answers[0]);
+  expect(exitCode).toBe(1);
+});
+
+test('without a kernel to ask, it says what is missing; with one, both agree', async () => {
+  const { exitCode, stdout } = await podwire(['parity', file]);
+  expect(exitCode).toBe(0);
+  expect(stdout).toMatch(hasKernel ? /^no differences\n$/ : /^skipped: ./);
+});
+
+test.for([
+  [['parity'], 'expected a file with a case, or --jsonl'],
+  [['parity', 'nowhere.json', '--on', 'simulator'], 'cannot read nowhere.json: ENOENT'],
+  [['parity', file, '--on', 'moon'], 'Expected simulator, kernel or both'],
+  [['parity', directory.file('broken.json', '{"packets":[]}'), '--on', 'simulator'], 'topology: expected an object'],
+  [
+    ['parity', directory.file('rule.json', JSON.stringify(CASE).replace('-j DROP', '-j SING')), '--on', 'simulator'],
+    'rules.n1.text:3',
+  ],
+] as const)('wrong use is told in one line: %s', async ([args, message]) => {
+  const { exitCode, stdout, stderr } = await podwire(args);
+  expect(stderr).toMatch(/^error: [^\n]+\n$/);
+  expect(stderr).toContain(message);
+  expect({ exitCode, stdout }).toEqual({ exitCode: 2, stdout: '' });
+});

@@ -1,0 +1,52 @@
+// Asks the kernel and the simulator about one case, and says where they disagree.
+//
+// A difference that does not come again is no difference: a port that NAT drew may by chance be one that the case names.
+
+import { RuleTextError } from '../netfilter/words.ts';
+import type { Outcome, ParityCase } from './case.ts';
+import { CaseError } from './case-error.ts';
+import { compareWithSimulator, type Difference } from './compare.ts';
+import { KernelRefusal } from './kernel/runner.ts';
+import { runInSimulator } from './simulator/runner.ts';
+
+/** What can be asked for the outcome of a case: the kernel of this machine, or a recording. */
+export interface Judge {
+  run(parityCase: ParityCase): Promise<Outcome>;
+}
+
+/** Empty if both sides agree; also if both refuse the rules. */
+export async function differencesOf(parityCase: ParityCase, kernel: Judge): Promise<Difference[]> {
+  const first = await ask(parityCase, kernel);
+  return first.length === 0 ? first : ask(parityCase, kernel);
+}
+
+async function ask(parityCase: ParityCase, kernel: Judge): Promise<Difference[]> {
+  let outcome: Outcome;
+  try {
+    outcome = await kernel.run(parityCase);
+  } catch (error) {
+    if (error instanceof KernelRefusal) return whenKernelRefuses(parityCase, error);
+    throw error;
+  }
+  try {
+    return compareWithSimulator(parityCase, outcome);
+  } catch (error) {
+    return [{ place: 'case', kernel: 'runs it', simulator: refusal(error) }];
+  }
+}
+
+function whenKernelRefuses(parityCase: ParityCase, { message }: KernelRefusal): Difference[] {
+  try {
+    runInSimulator(parityCase);
+  } catch (error) {
+    refusal(error);
+    return [];
+  }
+  return [{ place: 'case', kernel: `refuses it (${message})`, simulator: 'runs it' }];
+}
+
+/** Errors of the simulator that are answers; others are its own faults. */
+function refusal(error: unknown): string {
+  if (error instanceof CaseError || error instanceof RuleTextError) return `refuses it (${error.message})`;
+  throw error;
+}
