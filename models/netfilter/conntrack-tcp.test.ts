@@ -9,16 +9,19 @@ import { CONNTRACK_STATE_BITS, CONNTRACK_STATES } from './conntrack-state.ts';
 const CLIENT = parseIp('10.244.1.2');
 const SERVER = parseIp('10.244.1.3');
 
-describe('the kernel, segment by segment (testdata/tcp-tracking.txt)', () => {
-  const text = readFileSync(new URL('testdata/tcp-tracking.txt', import.meta.url), 'utf8');
-  for (const block of text.trim().split('\n\n').slice(1)) {
-    const [title = '', ...lines] = block.split('\n');
-    test(title, () => {
-      const conntrack = new Conntrack({ instant: START }, settingsIn(title));
-      expect(lines.map((line) => answer(conntrack, line))).toEqual(lines);
-    });
-  }
-});
+describe.each(['tcp-tracking.txt', 'tcp-tracking-random.txt'])(
+  'the kernel, segment by segment (testdata/%s)',
+  (file) => {
+    const text = readFileSync(new URL(`testdata/${file}`, import.meta.url), 'utf8');
+    for (const block of text.trim().split('\n\n').slice(1)) {
+      const [title = '', ...lines] = block.split('\n');
+      test(title, () => {
+        const conntrack = new Conntrack({ instant: START }, settingsIn(title));
+        expect(lines.map((line) => answer(conntrack, line))).toEqual(lines);
+      });
+    }
+  },
+);
 
 describe('windows and their scale', () => {
   test('a window scale that both sides offer lets data far ahead of an unscaled window pass', () => {
@@ -96,6 +99,7 @@ const FLAGS: Readonly<Record<string, number>> = {
 function settingsIn(title: string): Partial<ConntrackSettings> {
   return {
     ...(title.includes('tcp_be_liberal=1') && { tcpBeLiberal: true }),
+    ...(title.includes('tcp_ignore_invalid_rst=1') && { tcpIgnoreInvalidReset: true }),
     ...(title.includes('tcp_loose=0') && { tcpLoose: false }),
   };
 }

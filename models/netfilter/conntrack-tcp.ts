@@ -54,6 +54,8 @@ export interface TcpTrackingSettings {
   readonly tcpLoose: boolean;
   /** net.netfilter.nf_conntrack_tcp_be_liberal: segments outside the window are not invalid, except resets. */
   readonly tcpBeLiberal: boolean;
+  /** net.netfilter.nf_conntrack_tcp_ignore_invalid_rst: resets below what was acknowledged are not invalid for it. */
+  readonly tcpIgnoreInvalidReset: boolean;
   /** net.netfilter.nf_conntrack_tcp_max_retrans: so many repetitions of one segment shorten the timeout. */
   readonly tcpMaxRetransmissions: number;
   readonly tcpTimeouts: Readonly<Record<Exclude<TcpState, 'NONE'> | 'UNACKNOWLEDGED' | 'RETRANSMITTED', Duration>>;
@@ -63,6 +65,7 @@ export interface TcpTrackingSettings {
 export const TCP_DEFAULTS: TcpTrackingSettings = {
   tcpLoose: true,
   tcpBeLiberal: false,
+  tcpIgnoreInvalidReset: false,
   tcpMaxRetransmissions: 3,
   tcpTimeouts: {
     SYN_SENT: s(120),
@@ -329,7 +332,7 @@ export class TcpTracking {
     if ((bytes[at + TCP_FLAGS + other]! & MAX_ACK_KNOWN) !== 0 && lastKind !== SYN) {
       const maxAck = words[windowAt(index, other) + MAX_ACK]!;
       if (frame.sequence === 0 && !established) return RESET_IF_IN_WINDOW; // answers a SYN that was let through
-      if (isBefore(frame.sequence, maxAck)) return RESET_IMPOSSIBLE;
+      if (isBefore(frame.sequence, maxAck) && !this.#settings.tcpIgnoreInvalidReset) return RESET_IMPOSSIBLE;
       if (!established || frame.sequence === maxAck) return RESET_IF_IN_WINDOW;
       const lastDirection = bytes[at + LAST_DIRECTION]!;
       const followsItsData =
@@ -337,8 +340,12 @@ export class TcpTracking {
       if (followsItsData) return RESET_IF_IN_WINDOW;
       judgment = RESET_DOUBTFUL; // not the very next number: the receiver may challenge it and stay (RFC 5961)
     }
-    const lastIgnored = lastKind === SYN ? (status & SEEN_REPLY) !== 0 : lastKind === ACK && (status & ASSURED) === 0;
-    if (lastIgnored && frame.acknowledgment === words[wordsAt + LAST_END]) return RESET_CERTAIN;
+    // It answers a SYN or an ACK that was let through.
+    const isAnswer =
+      lastKind === SYN
+        ? (status & SEEN_REPLY) !== 0 && bytes[at + LAST_DIRECTION] !== direction
+        : lastKind === ACK && (status & ASSURED) === 0;
+    if (isAnswer && frame.acknowledgment === words[wordsAt + LAST_END]) return RESET_CERTAIN;
     const challenged = state === SYN_SENT && lastKind === ACK && bytes[at + LAST_DIRECTION] === REPLY;
     if (challenged && frame.sequence === words[wordsAt + LAST_ACKNOWLEDGMENT]) return RESET_CERTAIN;
     return judgment;
