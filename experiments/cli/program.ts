@@ -2,6 +2,7 @@
 
 import { messageOf } from '../harness/user-error.ts';
 import { REGISTRY } from '../registry.ts';
+import { addCalibrate } from './calibrate.ts';
 import { type CommandContext, createProgram, isCommandLineExit } from './command-line.ts';
 import { addCompare } from './compare.ts';
 import { addList } from './list.ts';
@@ -18,6 +19,7 @@ const FAILED = 1;
 
 /** Errors whose message says all that a user needs: no stack trace. By name, because errors of workers have no class. */
 const USER_ERRORS: ReadonlySet<string> = new Set([
+  'CostFileError',
   'UserError',
   'CaseError',
   'ManifestError',
@@ -26,6 +28,8 @@ const USER_ERRORS: ReadonlySet<string> = new Set([
   'RuleTextError',
   'TargetError',
 ]);
+
+const COMMANDS = [addRun, addTrace, addRules, addNetfilter, addList, addPlot, addCompare, addParity, addCalibrate];
 
 export async function runProgram(
   args: readonly string[],
@@ -36,8 +40,7 @@ export async function runProgram(
     ...streams,
   };
   const program = createProgram(context);
-  for (const addCommand of [addRun, addTrace, addRules, addNetfilter, addList, addPlot, addCompare, addParity])
-    addCommand(program, context);
+  for (const addCommand of COMMANDS) addCommand(program, context);
   try {
     await program.parseAsync(args, { from: 'user' });
     return context.exitCode;

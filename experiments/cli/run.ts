@@ -14,9 +14,7 @@ import { type LoadedExperiment, loadExperimentFile } from '../harness/typescript
 import { UserError } from '../harness/user-error.ts';
 import { loadRegistered, type RegisteredExperiment } from '../registry.ts';
 import { type Command, type CommandContext, collect, examples, wholeNumber } from './command-line.ts';
-
-/** What the shell reports for a process that Ctrl-C ended. */
-const INTERRUPTED = 130;
+import { INTERRUPTED, interruptible } from './interruption.ts';
 
 export interface RunOptions {
   readonly set?: readonly string[];
@@ -138,12 +136,4 @@ function describeSweep(experiment: Experiment, { set = [], replications, seed }:
     replications: replications ?? experiment.replications,
     seed: String(seed),
   };
-}
-
-/** The first Ctrl-C ends the sweep in order; a second one ends the process. */
-function interruptible(): { signal: AbortSignal; end(): void } {
-  const controller = new AbortController();
-  const interrupt = () => controller.abort();
-  process.once('SIGINT', interrupt);
-  return { signal: controller.signal, end: () => process.off('SIGINT', interrupt) };
 }

@@ -3,16 +3,19 @@
 import { Presets, SingleBar } from 'cli-progress';
 
 export interface Progress {
-  /** One more run has finished. */
+  /** One more run, or what else is counted, has finished. */
   step(): void;
   stop(): void;
 }
 
-export function startProgress(name: string, { total, isTerminal }: { total: number; isTerminal: boolean }): Progress {
+export function startProgress(
+  name: string,
+  { total, unit = 'runs', isTerminal }: { total: number; unit?: string; isTerminal: boolean },
+): Progress {
   if (!isTerminal) return { step() {}, stop() {} };
   const bar = new SingleBar(
     {
-      format: `${name} {bar} {value}/{total} runs, {eta_formatted} left`,
+      format: `${name} {bar} {value}/{total} ${unit}, {eta_formatted} left`,
       barsize: 30,
       hideCursor: true,
       clearOnComplete: true,

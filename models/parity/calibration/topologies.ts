@@ -1,0 +1,102 @@
+// The small networks that stages are measured in: a client `a`, nothing, a bridge or routers between, and a server `s`.
+//
+//   a v0 -- w0 s        a v0 -- p0 [br0 r] q0 -- w0 s        a v0 -- i0 [r0] o0 -- i0 [r1] o0 -- w0 s
+//
+// Frames to SINK_MAC or the address SINK_IP arrive at `s` and are dropped there, as for somebody else.
+
+import type { Lab } from './lab.ts';
+
+export const CLIENT_IP = '10.0.0.1';
+export const SERVER_IP = '10.9.0.2';
+/** Addresses without end that lead to the server, which takes them for its own: a new flow for each. */
+export const MANY_SERVER_IPS = '10.7.0.1';
+/** An address whose owner drops what it gets. */
+export const SINK_IP = '10.9.0.3';
+export const SINK_MAC = '02:00:00:00:09:08';
+export const SERVER_MAC = '02:00:00:00:09:09';
+
+export interface Between {
+  readonly client: string;
+  readonly server: string;
+}
+
+export async function direct(lab: Lab): Promise<Between> {
+  const [client, server] = [await lab.namespace(), await lab.namespace()];
+  await lab.veth(
+    { namespace: client, device: 'v0', ip: `${CLIENT_IP}/8` },
+    { namespace: server, device: 'w0', ip: `${SERVER_IP}/8`, mac: SERVER_MAC },
+  );
+  return { client, server };
+}
+
+/** On one bridge; `node` has it, and the address 10.0.0.254. */
+export async function bridged(
+  lab: Lab,
+  { callIptables }: { callIptables: boolean },
+): Promise<Between & { readonly node: string }> {
+  const [client, server, node] = [await lab.namespace(), await lab.namespace(), await lab.namespace()];
+  const settingCalls = lab.sysctl(node, { 'net.bridge.bridge-nf-call-iptables': callIptables ? 1 : 0 });
+  await (callIptables ? settingCalls : settingCalls.catch(() => undefined)); // without br_netfilter nothing is called
+  await lab.ip(node, ['link add br0 type bridge forward_delay 0', 'link set br0 up', 'addr add 10.0.0.254/8 dev br0']);
+  await lab.veth({ namespace: client, device: 'v0', ip: `${CLIENT_IP}/8` }, { namespace: node, device: 'p0' });
+  await lab.veth(
+    { namespace: server, device: 'w0', ip: `${SERVER_IP}/8`, mac: SERVER_MAC },
+    { namespace: node, device: 'q0' },
+  );
+  await lab.ip(node, ['link set p0 master br0', 'link set q0 master br0']);
+  await lab.run(node, 'bridge', ['fdb', 'add', SINK_MAC, 'dev', 'q0', 'master', 'static']);
+  await lab.waitForPorts(node);
+  if (!callIptables) return { client, server, node };
+  // Services are reached by way of the node, as if it were the pods' default gateway.
+  await lab.ip(client, ['route add 10.96.0.0/12 via 10.0.0.254']);
+  return { client, server, node };
+}
+
+export const ROUTER_MAC = '02:00:00:00:01:00';
+
+/** Over so many routers; the first one gets the rules. */
+export async function routed(lab: Lab, routers = 1): Promise<Between & { readonly nodes: readonly string[] }> {
+  const [client, server] = [await lab.namespace(), await lab.namespace()];
+  const nodes: string[] = [];
+  for (let i = 0; i < routers; i++) nodes.push(await lab.namespace());
+  const last = routers - 1;
+  for (const [i, node] of nodes.entries()) {
+    const before = i === 0 ? { namespace: client, device: 'v0', ip: `${CLIENT_IP}/16` } : uplink(nodes[i - 1] ?? '', i);
+    const ip = i === 0 ? '10.0.255.254/16' : `10.${100 + i}.0.2/24`;
+    await lab.veth(before, { namespace: node, device: 'i0', mac: `02:00:00:00:01:0${i}`, ip });
+    if (i > 0) await lab.ip(node, [`route add 10.0.0.0/16 via 10.${100 + i}.0.1`]);
+  }
+  await lab.veth(
+    { namespace: nodes[last] ?? '', device: 'o0', ip: '10.9.255.253/16' },
+    { namespace: server, device: 'w0', ip: `${SERVER_IP}/16`, mac: SERVER_MAC },
+  );
+  for (const [i, node] of nodes.entries()) {
+    const next =
+      i === last ? [`neigh add ${SINK_IP} lladdr ${SINK_MAC} dev o0`] : [`route add 10.9.0.0/16 via 10.${101 + i}.0.2`];
+    await lab.ip(node, next);
+  }
+  await lab.ip(client, ['route add default via 10.0.255.254']);
+  await lab.ip(server, ['route add default via 10.9.255.253', 'route add local 10.7.0.0/16 dev lo']);
+  await lab.ip(nodes[last] ?? '', [`route add 10.7.0.0/16 via ${SERVER_IP}`]);
+  return { client, server, nodes };
+}
+
+const uplink = (namespace: string, i: number) => ({ namespace, device: 'o0', ip: `10.${100 + i}.0.1/24` });
+
+/** Two routers joined by a VXLAN tunnel between their addresses 10.101.0.1 and .2. */
+export async function tunnelled(lab: Lab): Promise<Between & { readonly nodes: readonly string[] }> {
+  const network = await routed(lab, 2);
+  const [first = '', second = ''] = network.nodes;
+  await lab.ip(first, [
+    'link add vx0 address 02:00:00:00:04:00 type vxlan id 1 local 10.101.0.1 dev o0 dstport 8472 nolearning',
+    'link set vx0 up',
+    'route replace 10.9.0.0/16 via 10.201.0.2 dev vx0 onlink',
+    'neigh add 10.201.0.2 lladdr 02:00:00:00:04:01 dev vx0',
+  ]);
+  await lab.ip(second, [
+    'link add vx0 address 02:00:00:00:04:01 type vxlan id 1 local 10.101.0.2 dev i0 dstport 8472 nolearning',
+    'link set vx0 up',
+  ]);
+  await lab.run(first, 'bridge', ['fdb', 'append', '02:00:00:00:04:01', 'dev', 'vx0', 'dst', '10.101.0.2']);
+  return network;
+}
