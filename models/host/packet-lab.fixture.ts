@@ -13,7 +13,7 @@ import { createVethPair } from '../link/veth.ts';
 import type { VxlanDevice } from '../link/vxlan.ts';
 import { parseIptablesSave, restoreTables } from '../netfilter/iptables-save.ts';
 import { describeFrame } from '../packet/describe.ts';
-import { ETHERTYPE_ARP, type Frame, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP, TCP_SYN } from '../packet/frame.ts';
+import { ETHERTYPE_ARP, Frame, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP, TCP_SYN } from '../packet/frame.ts';
 import { FrameStore } from '../packet/frame-store.ts';
 import { ICMP_ECHO_REQUEST } from '../packet/icmp.ts';
 import { ANY_PREFIX, addressAt, type Ip, type Prefix, parseIp, parsePrefix, prefix } from '../packet/ip-address.ts';
@@ -127,13 +127,20 @@ export class PacketLab {
    */
   send(from: string, packet: string, fields: Partial<Frame> = {}): string[] {
     const pod = this.pod(from);
+    const frame = new Frame();
+    fillFrame(frame, packet);
+    const dstMac = this.#nextHopMac(pod, frame.dstIp);
+    return this.sendFrom(pod.device, pod.node.machine, packet, { dstMac, ...fields });
+  }
+
+  /** The same on any device of a machine; the destination MAC is among the fields. */
+  sendFrom(device: NetDevice, machine: Machine, packet: string, fields: Partial<Frame>): string[] {
     const frame = this.frames.allocate();
     fillFrame(frame, packet);
-    frame.srcMac = pod.device.mac;
-    frame.dstMac = this.#nextHopMac(pod, frame.dstIp);
+    frame.srcMac = device.mac;
     Object.assign(frame, fields);
     frame.updateSize();
-    return this.during(() => pod.node.machine.cpus.submit(0, (sent: Frame) => pod.device.transmit(sent), frame));
+    return this.during(() => machine.cpus.submit(0, (sent: Frame) => device.transmit(sent), frame));
   }
 
   /** What passes the watched devices within a millisecond, or longer, after something was done. */

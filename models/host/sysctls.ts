@@ -112,6 +112,14 @@ function variablesOf(owner: SysctlOwner): Map<string, Variable> {
     ['net.ipv4.icmp_ratemask', ofStack(settings, 'icmp_ratemask')],
     ['net.ipv4.icmp_msgs_per_sec', ofStack(settings, 'icmp_msgs_per_sec')],
     ['net.ipv4.icmp_msgs_burst', ofStack(settings, 'icmp_msgs_burst')],
+    ['net.ipv4.icmp_echo_ignore_all', ofStack(settings, 'icmp_echo_ignore_all', { max: 1 })],
+    ['net.ipv4.icmp_echo_ignore_broadcasts', ofStack(settings, 'icmp_echo_ignore_broadcasts', { max: 1 })],
+    ['net.ipv4.icmp_errors_use_inbound_ifaddr', ofStack(settings, 'icmp_errors_use_inbound_ifaddr', { max: 1 })],
+    ['net.ipv4.route.error_cost', ofStack(settings, 'error_cost')],
+    ['net.ipv4.route.error_burst', ofStack(settings, 'error_burst')],
+    ['net.ipv4.route.redirect_load', ofStack(settings, 'redirect_load')],
+    ['net.ipv4.route.redirect_number', ofStack(settings, 'redirect_number')],
+    ['net.ipv4.route.redirect_silence', ofStack(settings, 'redirect_silence')],
     ...conntrackVariables(owner),
   ]);
 }

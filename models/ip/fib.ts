@@ -114,6 +114,10 @@ export class Fib {
   }
 }
 
+/** A route that says that there is none. */
+export const isErrorRoute = ({ type }: Route): boolean =>
+  type === 'unreachable' || type === 'prohibit' || type === 'blackhole';
+
 /** Up to so many destinations a scan beats a Map per prefix length. */
 const SHORT_LIST = 8;
 

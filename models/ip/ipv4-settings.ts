@@ -41,6 +41,17 @@ export class Ipv4Settings {
   /** net.ipv4.icmp_msgs_per_sec and icmp_msgs_burst, of all limited messages together. */
   icmp_msgs_per_sec = 1_000;
   icmp_msgs_burst = 50;
+  /** net.ipv4.icmp_echo_ignore_all, icmp_echo_ignore_broadcasts: which echo requests are not answered. */
+  icmp_echo_ignore_all = 0;
+  icmp_echo_ignore_broadcasts = 1;
+  /** net.ipv4.icmp_errors_use_inbound_ifaddr: errors come from the device that the packet came in by. */
+  icmp_errors_use_inbound_ifaddr = 0;
+  /** net.ipv4.route.*: answers to packets without a route, and redirects; ticks of 4 ms. */
+  error_cost = 250;
+  error_burst = 1_250;
+  redirect_load = 5;
+  redirect_number = 9;
+  redirect_silence = 5_120;
   readonly #all = new DeviceSettings();
   readonly #default = new DeviceSettings();
   /** By device index. */

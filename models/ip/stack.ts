@@ -32,6 +32,7 @@ import {
   ETHERTYPE_IPV4,
   type Frame,
   PROTOCOL_ICMP,
+  PROTOCOL_TCP,
 } from '../packet/frame.ts';
 import type { FrameStore } from '../packet/frame-store.ts';
 import {
@@ -56,23 +57,24 @@ import {
 } from '../packet/ip-address.ts';
 import { isGroupAddress } from '../packet/mac.ts';
 import { Arp } from './arp.ts';
-import { Fib, formatRoute, type Route } from './fib.ts';
+import { Fib, formatRoute, isErrorRoute, type Route } from './fib.ts';
 import {
   fillEchoReply,
   fillIcmpError,
+  ICMP_ADMINISTRATIVELY_PROHIBITED,
   ICMP_HOST_UNREACHABLE,
   ICMP_NET_UNREACHABLE,
   ICMP_PROTOCOL_UNREACHABLE,
-  IcmpRateLimit,
   isIcmpError,
   mayCauseError,
 } from './icmp.ts';
-import { Ipv4Settings } from './ipv4-settings.ts';
+import { IcmpRateLimit } from './icmp-rate-limit.ts';
+import { type DeviceSettings, Ipv4Settings } from './ipv4-settings.ts';
 import type { NeighborTable } from './neighbor-table.ts';
 import { fillReset, icmpCodeOf, mayCauseReset } from './reject.ts';
 
 /** Why a local sender could not send, as errno names it. */
-export type SendError = 'ENETUNREACH' | 'EHOSTUNREACH' | 'EINVAL' | 'EPERM';
+export type SendError = 'ENETUNREACH' | 'EHOSTUNREACH' | 'EACCES' | 'EINVAL' | 'EPERM';
 
 /** A transport protocol on top of the stack. */
 export interface ProtocolHandler {
@@ -91,6 +93,12 @@ export interface IpStackOptions {
   /** net.ipv4.ip_forward: pods 0, nodes 1. */
   readonly forwarding: boolean;
 }
+
+/** What became of a packet's source: dropped, accepted, or accepted and on the link by which it came. */
+const REFUSED = 0;
+const ACCEPTED = 1;
+const ON_LINK = 2;
+type SourceVerdict = typeof REFUSED | typeof ACCEPTED | typeof ON_LINK;
 
 export class IpStack implements FrameReceiver, NetfilterStack {
   readonly name: string;
@@ -115,7 +123,7 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     this.cpus = cpus;
     this.frames = frames;
     this.settings.write('all', 'forwarding', forwarding ? 1 : 0);
-    this.#icmpRate = new IcmpRateLimit(this.settings);
+    this.#icmpRate = new IcmpRateLimit(cpus, this.settings, () => cpus.place.random(`icmp/${name}`));
     this.#identification = random.int(65_536);
     this.#arp = new Arp(this, random);
     this.neighbors = this.#arp.neighbors;
@@ -125,6 +133,7 @@ export class IpStack implements FrameReceiver, NetfilterStack {
 
   receive(frame: Frame, device: NetDevice): void {
     if (frame.dstMac !== device.mac && !isGroupAddress(frame.dstMac)) return this.drop(frame, 'OTHERHOST');
+    frame.receivedOn = device;
     switch (frame.etherType) {
       case ETHERTYPE_IPV4:
         return this.#preRouting(frame, device);
@@ -139,49 +148,86 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     if (frame.preRoutingDone)
       frame.preRoutingDone = false; // br_netfilter has been here with this frame
     else if (this.netfilter !== undefined && !this.netfilter.run(PREROUTING, frame, device, undefined)) return;
-    if (!this.#acceptable(frame, device)) return;
-    const route = this.fib.lookup(frame.dstIp);
-    if (route?.type === 'local' || route?.type === 'broadcast' || frame.dstIp === LIMITED_BROADCAST_IP) {
-      return this.#localDeliver(frame, device);
+    if (device === this.#loopback) return this.#localDeliver(frame, device, this.fib.lookup(frame.dstIp)); // routed when sent
+    const settings = this.settings.of(device);
+    const { dstIp } = frame;
+    if (!this.#areUsable(frame, settings)) return;
+    const route = this.fib.lookup(dstIp);
+    if (route?.type === 'local' || route?.type === 'broadcast' || dstIp === LIMITED_BROADCAST_IP) {
+      if (this.#validateSource(frame, device, undefined, settings) === REFUSED) return;
+      return this.#localDeliver(frame, device, route);
     }
-    this.#forward(frame, device, route);
+    if (settings.forwarding === 0 || isMulticast(dstIp)) return this.drop(frame, 'IP_NOFORWARD');
+    if (route === undefined || route.type !== 'unicast') return this.#noRoute(frame, route);
+    const source = this.#validateSource(frame, device, route.device, settings);
+    if (source !== REFUSED) this.#forward(frame, device, route, source);
   }
 
-  /** Martian addresses and reverse path; drops the frame and returns false where the kernel would. */
-  #acceptable(frame: Frame, device: NetDevice): boolean {
-    if (device === this.#loopback) return true;
+  /** ip_route_input_slow: addresses that cannot come from outside; drops the frame. */
+  #areUsable(frame: Frame, { route_localnet }: DeviceSettings): boolean {
     const { srcIp, dstIp } = frame;
-    const { route_localnet, accept_local, rp_filter } = this.settings.of(device);
-    const martian =
-      (isLoopback(srcIp) || isLoopback(dstIp)) && route_localnet === 0
-        ? true
-        : isMulticast(srcIp) ||
-          srcIp === LIMITED_BROADCAST_IP ||
-          (accept_local === 0 && this.#localIps.includes(srcIp));
-    if (martian) {
-      this.drop(frame, 'IP_INADDRERRORS');
-      return false;
+    const src = srcIp >>> 24;
+    const dst = dstIp >>> 24;
+    if (src !== 0 && src !== 127 && src < 224 && dst !== 0 && dst !== 127) return true;
+    if (isMulticast(srcIp) || srcIp === LIMITED_BROADCAST_IP) return this.#refuse(frame, 'IP_INVALID_SOURCE');
+    if (dstIp === LIMITED_BROADCAST_IP) return true; // also from 0.0.0.0, from which DHCP asks
+    if (src === 0) return this.#refuse(frame, 'IP_INVALID_SOURCE');
+    if (dst === 0) return this.#refuse(frame, 'IP_INVALID_DEST');
+    if ((src === 127 || dst === 127) && route_localnet === 0) return this.#refuse(frame, 'IP_LOCALNET');
+    return true;
+  }
+
+  /**
+   * fib_validate_source: can a packet with this source come in by `device`? Drops it if not. `outDevice`: where it will go
+   * on to; undefined if it stays here.
+   */
+  #validateSource(
+    frame: Frame,
+    device: NetDevice,
+    outDevice: NetDevice | undefined,
+    { accept_local, rp_filter, send_redirects }: DeviceSettings,
+  ): SourceVerdict {
+    const { srcIp } = frame;
+    if (rp_filter === 0 && (device !== outDevice || send_redirects === 0)) {
+      if (accept_local !== 0 || !this.#localIps.includes(srcIp)) return ACCEPTED;
+      this.drop(frame, 'IP_LOCAL_SOURCE');
+      return REFUSED;
     }
-    if (rp_filter === 0) return true;
     const back = this.fib.lookup(srcIp);
-    if (back !== undefined && (rp_filter === 2 || back.device === device)) return true;
+    if (back === undefined || isErrorRoute(back)) {
+      if (rp_filter === 0 || srcIp === ANY_IP) return ACCEPTED;
+    } else if (back.type !== 'unicast' && (back.type !== 'local' || accept_local === 0)) {
+      this.drop(frame, 'IP_LOCAL_SOURCE');
+      return REFUSED;
+    } else if (back.device === device) {
+      return back.gateway === ANY_IP ? ON_LINK : ACCEPTED;
+    } else if (rp_filter !== 1) {
+      return ACCEPTED;
+    }
     this.drop(frame, 'IP_RPFILTER');
+    return REFUSED;
+  }
+
+  #refuse(frame: Frame, reason: DropReason): false {
+    this.drop(frame, reason);
     return false;
   }
 
-  #localDeliver(frame: Frame, device: NetDevice): void {
+  #localDeliver(frame: Frame, device: NetDevice, route: Route | undefined): void {
     if (this.netfilter !== undefined && !this.netfilter.run(INPUT, frame, device, undefined)) return;
-    if (frame.protocol === PROTOCOL_ICMP) return this.#receiveIcmp(frame);
-    const handler = this.#handlers[frame.protocol];
+    const { protocol } = frame;
+    const toAll = route?.type !== 'local' || (device !== this.#loopback && isGroupAddress(frame.dstMac));
+    if (protocol === PROTOCOL_ICMP) return this.#receiveIcmp(frame, toAll);
+    if (toAll && protocol === PROTOCOL_TCP) return this.drop(frame, 'NO_SOCKET'); // tcp_v4_rcv: not even a reset
+    const handler = this.#handlers[protocol];
     if (handler !== undefined) return handler.receive(frame);
     this.sendIcmpError(frame, ICMP_DEST_UNREACHABLE, ICMP_PROTOCOL_UNREACHABLE);
     this.drop(frame, 'UNHANDLED_PROTO');
   }
 
-  #forward(frame: Frame, inDevice: NetDevice, route: Route | undefined): void {
-    if (this.settings.of(inDevice).forwarding === 0 || isMulticast(frame.dstIp))
-      return this.drop(frame, 'IP_NOFORWARD');
-    if (route === undefined || route.type !== 'unicast') return this.#noRoute(frame, route);
+  /** ip_forward. */
+  #forward(frame: Frame, inDevice: NetDevice, route: Route, source: SourceVerdict): void {
+    if (isGroupAddress(frame.dstMac)) return this.drop(frame, 'UNICAST_IN_L2_MULTICAST');
     if (frame.ttl <= 1) {
       this.sendIcmpError(frame, ICMP_TIME_EXCEEDED, 0);
       return this.drop(frame, 'IP_TTL');
@@ -193,17 +239,27 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     }
     this.cpus.charge(this.cpus.costs.forwardNs);
     if (frame.journey !== undefined) this.#noteRoute(frame, route);
-    if (device === inDevice && this.settings.of(device).send_redirects !== 0 && this.#onLink(frame.srcIp, device)) {
-      this.sendIcmpError(frame, ICMP_REDIRECT, 1, { gateway: route.gateway === ANY_IP ? frame.dstIp : route.gateway });
-    }
     frame.ttl--;
+    if (source === ON_LINK && device === inDevice) this.#sendRedirect(frame, route);
     if (this.netfilter !== undefined && !this.netfilter.run(FORWARD, frame, inDevice, device)) return;
     this.#output(frame, route);
   }
 
+  /** ip_rt_send_redirect: the sender could have sent it to the next hop itself. */
+  #sendRedirect(frame: Frame, { device, gateway }: Route): void {
+    if (this.settings.of(device).send_redirects === 0 || !this.#icmpRate.allowRedirect(frame.srcIp)) return;
+    this.sendIcmpError(frame, ICMP_REDIRECT, 1, { gateway: gateway === ANY_IP ? frame.dstIp : gateway });
+  }
+
+  /** ip_error: the sender hears of it, though not of every packet, and not from a blackhole. */
   #noRoute(frame: Frame, route: Route | undefined): void {
-    if (route?.type !== 'blackhole') {
-      const code = route === undefined ? ICMP_NET_UNREACHABLE : route.type === 'prohibit' ? 13 : ICMP_HOST_UNREACHABLE;
+    if (route?.type !== 'blackhole' && this.#icmpRate.allowRouteError(frame.srcIp)) {
+      const code =
+        route === undefined
+          ? ICMP_NET_UNREACHABLE
+          : route.type === 'prohibit'
+            ? ICMP_ADMINISTRATIVELY_PROHIBITED
+            : ICMP_HOST_UNREACHABLE;
       this.sendIcmpError(frame, ICMP_DEST_UNREACHABLE, code);
     }
     this.drop(frame, 'IP_INNOROUTES');
@@ -219,34 +275,50 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     let route = this.fib.lookup(frame.dstIp);
     if (frame.srcIp === ANY_IP && route !== undefined) frame.srcIp = this.#sourceBy(route, frame.dstIp);
     if (frame.journey?.title === '') frame.journey.title = describeFlow(frame);
-    if (route === undefined || (route.type !== 'unicast' && route.type !== 'local')) {
-      this.drop(frame, 'IP_OUTNOROUTES');
-      return route?.type === 'unreachable' ? 'EHOSTUNREACH' : 'ENETUNREACH';
-    }
-    if (
-      isLoopback(frame.dstIp) !== isLoopback(frame.srcIp) &&
-      this.settings.of(this.#outDevice(route)).route_localnet === 0 &&
-      !this.#localIps.includes(frame.dstIp)
-    ) {
-      this.drop(frame, 'IP_INADDRERRORS');
-      return 'EINVAL';
-    }
+    if (route === undefined || !this.#mayLeave(frame, route)) return this.#unsendable(frame, route);
     frame.ttl = this.settings.ip_default_ttl;
     frame.identification = this.#identification = (this.#identification + 1) & 0xffff;
+    if (frame.journey !== undefined) this.#noteRoute(frame, route);
     if (this.netfilter !== undefined) {
       const { dstIp } = frame;
       if (!this.netfilter.run(OUTPUT, frame, undefined, this.#outDevice(route))) return 'EPERM';
       if (frame.dstIp !== dstIp) {
-        route = this.fib.lookup(frame.dstIp); // DNAT re-routes; the source stays that of the first lookup
-        if (route === undefined) {
-          this.drop(frame, 'IP_OUTNOROUTES');
-          return 'EHOSTUNREACH';
-        }
+        // ip_route_me_harder: a new destination has another route; the source stays that of the first.
+        route = this.fib.lookup(frame.dstIp);
+        if (route === undefined || !this.#mayLeave(frame, route)) return this.#unsendable(frame, route);
+        if (frame.journey !== undefined) this.#noteRoute(frame, route);
       }
     }
-    if (frame.journey !== undefined) this.#noteRoute(frame, route);
     this.#output(frame, route);
     return undefined;
+  }
+
+  /** Does the route lead anywhere, and may the source be seen there? 127.0.0.0/8 only with route_localnet. */
+  #mayLeave(frame: Frame, route: Route): boolean {
+    if (route.type !== 'unicast') return route.type === 'local';
+    return !isLoopback(frame.srcIp) || this.settings.of(route.device).route_localnet !== 0;
+  }
+
+  /** What the system call fails with, by the kind of route (fib_props). */
+  #unsendable(frame: Frame, route: Route | undefined): SendError {
+    switch (route?.type) {
+      case 'unicast':
+        this.drop(frame, 'IP_LOCALNET');
+        return 'EINVAL';
+      case 'blackhole':
+        this.drop(frame, 'IP_OUTNOROUTES');
+        return 'EINVAL';
+      case 'prohibit':
+      case 'broadcast': // without SO_BROADCAST
+        this.drop(frame, 'IP_OUTNOROUTES');
+        return 'EACCES';
+      case 'unreachable':
+        this.drop(frame, 'IP_OUTNOROUTES');
+        return 'EHOSTUNREACH';
+      default:
+        this.drop(frame, 'IP_OUTNOROUTES');
+        return 'ENETUNREACH';
+    }
   }
 
   #output(frame: Frame, route: Route): void {
@@ -270,12 +342,17 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     code: number,
     { mtuBytes = 0, gateway = ANY_IP }: { mtuBytes?: number; gateway?: Ip } = {},
   ): void {
-    if (!mayCauseError(about)) return;
-    if (!this.isLocal(about.srcIp) && !this.#icmpRate.allow(type, code, about.srcIp, this.cpus.instant)) return;
+    if (!mayCauseError(about) || this.fib.lookup(about.dstIp)?.type === 'broadcast') return;
+    // Nothing limits what has come by loopback.
+    const cameByLoopback = about.receivedOn !== undefined && about.receivedOn === this.#loopback;
+    const isLocal = this.isLocal(about.srcIp);
+    if (!cameByLoopback && !this.#icmpRate.allow(type, code, about.srcIp, { isLocal })) return;
     const error = this.frames.allocate();
     fillIcmpError(error, { about, type, code, mtuBytes, gateway });
     // Locally addressed packets are answered from the address they were sent to; others from the way back's address.
-    if (this.#localIps.includes(about.dstIp)) error.srcIp = about.dstIp;
+    if (this.isLocal(about.dstIp)) error.srcIp = about.dstIp;
+    else if (this.settings.icmp_errors_use_inbound_ifaddr !== 0 && about.receivedOn !== undefined)
+      error.srcIp = this.#addressOf(about.receivedOn, about.srcIp);
     this.#noteIcmp(about, error);
     this.#attachConntrack(error, about);
     this.send(error);
@@ -301,10 +378,13 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     answer.conntrackState = CT_RELATED;
   }
 
-  #receiveIcmp(frame: Frame): void {
+  #receiveIcmp(frame: Frame, toAll: boolean): void {
     if (frame.icmpType === ICMP_ECHO_REQUEST) {
+      const { icmp_echo_ignore_all, icmp_echo_ignore_broadcasts } = this.settings;
+      if (icmp_echo_ignore_all !== 0 || (toAll && icmp_echo_ignore_broadcasts !== 0)) return this.frames.deliver(frame);
       const reply = this.frames.allocate();
       fillEchoReply(reply, frame);
+      if (toAll) reply.srcIp = ANY_IP; // the route's
       this.frames.deliver(frame);
       this.send(reply);
       return;
@@ -395,7 +475,11 @@ export class IpStack implements FrameReceiver, NetfilterStack {
 
   /** For ARP: an address of `device`, in the subnet of `towards` where there is one. */
   addressOn(device: NetDevice, towards: Ip): Ip {
-    const own = this.#addresses.filter((address) => address.device === device);
+    return this.#addressOf(device, towards);
+  }
+
+  #addressOf({ index }: DeviceRef, towards: Ip): Ip {
+    const own = this.#addresses.filter(({ device }) => device.index === index);
     const best = own.find(({ subnet }) => (towards & maskOf(subnet.length)) === subnet.net) ?? own[0];
     return best?.ip ?? this.#addresses.find(({ ip }) => !isLoopback(ip))?.ip ?? ANY_IP;
   }
@@ -427,12 +511,6 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     if (route.type === 'local') return isLoopback(dst) ? LOOPBACK_IP : dst;
     if (route.source !== ANY_IP) return route.source;
     return this.addressOn(route.device, route.gateway === ANY_IP ? dst : route.gateway);
-  }
-
-  #onLink(ip: Ip, device: NetDevice): boolean {
-    return this.#addresses.some(
-      (address) => address.device === device && (ip & address.subnet.mask) === address.subnet.net,
-    );
   }
 
   #noteRoute(frame: Frame, route: Route): void {

@@ -14,11 +14,15 @@ export const DROP_REASONS = [
   'VXLAN_ENTRY_EXISTS', //   the source belongs to another tunnel endpoint by a static entry
   'LOCAL_MAC', //            its own frame came back to a VXLAN device
   'UNHANDLED_PROTO', //      no handler for this EtherType or IP protocol
-  'IP_INADDRERRORS', //      martian or unusable source or destination
+  'IP_INVALID_SOURCE', //    the source is a group, the limited broadcast, or in 0.0.0.0/8
+  'IP_INVALID_DEST', //      the destination is in 0.0.0.0/8
+  'IP_LOCALNET', //          127.0.0.0/8 from or to another device than lo, without route_localnet
+  'IP_LOCAL_SOURCE', //      a packet from outside claims to come from this host, or from no host
   'IP_RPFILTER', //          reverse path filter
   'IP_INNOROUTES', //        no route while forwarding
   'IP_OUTNOROUTES', //       no route for a local sender
   'IP_NOFORWARD', //         net.ipv4.ip_forward is 0
+  'UNICAST_IN_L2_MULTICAST', // a broadcast frame with a packet for somebody else
   'IP_TTL', //               time to live exceeded in transit
   'PKT_TOO_BIG', //          larger than the MTU with DF set
   'NEIGH_QUEUEFULL', //      too many frames wait for an address resolution

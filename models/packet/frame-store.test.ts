@@ -161,5 +161,6 @@ function fillEveryField(frame: Frame): void {
     messageEnds: [{ offset: 100, message: { id: 7, sizeBytes: 100 } }],
     physIn: device,
     physOut: device,
+    receivedOn: device,
   });
 }

@@ -144,6 +144,8 @@ export class Frame {
   /** br_netfilter: the bridge ports a bridged frame came in and goes out by. */
   physIn: DeviceRef | undefined = undefined;
   physOut: DeviceRef | undefined = undefined;
+  /** The device by which this namespace's IP stack got it (skb->dev); undefined for a frame that was made here. */
+  receivedOn: DeviceRef | undefined = undefined;
   /** Set when br_netfilter already ran PREROUTING for a frame that now goes up to the IP stack. */
   preRoutingDone = false;
   /** What has happened to a frame that is followed; undefined for all others. */
@@ -261,6 +263,7 @@ export class Frame {
     this.conntrackZone = 0;
     this.physIn = undefined;
     this.physOut = undefined;
+    this.receivedOn = undefined;
     this.preRoutingDone = false;
     // The journey stays: it is the observer's.
   }
@@ -274,6 +277,7 @@ export class Frame {
     this.conntrackZone = other.conntrackZone;
     this.physIn = other.physIn;
     this.physOut = other.physOut;
+    this.receivedOn = other.receivedOn;
     this.preRoutingDone = other.preRoutingDone;
   }
 
