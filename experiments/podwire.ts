@@ -18,6 +18,8 @@ export {
   us,
 } from '../engine/time.ts';
 export { Cluster, type ClusterOptions } from '../models/cluster.ts';
+export { type CostFile, CostFileError, costModelOf, parseCostFile, printCostFile } from '../models/cpu/cost-file.ts';
+export { type CostModel, LINUX_6_18 } from '../models/cpu/cost-model.ts';
 export { bursts, constantRate, poisson } from '../models/workload/arrivals.ts';
 export { closedLoop, openLoop } from '../models/workload/client.ts';
 export { exponential, fixed, logNormal, uniform } from '../models/workload/duration-distribution.ts';

@@ -25,7 +25,7 @@ export interface ServicesOptions {
 }
 
 export default function services({ files, nodes, ranges, perSecond, durationMs, pcap }: ServicesOptions): Experiment {
-  const experiment = experimentsOn(({ seed }) => Cluster.fromManifests(readManifests(files), { seed, nodes, ranges }));
+  const experiment = experimentsOn((run) => Cluster.fromManifests(readManifests(files), { ...run, nodes, ranges }));
   return experiment({
     name: 'services',
     question: 'How long do requests to each Service take, and how do they spread over its endpoints?',

@@ -7,6 +7,7 @@ import { type ManifestFile, readManifests } from '../../models/kube/manifests.ts
 import type { ClusterRanges } from '../../models/kube/ranges.ts';
 import { YAML_LIMITS } from '../../models/kube/yaml-text.ts';
 import { type Prefix, parsePrefix } from '../../models/packet/ip-address.ts';
+import type { GivenCosts } from '../harness/given-costs.ts';
 import { PACKAGE_ROOT } from '../harness/package.ts';
 import { cannot } from '../harness/user-error.ts';
 import { type Command, type CommandContext, collect, optionValue, wholeNumber } from './command-line.ts';
@@ -53,7 +54,7 @@ export function rangesOf({ podRange, serviceRange, nodeRange }: ManifestOptions)
  * that a controller makes have the same names there.
  */
 export function clusterOf(
-  options: ManifestOptions & { readonly seed: number },
+  options: ManifestOptions & { readonly seed: number; readonly cost?: GivenCosts },
   { stderr }: CommandContext,
   files: readonly ManifestFile[] = readManifestFiles(options),
 ): Cluster {
@@ -61,6 +62,7 @@ export function clusterOf(
     seed: `${options.seed}/1`,
     nodes: options.nodes,
     ranges: rangesOf(options),
+    ...(options.cost && { costs: options.cost.costs }),
   });
   for (const note of [...cluster.notes, ...cluster.schedulingNotes]) stderr.write(`note: ${note}\n`);
   return cluster;

@@ -4,6 +4,7 @@ import { writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join, resolve } from 'node:path';
 import type { Experiment } from '../harness/experiment.ts';
+import { type GivenCosts, readCosts, SHIPPED_COSTS } from '../harness/given-costs.ts';
 import { planRuns, selectLevels } from '../harness/plan.ts';
 import { startProgress } from '../harness/progress.ts';
 import { ResultFile, TableFiles } from '../harness/results.ts';
@@ -22,6 +23,8 @@ export interface RunOptions {
   readonly seed: number;
   readonly workers: number;
   readonly out: string;
+  /** Read already. */
+  readonly cost?: GivenCosts;
   /** The compiled sweep-worker.ts, where it is not beside sweep.ts. */
   readonly workerModule?: URL;
 }
@@ -45,12 +48,18 @@ export function addSweepOptions(command: Command): Command {
     .option('--replications <n>', "runs per variant (default: the experiment's)", wholeNumber({ to: 100_000 }))
     .option('--seed <n>', 'seed of all random numbers', wholeNumber({ from: 0 }), 1)
     .option('--workers <n>', 'worker threads', wholeNumber(), availableParallelism())
-    .option('--out <dir>', 'directory of the results', join('results', 'out'));
+    .option('--out <dir>', 'directory of the results', join('results', 'out'))
+    .option(
+      '--cost <file>',
+      'what packet work costs, from podwire calibrate (default: the shipped figures)',
+      readCosts,
+    );
 }
 
 const EXAMPLES = [
   'podwire run service-count',
   "podwire run service-count --set services=10,100 --set 'connection=kept alive' --replications 3",
+  'podwire run service-count --cost my-machine.json',
   'podwire run ./my-experiment.ts --workers 1 --seed 7 --out results/mine',
 ];
 
@@ -85,11 +94,12 @@ export async function runExperiment(
 ): Promise<FinishedSweep> {
   const { experiment, module, options: moduleOptions } = loaded;
   const { name } = experiment;
+  const { cost = SHIPPED_COSTS } = options;
   const about = describeSweep(experiment, options);
   const plan = planRuns(about);
   const results = new ResultFile({ directory: options.out, name, factors: about.factors });
   const tableFiles = new TableFiles({ directory: options.out, name });
-  const record = new RunRecord({ ...about, experiment, plannedRuns: plan.length });
+  const record = new RunRecord({ ...about, experiment, plannedRuns: plan.length, costs: cost });
   const summary = new Summary();
   const tables = new TableSummary();
   const isTerminal = context.stderr.isTTY === true;
@@ -100,6 +110,7 @@ export async function runExperiment(
   try {
     const outcome = await sweep({
       ...{ plan, module, options: moduleOptions, workers: options.workers, signal: interruption.signal },
+      costs: cost.costs,
       ...(options.workerModule && { workerModule: options.workerModule }),
       onFinished: progress.step,
       onResult(run, result) {

@@ -9,6 +9,7 @@ import type { Journey } from '../../models/packet/journey.ts';
 import { formatJourney, journeyToJson } from '../../models/packet/journey-text.ts';
 import { PcapngWriter } from '../../models/packet/pcapng.ts';
 import type { Load } from '../../models/workload/load.ts';
+import { type GivenCosts, readCosts } from '../harness/given-costs.ts';
 import { cannot, UserError } from '../harness/user-error.ts';
 import { type Command, type CommandContext, examples, optionValue, wholeNumber } from './command-line.ts';
 import { addManifestOptions, clusterOf, type ManifestOptions } from './manifest-options.ts';
@@ -21,6 +22,7 @@ interface TraceOptions extends ManifestOptions {
   readonly all?: true;
   readonly json?: true;
   readonly pcap?: string;
+  readonly cost?: GivenCosts;
 }
 
 export function addTrace(program: Command, context: CommandContext): void {
@@ -36,6 +38,7 @@ export function addTrace(program: Command, context: CommandContext): void {
     .option('--all', 'every frame: ARP, bare acknowledgements, copies that a bridge floods')
     .option('--json', 'journeys as JSON')
     .option('--pcap <file>', 'also write a pcapng with an interface per device')
+    .option('--cost <file>', 'what packet work costs, from podwire calibrate (default: the shipped figures)', readCosts)
     .addHelpText('after', examples(...EXAMPLES))
     .action((options: TraceOptions) => {
       const cluster = clusterOf(options, context);

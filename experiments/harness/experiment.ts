@@ -5,6 +5,7 @@
 // offered: a run length that depends on the precision reached, and factors that are not plain values.
 
 import { after, type Duration, type Instant } from '../../engine/time.ts';
+import type { CostModel } from '../../models/cpu/cost-model.ts';
 import type { FrameTotals } from '../../models/packet/frame-store.ts';
 import { RUN_COLUMNS } from './plan.ts';
 import { UserError } from './user-error.ts';
@@ -65,8 +66,8 @@ export interface Experiment {
   readonly replications: number;
   readonly warmUp: Duration;
   readonly duration: Duration;
-  /** One run, from an empty cluster to its measures. */
-  run(levels: Levels, seed: string): RunResult;
+  /** One run, from an empty cluster to its measures; at the shipped costs unless others are given. */
+  run(levels: Levels, seed: string, costs?: CostModel): RunResult;
 }
 
 export interface RunResult {
@@ -83,7 +84,9 @@ export interface RunResult {
 const EXPERIMENT_KIND = 'podwire experiment';
 
 /** The function `experiment` for one kind of cluster: `podwire.ts` has it for the real one, tests for a small one. */
-export function experimentsOn<C extends ExperimentCluster>(createCluster: (options: { seed: string }) => C) {
+export function experimentsOn<C extends ExperimentCluster>(
+  createCluster: (options: { seed: string; costs?: CostModel }) => C,
+) {
   return function experiment<const F extends Factors, L, M extends Measures>(
     definition: ExperimentDefinition<C, F, L, M>,
   ): Experiment {
@@ -92,7 +95,8 @@ export function experimentsOn<C extends ExperimentCluster>(createCluster: (optio
     return {
       kind: EXPERIMENT_KIND,
       ...{ name, question, factors, replications, warmUp, duration },
-      run: (levels, seed) => runOnce(definition, createCluster({ seed }), levels as Levels<F>),
+      run: (levels, seed, costs) =>
+        runOnce(definition, createCluster({ seed, ...(costs && { costs }) }), levels as Levels<F>),
     };
   };
 }

@@ -2,11 +2,15 @@ import { mkdtempSync, readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import { SHIPPED_COSTS } from './given-costs.ts';
 import { RunRecord } from './run-record.ts';
 import dice from './testdata/dice.ts';
 
 const path = join(mkdtempSync(join(tmpdir(), 'podwire-record-')), 'dice.run.json');
-const about = { experiment: dice, factors: { dice: [4], kind: ['fair'] }, replications: 2, seed: '1', plannedRuns: 2 };
+const about = {
+  ...{ experiment: dice, factors: { dice: [4], kind: ['fair'] }, replications: 2, seed: '1', plannedRuns: 2 },
+  costs: SHIPPED_COSTS,
+};
 
 function recordOf(fingerprints: string[]) {
   const record = new RunRecord(about);
@@ -33,6 +37,7 @@ test('a record sums up the runs of a sweep', () => {
     seed: '1',
     warmUpNs: 1_000_000,
     durationNs: 4_000_000,
+    costs: { file: 'shipped', fingerprint: expect.stringMatching(/^[0-9a-f]{16}$/) },
     runs: { planned: 2, finished: 2 },
     podwire: expect.stringMatching(/^\d+\.\d+\.\d+/),
     node: process.versions.node,

@@ -5,6 +5,7 @@ import { createHash } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import type { FrameTotals } from '../../models/packet/frame-store.ts';
 import type { Experiment, Factors, RunResult } from './experiment.ts';
+import { costsFingerprint, type GivenCosts } from './given-costs.ts';
 import { packageCommit, packageVersion } from './package.ts';
 
 export class RunRecord {
@@ -14,6 +15,7 @@ export class RunRecord {
     replications: number;
     seed: string;
     plannedRuns: number;
+    costs: GivenCosts;
   };
   readonly #fingerprint = createHash('sha256');
   readonly #drops = new Map<string, number>();
@@ -27,6 +29,7 @@ export class RunRecord {
     replications: number;
     seed: string;
     plannedRuns: number;
+    costs: GivenCosts;
   }) {
     this.#about = about;
   }
@@ -68,7 +71,7 @@ export class RunRecord {
   }
 
   #toJson({ wallSeconds, workers }: { wallSeconds: number; workers: number }) {
-    const { experiment, factors, replications, seed, plannedRuns } = this.#about;
+    const { experiment, factors, replications, seed, plannedRuns, costs } = this.#about;
     return {
       experiment: experiment.name,
       question: experiment.question,
@@ -77,6 +80,7 @@ export class RunRecord {
       seed,
       warmUpNs: experiment.warmUp,
       durationNs: experiment.duration,
+      costs: { file: costs.file, fingerprint: costsFingerprint(costs) },
       runs: { planned: plannedRuns, finished: this.#finishedRuns },
       podwire: packageVersion(),
       commit: packageCommit(),

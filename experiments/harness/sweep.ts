@@ -4,6 +4,7 @@
 
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
+import type { CostModel } from '../../models/cpu/cost-model.ts';
 import type { RunResult } from './experiment.ts';
 import { describeLevels, type PlannedRun } from './plan.ts';
 import type { ThrownInWorker, WorkerAnswer, WorkerStart } from './sweep-worker.ts';
@@ -14,6 +15,8 @@ export interface SweepOptions {
   readonly module: string;
   /** For a module whose default export makes the experiment from options. */
   readonly options?: unknown;
+  /** The shipped ones if absent. */
+  readonly costs?: CostModel;
   readonly workers: number;
   /** Called in plan order. */
   onResult(run: PlannedRun, result: RunResult): void;
@@ -43,8 +46,8 @@ export async function sweep(options: SweepOptions): Promise<'finished' | 'interr
   }
 }
 
-function startWorker({ module, options, workerModule = WORKER_MODULE }: SweepOptions): Worker {
-  const start: WorkerStart = { module, options };
+function startWorker({ module, options, costs, workerModule = WORKER_MODULE }: SweepOptions): Worker {
+  const start: WorkerStart = { module, options, ...(costs && { costs }) };
   return new Worker(workerModule, { workerData: start });
 }
 
