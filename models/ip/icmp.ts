@@ -41,6 +41,7 @@ export function fillEchoReply(reply: Frame, request: Frame): void {
   reply.dstIp = request.srcIp;
   reply.payloadBytes = request.payloadBytes;
   reply.message = request.message;
+  reply.dontFragment = false; // the kernel's own ICMP socket does not discover path MTUs
   reply.updateSize();
 }
 
