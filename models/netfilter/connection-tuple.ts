@@ -32,6 +32,9 @@ export interface ConnectionTuple {
   readonly dstPort: number;
 }
 
+/** Tracked by its addresses: its keys count only for PPTP's version, which nobody sends here. */
+export const PROTOCOL_GRE = 47;
+
 export const packPorts = (srcPort: number, dstPort: number): number => (srcPort << 16) | dstPort;
 export const srcPortOf = (ports: number): number => ports >>> 16;
 export const dstPortOf = (ports: number): number => ports & 0xffff;

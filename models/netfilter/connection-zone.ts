@@ -14,6 +14,9 @@ export const zoneOf = (id: number, directions: ZoneDirections = 'both'): number 
 export const zoneIdOf = (zone: number, direction: number): number =>
   ((zone >>> ID_BITS) & (1 << direction)) === 0 ? 0 : zone & ID_MASK;
 
+/** The zone's own number, whichever directions it counts for. */
+export const zoneNumberOf = (zone: number): number => zone & ID_MASK;
+
 export const zoneDirectionsOf = (zone: number): ZoneDirections =>
   DIRECTIONS.find((directions) => DIRECTION_BITS[directions] === zone >>> ID_BITS) ?? 'both';
 

@@ -16,7 +16,7 @@ describe.each(['tcp-tracking.txt', 'tcp-tracking-random.txt'])(
     for (const block of text.trim().split('\n\n').slice(1)) {
       const [title = '', ...lines] = block.split('\n');
       test(title, () => {
-        const conntrack = new Conntrack({ instant: START }, settingsIn(title));
+        const conntrack = new Conntrack({ instant: START, current: 0 }, settingsIn(title));
         expect(lines.map((line) => answer(conntrack, line))).toEqual(lines);
       });
     }
@@ -52,7 +52,7 @@ describe('windows and their scale', () => {
 });
 
 test('kube-proxy sets the timeout of established connections to one day', () => {
-  const conntrack = new Conntrack({ instant: START });
+  const conntrack = new Conntrack({ instant: START, current: 0 });
   conntrack.configure({ tcpTimeouts: { ...conntrack.settings.tcpTimeouts, ESTABLISHED: s(86_400) } });
   const lines = [
     '  > S   1000       0          0     64240   NEW         SYN_SENT 120 UNREPLIED',
@@ -143,7 +143,7 @@ function stateOf({ conntrackState }: Frame): string {
 
 /** A connection after its handshake: client 1001, server 5001, windows of 1,000. */
 function established({ clientScale, serverScale }: { clientScale: number; serverScale: number }) {
-  const conntrack = new Conntrack({ instant: START });
+  const conntrack = new Conntrack({ instant: START, current: 0 });
   const pass = (frame: Frame): string => {
     conntrack.track(frame);
     const state = stateOf(frame);

@@ -29,6 +29,7 @@ import {
   isIcmpQuery,
   isIcmpQueryOrAnswer,
   isNeverTracked,
+  PROTOCOL_GRE,
   packProtocol,
   portsOf,
   protocolOf,
@@ -90,6 +91,8 @@ export interface ConntrackSettings extends TcpTrackingSettings {
   readonly udpStreamTimeout: Duration;
   readonly icmpTimeout: Duration;
   readonly icmpv6Timeout: Duration;
+  readonly greTimeout: Duration;
+  readonly greStreamTimeout: Duration;
   readonly genericTimeout: Duration;
 }
 
@@ -102,10 +105,15 @@ export const CONNTRACK_DEFAULTS: ConntrackSettings = {
   udpStreamTimeout: s(120),
   icmpTimeout: s(30),
   icmpv6Timeout: s(30),
+  greTimeout: s(30),
+  greStreamTimeout: s(180),
   genericTimeout: s(600),
 };
 
-/** Events so far, by the names of `conntrack -S`. */
+/**
+ * Events so far, by the names of `conntrack -S`. Not counted, because they do not happen here: entries added by hand,
+ * packets with bad checksums, lookups disturbed by a growing table, and chains that are too long.
+ */
 export interface ConntrackStatistics {
   /** NAT asked for a tuple that another connection has. */
   found: number;
@@ -148,9 +156,10 @@ export type ConfirmOutcome =
   | typeof FOR_ITS_ANSWER
   | typeof LOST;
 
-/** Time as the running visit of a CPU sees it (CpuSet). */
+/** The running visit of a CPU (CpuSet): time as it sees it, and which CPU that is. */
 export interface ConntrackClock {
   readonly instant: Instant;
+  readonly current: number;
 }
 
 /** A snapshot of one entry. */
@@ -181,14 +190,6 @@ const COLLECTION_INTERVAL = s(1);
 const SWEPT_PER_ENTRY = 2;
 
 export class Conntrack implements ConnectionQuery {
-  readonly statistics: ConntrackStatistics = {
-    found: 0,
-    invalid: 0,
-    insert_failed: 0,
-    drop: 0,
-    early_drop: 0,
-    clash_resolve: 0,
-  };
   /** The records themselves: for NAT. */
   readonly table = new ConntrackTable();
   /** Read wherever it is needed: an instant handed on as an argument would be boxed, once per packet. */
@@ -198,6 +199,8 @@ export class Conntrack implements ConnectionQuery {
   /** Records that only a frame refers to: not confirmed yet, or dying. Same index: the frame of the handle. */
   readonly #heldHandles: number[] = [];
   readonly #holders: Frame[] = [];
+  /** By CPU, as far as CPUs have counted something. */
+  readonly #statistics: ConntrackStatistics[] = [];
   #sweepIndex = 0;
   #nextCollection = START;
 
@@ -215,6 +218,25 @@ export class Conntrack implements ConnectionQuery {
   configure(changes: Partial<ConntrackSettings>): void {
     this.#settings = checked({ ...this.#settings, ...changes });
     this.#tcp.configure(this.#settings);
+  }
+
+  /** Of all CPUs together. */
+  get statistics(): ConntrackStatistics {
+    const sum = noEvents();
+    for (const events of this.#statistics) {
+      for (const name of Object.keys(sum) as (keyof ConntrackStatistics)[]) sum[name] += events[name];
+    }
+    return sum;
+  }
+
+  /** Of one CPU. */
+  statisticsOf(cpu: number): ConntrackStatistics {
+    while (this.#statistics.length <= cpu) this.#statistics.push(noEvents());
+    return this.#statistics[cpu]!;
+  }
+
+  get #events(): ConntrackStatistics {
+    return this.statisticsOf(this.#clock.current);
   }
 
   /** net.netfilter.nf_conntrack_count: entries, with those that have expired but are not reclaimed yet. */
@@ -261,6 +283,9 @@ export class Conntrack implements ConnectionQuery {
       case PROTOCOL_UDP:
         this.#followUdp(index);
         break;
+      case PROTOCOL_GRE:
+        this.#followGre(index);
+        break;
       default:
         this.#prolong(index, this.#timeoutOf(protocol));
         break;
@@ -304,7 +329,7 @@ export class Conntrack implements ConnectionQuery {
     const own = index * WORDS_PER_ENTRY;
     const item = this.#find(srcIp, dstIp, ports, words[own + KIND]!, words[own + ZONE]!);
     if (item === 0 || this.#isSameFlow(own, (item >> 1) * WORDS_PER_ENTRY)) return 0;
-    this.statistics.found++;
+    this.#events.found++;
     return item;
   }
 
@@ -477,7 +502,7 @@ export class Conntrack implements ConnectionQuery {
   }
 
   #invalid(frame: Frame): TrackOutcome {
-    this.statistics.invalid++;
+    this.#events.invalid++;
     frame.conntrackEntry = 0;
     frame.conntrackReply = false;
     frame.conntrackState = CT_INVALID;
@@ -494,6 +519,14 @@ export class Conntrack implements ConnectionQuery {
     this.#prolong(index, isStream ? this.#settings.udpStreamTimeout : this.#settings.udpTimeout);
   }
 
+  /** nf_conntrack_gre_packet */
+  #followGre(index: number): void {
+    const { words } = this.table;
+    const isStream = (words[index * WORDS_PER_ENTRY + STATUS]! & SEEN_REPLY) !== 0;
+    if (isStream) words[index * WORDS_PER_ENTRY + STATUS]! |= ASSURED;
+    this.#prolong(index, isStream ? this.#settings.greStreamTimeout : this.#settings.greTimeout);
+  }
+
   #timeoutOf(protocol: number): Duration {
     switch (protocol) {
       case PROTOCOL_UDP:
@@ -502,6 +535,8 @@ export class Conntrack implements ConnectionQuery {
         return this.#settings.icmpTimeout;
       case PROTOCOL_ICMPV6:
         return this.#settings.icmpv6Timeout;
+      case PROTOCOL_GRE:
+        return this.#settings.greTimeout;
       default:
         return this.#settings.genericTimeout;
     }
@@ -546,7 +581,7 @@ export class Conntrack implements ConnectionQuery {
 
     if (table.count > this.#settings.maxEntries && !this.#evict(index)) {
       table.free(index);
-      this.statistics.drop++;
+      this.#events.drop++;
       return TABLE_FULL;
     }
     if (!this.#mayBegin(frame)) {
@@ -590,12 +625,13 @@ export class Conntrack implements ConnectionQuery {
 
   /** Linux 5.7 and later: only UDP takes part, because its packets do not depend on each other. */
   #resolveClash(frame: Frame, loser: number, winner: number): ConfirmOutcome {
-    const { table, statistics } = this;
+    const { table } = this;
+    const events = this.#events;
     if (frame.protocol === PROTOCOL_UDP) {
       if (this.#sameTuples(loser, winner)) {
         frame.conntrackEntry = table.handleOf(winner);
         this.#discard(loser);
-        statistics.clash_resolve++;
+        events.clash_resolve++;
         return JOINED;
       }
       if (this.#liveTuple(loser, REPLY) === 0) {
@@ -605,12 +641,12 @@ export class Conntrack implements ConnectionQuery {
         table.words[loser * WORDS_PER_ENTRY + STATUS]! |= FIXED_TIMEOUT | NAT_CLASH;
         table.times[loser * TIMES_PER_ENTRY + EXPIRES_AT] = after(this.#clock.instant, CLASH_TIMEOUT);
         table.insertTuple(loser, REPLY);
-        statistics.clash_resolve++;
+        events.clash_resolve++;
         return FOR_ITS_ANSWER;
       }
     }
-    statistics.drop++;
-    statistics.insert_failed++;
+    events.drop++;
+    events.insert_failed++;
     return LOST;
   }
 
@@ -701,7 +737,7 @@ export class Conntrack implements ConnectionQuery {
       for (const candidate of new Set(items.map((item) => item >> 1))) {
         const isExpired = this.isExpired(candidate);
         if (!isExpired && (this.#statusOf(candidate) & ASSURED) !== 0) continue;
-        if (!isExpired) this.statistics.early_drop++;
+        if (!isExpired) this.#events.early_drop++;
         this.#delete(candidate);
       }
       if (this.table.count < before) return true;
@@ -752,6 +788,15 @@ export class Conntrack implements ConnectionQuery {
     };
   }
 }
+
+const noEvents = (): ConntrackStatistics => ({
+  found: 0,
+  invalid: 0,
+  insert_failed: 0,
+  drop: 0,
+  early_drop: 0,
+  clash_resolve: 0,
+});
 
 /** Its connection has another source or destination at the other end. */
 export const isTranslated = (frame: Frame): boolean => (frame.conntrackState & (CT_SNAT | CT_DNAT)) !== 0;

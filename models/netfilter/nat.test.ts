@@ -22,7 +22,7 @@ describe('a translated connection', () => {
     expect(node.netfilter.tables.counters('nat', 'PREROUTING')?.packets(0)).toBe(1);
     expect(node.entries).toEqual([
       'tcp      6 432000 ESTABLISHED src=10.244.1.2 dst=10.96.0.10 sport=4000 dport=80 ' +
-        'src=10.244.2.2 dst=10.244.1.2 sport=80 dport=4000 [ASSURED]',
+        'src=10.244.2.2 dst=10.244.1.2 sport=80 dport=4000 [ASSURED] mark=0 use=1',
     ]);
   });
 

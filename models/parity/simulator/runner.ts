@@ -139,7 +139,7 @@ class SimulatedRun {
     const { netfilter } = this.#network.namespace(node);
     const { sim } = this.#network;
     // The network layer's name and number go before, as `-o extended` has it.
-    return netfilter?.conntrack.list().map((entry) => `ipv4     2 ${formatConntrack(entry, sim.now)}`) ?? [];
+    return netfilter?.conntrack.list().map((entry) => formatConntrack(entry, sim.now, { extended: true })) ?? [];
   }
 
   #countersOf(node: string): string {
