@@ -36,6 +36,7 @@ class NodeFilter:
     def __init__(self, namespace):
         self._namespace = namespace
         self._rules = None
+        self._has_sets = False
 
     def replace(self, rules):
         """These rules and no trace of earlier ones; None for no rules."""
@@ -50,6 +51,7 @@ class NodeFilter:
             self._clear()
         if rules.get("ipset"):
             self._load_with(["ipset", "-exist", "restore"], rules["ipset"])
+            self._has_sets = True
         backend = rules["backend"]
         if backend == "nftnative":
             self._load_with(["nft", "-f", "-"], "flush ruleset; " + rules["text"])
@@ -84,7 +86,7 @@ class NodeFilter:
             return False
         if rules is None or rules["backend"] != self._rules["backend"]:
             return True
-        if self._rules.get("ipset") or rules.get("ipset"):
+        if self._has_sets:
             return True
         if rules["backend"] == "nftnative":
             return False
@@ -100,8 +102,9 @@ class NodeFilter:
             self._empty_tables("ip6tables", tables_of(self._rules.get("text6")))
         else:
             self._namespace.run(["nft", "flush", "ruleset"])
-        if self._rules.get("ipset"):
+        if self._has_sets:
             self._namespace.run(["ipset", "destroy"])
+            self._has_sets = False
         self._rules = None
 
     def _restore(self, family, backend, text, earlier):

@@ -1,0 +1,86 @@
+// Random parity cases. A seed, an index and the features decide a case: the same ones make the same case everywhere.
+//
+// A case has one of few networks (topologies.ts), rules on one or two of its nodes in the language of a backend, which load
+// (iptables-rules.ts, nft-rules.ts, kube-rules.ts, sets.ts), and ten packets (packets.ts). What rules say and what packets
+// hold is drawn from the same few words (words.ts). What features there are, and what they add, says features.ts.
+//
+// Where the kernel would toss a coin the generator forces it (probability 0 or 1, turns, ranges of one port), unless the
+// feature `random` is asked for.
+
+import { RandomStreams } from '../../engine/random.ts';
+import type { NodeRules, ParityCase, RuleBackend, Step, Topology } from './case.ts';
+import { Draw } from './generate/draw.ts';
+import type { Feature } from './generate/features.ts';
+import { drawIptables } from './generate/iptables-rules.ts';
+import { drawNft } from './generate/nft-rules.ts';
+import { PacketDraw } from './generate/packets.ts';
+import { drawSets } from './generate/sets.ts';
+import { drawTopology } from './generate/topologies.ts';
+import { type Family, wordsOf } from './generate/words.ts';
+
+export { backendsOf, FEATURES, type Feature, INGREDIENTS, isFeature } from './generate/features.ts';
+
+const PACKETS = 10;
+
+export interface GenerateOptions {
+  readonly seed: number | string;
+  /** Which of a seed's cases. */
+  readonly index: number;
+  readonly features: readonly Feature[];
+  readonly backend: RuleBackend;
+}
+
+export function generateCase({ seed, index, features, backend }: GenerateOptions): ParityCase {
+  const draw = new Draw(new RandomStreams(String(seed)).stream(`parity/${backend}/${index}`));
+  const allowed = new Set(features);
+  const topology = drawTopology(draw, allowed);
+  const rules = drawRules(draw, { topology, features: allowed, backend });
+  const words = familiesOf(topology).map((family) => wordsOf(topology, family));
+  const packets = new PacketDraw(draw, { topology, words, features: allowed });
+  const steps = Array.from({ length: PACKETS }, (): Step => {
+    if (allowed.has('conntrack') && draw.chance(0.02)) return { flush: 'conntrack' };
+    if (allowed.has('conntrack') && draw.chance(0.02)) {
+      return { rules: drawRules(draw, { topology, features: withoutSets(allowed), backend }) };
+    }
+    return packets.next();
+  });
+  return { name: `seed ${seed}, ${backend} case ${index}`, topology, rules, packets: steps };
+}
+
+interface RulesOptions {
+  readonly topology: Topology;
+  readonly features: ReadonlySet<Feature>;
+  readonly backend: RuleBackend;
+}
+
+function drawRules(draw: Draw, { topology, features, backend }: RulesOptions): Record<string, NodeRules> {
+  const [first, second] = draw.some(2, topology.nodes);
+  const nodes = [first, ...(draw.chance(0.3) ? [second] : [])].flatMap((node) =>
+    node === undefined ? [] : [node.name],
+  );
+  return Object.fromEntries(nodes.map((name) => [name, drawNodeRules(draw, { topology, features, backend })]));
+}
+
+function drawNodeRules(draw: Draw, { topology, features, backend }: RulesOptions): NodeRules {
+  const drawn = familiesOf(topology).map((family) => {
+    const words = wordsOf(topology, family);
+    if (backend === 'nftnative') return { text: drawNft(draw, { words, features, sets: [] }), sets: '' };
+    const { text, sets } = features.has('ipset') && draw.chance(0.5) ? drawSets(draw, words) : { text: '', sets: [] };
+    return { text: drawIptables(draw, { words, features, sets }), sets: text };
+  });
+  const [ipv4, ipv6] = drawn;
+  const ipset = drawn.map(({ sets }) => sets).join('');
+  if (backend === 'nftnative') return { backend, text: drawn.map(({ text }) => text).join('') };
+  return {
+    ...{ backend, text: ipv4?.text ?? '' },
+    ...(ipv6 === undefined ? {} : { text6: ipv6.text }),
+    ...(ipset === '' ? {} : { ipset }),
+  };
+}
+
+const familiesOf = ({ nodes }: Topology): Family[] =>
+  nodes.every(({ podCIDR6 }) => podCIDR6 !== undefined) ? [4, 6] : [4];
+
+/** Rules that come later ask no sets: those of the first ones are still there. */
+const withoutSets = (features: ReadonlySet<Feature>): ReadonlySet<Feature> =>
+  new Set([...features].filter((feature) => feature !== 'ipset'));
