@@ -227,6 +227,21 @@ describe('what it costs', () => {
     expect(costOf(rules, [QUERY])).toEqual([1 + 52 + 1]);
   });
 
+  test('by backend: other rules and other base chains', () => {
+    const costs = {
+      ...COSTS,
+      nftBaseChainNs: 3,
+      nftRulesNs: [
+        [0, 0],
+        [1, 700],
+      ],
+    } as const;
+    const node = new TestNode({ rules: 'filter FORWARD -p tcp', costs });
+    node.netfilter.tables.backend = 'nft';
+    node.forward(QUERY);
+    expect(node.cpus.busyTime(0)).toBe(3 + 700);
+  });
+
   test('a lookup by the size of the table, and an allocation', () => {
     // 100, and 10 for each entry, the new one included. filter FORWARD: 1 + 10.
     expect(costOf('filter FORWARD -m conntrack --ctstate NEW', [QUERY, QUERY, QUERY.replace('4000', '4001')])).toEqual([

@@ -45,6 +45,7 @@ import {
   WALK,
 } from './hook-plan.ts';
 import { DESTINATION, Nat, type NatMapping, type NatSide, SOURCE } from './nat.ts';
+import { RuleCosts } from './rule-costs.ts';
 import { RuleTables } from './rule-tables.ts';
 import { defaultRejectType, type RejectType } from './targets/reject.ts';
 import { type BaseChain, walkBaseChain } from './walk.ts';
@@ -89,7 +90,6 @@ export class Netfilter {
   readonly #nat: Nat;
   readonly #cpus: CpuSet;
   readonly #costs: CostModel;
-  readonly #ruleCostsNs: Float64Array;
   readonly #frames: FrameStore;
   readonly #namespace: string;
   readonly #stack: NetfilterStack;
@@ -99,6 +99,8 @@ export class Netfilter {
   #isIdle = true;
   #plans: readonly HookPlan[] = NO_PLANS;
   #plans6: readonly HookPlan[] = NO_PLANS;
+  #ruleCosts: RuleCosts;
+  #ruleCosts6: RuleCosts;
   /** The context knows of the running hook: not before a table is walked, which established packets may not need. */
   #hasEntered = false;
   // Cost of a lookup in a table of this many entries.
@@ -111,7 +113,7 @@ export class Netfilter {
     this.#nat = new Nat(this.conntrack, natRandom);
     this.#cpus = cpus;
     this.#costs = cpus.costs;
-    this.#ruleCostsNs = ruleCostsOf(cpus.costs);
+    this.#ruleCosts = this.#ruleCosts6 = RuleCosts.of(cpus.costs, 'legacy');
     this.#frames = frames;
     this.#namespace = namespace;
     this.#stack = stack;
@@ -169,6 +171,8 @@ export class Netfilter {
     this.#changes = tables.changes + tables6.changes;
     this.#plans = HOOKS.map((hook) => planHook(hook, tables));
     this.#plans6 = HOOKS.map((hook) => planHook(hook, tables6));
+    this.#ruleCosts = RuleCosts.of(this.#costs, tables.backend);
+    this.#ruleCosts6 = RuleCosts.of(this.#costs, tables6.backend);
     this.#isIdle = [...this.#plans, ...this.#plans6].every((plan) => plan.length === 0);
   }
 
@@ -183,7 +187,7 @@ export class Netfilter {
   ): boolean {
     if (frame.journey !== undefined) return this.#passes(chain, hook, frame, inDevice, outDevice);
     const { use } = chain;
-    this.#cpus.charge(this.#costs.baseChainNs);
+    this.#cpus.charge(this.#ruleCostsFor(frame).baseChainNs);
     use.counters.count(0, frame.sizeBytes - ETHERNET_HEADER_BYTES);
     return use.chain.policy !== 'DROP' || this.#drop(frame, 'NETFILTER_DROP');
   }
@@ -224,19 +228,20 @@ export class Netfilter {
       context.enterHook(HOOK_NAMES[hook]!, inDevice, outDevice);
     }
     const visitedBefore = context.rulesVisited;
-    this.#cpus.charge(this.#costs.baseChainNs);
+    const costs = this.#ruleCostsFor(frame);
+    this.#cpus.charge(costs.baseChainNs);
     const verdict = walkBaseChain(chain, frame, context);
-    // The hook's tables together: the more rules, the more each costs, because they outgrow the cache.
+    // The hook's tables together: they share the cache.
     const { rulesVisited } = context;
     if (rulesVisited !== visitedBefore) {
-      this.#cpus.charge(this.#rulesNs(rulesVisited) - this.#rulesNs(visitedBefore));
+      this.#cpus.charge(costs.rulesNs(rulesVisited) - costs.rulesNs(visitedBefore));
       this.#rulesVisited += rulesVisited - visitedBefore;
     }
     return verdict;
   }
 
-  #rulesNs(count: number): number {
-    return count < this.#ruleCostsNs.length ? this.#ruleCostsNs[count]! : interpolateNs(this.#costs.rulesNs, count);
+  #ruleCostsFor({ family }: Frame): RuleCosts {
+    return family === 6 ? this.#ruleCosts6 : this.#ruleCosts;
   }
 
   #drop(frame: Frame, reason: DropReason): false {
@@ -376,17 +381,3 @@ const CONFIRMATIONS: Readonly<Record<Exclude<ConfirmOutcome, typeof UNCHANGED>, 
 
 const stateName = ({ conntrackState }: Frame): string =>
   CONNTRACK_STATES.find((state) => (conntrackState & CONNTRACK_STATE_BITS[state]) !== 0) ?? 'untracked';
-
-/** Costs of up to so many visited rules are looked up instead of interpolated. */
-const TABULATED_RULES = 1_024;
-/** One table per cost model, shared by all namespaces. */
-const knownRuleCosts = new WeakMap<CostModel, Float64Array>();
-
-function ruleCostsOf(costs: CostModel): Float64Array {
-  let tabulated = knownRuleCosts.get(costs);
-  if (tabulated === undefined) {
-    tabulated = Float64Array.from({ length: TABULATED_RULES }, (_, count) => interpolateNs(costs.rulesNs, count));
-    knownRuleCosts.set(costs, tabulated);
-  }
-  return tabulated;
-}
