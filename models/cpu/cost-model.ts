@@ -72,7 +72,7 @@ export const LINUX_6_18: CostModel = {
   localDeliveryNs: 735,
   socketReceiveNs: 433,
   tcpSegmentNs: 400,
-  tcpOpenNs: 6_050,
+  tcpOpenNs: 5_240,
   vethNs: 300,
   bridgeNs: 220,
   nicNs: 150,

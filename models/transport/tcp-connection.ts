@@ -383,9 +383,10 @@ export class TcpConnection implements ConnectedSocket, SegmentOutput {
     if (!acknowledges || (tcpFlags & TCP_SYN) === 0) return 'TCP_INVALID_SEQUENCE';
     this.#takeSyn(frame);
     this.#establish(frame, frame.window);
-    this.#tell('connected');
     this.#sender.transmit();
     if (this.#lastAckSent !== this.#received.next) this.#sendAck();
+    // connect() returns when the softirq that has sent the ACK is over (tcp_rcv_synsent_state_process()).
+    this.#tell('connected');
     return undefined;
   }
 
