@@ -1,24 +1,37 @@
 // br_netfilter: with net.bridge.bridge-nf-call-iptables = 1, bridged IPv4 frames pass iptables' PREROUTING, FORWARD and
-// POSTROUTING, with the bridge as both devices and the ports as physdev.
+// POSTROUTING, with the bridge as both devices and the ports as physdev; with bridge-nf-call-ip6tables = 1, IPv6 frames
+// pass ip6tables'.
 //
 // A frame whose destination PREROUTING has changed is bridged to the new one if that lies on the same bridge (TTL stays),
-// and goes up to the IP stack otherwise. Observed on Linux 6.18; net/bridge/br_netfilter_hooks.c.
+// and goes up to the IP stack otherwise. Observed on Linux 6.18; net/bridge/br_netfilter_hooks.c, br_netfilter_ipv6.c.
 
 import type { IpStack } from '../ip/stack.ts';
 import type { Bridge, BridgeNetfilter, BridgePort } from '../link/bridge.ts';
 import { FORWARD, type Netfilter, POSTROUTING, PREROUTING } from '../netfilter/netfilter.ts';
-import type { Frame } from '../packet/frame.ts';
+import { ETHERTYPE_IPV4, ETHERTYPE_IPV6, type Frame } from '../packet/frame.ts';
 import { ANY_IP } from '../packet/ip-address.ts';
+
+/** The sysctls net.bridge.bridge-nf-call-*. */
+export interface BridgeCalls {
+  readonly iptables: boolean;
+  readonly ip6tables: boolean;
+}
 
 export class BridgeIptables implements BridgeNetfilter {
   readonly #bridge: Bridge;
   readonly #stack: IpStack;
   readonly #netfilter: Netfilter;
+  readonly #calls: BridgeCalls;
 
-  constructor(bridge: Bridge, stack: IpStack, netfilter: Netfilter) {
+  constructor(bridge: Bridge, stack: IpStack, netfilter: Netfilter, calls: BridgeCalls) {
     this.#bridge = bridge;
     this.#stack = stack;
     this.#netfilter = netfilter;
+    this.#calls = calls;
+  }
+
+  isFor({ etherType }: Frame): boolean {
+    return etherType === ETHERTYPE_IPV4 ? this.#calls.iptables : etherType === ETHERTYPE_IPV6 && this.#calls.ip6tables;
   }
 
   preRouting(frame: Frame, ingress: BridgePort): boolean {
@@ -43,13 +56,14 @@ export class BridgeIptables implements BridgeNetfilter {
 
   /** A new destination: its MAC if it is on this bridge, else the bridge's own, so that the IP stack routes it. */
   #redirect(frame: Frame, ingress: BridgePort): boolean {
-    const route = this.#stack.fib.lookup(frame.dstIp);
-    if (route?.type !== 'unicast' || route.device !== this.#bridge) {
+    const ip = frame.family === 6 ? this.#stack.ipv6 : this.#stack;
+    const route = ip?.fib.lookup(frame.dstIp);
+    if (ip === undefined || route?.type !== 'unicast' || route.device !== this.#bridge) {
       frame.dstMac = this.#bridge.mac;
       return true;
     }
     const nextHop = route.gateway === ANY_IP ? frame.dstIp : route.gateway;
-    this.#stack.neighbors.resolve(frame, this.#bridge, nextHop, (resolved, mac) => {
+    ip.neighbors.resolve(frame, this.#bridge, nextHop, (resolved, mac) => {
       resolved.dstMac = mac;
       this.#bridge.forward(resolved, ingress);
     });

@@ -13,7 +13,7 @@ import type { Ip } from '../packet/ip-address.ts';
 import { type Mac, ZERO_MAC } from '../packet/mac.ts';
 import { TcpLayer } from '../transport/tcp-layer.ts';
 import { UdpLayer } from '../transport/udp.ts';
-import { BridgeIptables } from './bridge-netfilter.ts';
+import { type BridgeCalls, BridgeIptables } from './bridge-netfilter.ts';
 import { Sysctls } from './sysctls.ts';
 
 export interface NetworkNamespaceOptions {
@@ -47,7 +47,7 @@ export class NetworkNamespace {
   readonly #devices = new Map<string, NetDevice>();
   /** The kernel's sockets for VXLAN, by port. */
   readonly #vxlanEndpoints = new Map<number, VxlanEndpoint>();
-  #bridgeNfCallIptables = false;
+  #bridgeCalls: BridgeCalls = { iptables: false, ip6tables: false };
   #sysctls: Sysctls | undefined;
 
   constructor({ name, cpus, frames, forwarding }: NetworkNamespaceOptions) {
@@ -89,13 +89,13 @@ export class NetworkNamespace {
     this.sysctls.write(name, value);
   }
 
-  /** net.bridge.bridge-nf-call-iptables: do frames of this namespace's bridges pass iptables? */
-  get bridgeNfCallIptables(): boolean {
-    return this.#bridgeNfCallIptables;
+  /** net.bridge.bridge-nf-call-iptables and -ip6tables: do frames of this namespace's bridges pass the rules? */
+  get bridgeCalls(): BridgeCalls {
+    return this.#bridgeCalls;
   }
 
-  set bridgeNfCallIptables(isOn: boolean) {
-    this.#bridgeNfCallIptables = isOn;
+  set bridgeCalls(calls: BridgeCalls) {
+    this.#bridgeCalls = calls;
     for (const device of this.#devices.values()) this.#hookBridge(device);
   }
 
@@ -115,9 +115,11 @@ export class NetworkNamespace {
 
   #hookBridge(device: NetDevice): void {
     if (!(device instanceof Bridge)) return;
-    device.netfilter = this.#bridgeNfCallIptables
-      ? new BridgeIptables(device, this.stack, this.enableNetfilter())
-      : undefined;
+    const calls = this.#bridgeCalls;
+    device.netfilter =
+      calls.iptables || calls.ip6tables
+        ? new BridgeIptables(device, this.stack, this.enableNetfilter(), calls)
+        : undefined;
   }
 
   /** `ip link add NAME type vxlan id VNI local LOCAL dev LOWER dstport PORT`; its MTU leaves room for the outer headers. */

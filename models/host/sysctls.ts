@@ -3,9 +3,11 @@
 
 import { type Duration, inSeconds, s } from '../../engine/time.ts';
 import { DEVICE_SETTINGS, type DeviceSetting, type Ipv4Settings } from '../ip/ipv4-settings.ts';
+import { Ipv6Settings } from '../ip/ipv6-settings.ts';
 import type { IpStack } from '../ip/stack.ts';
 import { CONNTRACK_DEFAULTS, type ConntrackSettings } from '../netfilter/conntrack.ts';
 import type { Netfilter } from '../netfilter/netfilter.ts';
+import type { BridgeCalls } from './bridge-netfilter.ts';
 
 /** What sysctls set, beside the IP stack's own settings. */
 export interface SysctlOwner {
@@ -13,8 +15,7 @@ export interface SysctlOwner {
   readonly stack: IpStack;
   readonly netfilter: Netfilter | undefined;
   enableNetfilter(): Netfilter;
-  /** net.bridge.bridge-nf-call-iptables */
-  bridgeNfCallIptables: boolean;
+  bridgeCalls: BridgeCalls;
 }
 
 export class Sysctls {
@@ -87,17 +88,8 @@ const isDeviceSetting = (name: string | undefined): name is DeviceSetting =>
 function variablesOf(owner: SysctlOwner): Map<string, Variable> {
   const { settings } = owner.stack;
   return new Map<string, Variable>([
-    [
-      'net.bridge.bridge-nf-call-iptables',
-      {
-        min: 0,
-        max: INT_MAX,
-        read: () => Number(owner.bridgeNfCallIptables),
-        write: (value) => {
-          owner.bridgeNfCallIptables = value !== 0;
-        },
-      },
-    ],
+    ['net.bridge.bridge-nf-call-iptables', bridgeCall(owner, 'iptables')],
+    ['net.bridge.bridge-nf-call-ip6tables', bridgeCall(owner, 'ip6tables')],
     [
       'net.ipv4.ip_forward',
       {
@@ -120,8 +112,38 @@ function variablesOf(owner: SysctlOwner): Map<string, Variable> {
     ['net.ipv4.route.redirect_load', ofStack(settings, 'redirect_load')],
     ['net.ipv4.route.redirect_number', ofStack(settings, 'redirect_number')],
     ['net.ipv4.route.redirect_silence', ofStack(settings, 'redirect_silence')],
+    ...ipv6Variables(owner),
     ...conntrackVariables(owner),
   ]);
+}
+
+function bridgeCall(owner: SysctlOwner, tables: keyof BridgeCalls): Variable {
+  return {
+    min: 0,
+    max: INT_MAX,
+    read: () => Number(owner.bridgeCalls[tables]),
+    write: (value) => {
+      owner.bridgeCalls = { ...owner.bridgeCalls, [tables]: value !== 0 };
+    },
+  };
+}
+
+/** net.ipv6.*: writing one gives the namespace IPv6. */
+function* ipv6Variables({ stack }: SysctlOwner): Generator<[string, Variable]> {
+  const defaults = new Ipv6Settings();
+  const variable = (
+    setting: keyof Ipv6Settings,
+    { min, max }: { min: number; max: number },
+    write = (value: number) => {
+      stack.enableIpv6().settings[setting] = value;
+    },
+  ): Variable => ({ min, max, read: () => (stack.ipv6?.settings ?? defaults)[setting], write });
+  yield [
+    'net.ipv6.conf.all.forwarding',
+    variable('forwarding', { min: 0, max: INT_MAX }, (value) => stack.enableIpv6().setForwarding(value)),
+  ];
+  yield ['net.ipv6.conf.all.hop_limit', variable('hop_limit', { min: 1, max: 255 })];
+  yield ['net.ipv6.icmp.ratelimit', variable('icmp_ratelimit', { min: 0, max: INT_MAX })];
 }
 
 /** A number of the IP stack's settings. */

@@ -51,6 +51,16 @@ export interface NeighborStack {
   unreachable(frame: Frame): void;
 }
 
+/** What a neighbor said. */
+export interface NeighborNews {
+  readonly ip: Ip;
+  readonly mac: Mac | undefined;
+  /** REACHABLE: it answered a question of ours. */
+  readonly state: 'REACHABLE' | 'STALE';
+  readonly create: boolean;
+  readonly isOverride?: boolean;
+}
+
 /** How the table asks who has an address. */
 export interface AddressResolution {
   readonly family: IpFamily;
@@ -111,17 +121,24 @@ export class NeighborTable implements FrameHolder {
     this.#flush(entry);
   }
 
-  /** Somebody said where `ip` is. Without `create` only an entry that is there hears it. */
-  learn(
-    device: NetDevice,
-    { ip, mac, state, create }: { ip: Ip; mac: Mac; state: 'REACHABLE' | 'STALE'; create: boolean },
-  ): void {
+  /**
+   * Somebody said where `ip` is, or (without a MAC) that it is where it was. Without `create` only an entry that is there
+   * hears it; without `isOverride` another MAC than the known one only casts doubt on that (neigh_update).
+   */
+  learn(device: NetDevice, { ip, mac, state, create, isOverride = true }: NeighborNews): void {
     const entry = this.#byDevice.get(device)?.get(ip) ?? (create ? this.#entry(device, ip) : undefined);
     if (entry === undefined || entry.state === 'PERMANENT') return;
+    const isValid = entry.state !== 'INCOMPLETE' && entry.state !== 'FAILED';
+    if (mac === undefined && !isValid) return;
+    const isKnown = mac === undefined || entry.mac === mac;
     // An unsolicited hint with the MAC we have proves nothing new.
-    if (state === 'STALE' && entry.mac === mac && entry.state !== 'INCOMPLETE' && entry.state !== 'FAILED') return;
+    if (state === 'STALE' && isValid && isKnown) return;
+    if (isValid && !isKnown && !isOverride) {
+      if (entry.state === 'REACHABLE') entry.state = 'STALE';
+      return;
+    }
     entry.timer.stop();
-    entry.mac = mac;
+    if (mac !== undefined) entry.mac = mac;
     entry.state = state;
     entry.confirmedAt = this.#stack.cpus.instant;
     this.#flush(entry);

@@ -38,6 +38,7 @@ export const mayCauseReset = ({ protocol, tcpFlags }: Frame): boolean =>
 
 /** Fills `reset` with the RST that answers a TCP segment (RFC 9293 3.5.2). */
 export function fillReset(reset: Frame, about: Frame): void {
+  reset.setFamily(about.family);
   reset.protocol = PROTOCOL_TCP;
   reset.srcIp = about.dstIp;
   reset.dstIp = about.srcIp;

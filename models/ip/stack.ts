@@ -4,7 +4,8 @@
 //   device ─▶ PREROUTING ─▶ route ─┬─▶ INPUT ─▶ socket ─▶ route ─▶ OUTPUT ─▶ (route) ─┐
 //                                  └─▶ TTL ─▶ FORWARD ──────────────────────────────┴─▶ POSTROUTING ─▶ neighbor ─▶ device
 //
-// A packet moves by plain calls within one visit of a CPU. Not modelled: IPv6, fragmentation and reassembly (a UDP
+// A packet moves by plain calls within one visit of a CPU. IPv6 stands beside it where the namespace has it
+// (ipv6-stack.ts); what both families ask comes to this class. Not modelled: fragmentation and reassembly (a UDP
 // message larger than the MTU is refused at the socket), multicast routing, IP options, source routing.
 
 import type { RandomStream } from '../../engine/random.ts';
@@ -13,6 +14,7 @@ import { LoopbackDevice } from '../link/loopback.ts';
 import type { FrameReceiver, NetDevice } from '../link/net-device.ts';
 import { CT_RELATED } from '../netfilter/conntrack-state.ts';
 import {
+  type AddressType,
   FORWARD,
   type Hook,
   INPUT,
@@ -30,6 +32,7 @@ import {
   ETHERNET_HEADER_BYTES,
   ETHERTYPE_ARP,
   ETHERTYPE_IPV4,
+  ETHERTYPE_IPV6,
   type Frame,
   PROTOCOL_ICMP,
   PROTOCOL_TCP,
@@ -42,11 +45,13 @@ import {
   ICMP_REDIRECT,
   ICMP_TIME_EXCEEDED,
 } from '../packet/icmp.ts';
+import { ICMPV6_DEST_UNREACHABLE, ICMPV6_PORT_UNREACHABLE } from '../packet/icmpv6.ts';
 import {
   ANY_IP,
   broadcastOf,
   formatIp,
   type Ip,
+  type IpFamily,
   isLoopback,
   isMulticast,
   LIMITED_BROADCAST_IP,
@@ -64,12 +69,14 @@ import {
   ICMP_ADMINISTRATIVELY_PROHIBITED,
   ICMP_HOST_UNREACHABLE,
   ICMP_NET_UNREACHABLE,
+  ICMP_PORT_UNREACHABLE,
   ICMP_PROTOCOL_UNREACHABLE,
   isIcmpError,
   mayCauseError,
 } from './icmp.ts';
 import { IcmpRateLimit } from './icmp-rate-limit.ts';
 import { type DeviceSettings, Ipv4Settings } from './ipv4-settings.ts';
+import { Ipv6Stack } from './ipv6-stack.ts';
 import type { NeighborTable } from './neighbor-table.ts';
 import { fillReset, icmpCodeOf, mayCauseReset } from './reject.ts';
 
@@ -115,6 +122,8 @@ export class IpStack implements FrameReceiver, NetfilterStack {
   /** By IP protocol number: a handful. */
   readonly #handlers: (ProtocolHandler | undefined)[] = [];
   readonly #icmpRate: IcmpRateLimit;
+  readonly #devices: NetDevice[] = [];
+  #ipv6: Ipv6Stack | undefined;
   #loopback: NetDevice | undefined;
   #identification: number;
 
@@ -139,6 +148,9 @@ export class IpStack implements FrameReceiver, NetfilterStack {
         return this.#preRouting(frame, device);
       case ETHERTYPE_ARP:
         return this.#arp.receive(frame, device);
+      case ETHERTYPE_IPV6:
+        if (this.#ipv6 === undefined) return this.drop(frame, 'IPV6DISABLED');
+        return this.#ipv6.receive(frame, device);
       default:
         return this.drop(frame, 'UNHANDLED_PROTO');
     }
@@ -272,6 +284,7 @@ export class IpStack implements FrameReceiver, NetfilterStack {
    * by route where it is ANY_IP. Returns what send() would fail with.
    */
   send(frame: Frame): SendError | undefined {
+    if (frame.family === 6) return this.#sendOverIpv6(frame);
     let route = this.fib.lookup(frame.dstIp);
     if (frame.srcIp === ANY_IP && route !== undefined) frame.srcIp = this.#sourceBy(route, frame.dstIp);
     if (frame.journey?.title === '') frame.journey.title = describeFlow(frame);
@@ -321,6 +334,12 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     }
   }
 
+  #sendOverIpv6(frame: Frame): SendError | undefined {
+    if (this.#ipv6 !== undefined) return this.#ipv6.send(frame);
+    this.drop(frame, 'IPV6DISABLED');
+    return 'ENETUNREACH';
+  }
+
   #output(frame: Frame, route: Route): void {
     const device = this.#outDevice(route);
     if (this.netfilter !== undefined && !this.netfilter.run(POSTROUTING, frame, undefined, device)) return;
@@ -358,10 +377,19 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     this.send(error);
   }
 
+  /** UDP has no socket for a packet that it was given. */
+  portUnreachable(frame: Frame): void {
+    if (frame.family === 6) this.#ipv6?.sendError(frame, ICMPV6_DEST_UNREACHABLE, ICMPV6_PORT_UNREACHABLE);
+    else this.sendIcmpError(frame, ICMP_DEST_UNREACHABLE, ICMP_PORT_UNREACHABLE);
+  }
+
   /** What REJECT does: the error or reset goes back to the sender; netfilter then drops the packet. */
-  reject(frame: Frame, _hook: Hook, rejectWith: RejectType, _inDevice: DeviceRef | undefined): void {
+  reject(frame: Frame, _hook: Hook, rejectWith: RejectType, inDevice: DeviceRef | undefined): void {
     if (rejectWith !== 'tcp-reset') {
-      return this.sendIcmpError(frame, ICMP_DEST_UNREACHABLE, icmpCodeOf(rejectWith));
+      const code = icmpCodeOf(rejectWith);
+      if (frame.family === 6) this.#ipv6?.sendError(frame, ICMPV6_DEST_UNREACHABLE, code, { device: inDevice });
+      else this.sendIcmpError(frame, ICMP_DEST_UNREACHABLE, code);
+      return;
     }
     if (!mayCauseReset(frame)) return;
     const reset = this.frames.allocate();
@@ -406,9 +434,30 @@ export class IpStack implements FrameReceiver, NetfilterStack {
 
   // ── configuration ──────────────────────────────────────────────────────────────────────────────────────────────────
 
+  /** IPv6 of this namespace; undefined before {@link enableIpv6}. */
+  get ipv6(): Ipv6Stack | undefined {
+    return this.#ipv6;
+  }
+
+  /** net.ipv6.conf.all.disable_ipv6 = 0: gives every device its link-local address, and loopback ::1. */
+  enableIpv6(): Ipv6Stack {
+    if (this.#ipv6 === undefined) {
+      this.#ipv6 = new Ipv6Stack(this, this.cpus.place.random(`ipv6/${this.name}`));
+      for (const device of this.#devices) this.#ipv6.addDevice(device);
+    }
+    return this.#ipv6;
+  }
+
+  /** Of a transport protocol. */
+  handlerOf(protocol: number): ProtocolHandler | undefined {
+    return this.#handlers[protocol];
+  }
+
   /** The device hands what it receives to this stack. A loopback device brings 127.0.0.1 with it. */
   addDevice(device: NetDevice): void {
     device.receiver = this;
+    this.#devices.push(device);
+    this.#ipv6?.addDevice(device);
     this.settings.addDevice(device);
     if (!(device instanceof LoopbackDevice)) return;
     this.#loopback = device;
@@ -452,7 +501,8 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     this.#handlers[protocol] = handler;
   }
 
-  isLocal(ip: Ip): boolean {
+  isLocal(ip: Ip, family: IpFamily = 4): boolean {
+    if (family === 6) return this.#ipv6?.isLocal(ip) === true;
     return this.#localIps.includes(ip) || isLoopback(ip);
   }
 
@@ -462,13 +512,15 @@ export class IpStack implements FrameReceiver, NetfilterStack {
   }
 
   /** Source address for a packet to `dst`, or undefined without a route. */
-  sourceFor(dst: Ip): Ip | undefined {
+  sourceFor(dst: Ip, family: IpFamily = 4): Ip | undefined {
+    if (family === 6) return this.#ipv6?.sourceFor(dst);
     const route = this.fib.lookup(dst);
     return route === undefined ? undefined : this.#sourceBy(route, dst);
   }
 
   /** MTU of the first hop towards `dst`; 1500 without a route. */
-  mtuTo(dst: Ip): number {
+  mtuTo(dst: Ip, family: IpFamily = 4): number {
+    if (family === 6) return this.#ipv6?.mtuTo(dst) ?? 1500;
     const route = this.fib.lookup(dst);
     return route === undefined ? 1500 : this.#outDevice(route).mtuBytes;
   }
@@ -484,7 +536,8 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     return best?.ip ?? this.#addresses.find(({ ip }) => !isLoopback(ip))?.ip ?? ANY_IP;
   }
 
-  addressType(ip: Ip): 'LOCAL' | 'UNICAST' | 'BROADCAST' | 'MULTICAST' {
+  addressType(ip: Ip, family: IpFamily): AddressType {
+    if (family === 6) return this.#ipv6?.addressType(ip) ?? 'UNREACHABLE';
     if (isMulticast(ip)) return 'MULTICAST';
     if (ip === LIMITED_BROADCAST_IP) return 'BROADCAST';
     if (this.isLocal(ip)) return 'LOCAL';
@@ -492,7 +545,8 @@ export class IpStack implements FrameReceiver, NetfilterStack {
   }
 
   /** The device's address in the next hop's subnet, else its first, else one of another device (observed). */
-  masqueradeAddress(outDevice: DeviceRef, dstIp: Ip): Ip | undefined {
+  masqueradeAddress(outDevice: DeviceRef, dstIp: Ip, family: IpFamily): Ip | undefined {
+    if (family === 6) return this.#ipv6?.masqueradeAddress(outDevice, dstIp);
     const route = this.fib.lookup(dstIp);
     const nextHop = route === undefined || route.gateway === ANY_IP ? dstIp : route.gateway;
     const device = this.#addresses.find((address) => address.device.index === outDevice.index)?.device;

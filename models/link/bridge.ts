@@ -5,16 +5,18 @@
 //
 // Not modelled: spanning tree, VLANs, multicast snooping, port isolation.
 
-import { ETHERTYPE_IPV4, type Frame } from '../packet/frame.ts';
+import type { Frame } from '../packet/frame.ts';
 import { formatMac, isGroupAddress, type Mac } from '../packet/mac.ts';
 import { Fdb } from './fdb.ts';
 import { type FrameReceiver, NetDevice, type NetDeviceOptions } from './net-device.ts';
 
 /**
- * What br_netfilter does with bridged IPv4 frames (net.bridge.bridge-nf-call-iptables = 1). Each returns false when the
- * frame has ended or will be continued later with {@link Bridge.forward}.
+ * What br_netfilter does with bridged frames (net.bridge.bridge-nf-call-*). The hooks return false when the frame has
+ * ended or will be continued later with {@link Bridge.forward}.
  */
 export interface BridgeNetfilter {
+  /** Do frames of this kind pass the hooks? */
+  isFor(frame: Frame): boolean;
   preRouting(frame: Frame, ingress: BridgePort): boolean;
   forward(frame: Frame, ingress: BridgePort, egress: BridgePort): boolean;
   postRouting(frame: Frame, egress: BridgePort): boolean;
@@ -37,9 +39,8 @@ export class BridgePort implements FrameReceiver {
   receive(frame: Frame): void {
     const { bridge } = this;
     bridge.cpus.charge(bridge.cpus.costs.bridgeNs);
-    if (bridge.netfilter !== undefined && frame.etherType === ETHERTYPE_IPV4) {
-      if (!bridge.netfilter.preRouting(frame, this)) return;
-    }
+    const { netfilter } = bridge;
+    if (netfilter?.isFor(frame) === true && !netfilter.preRouting(frame, this)) return;
     bridge.forward(frame, this);
   }
 }
@@ -130,8 +131,9 @@ export class Bridge extends NetDevice {
 
   #send(egress: BridgePort, frame: Frame, ingress: BridgePort | undefined): void {
     // Frames of the stack (no ingress) have been through POSTROUTING already.
-    if (this.netfilter !== undefined && ingress !== undefined && frame.etherType === ETHERTYPE_IPV4) {
-      if (!this.netfilter.forward(frame, ingress, egress) || !this.netfilter.postRouting(frame, egress)) return;
+    const { netfilter } = this;
+    if (ingress !== undefined && netfilter?.isFor(frame) === true) {
+      if (!netfilter.forward(frame, ingress, egress) || !netfilter.postRouting(frame, egress)) return;
     }
     egress.device.transmit(frame);
   }

@@ -13,16 +13,19 @@ export const DROP_REASONS = [
   'VXLAN_VNI_NOT_FOUND', //  no VXLAN device of that network on that port
   'VXLAN_ENTRY_EXISTS', //   the source belongs to another tunnel endpoint by a static entry
   'LOCAL_MAC', //            its own frame came back to a VXLAN device
+  'IPV6DISABLED', //         the namespace has no IPv6
+  'NOT_A_MEMBER', //         for a multicast group that nobody here listens to (the kernel gives no reason)
   'UNHANDLED_PROTO', //      no handler for this EtherType or IP protocol
   'IP_INVALID_SOURCE', //    the source is a group, the limited broadcast, or in 0.0.0.0/8
   'IP_INVALID_DEST', //      the destination is in 0.0.0.0/8
-  'IP_LOCALNET', //          127.0.0.0/8 from or to another device than lo, without route_localnet
+  'IP_LOCALNET', //          127.0.0.0/8 without route_localnet, or ::1, from or to another device than lo
   'IP_LOCAL_SOURCE', //      a packet from outside claims to come from this host, or from no host
+  'IP_INADDRERRORS', //      IPv6: a source without meaning beyond its link
   'IP_RPFILTER', //          reverse path filter
   'IP_INNOROUTES', //        no route while forwarding
   'IP_OUTNOROUTES', //       no route for a local sender
-  'IP_NOFORWARD', //         net.ipv4.ip_forward is 0
   'UNICAST_IN_L2_MULTICAST', // a broadcast frame with a packet for somebody else
+  'IP_NOFORWARD', //         net.ipv4.ip_forward or net.ipv6.conf.all.forwarding is 0
   'IP_TTL', //               time to live exceeded in transit
   'PKT_TOO_BIG', //          larger than the MTU with DF set
   'NEIGH_QUEUEFULL', //      too many frames wait for an address resolution

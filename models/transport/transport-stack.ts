@@ -21,7 +21,8 @@ export interface TransportStack {
   /** MTU of the first hop. */
   mtuTo(dst: Ip): number;
   drop(frame: Frame, reason: DropReason): void;
-  sendIcmpError(about: Frame, type: number, code: number): void;
+  /** Answers a datagram for which there is no socket. */
+  portUnreachable(frame: Frame): void;
 }
 
 export interface SocketAddress {

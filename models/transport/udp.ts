@@ -5,10 +5,8 @@
 
 import type { RandomStream } from '../../engine/random.ts';
 import type { CpuSet } from '../cpu/cpu-set.ts';
-import { ICMP_PORT_UNREACHABLE } from '../ip/icmp.ts';
 import type { ProtocolHandler, SendError } from '../ip/stack.ts';
 import { type Frame, IPV4_HEADER_BYTES, type Message, PROTOCOL_UDP, UDP_HEADER_BYTES } from '../packet/frame.ts';
-import { ICMP_DEST_UNREACHABLE } from '../packet/icmp.ts';
 import { ANY_IP, formatIp, type Ip } from '../packet/ip-address.ts';
 import { EphemeralPorts } from './ephemeral-ports.ts';
 import { type IcmpError, icmpErrorOf, isHardError } from './icmp-error.ts';
@@ -96,7 +94,7 @@ export class UdpLayer implements ProtocolHandler {
     }
     const socket = this.#sockets.find(frame.dstIp, frame.dstPort);
     if (socket === undefined) {
-      this.stack.sendIcmpError(frame, ICMP_DEST_UNREACHABLE, ICMP_PORT_UNREACHABLE);
+      this.stack.portUnreachable(frame);
       return this.stack.drop(frame, 'NO_SOCKET');
     }
     cpus.charge(cpus.costs.localDeliveryNs);

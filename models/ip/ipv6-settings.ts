@@ -1,0 +1,13 @@
+// net.ipv6.* of one network namespace, under the kernel's own names.
+//
+// Not modelled: values of single devices. What forwards is decided for the whole namespace in the kernel too
+// (ip6_forward looks at conf.all).
+
+export class Ipv6Settings {
+  /** net.ipv6.conf.all.forwarding: also makes the host a router in what it says of itself to neighbors. */
+  forwarding = 0;
+  /** net.ipv6.conf.all.hop_limit, of packets that the host sends. */
+  hop_limit = 64;
+  /** net.ipv6.icmp.ratelimit: milliseconds between ICMPv6 errors to one destination; 0 for no limit. */
+  icmp_ratelimit = 1_000;
+}

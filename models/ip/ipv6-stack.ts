@@ -1,0 +1,520 @@
+// IPv6 of one network namespace, beside IPv4 (stack.ts), with the same five hooks at the same places. What differs is
+// what differs in the kernel (net/ipv6): routers do not fragment, errors have other numbers and other rules for their
+// source address, next hops are asked for by neighbor discovery, and every device has a link-local address, whose
+// destinations mean something on its link only.
+//
+// Not modelled: extension headers, reassembly, multicast routing, sockets that talk to link-local addresses (they would
+// need a scope), flow labels, reverse path filters (IPv6 has none but `-m rpfilter`).
+
+import type { RandomStream } from '../../engine/random.ts';
+import { after, type Instant, minutes, s } from '../../engine/time.ts';
+import type { CpuSet } from '../cpu/cpu-set.ts';
+import { LoopbackDevice } from '../link/loopback.ts';
+import type { NetDevice } from '../link/net-device.ts';
+import { CT_RELATED } from '../netfilter/conntrack-state.ts';
+import {
+  type AddressType,
+  FORWARD,
+  INPUT,
+  type Netfilter,
+  OUTPUT,
+  POSTROUTING,
+  PREROUTING,
+} from '../netfilter/netfilter.ts';
+import { describeFlow } from '../packet/describe.ts';
+import type { DropReason } from '../packet/drop-reason.ts';
+import {
+  type DeviceRef,
+  ETHERNET_HEADER_BYTES,
+  type Frame,
+  MIN_IPV6_MTU_BYTES,
+  PROTOCOL_ICMPV6,
+} from '../packet/frame.ts';
+import type { FrameStore } from '../packet/frame-store.ts';
+import {
+  ICMPV6_ADDRESS_UNREACHABLE,
+  ICMPV6_ADMIN_PROHIBITED,
+  ICMPV6_BEYOND_SCOPE,
+  ICMPV6_DEST_UNREACHABLE,
+  ICMPV6_ECHO_REQUEST,
+  ICMPV6_NO_ROUTE,
+  ICMPV6_PACKET_TOO_BIG,
+  ICMPV6_PARAMETER_PROBLEM,
+  ICMPV6_TIME_EXCEEDED,
+  ICMPV6_UNKNOWN_NEXT_HEADER,
+  isIcmpv6Error,
+} from '../packet/icmpv6.ts';
+import {
+  ANY_IP,
+  addressBits,
+  formatIp,
+  type Ip,
+  isIpv6LinkLocal,
+  isIpv6Multicast,
+  LOOPBACK_IPV6,
+  multicastMacOf,
+  type Prefix,
+  prefix,
+} from '../packet/ip-address.ts';
+import { isGroupAddress } from '../packet/mac.ts';
+import { formatRoute, type Route } from './fib.ts';
+import {
+  fillIcmpv6EchoReply,
+  fillIcmpv6Error,
+  icmpv6ErrorInterval,
+  mayCauseIcmpv6Error,
+  PeerRateLimit,
+} from './icmpv6.ts';
+import { Ipv6Fib } from './ipv6-fib.ts';
+import { Ipv6Interface } from './ipv6-interface.ts';
+import { Ipv6Settings } from './ipv6-settings.ts';
+import { type Ipv6Address, selectSource } from './ipv6-source-address.ts';
+import { type DiscoveryStack, NeighborDiscovery } from './neighbor-discovery.ts';
+import type { NeighborTable } from './neighbor-table.ts';
+import type { ProtocolHandler, SendError } from './stack.ts';
+
+/** The stack of both families that this one is half of. */
+export interface Ipv6Host {
+  readonly name: string;
+  readonly cpus: CpuSet;
+  readonly frames: FrameStore;
+  readonly netfilter: Netfilter | undefined;
+  /** Of a transport protocol; those of ICMPv6 packets are asked for by its number. */
+  handlerOf(protocol: number): ProtocolHandler | undefined;
+}
+
+export interface Icmpv6ErrorOptions {
+  /** The MTU of "packet too big", the offset of a "parameter problem". */
+  readonly info?: number;
+  /** That the packet belongs to when the error is made: the one it came in by if absent. */
+  readonly device?: DeviceRef | undefined;
+}
+
+export class Ipv6Stack implements DiscoveryStack {
+  readonly name: string;
+  readonly cpus: CpuSet;
+  readonly frames: FrameStore;
+  readonly fib = new Ipv6Fib();
+  readonly neighbors: NeighborTable;
+  readonly settings = new Ipv6Settings();
+  readonly #host: Ipv6Host;
+  readonly #discovery: NeighborDiscovery;
+  /** By device index. */
+  readonly #interfaces: (Ipv6Interface | undefined)[] = [];
+  readonly #peers = new PeerRateLimit();
+  /** What routers said about the way to an address (RFC 8201). */
+  readonly #pathMtus = new Map<Ip, { readonly mtuBytes: number; readonly until: Instant }>();
+  #loopback: NetDevice | undefined;
+
+  constructor(host: Ipv6Host, random: RandomStream) {
+    this.#host = host;
+    this.name = host.name;
+    this.cpus = host.cpus;
+    this.frames = host.frames;
+    this.#discovery = new NeighborDiscovery(this, random);
+    this.neighbors = this.#discovery.neighbors;
+  }
+
+  // ── from a device ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** A frame for the device's MAC or a group. */
+  receive(frame: Frame, device: NetDevice): void {
+    if (!this.#isAcceptable(frame, device)) return;
+    const { netfilter } = this.#host;
+    if (frame.preRoutingDone)
+      frame.preRoutingDone = false; // br_netfilter has been here with this frame
+    else if (netfilter !== undefined && !netfilter.run(PREROUTING, frame, device, undefined)) return;
+    const { dstIp } = frame;
+    if (isIpv6Multicast(dstIp)) {
+      if (this.#interfaceOf(device).isMember(dstIp, this.isRouter)) return this.#localDeliver(frame, device);
+      return this.drop(frame, 'NOT_A_MEMBER');
+    }
+    const route = this.#lookup(dstIp, device);
+    if (route?.type === 'local' || route?.type === 'anycast') return this.#localDeliver(frame, device);
+    this.#forward(frame, device, route);
+  }
+
+  /** ip6_rcv_core: before any hook, unlike IPv4's martians. A packet from an address of this host is one like others. */
+  #isAcceptable(frame: Frame, device: NetDevice): boolean {
+    if (isIpv6Multicast(frame.srcIp)) {
+      this.drop(frame, 'IP_INVALID_SOURCE');
+      return false;
+    }
+    if ((frame.srcIp !== LOOPBACK_IPV6 && frame.dstIp !== LOOPBACK_IPV6) || device === this.#loopback) return true;
+    this.drop(frame, 'IP_LOCALNET');
+    return false;
+  }
+
+  #localDeliver(frame: Frame, device: NetDevice): void {
+    const { netfilter } = this.#host;
+    if (netfilter !== undefined && !netfilter.run(INPUT, frame, device, undefined)) return;
+    if (frame.protocol === PROTOCOL_ICMPV6) return this.#receiveIcmpv6(frame, device);
+    const handler = this.#host.handlerOf(frame.protocol);
+    if (handler !== undefined) return handler.receive(frame);
+    this.sendError(frame, ICMPV6_PARAMETER_PROBLEM, ICMPV6_UNKNOWN_NEXT_HEADER, { info: NEXT_HEADER_OFFSET });
+    this.drop(frame, 'UNHANDLED_PROTO');
+  }
+
+  /** ip6_forward */
+  #forward(frame: Frame, inDevice: NetDevice, route: Route | undefined): void {
+    if (route === undefined || route.type !== 'unicast') return this.#discard(frame, route);
+    if (!this.isRouter) return this.drop(frame, 'IP_NOFORWARD');
+    if (isGroupAddress(frame.dstMac)) return this.drop(frame, 'UNICAST_IN_L2_MULTICAST');
+    if (frame.ttl <= 1) {
+      this.sendError(frame, ICMPV6_TIME_EXCEEDED, 0);
+      return this.drop(frame, 'IP_TTL');
+    }
+    const { device } = route;
+    const { srcIp } = frame;
+    if (device === inDevice) {
+      this.#redirect(frame, device, route);
+    } else if (srcIp === ANY_IP) {
+      return this.drop(frame, 'IP_INADDRERRORS');
+    } else if (isIpv6LinkLocal(srcIp)) {
+      this.sendError(frame, ICMPV6_DEST_UNREACHABLE, ICMPV6_BEYOND_SCOPE);
+      return this.drop(frame, 'IP_INADDRERRORS');
+    }
+    const mtuBytes = Math.max(device.mtuBytes, MIN_IPV6_MTU_BYTES);
+    if (frame.sizeBytes - ETHERNET_HEADER_BYTES > mtuBytes) {
+      this.sendError(frame, ICMPV6_PACKET_TOO_BIG, 0, { info: mtuBytes, device });
+      return this.drop(frame, 'PKT_TOO_BIG');
+    }
+    this.cpus.charge(this.cpus.costs.forwardNs);
+    if (frame.journey !== undefined) this.#noteRoute(frame, route);
+    frame.ttl--;
+    const { netfilter } = this.#host;
+    if (netfilter !== undefined && !netfilter.run(FORWARD, frame, inDevice, device)) return;
+    this.#output(frame, route);
+  }
+
+  /** ip6_pkt_drop: said also by hosts that do not forward. */
+  #discard(frame: Frame, route: Route | undefined): void {
+    if (route?.type !== 'blackhole') {
+      const code = route?.type === 'prohibit' ? ICMPV6_ADMIN_PROHIBITED : ICMPV6_NO_ROUTE;
+      this.sendError(frame, ICMPV6_DEST_UNREACHABLE, code);
+    }
+    this.drop(frame, 'IP_INNOROUTES');
+  }
+
+  /** To a sender on the link of the next hop, at most once a second on average, and so for the destination. */
+  #redirect(frame: Frame, device: NetDevice, { gateway }: Route): void {
+    const now = this.cpus.instant;
+    if (!this.#peers.allow(frame.dstIp, REDIRECT_INTERVAL, now)) return;
+    const wayBack = this.#lookup(frame.srcIp, device);
+    if (wayBack === undefined || wayBack.gateway !== ANY_IP) return;
+    if (!this.#peers.allow(frame.srcIp, REDIRECT_INTERVAL, now)) return;
+    this.#discovery.redirect(frame, device, gateway === ANY_IP ? frame.dstIp : gateway);
+  }
+
+  // ── to a device ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /**
+   * Sends a locally made packet; the frame is no longer the caller's, whatever comes back. The source address is chosen
+   * where it is ANY_IP. `device` says which link a link-local destination is on. Returns what send() would fail with.
+   */
+  send(frame: Frame, device?: DeviceRef): SendError | undefined {
+    let route = this.#lookup(frame.dstIp, device);
+    if (frame.srcIp === ANY_IP && route !== undefined) frame.srcIp = this.#sourceBy(route, frame.dstIp) ?? ANY_IP;
+    if (frame.journey?.title === '') frame.journey.title = describeFlow(frame);
+    const error = sendErrorOf(route);
+    if (route === undefined || error !== undefined) {
+      this.drop(frame, 'IP_OUTNOROUTES');
+      return error;
+    }
+    const { netfilter } = this.#host;
+    if (netfilter !== undefined) {
+      const { dstIp } = frame;
+      if (!netfilter.run(OUTPUT, frame, undefined, this.#outDevice(route))) return 'EPERM';
+      if (frame.dstIp !== dstIp) {
+        route = this.#lookup(frame.dstIp, device); // DNAT re-routes; the source stays that of the first lookup
+        if (route === undefined || sendErrorOf(route) !== undefined) {
+          this.drop(frame, 'IP_OUTNOROUTES');
+          return 'EHOSTUNREACH';
+        }
+      }
+    }
+    if (frame.journey !== undefined) this.#noteRoute(frame, route);
+    this.#output(frame, route);
+    return undefined;
+  }
+
+  sendOnLink(frame: Frame, device: NetDevice): void {
+    if (frame.journey?.title === '') frame.journey.title = describeFlow(frame);
+    const { netfilter } = this.#host;
+    if (netfilter !== undefined && !netfilter.run(OUTPUT, frame, undefined, device)) return;
+    this.#outputBy(device, frame, frame.dstIp);
+  }
+
+  #output(frame: Frame, route: Route): void {
+    this.#outputBy(this.#outDevice(route), frame, route.gateway === ANY_IP ? frame.dstIp : route.gateway);
+  }
+
+  #outputBy(device: NetDevice, frame: Frame, nextHop: Ip): void {
+    const { netfilter } = this.#host;
+    if (netfilter !== undefined && !netfilter.run(POSTROUTING, frame, undefined, device)) return;
+    if (device === this.#loopback) return device.transmit(frame);
+    if (!isIpv6Multicast(nextHop)) return this.neighbors.output(frame, device, nextHop);
+    frame.srcMac = device.mac;
+    frame.dstMac = multicastMacOf(nextHop);
+    device.transmit(frame);
+  }
+
+  /** Packets for the host's own addresses go by loopback, whatever device has the address. */
+  #outDevice({ type, device }: Route): NetDevice {
+    return (type === 'local' || type === 'anycast') && this.#loopback !== undefined ? this.#loopback : device;
+  }
+
+  // ── ICMPv6 ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  #receiveIcmpv6(frame: Frame, device: NetDevice): void {
+    const { icmpType, quoted } = frame;
+    if (frame.discovery !== undefined) return this.#discovery.receive(frame, device);
+    if (icmpType === ICMPV6_ECHO_REQUEST) return this.#answerEcho(frame, device);
+    if (isIcmpv6Error(icmpType) && quoted !== undefined) {
+      if (icmpType === ICMPV6_PACKET_TOO_BIG && this.isLocal(quoted.srcIp)) {
+        this.#learnPathMtu(quoted.dstIp, frame.icmpMtu);
+      }
+      this.#host.handlerOf(quoted.protocol)?.icmpError(icmpType, frame.icmpCode, quoted, frame.icmpMtu);
+    }
+    const echo = this.#host.handlerOf(PROTOCOL_ICMPV6);
+    if (echo !== undefined) return echo.receive(frame);
+    this.frames.deliver(frame);
+  }
+
+  /** From the address that was asked, unless that is a group's or everybody's. */
+  #answerEcho(frame: Frame, device: NetDevice): void {
+    const reply = this.frames.allocate();
+    fillIcmpv6EchoReply(reply, frame);
+    reply.ttl = this.settings.hop_limit;
+    if (this.#isOwn(frame.dstIp, device)) reply.srcIp = frame.dstIp;
+    this.frames.deliver(frame);
+    this.send(reply, device);
+  }
+
+  /** An error to the sender of `about`, if RFC 4443 and the rate limit allow one (icmp6_send). */
+  sendError(about: Frame, type: number, code: number, options: Icmpv6ErrorOptions = {}): void {
+    const { info = 0, device = about.receivedOn } = options;
+    if (!mayCauseIcmpv6Error(about, type)) return;
+    const route = this.#lookup(about.srcIp, device);
+    if (route === undefined || sendErrorOf(route) !== undefined || route.type === 'anycast') return;
+    if (!this.#mayError(about.srcIp, type, route)) return;
+    const error = this.frames.allocate();
+    fillIcmpv6Error(error, { about, type, code, info });
+    error.ttl = this.settings.hop_limit;
+    // What was sent to this host is answered from there, also from an anycast address.
+    if (this.#isOwn(about.dstIp, device) || this.fib.lookup(about.dstIp)?.type === 'anycast') error.srcIp = about.dstIp;
+    this.#noteError(about, error);
+    this.attachConntrack(error, about);
+    this.send(error, device);
+  }
+
+  #mayError(peer: Ip, type: number, route: Route): boolean {
+    if (type === ICMPV6_PACKET_TOO_BIG || this.#outDevice(route) === this.#loopback) return true;
+    const interval = icmpv6ErrorInterval(this.settings.icmp_ratelimit, route.destination.length);
+    return this.#peers.allow(peer, interval, this.cpus.instant);
+  }
+
+  /** nf_ct_attach: an answer made here belongs to the connection of the packet it answers, so NAT is undone on it. */
+  attachConntrack(answer: Frame, about: Frame): void {
+    if (about.conntrackEntry === 0) return;
+    answer.conntrackEntry = about.conntrackEntry;
+    answer.conntrackReply = !about.conntrackReply;
+    answer.conntrackState = CT_RELATED;
+  }
+
+  /** Nobody answered for the next hop: the sender hears of it, by loopback if it is on this host. */
+  unreachable(frame: Frame): void {
+    this.sendError(frame, ICMPV6_DEST_UNREACHABLE, ICMPV6_ADDRESS_UNREACHABLE);
+    this.drop(frame, 'NEIGH_FAILED');
+  }
+
+  // ── configuration ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** The device gets its link-local address; loopback brings ::1 with it. */
+  addDevice(device: NetDevice): void {
+    const added = new Ipv6Interface(device, { hasLinkLocal: !(device instanceof LoopbackDevice) });
+    this.#interfaces[device.index] = added;
+    if (!(device instanceof LoopbackDevice)) return;
+    this.#loopback = device;
+    this.addAddress(device, LOOPBACK_IPV6, 128);
+  }
+
+  /** `ip -6 addr add IP/LENGTH dev DEVICE nodad`: also makes the address local and the subnet reachable. */
+  addAddress(device: NetDevice, ip: Ip, prefixLength: number): void {
+    const subnet = prefix(ip, prefixLength, 6);
+    this.#interfaceOf(device).addAddress({ device, ip, subnet });
+    if (isIpv6LinkLocal(ip)) return;
+    const common = { device, gateway: ANY_IP, source: ANY_IP };
+    this.fib.add({ ...common, type: 'local', destination: prefix(ip, 128, 6), metric: 0 });
+    if (prefixLength === addressBits(6)) return;
+    this.fib.add({ ...common, type: 'unicast', destination: subnet, metric: KERNEL_METRIC });
+    if (this.isRouter) this.#answerForRouters(device, subnet);
+  }
+
+  /** `ip -6 route add [TYPE] DESTINATION [via GATEWAY] dev DEVICE`. */
+  addRoute({
+    type = 'unicast',
+    destination,
+    device,
+    gateway = ANY_IP,
+    source = ANY_IP,
+    metric = DEFAULT_METRIC,
+  }: Pick<Route, 'destination' | 'device'> & Partial<Route>): void {
+    this.fib.add({ type, destination, device, gateway, source, metric });
+  }
+
+  get isRouter(): boolean {
+    return this.settings.forwarding !== 0;
+  }
+
+  /** net.ipv6.conf.all.forwarding. A router answers to the first address of each of its subnets (RFC 4291 2.6.1). */
+  setForwarding(value: number): void {
+    this.settings.forwarding = value;
+    for (const { device, subnet } of this.addresses) {
+      const anycast = prefix(subnet.net, 128, 6);
+      if (value !== 0) this.#answerForRouters(device, subnet);
+      else if (this.fib.lookup(subnet.net)?.type === 'anycast') this.fib.remove(anycast);
+    }
+  }
+
+  /** Not on links between two (RFC 6164). */
+  #answerForRouters(device: NetDevice, { net, length }: Prefix): void {
+    if (length >= 127) return;
+    const destination = prefix(net, 128, 6);
+    this.fib.add({ type: 'anycast', destination, device, gateway: ANY_IP, source: ANY_IP, metric: 0 });
+  }
+
+  /** Devices in the order of their indexes; the addresses of each by scope, the newest of a scope first. */
+  get addresses(): readonly Ipv6Address[] {
+    return this.#interfaces.flatMap((known) => known?.addresses ?? []);
+  }
+
+  isLocal(ip: Ip): boolean {
+    return isIpv6LinkLocal(ip)
+      ? this.#interfaces.some((known) => known?.has(ip) === true)
+      : this.fib.lookup(ip)?.type === 'local';
+  }
+
+  hasAddress(device: DeviceRef, ip: Ip): boolean {
+    return this.#interfaceOf(device).has(ip);
+  }
+
+  hasAnycast(device: NetDevice, ip: Ip): boolean {
+    const route = this.fib.lookup(ip);
+    return route?.type === 'anycast' && route.device === device;
+  }
+
+  linkLocalOn(device: NetDevice): Ip | undefined {
+    return this.#interfaceOf(device).addresses.find(({ ip }) => isIpv6LinkLocal(ip))?.ip;
+  }
+
+  sourceOn(device: NetDevice, dst: Ip): Ip | undefined {
+    return selectSource(this.addresses, dst, device);
+  }
+
+  /** The source address of packets that leave by the device for `dst` (nf_nat_masquerade_ipv6). */
+  masqueradeAddress(outDevice: DeviceRef, dst: Ip): Ip | undefined {
+    const device = this.#interfaces[outDevice.index]?.device;
+    return device === undefined ? undefined : this.sourceOn(device, dst);
+  }
+
+  /** Source address for a packet to `dst`, or undefined without a route. */
+  sourceFor(dst: Ip): Ip | undefined {
+    const route = this.#lookup(dst, undefined);
+    return sendErrorOf(route) === undefined && route !== undefined ? this.#sourceBy(route, dst) : undefined;
+  }
+
+  /** What the way to `dst` takes: the first hop, or what a router said in the last ten minutes. */
+  mtuTo(dst: Ip): number {
+    const route = this.#lookup(dst, undefined);
+    const mtuBytes = route === undefined ? 1500 : this.#outDevice(route).mtuBytes;
+    const learned = this.#pathMtus.get(dst);
+    if (learned === undefined) return mtuBytes;
+    if (learned.until > this.cpus.instant) return Math.min(mtuBytes, learned.mtuBytes);
+    this.#pathMtus.delete(dst);
+    return mtuBytes;
+  }
+
+  /** As -m addrtype sees it (match_lookup_rt6). */
+  addressType(ip: Ip): AddressType {
+    if (ip === ANY_IP) return 'UNSPEC';
+    if (isIpv6Multicast(ip)) return 'MULTICAST';
+    if (this.isLocal(ip)) return 'LOCAL';
+    if (isIpv6LinkLocal(ip)) return 'UNICAST';
+    const route = this.fib.lookup(ip);
+    if (route === undefined) return 'UNREACHABLE';
+    return route.type === 'unicast' ? 'UNICAST' : route.type === 'anycast' ? 'ANYCAST' : 'UNREACHABLE';
+  }
+
+  drop(frame: Frame, reason: DropReason): void {
+    this.frames.drop(frame, reason, this.cpus.instant, this.name);
+  }
+
+  /** Link-local destinations are found on the link of `device`, and only there. */
+  #lookup(ip: Ip, device: DeviceRef | undefined): Route | undefined {
+    if (!isIpv6LinkLocal(ip)) return this.fib.lookup(ip);
+    return device === undefined ? undefined : this.#interfaces[device.index]?.routeTo(ip);
+  }
+
+  #sourceBy(route: Route, dst: Ip): Ip | undefined {
+    if (route.source !== ANY_IP) return route.source;
+    return route.type === 'local' ? dst : this.sourceOn(route.device, dst);
+  }
+
+  /** Is the address one of this host, and a link-local one of this device? */
+  #isOwn(ip: Ip, device: DeviceRef | undefined): boolean {
+    if (isIpv6LinkLocal(ip)) return device !== undefined && this.hasAddress(device, ip);
+    return this.fib.lookup(ip)?.type === 'local';
+  }
+
+  #interfaceOf(device: DeviceRef): Ipv6Interface {
+    const known = this.#interfaces[device.index];
+    if (known === undefined) throw new Error(`${device.name} is no device of ${this.name}`);
+    return known;
+  }
+
+  #learnPathMtu(dst: Ip, mtuBytes: number): void {
+    const until = after(this.cpus.instant, PATH_MTU_LIFETIME);
+    this.#pathMtus.set(dst, { mtuBytes: Math.max(mtuBytes, MIN_IPV6_MTU_BYTES), until });
+  }
+
+  #noteRoute(frame: Frame, route: Route): void {
+    frame.journey?.add({
+      at: this.cpus.instant,
+      namespace: this.name,
+      stage: 'route',
+      device: route.device.name,
+      text: `${formatIp(frame.dstIp, 6)}: ${formatRoute(route)}`,
+    });
+  }
+
+  #noteError(about: Frame, error: Frame): void {
+    const text = `icmpv6 ${error.icmpType}/${error.icmpCode} to ${formatIp(error.dstIp, 6)}`;
+    about.journey?.add({ at: this.cpus.instant, namespace: this.name, stage: 'icmp', text });
+  }
+}
+
+/** errno of a local sender by the type of its route (ip6_rt_type_to_error); a link-local address needs a scope. */
+function sendErrorOf(route: Route | undefined): SendError | undefined {
+  switch (route?.type) {
+    case undefined:
+      return 'ENETUNREACH';
+    case 'unreachable':
+      return 'EHOSTUNREACH';
+    case 'prohibit':
+      return 'EACCES';
+    case 'blackhole':
+      return 'EINVAL';
+    default:
+      return undefined;
+  }
+}
+
+/** Where the IPv6 header says what follows it. */
+const NEXT_HEADER_OFFSET = 6;
+const REDIRECT_INTERVAL = s(1);
+/** Of the routes to subnets that come with addresses (IP6_RT_PRIO_ADDRCONF), and of `ip -6 route add`. */
+const KERNEL_METRIC = 256;
+const DEFAULT_METRIC = 1024;
+/** net.ipv6.route.mtu_expires */
+const PATH_MTU_LIFETIME = minutes(10);
