@@ -138,3 +138,17 @@ describe('wrong use is told in one line', () => {
     expect({ exitCode, stderr }).toEqual({ exitCode: 2, stderr: expect.stringContaining('IP address "here"') });
   });
 });
+
+test('IPv6 packets take the rules of ip6tables-save', async () => {
+  const rules = directory.file(
+    'node6.rules',
+    `*nat
+:PREROUTING ACCEPT [0:0]
+-A PREROUTING -d fd00:10:96::a/128 -p tcp -m tcp --dport 53 -j DNAT --to-destination [fd00:10:244::5]:8053
+COMMIT
+`,
+  );
+  const packet = 'tcp [fd00:10:244::9]:4000 > [fd00:10:96::a]:53';
+  const { stdout } = await podwire(['netfilter', '--rules', rules, '--packet', packet]);
+  expect(stdout).toContain('accepted  [fd00:10:244::9]:4000 > [fd00:10:244::5]:8053 tcp [S] to the next hop');
+});

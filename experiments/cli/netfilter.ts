@@ -8,7 +8,14 @@ import { parseIptablesSave } from '../../models/netfilter/iptables-save.ts';
 import type { Netfilter } from '../../models/netfilter/netfilter.ts';
 import { describeFlow } from '../../models/packet/describe.ts';
 import { Frame } from '../../models/packet/frame.ts';
-import { ANY_IP, type IpAddress, isLoopback, LOOPBACK_IPV6, parseAddress } from '../../models/packet/ip-address.ts';
+import {
+  ANY_IP,
+  type IpAddress,
+  type IpFamily,
+  isLoopback,
+  LOOPBACK_IPV6,
+  parseAddress,
+} from '../../models/packet/ip-address.ts';
 import type { JourneyStep } from '../../models/packet/journey.ts';
 import { formatSteps } from '../../models/packet/journey-text.ts';
 import { cannot } from '../harness/user-error.ts';
@@ -72,10 +79,9 @@ const EXAMPLES = [
 
 function explore({ rules, packet, local = [], sentHere, state, ...devices }: NetfilterOptions): PacketOutcome[] {
   const { family } = framed(packet);
-  const load = loaderOf(rules);
   return explorePacket(
     {
-      load,
+      load: loaderOf(rules, family),
       isLocal: (ip) =>
         local.some((address) => address.family === family && address.ip === ip) || isLoopbackOf(family, ip),
       masqueradeIp: () => local.find((address) => address.family === family)?.ip ?? ANY_IP,
@@ -106,8 +112,9 @@ const STATE_BITS: Readonly<Record<State, number>> = {
 // ── what is read ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** The file is read once; each outcome begins with a netfilter that shares its chains. */
-function loaderOf(file: string): (netfilter: Netfilter) => void {
-  const saved = parseIptablesSave(readText(file), { fileName: file === '-' ? 'standard input' : file });
+function loaderOf(file: string, family: IpFamily): (netfilter: Netfilter) => void {
+  const fileName = file === '-' ? 'standard input' : file;
+  const saved = parseIptablesSave(readText(file), { fileName, family });
   const tables = saved.map(({ name, family, chains }) => ({
     name,
     family,
@@ -145,7 +152,7 @@ function readState(text: string): State {
   return state;
 }
 
-const isLoopbackOf = (family: IpAddress['family'], ip: IpAddress['ip']): boolean =>
+const isLoopbackOf = (family: IpFamily, ip: IpAddress['ip']): boolean =>
   family === 6 ? ip === LOOPBACK_IPV6 : isLoopback(ip);
 
 // ── what is shown ────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -156,13 +156,13 @@ class Passage implements NetfilterStack {
 
   // ── what netfilter asks ────────────────────────────────────────────────────────────────────────────────────────────
 
-  addressType(ip: Ip, family: IpFamily = 4): AddressType {
+  addressType(ip: Ip, family: IpFamily): AddressType {
     if (family === 6 ? isIpv6Multicast(ip) : isMulticast(ip)) return 'MULTICAST';
     return this.#node.isLocal(ip, family) ? 'LOCAL' : 'UNICAST';
   }
 
-  masqueradeAddress(): Ip | undefined {
-    return this.#node.masqueradeIp(this.#last.family);
+  masqueradeAddress(_outDevice: DeviceRef, _dstIp: Ip, family: IpFamily): Ip | undefined {
+    return this.#node.masqueradeIp(family);
   }
 
   reject(_frame: Frame, _hook: Hook, rejectWith: RejectType): void {
