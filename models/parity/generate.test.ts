@@ -19,7 +19,7 @@ test('what a feature adds is not there without it', () => {
   const traces: Partial<Record<Feature, RegExp>> = {
     nat: /DNAT --to|dnat to/,
     filter: /\*filter|priority filter/,
-    mangle: /notrack/,
+    mangle: /\*mangle|priority mangle/,
     kube: /KUBE-SERVICES|kube-proxy/,
     vxlan: /"overlay":"vxlan"/,
     routed: /"bridge":false/,
