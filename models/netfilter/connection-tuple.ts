@@ -93,6 +93,10 @@ export const isIcmpQueryOrAnswer = (protocol: number, type: number): boolean =>
 export const isIcmpError = (protocol: number, type: number): boolean =>
   protocol === PROTOCOL_ICMPV6 ? type < FIRST_ICMPV6_QUERY : ICMP_ERRORS.has(type);
 
+/** Types that conntrack looks at, though only queries and errors lead to a connection. */
+export const isKnownIcmp = (protocol: number, type: number): boolean =>
+  protocol === PROTOCOL_ICMPV6 || type <= LAST_ICMP_TYPE;
+
 /**
  * Neighbor and router discovery and multicast listener messages: conntrack leaves them alone, as if a rule had said so
  * (nf_conntrack_proto_icmpv6.c).
@@ -110,6 +114,8 @@ const ICMP_ERRORS: ReadonlySet<number> = new Set([
   ICMP_PARAMETER_PROBLEM,
 ]);
 
+/** NR_ICMP_TYPES */
+const LAST_ICMP_TYPE = 18;
 const ICMP_TIMESTAMP = 13;
 const ICMP_INFORMATION = 15;
 const ICMP_ADDRESS_MASK = 17;

@@ -58,6 +58,8 @@ export const LAST_DIRECTION = 122;
 export const LAST_FLAGS = 123;
 export const LAST_SCALE = 124;
 export const RETRANSMISSIONS = 125;
+/** Two bytes, low one first: the index of the device for whose address MASQUERADE has mapped the source; 0 if none. */
+export const MASQUERADE_DEVICE = 126;
 export const BYTES_PER_ENTRY = 128;
 
 export const ORIGINAL = 0;

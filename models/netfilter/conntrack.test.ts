@@ -164,7 +164,41 @@ describe('ICMP', () => {
     expect(node.stateOf('icmp 10.244.2.2 > 10.244.1.2 3/3 about udp 10.244.1.2:4001 > 10.244.2.2:53')).toBe('INVALID');
     expect(node.stateOf('icmp 10.244.2.2 > 10.244.1.2 3/3')).toBe('INVALID');
     expect(node.stateOf(`icmp 10.244.2.2 > 10.244.1.3 3/3 about ${QUERY}`)).toBe('INVALID');
-    expect(node.netfilter.conntrack.statistics.invalid).toBe(3);
+    expect(node.netfilter.conntrack.statistics).toMatchObject({ error: 3, invalid: 0 });
+  });
+});
+
+describe('ICMP messages that begin nothing, as Linux 6.18 counts them', () => {
+  test.each([0, 9, 10, 14, 16, 18])('of type %i are invalid', (type) => {
+    const { pass, conntrack } = tracker();
+    expect(pass(`icmp 10.244.1.2 > 10.244.2.2 ${type}/0`)).toBe('INVALID');
+    expect(conntrack.statistics).toMatchObject({ invalid: 1, error: 0 });
+  });
+
+  test.each([30, 41, 255])('of type %i are errors', (type) => {
+    const { pass, conntrack } = tracker();
+    expect(pass(`icmp 10.244.1.2 > 10.244.2.2 ${type}/0`)).toBe('INVALID');
+    expect(conntrack.statistics).toMatchObject({ invalid: 0, error: 1 });
+  });
+
+  test('an error about an error is one, also if that quotes a known packet', () => {
+    const { pass, conntrack } = tracker();
+    pass(QUERY);
+    const about = `icmp 10.244.1.2 > 10.244.2.2 3/3`;
+    expect(pass(`icmp 10.244.2.9 > 10.244.1.2 3/1 about ${about} about ${QUERY}`)).toBe('INVALID');
+    expect(conntrack.statistics).toMatchObject({ invalid: 0, error: 1 });
+  });
+
+  test('an error about the first fragment of a packet is RELATED, about a later one it is not', () => {
+    const { conntrack, pass } = tracker();
+    pass(QUERY);
+    const states = [0, 8].map((fragmentOffset) => {
+      const frame = readPacket(`icmp 10.244.2.9 > 10.244.1.2 3/4 about ${QUERY}`);
+      Object.assign(frame.quoted!, { moreFragments: true, fragmentOffset });
+      conntrack.track(frame);
+      return statesOf(frame);
+    });
+    expect(states).toEqual(['RELATED', 'INVALID']);
   });
 });
 
@@ -309,6 +343,42 @@ describe('the race for one tuple', () => {
 
     node.wait(s(1)); // the loser was there for one answer, not for long
     expect(node.forward('udp 10.244.3.3:53 > 10.244.1.2:4000')).toBe('udp 10.244.3.3:53 > 10.244.1.2:4000');
+  });
+});
+
+describe('the race before Linux 5.7', () => {
+  const SLOW = { ...FREE, conntrackLookupNs: [[0, 1_000]] } as const;
+  const query = 'udp 10.244.1.2:4000 > 10.96.0.10:53';
+  const TO_ONE = 'nat PREROUTING -d 10.96.0.10 -j DNAT --to-destination 10.244.2.2';
+  const TO_TWO = `
+    nat PREROUTING -d 10.96.0.10 -m statistic --mode nth --every 2 --packet 0 -j DNAT --to-destination 10.244.2.2
+    nat PREROUTING -d 10.96.0.10 -j DNAT --to-destination 10.244.3.3
+  `;
+  const TRACKING = 'filter FORWARD -m conntrack --ctstate INVALID';
+  const second = (rules: string, clashResolution: 'always' | 'identical' | 'untranslated'): string => {
+    const node = new TestNode({ cpus: 2, costs: SLOW, rules, conntrack: { clashResolution } });
+    node.forward(query, { cpu: 0 });
+    const result = node.forward(query, { cpu: 1 });
+    const { insert_failed, drop } = node.netfilter.conntrack.statistics;
+    expect([insert_failed, drop]).toEqual(result === 'CONNTRACK_CLASH' ? [1, 1] : [0, 0]);
+    node.frames.assertConserved();
+    return result;
+  };
+
+  test('a packet that was sent to another server than the winner is lost: a DNS query in two', () => {
+    expect(second(TO_TWO, 'identical')).toBe('CONNTRACK_CLASH');
+    expect(second(TO_TWO, 'untranslated')).toBe('CONNTRACK_CLASH');
+    expect(second(TO_TWO, 'always')).toBe('udp 10.244.1.2:4000 > 10.244.3.3:53');
+  });
+
+  test('a packet with the same translation is lost before 5.0', () => {
+    expect(second(TO_ONE, 'identical')).toBe('udp 10.244.1.2:4000 > 10.244.2.2:53');
+    expect(second(TO_ONE, 'untranslated')).toBe('CONNTRACK_CLASH');
+  });
+
+  test('without translation none is lost', () => {
+    for (const clashResolution of ['identical', 'untranslated'] as const)
+      expect(second(TRACKING, clashResolution)).toBe(query);
   });
 });
 

@@ -17,7 +17,7 @@
 
 import { after, type Duration, type Instant, START, s } from '../../engine/time.ts';
 import { type Frame, PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_TCP, PROTOCOL_UDP } from '../packet/frame.ts';
-import type { Ip, IpFamily } from '../packet/ip-address.ts';
+import type { Ip, IpAddress, IpFamily } from '../packet/ip-address.ts';
 import type { ConnectionQuery } from './connection-query.ts';
 import {
   type ConnectionTuple,
@@ -28,6 +28,7 @@ import {
   isIcmpError,
   isIcmpQuery,
   isIcmpQueryOrAnswer,
+  isKnownIcmp,
   isNeverTracked,
   PROTOCOL_GRE,
   packProtocol,
@@ -45,6 +46,7 @@ import {
   ConntrackTable,
   type Direction,
   DST_NAT,
+  DST_NAT_DONE,
   DYING,
   ENTRY_LIMIT,
   EXPIRES_AT,
@@ -52,12 +54,14 @@ import {
   indexOf,
   KIND,
   MARK,
+  MASQUERADE_DEVICE,
   NAT_CLASH,
   ORIGINAL,
   REPLY,
   REPLY_TUPLE,
   SEEN_REPLY,
   SRC_NAT,
+  SRC_NAT_DONE,
   STATUS,
   TCP_STATE,
   TIMES_PER_ENTRY,
@@ -86,6 +90,12 @@ export interface ConntrackSettings extends TcpTrackingSettings {
   readonly maxEntries: number;
   /** net.netfilter.nf_conntrack_buckets: how far a full table looks for an entry to evict. */
   readonly buckets: number;
+  /**
+   * What becomes of a UDP packet whose entry loses the race for its tuple to that of another CPU. Linux 5.7 and later
+   * `always` let it go on; from 5.0 on it had to be translated like the `identical` winner, or was dropped; before, it
+   * was dropped if it was translated at all.
+   */
+  readonly clashResolution: 'always' | 'identical' | 'untranslated';
   /** net.netfilter.nf_conntrack_*_timeout. */
   readonly udpTimeout: Duration;
   readonly udpStreamTimeout: Duration;
@@ -101,6 +111,7 @@ export const CONNTRACK_DEFAULTS: ConntrackSettings = {
   ...TCP_DEFAULTS,
   maxEntries: 262_144,
   buckets: 262_144,
+  clashResolution: 'always',
   udpTimeout: s(30),
   udpStreamTimeout: s(120),
   icmpTimeout: s(30),
@@ -112,7 +123,7 @@ export const CONNTRACK_DEFAULTS: ConntrackSettings = {
 
 /**
  * Events so far, by the names of `conntrack -S`. Not counted, because they do not happen here: entries added by hand,
- * packets with bad checksums, lookups disturbed by a growing table, and chains that are too long.
+ * lookups disturbed by a growing table, and chains that are too long.
  */
 export interface ConntrackStatistics {
   /** NAT asked for a tuple that another connection has. */
@@ -125,6 +136,8 @@ export interface ConntrackStatistics {
   drop: number;
   /** Entries evicted from a full table. */
   early_drop: number;
+  /** ICMP errors about nothing known, and ICMP of unknown types: they belong to no connection either. */
+  error: number;
   /** Entries that lost at their confirmation, but whose frame went on. */
   clash_resolve: number;
 }
@@ -352,6 +365,34 @@ export class Conntrack implements ConnectionQuery {
     );
   }
 
+  /** The entry's source is mapped to an address of this device, and is to end with it. */
+  bindToDevice(index: number, deviceIndex: number): void {
+    const { bytes } = this.table;
+    const at = index * BYTES_PER_ENTRY + MASQUERADE_DEVICE;
+    bytes[at] = deviceIndex;
+    bytes[at + 1] = deviceIndex >>> 8;
+  }
+
+  /** Index of the device to which the entry is bound, or 0. */
+  boundDevice(index: number): number {
+    const { bytes } = this.table;
+    const at = index * BYTES_PER_ENTRY + MASQUERADE_DEVICE;
+    return bytes[at]! | (bytes[at + 1]! << 8);
+  }
+
+  /** The device went down, or lost one address: connections that are masqueraded by it end (nf_nat_masquerade.c). */
+  endMasqueraded(deviceIndex: number, lost?: IpAddress): void {
+    const { words } = this.table;
+    for (let index = 1; index <= this.table.lastIndex; index++) {
+      if ((this.#statusOf(index) & (CONFIRMED | DYING)) !== CONFIRMED) continue;
+      if (this.boundDevice(index) !== deviceIndex) continue;
+      const at = index * WORDS_PER_ENTRY;
+      const usesLost =
+        lost === undefined || (words[at + REPLY_TUPLE + 1] === lost.ip && familyOf(words[at + KIND]!) === lost.family);
+      if (usesLost) this.#delete(index);
+    }
+  }
+
   /** Ends the entry at once; frames that still have its handle find out when they are tracked again. */
   kill(index: number): void {
     this.#delete(index);
@@ -481,20 +522,22 @@ export class Conntrack implements ConnectionQuery {
       frame.conntrackState = CT_UNTRACKED;
       return SKIPPED;
     }
-    if (!isIcmpError(frame.protocol, frame.icmpType) || quoted === undefined) return this.#invalid(frame);
+    if (!isIcmpError(frame.protocol, frame.icmpType))
+      return isKnownIcmp(frame.protocol, frame.icmpType) ? this.#invalid(frame) : this.#erroneous(frame);
+    if (quoted === undefined) return this.#erroneous(frame);
     const { protocol } = quoted;
     // A later fragment shows no ports; an error or a stray message has no answer to look for.
-    if (quoted.fragmentOffset > 0) return this.#invalid(frame);
-    if (isIcmp(protocol) && !isIcmpQueryOrAnswer(protocol, quoted.icmpType)) return this.#invalid(frame);
+    if (quoted.fragmentOffset > 0) return this.#erroneous(frame);
+    if (isIcmp(protocol) && !isIcmpQueryOrAnswer(protocol, quoted.icmpType)) return this.#erroneous(frame);
     const ports = invertPorts(protocol, portsOf(quoted));
     const kind = packProtocol(protocol, frame.family);
     const item = this.#find(quoted.dstIp, quoted.srcIp, ports, kind, frame.conntrackZone);
-    if (item === 0) return this.#invalid(frame);
+    if (item === 0) return this.#erroneous(frame);
     const index = item >> 1;
     const { words } = this.table;
     // Its receiver is the sender of the quoted packet, else somebody is making it up.
     if (words[index * WORDS_PER_ENTRY + TUPLES + (item & 1) * TUPLE_WORDS + 1] !== frame.dstIp)
-      return this.#invalid(frame);
+      return this.#erroneous(frame);
     frame.conntrackEntry = this.table.handleOf(index);
     frame.conntrackReply = (item & 1) === REPLY;
     frame.conntrackState = CT_RELATED | natState(words[index * WORDS_PER_ENTRY + STATUS]!);
@@ -503,6 +546,15 @@ export class Conntrack implements ConnectionQuery {
 
   #invalid(frame: Frame): TrackOutcome {
     this.#events.invalid++;
+    return this.#untied(frame);
+  }
+
+  #erroneous(frame: Frame): TrackOutcome {
+    this.#events.error++;
+    return this.#untied(frame);
+  }
+
+  #untied(frame: Frame): TrackOutcome {
     frame.conntrackEntry = 0;
     frame.conntrackReply = false;
     frame.conntrackState = CT_INVALID;
@@ -623,18 +675,20 @@ export class Conntrack implements ConnectionQuery {
     times[index * TIMES_PER_ENTRY + CONFIRMED_AT] = now;
   }
 
-  /** Linux 5.7 and later: only UDP takes part, because its packets do not depend on each other. */
+  /** nf_ct_resolve_clash. Only UDP takes part, because its packets do not depend on each other. */
   #resolveClash(frame: Frame, loser: number, winner: number): ConfirmOutcome {
     const { table } = this;
     const events = this.#events;
     if (frame.protocol === PROTOCOL_UDP) {
-      if (this.#sameTuples(loser, winner)) {
+      const { clashResolution } = this.#settings;
+      const isUntranslated = (this.#statusOf(winner) & (SRC_NAT_DONE | DST_NAT_DONE)) === 0;
+      if (isUntranslated || (clashResolution !== 'untranslated' && this.#sameTuples(loser, winner))) {
         frame.conntrackEntry = table.handleOf(winner);
         this.#discard(loser);
         events.clash_resolve++;
         return JOINED;
       }
-      if (this.#liveTuple(loser, REPLY) === 0) {
+      if (clashResolution === 'always' && this.#liveTuple(loser, REPLY) === 0) {
         // Another destination was chosen for the same original tuple: later packets follow the winner, but this one's
         // answer must find its way back.
         this.#insert(loser);
@@ -795,6 +849,7 @@ const noEvents = (): ConntrackStatistics => ({
   insert_failed: 0,
   drop: 0,
   early_drop: 0,
+  error: 0,
   clash_resolve: 0,
 });
 

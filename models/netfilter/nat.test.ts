@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { s, us } from '../../engine/time.ts';
 import { FREE } from '../cpu/cost-model.ts';
-import type { Ip } from '../packet/ip-address.ts';
+import { type Ip, parseAddress } from '../packet/ip-address.ts';
 import { answerTo, readPacket, TestNode } from './netfilter.fixture.ts';
 import { POSTROUTING, PREROUTING } from './netfilter.ts';
 import { Rule } from './rule.ts';
@@ -261,6 +261,51 @@ describe('sources', () => {
     const random = new TestNode({ ...options, rules: `${MASQUERADE} --random-fully` });
     random.forward(syn('10.244.1.2'), { cpu: 0 });
     expect(random.forward(syn('10.244.1.3'), { cpu: 1 })).not.toBe('CONNTRACK_CLASH');
+  });
+});
+
+describe('a masqueraded connection', () => {
+  const ETH1 = { name: 'eth1', index: 3 };
+  const QUERY = 'udp 10.244.1.2:4000 > 10.244.9.9:53';
+  const masquerade = () => {
+    const node = new TestNode({ rules: 'nat POSTROUTING -s 10.244.1.2 -j MASQUERADE' });
+    node.forward(QUERY);
+    node.forward('udp 10.244.1.3:4001 > 10.244.9.9:53');
+    return node;
+  };
+
+  test('ends when its device goes down; others live on', () => {
+    const node = masquerade();
+    node.netfilter.conntrack.endMasqueraded(ETH1.index);
+    expect(node.entries).toHaveLength(2);
+    node.netfilter.conntrack.endMasqueraded(2);
+    expect(node.entries).toHaveLength(1);
+    expect(node.entries[0]).toContain('sport=4001');
+  });
+
+  test('ends when the device loses the address that it has', () => {
+    const node = masquerade();
+    node.netfilter.conntrack.endMasqueraded(2, parseAddress('10.244.1.7'));
+    expect(node.entries).toHaveLength(2);
+    node.netfilter.conntrack.endMasqueraded(2, parseAddress('10.244.1.1'));
+    expect(node.entries).toHaveLength(1);
+  });
+
+  test('ends when a route leads its packets to another device; that packet is dropped, the next begins anew', () => {
+    const node = new TestNode({ rules: MASQUERADE });
+    node.forward(QUERY);
+    node.forward(answerTo('udp 10.244.1.1:4000 > 10.244.9.9:53'));
+    const leaveBy = (device: typeof ETH1): boolean => {
+      const frame = readPacket(QUERY, node.frames.allocate());
+      return (
+        node.netfilter.run(PREROUTING, frame, undefined, undefined) &&
+        node.netfilter.run(POSTROUTING, frame, undefined, device)
+      );
+    };
+    expect(leaveBy(ETH1)).toBe(false);
+    expect(node.entries).toEqual([]);
+    expect(leaveBy(ETH1)).toBe(true);
+    expect(leaveBy(ETH1)).toBe(true);
   });
 });
 

@@ -8,7 +8,7 @@
 // Not modelled: protocol helpers.
 
 import type { RandomStream } from '../../engine/random.ts';
-import { type Frame, PROTOCOL_ICMP, PROTOCOL_TCP } from '../packet/frame.ts';
+import { type DeviceRef, type Frame, PROTOCOL_ICMP, PROTOCOL_TCP } from '../packet/frame.ts';
 import { ICMP_REDIRECT } from '../packet/icmp.ts';
 import { ANY_IP, type Ip, type Prefix } from '../packet/ip-address.ts';
 import {
@@ -57,6 +57,8 @@ export interface NatMapping extends NatRange {
   readonly netmap?: Prefix;
   /** Ports of the range belong one by one to those from here on (`--to-destination 10.0.0.1:8000-8009/80`). */
   readonly basePort?: number;
+  /** MASQUERADE: the index of the device that has the address. */
+  readonly deviceIndex?: number;
   /** Every connection gets a random port, even if its own is free. */
   readonly random?: boolean;
   readonly randomFully?: boolean;
@@ -113,6 +115,7 @@ export class Nat {
     this.#propose(srcIp, dstIp, ports);
     this.#choose(side, mapping.netmap === undefined ? mapping : fixed(mapping, side === SOURCE ? srcIp : dstIp));
 
+    if (mapping.deviceIndex !== undefined) this.#conntrack.bindToDevice(index, mapping.deviceIndex);
     words[at + STATUS]! |= side === SOURCE ? SRC_NAT_DONE : DST_NAT_DONE;
     if (this.#srcIp === srcIp && this.#dstIp === dstIp && this.#ports === ports) return;
     words[at + REPLY_TUPLE] = this.#dstIp;
@@ -121,6 +124,19 @@ export class Nat {
     words[at + STATUS]! |= side === SOURCE ? SRC_NAT : DST_NAT;
     if (side === SOURCE) table.linkSource(index);
     frame.conntrackState |= natState(words[at + STATUS]!);
+  }
+
+  /**
+   * The connection was masqueraded by another device than the one that its packets leave by now: routes have changed,
+   * and its address is the wrong one there (nf_nat_oif_changed). It ends, so that the next packet begins another.
+   */
+  endIfMoved(frame: Frame, outDevice: DeviceRef): boolean {
+    if (frame.conntrackReply) return false;
+    const index = indexOf(frame.conntrackEntry);
+    const bound = this.#conntrack.boundDevice(index);
+    if (bound === 0 || bound === outDevice.index) return false;
+    if ((this.#statusOf(index) & (CONFIRMED | DYING)) === CONFIRMED) this.#conntrack.kill(index);
+    return true;
   }
 
   /** Rewrites one side of the frame as its connection says; false if nothing was to be done. */

@@ -190,7 +190,7 @@ const PROTOCOLS: Readonly<Record<string, number>> = {
  * `udp [fd00::2]:4000 > [fd00::10]:53`.
  */
 export function readPacket(text: string, frame = new Frame()): Frame {
-  const [head = '', about] = text.split(' about ');
+  const [head = '', ...abouts] = text.split(' about ');
   const [protocol = '', from = '', , to = '', ...rest] = head.split(' ');
   const src = readEnd(from);
   const dst = readEnd(to);
@@ -215,7 +215,7 @@ export function readPacket(text: string, frame = new Frame()): Frame {
     frame.icmpCode = code!;
     frame.icmpIdentifier = number('id');
   }
-  if (about !== undefined) frame.quoted = readPacket(about);
+  if (abouts.length > 0) frame.quoted = readPacket(abouts.join(' about '));
   frame.updateSize();
   return frame;
 }

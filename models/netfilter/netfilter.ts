@@ -298,6 +298,8 @@ export class Netfilter {
       const isUndecided = (frame.conntrackState & CT_NEW) !== 0 && !this.#nat.isDecided(frame, side);
       if (isUndecided && !this.#decide(side, chain, hook, frame, inDevice, outDevice))
         return this.#drop(frame, 'NETFILTER_DROP');
+      if (hook === POSTROUTING && outDevice !== undefined && this.#nat.endIfMoved(frame, outDevice))
+        return this.#drop(frame, 'NETFILTER_DROP');
       this.#nat.translate(frame, side);
     }
     if (frame.journey !== undefined && formatTuple(frame) !== before) {
@@ -349,7 +351,7 @@ export class Netfilter {
       case 'MASQUERADE': {
         if (hook !== POSTROUTING || outDevice === undefined) break;
         const minIp = this.#stack.masqueradeAddress(outDevice, frame.dstIp, frame.family);
-        return minIp === undefined ? undefined : { ...target, minIp };
+        return minIp === undefined ? undefined : { ...target, minIp, deviceIndex: outDevice.index };
       }
       case 'REDIRECT': {
         if (side !== DESTINATION) break;
