@@ -787,14 +787,16 @@ export class Conntrack implements ConnectionQuery {
     const first = this.table.bucketOf(index, buckets);
     for (let i = 0; i < EVICTION_BUCKETS; i++) {
       const items = this.table.itemsInBucket((first + i) % buckets, buckets);
-      const before = this.table.count;
+      let evicted = 0;
       for (const candidate of new Set(items.map((item) => item >> 1))) {
         const isExpired = this.isExpired(candidate);
         if (!isExpired && (this.#statusOf(candidate) & ASSURED) !== 0) continue;
-        if (!isExpired) this.#events.early_drop++;
+        if (!isExpired) evicted++;
         this.#delete(candidate);
       }
-      if (this.table.count < before) return true;
+      // early_drop: what had expired is cleared away by the way, but only an eviction makes room for this entry.
+      this.#events.early_drop += evicted;
+      if (evicted > 0) return true;
     }
     return false;
   }
