@@ -18,6 +18,7 @@ import { ANY_PREFIX, addressAt, type Ip, parseIp, parsePrefix, prefix } from '..
 import { localMac, type Mac, parseMac } from '../../packet/mac.ts';
 import type { Capture, ParityNode, ParityPod, Topology } from '../case.ts';
 import { CaseError } from '../case-error.ts';
+import { addIpv6, NODE_SYSCTLS6, resolveIpv6, routeIpv6ToPeer } from './dual-stack.ts';
 import { captureOf } from './packets.ts';
 
 /** What the kernel's side sets on every node, before what the case says. */
@@ -57,9 +58,17 @@ export class SimulatedNetwork {
     const fabric = this.#makeFabric();
     for (const [position, node] of topology.nodes.entries()) this.#makeNode(node, { position, fabric });
     for (const node of topology.nodes) {
-      for (const peer of topology.nodes) if (peer !== node) this.#routeToPeer(node, peer);
+      for (const peer of topology.nodes) {
+        if (peer === node) continue;
+        this.#routeToPeer(node, peer);
+        routeIpv6ToPeer(this, node, peer);
+      }
     }
-    if (topology.cold !== true) for (const node of topology.nodes) this.#resolve(node);
+    if (topology.cold === true) return;
+    for (const node of topology.nodes) {
+      this.#resolve(node);
+      resolveIpv6(this, node);
+    }
   }
 
   /** Throws a CaseError for a name that the topology does not have. */
@@ -114,7 +123,8 @@ export class SimulatedNetwork {
     if (fabric !== undefined) this.#plugIn(node, { position, fabric });
     for (const [number, pod] of node.pods.entries()) this.#makePod(pod, { node, position, number, bridge });
     if (fabric !== undefined && this.topology.overlay === 'vxlan') this.#makeTunnel(node, position);
-    for (const [name, value] of Object.entries({ ...NODE_SYSCTLS, ...node.sysctls })) setSysctl(namespace, name, value);
+    if (node.podCIDR6 !== undefined) addIpv6(this, node, node.podCIDR6);
+    for (const [name, value] of Object.entries(sysctlsOf(node))) setSysctl(namespace, name, value);
   }
 
   /** flannel's VXLAN: an end per node, whose address is the first of its pod range. */
@@ -250,6 +260,13 @@ const CBR0 = 1;
 const ETH0 = 2;
 const VX0 = 3;
 const FABRIC_POSITION = 254;
+
+/** In the order in which they are set. Bridges call both tables alike unless the case says otherwise. */
+function sysctlsOf({ podCIDR6, sysctls = {} }: ParityNode): Readonly<Record<string, number | string>> {
+  if (podCIDR6 === undefined) return { ...NODE_SYSCTLS, ...sysctls };
+  const bridgeCalls = sysctls['net.bridge.bridge-nf-call-iptables'] ?? 1;
+  return { ...NODE_SYSCTLS, ...NODE_SYSCTLS6, 'net.bridge.bridge-nf-call-ip6tables': bridgeCalls, ...sysctls };
+}
 
 /** Names may be paths in /proc/sys, too: devices can have dots in their names. */
 function setSysctl(namespace: NetworkNamespace, name: string, value: number | string): void {

@@ -8,7 +8,8 @@ import type { NetworkNamespace } from '../../host/network-namespace.ts';
 import type { NetDevice } from '../../link/net-device.ts';
 import { Chain } from '../../netfilter/chain.ts';
 import { formatConntrack } from '../../netfilter/conntrack-text.ts';
-import { parseIptablesSave, printIptablesSave, restoreTables } from '../../netfilter/iptables-save.ts';
+import { parseIptablesSave, printIptablesSave, restoreTables, type SavedTable } from '../../netfilter/iptables-save.ts';
+import type { RuleTables } from '../../netfilter/rule-tables.ts';
 import type { Frame } from '../../packet/frame.ts';
 import { contains, parseAddress, parseAnyPrefix } from '../../packet/ip-address.ts';
 import { type Mac, parseMac } from '../../packet/mac.ts';
@@ -144,17 +145,25 @@ class SimulatedRun {
 
   #countersOf(node: string): string {
     const { netfilter } = this.#network.namespace(node);
-    return netfilter === undefined ? '' : printIptablesSave(netfilter.tables, { counters: true });
+    if (netfilter === undefined) return '';
+    // ip6tables-save's text follows where the case has rules for it.
+    const families =
+      this.#rules.get(node)?.text6 === undefined ? ['tables' as const] : (['tables', 'tables6'] as const);
+    return families.map((family) => printIptablesSave(netfilter[family], { counters: true })).join('');
   }
 }
 
-/** Like `iptables-restore`: the tables of the text are replaced whole, others stay. */
 function loadRules(namespace: NetworkNamespace, { backend, text, text6, ipset }: NodeRules, node: string): void {
   if (backend === 'nftnative') throw new CaseError(`rules.${node}.backend: nftnative is not modelled`);
-  if (text6 !== undefined) throw new CaseError(`rules.${node}.text6: ip6tables is not modelled`);
   if (ipset !== undefined) throw new CaseError(`rules.${node}.ipset: ipset is not modelled`);
-  const { tables } = namespace.enableNetfilter();
-  const saved = parseIptablesSave(text, { fileName: `rules.${node}.text`, family: 4 });
+  const { tables, tables6 } = namespace.enableNetfilter();
+  replaceTables(tables, parseIptablesSave(text, { fileName: `rules.${node}.text`, family: 4 }));
+  if (text6 !== undefined)
+    replaceTables(tables6, parseIptablesSave(text6, { fileName: `rules.${node}.text6`, family: 6 }));
+}
+
+/** Like `iptables-restore`: the tables of the text are replaced whole, others stay. */
+function replaceTables(tables: RuleTables, saved: readonly SavedTable[]): void {
   for (const { name, chains } of saved) {
     const kept = new Set(chains.map(({ chain }) => chain.name));
     for (const old of tables.chainNames(name)) {
