@@ -1,0 +1,161 @@
+// What the kernel refuses when a transaction ends: references to nothing, loops of jumps, statements in chains that do
+// not suit them.
+
+import type { Expression, NftChain, NftRuleset, NftSet, NftTable, SetReference, Statement } from './syntax.ts';
+
+/** NFT_JUMP_STACK_SIZE */
+export const DEEPEST_JUMP = 16;
+
+export function rulesetProblem({ tables }: NftRuleset): string | undefined {
+  for (const table of tables.values()) {
+    const problem = knownTables.has(table) ? undefined : tableProblem(table);
+    if (problem !== undefined) return `table ${table.family} ${table.name}: ${problem}`;
+    knownTables.add(table);
+  }
+  return undefined;
+}
+
+/** Tables do not change: what was found good stays good. */
+const knownTables = new WeakSet<NftTable>();
+
+function tableProblem(table: NftTable): string | undefined {
+  const depths = new Map<string, number>();
+  for (const chain of table.chains.values()) {
+    const problem = chainProblem(table, chain) ?? jumpProblem(table, chain, depths);
+    if (problem !== undefined) return problem;
+  }
+  for (const set of table.sets.values()) {
+    for (const target of targetsOfSet(set)) {
+      if (!table.chains.has(target)) return `map ${set.name} leads to chain ${target}, which does not exist`;
+    }
+  }
+  return undefined;
+}
+
+function chainProblem(table: NftTable, chain: NftChain): string | undefined {
+  const { base } = chain;
+  if (base !== undefined) {
+    const hooks = { filter: undefined, nat: ['prerouting', 'input', 'output', 'postrouting'], route: ['output'] }[
+      base.type
+    ];
+    if (hooks !== undefined && !hooks.includes(base.hook))
+      return `chain ${chain.name}: type ${base.type} has no hook ${base.hook}`;
+    if (base.type === 'nat' && base.priority <= -200) {
+      return `chain ${chain.name}: priority ${base.priority} is before conntrack; type nat needs more than -200`;
+    }
+  }
+  for (const [i, { statements }] of chain.rules.entries()) {
+    for (const statement of statements) {
+      const problem = statementProblem(table, statement);
+      if (problem !== undefined) return `chain ${chain.name}, rule ${i + 1}: ${problem}`;
+    }
+  }
+  return undefined;
+}
+
+function statementProblem(table: NftTable, statement: Statement): string | undefined {
+  switch (statement.kind) {
+    case 'match':
+      return statement.right.kind === 'set' ? setProblem(table, statement.right.set, statement.left, 'set') : undefined;
+    case 'vmap':
+      return setProblem(table, statement.map, statement.key, 'verdict');
+    case 'object': {
+      const object = table.objects.get(statement.name);
+      return object?.kind === statement.object ? undefined : `there is no ${statement.object} ${statement.name}`;
+    }
+    case 'objectMap':
+      return statement.map.kind === 'map'
+        ? setProblem(table, statement.map.map, statement.map.key, 'object')
+        : undefined;
+    case 'set':
+      return mapProblem(table, statement.value);
+    case 'nat':
+      for (const operand of [statement.address, statement.port]) {
+        const problem = operand?.kind === 'expression' ? mapProblem(table, operand.expression) : undefined;
+        if (problem !== undefined) return problem;
+      }
+      return undefined;
+    case 'update': {
+      const set = table.sets.get(statement.set);
+      if (set === undefined) return `there is no set ${statement.set}`;
+      return partCount(statement.key) === set.keyTypes.length
+        ? undefined
+        : `set ${statement.set} has another type of key`;
+    }
+    default:
+      return undefined;
+  }
+}
+
+const mapProblem = (table: NftTable, expression: Expression): string | undefined =>
+  expression.kind === 'map' ? setProblem(table, expression.map, expression.key, 'value') : undefined;
+
+function setProblem(
+  table: NftTable,
+  reference: SetReference,
+  key: Expression,
+  expected: 'set' | 'verdict' | 'value' | 'object',
+): string | undefined {
+  const set = reference.kind === 'anonymous' ? reference.set : table.sets.get(reference.name);
+  if (set === undefined) return `there is no set @${reference.kind === 'named' ? reference.name : ''}`;
+  const title = set.name === '' ? 'the set' : `@${set.name}`;
+  if (expected !== 'set' && set.data?.kind !== expected) return `${title} is no ${expected} map`;
+  if (partCount(key) !== set.keyTypes.length) {
+    return `${title} has keys of ${set.keyTypes.length} parts; the rule asks with ${partCount(key)}`;
+  }
+  for (const target of targetsOfSet(set)) {
+    if (!table.chains.has(target)) return `chain ${target} does not exist`;
+  }
+  return undefined;
+}
+
+const partCount = (expression: Expression): number => (expression.kind === 'concat' ? expression.parts.length : 1);
+
+// ── jumps ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+const targetsOfSet = ({ data, elements }: NftSet): string[] =>
+  data?.kind !== 'verdict'
+    ? []
+    : elements.flatMap((element) =>
+        element.data?.kind === 'verdict' && 'chain' in element.data.verdict ? [element.data.verdict.chain] : [],
+      );
+
+function jumpProblem(table: NftTable, chain: NftChain, depths: Map<string, number>): string | undefined {
+  const depth = depthOf(table, chain.name, depths);
+  return typeof depth === 'string' ? depth : undefined;
+}
+
+const UNDER_WAY = -1;
+
+/** How many chains deep jumps lead from here, or what is wrong with them. */
+function depthOf(table: NftTable, name: string, depths: Map<string, number>): number | string {
+  const known = depths.get(name);
+  if (known === UNDER_WAY) return `chain ${name} leads back to itself`;
+  if (known !== undefined) return known;
+  const chain = table.chains.get(name);
+  if (chain === undefined) return `chain ${name} does not exist`;
+  depths.set(name, UNDER_WAY);
+  let deepest = 0;
+  for (const target of targetsOfChain(table, chain)) {
+    const depth = depthOf(table, target, depths);
+    if (typeof depth === 'string') return depth;
+    deepest = Math.max(deepest, depth + 1);
+  }
+  depths.set(name, deepest);
+  if (deepest >= DEEPEST_JUMP)
+    return `jumps from chain ${name} lead ${deepest} chains deep; expected less than ${DEEPEST_JUMP}`;
+  return deepest;
+}
+
+function targetsOfChain(table: NftTable, { rules }: NftChain): Set<string> {
+  const targets = new Set<string>();
+  for (const { statements } of rules) {
+    for (const statement of statements) {
+      if (statement.kind === 'verdict' && 'chain' in statement.verdict) targets.add(statement.verdict.chain);
+      if (statement.kind !== 'vmap') continue;
+      const set = statement.map.kind === 'anonymous' ? statement.map.set : table.sets.get(statement.map.name);
+      for (const target of set === undefined ? [] : targetsOfSet(set)) targets.add(target);
+    }
+  }
+  return targets;
+}
