@@ -5,10 +5,11 @@
 // A frame whose destination PREROUTING has changed is bridged to the new one if that lies on the same bridge (TTL stays),
 // and goes up to the IP stack otherwise. Observed on Linux 6.18; net/bridge/br_netfilter_hooks.c, br_netfilter_ipv6.c.
 
+import { fragment } from '../ip/fragmentation.ts';
 import type { IpStack } from '../ip/stack.ts';
 import type { Bridge, BridgeNetfilter, BridgePort } from '../link/bridge.ts';
 import { FORWARD, type Netfilter, POSTROUTING, PREROUTING } from '../netfilter/netfilter.ts';
-import { ETHERTYPE_IPV4, ETHERTYPE_IPV6, type Frame } from '../packet/frame.ts';
+import { ETHERTYPE_IPV4, ETHERTYPE_IPV6, type FragmentSizes, type Frame } from '../packet/frame.ts';
 import { ANY_IP } from '../packet/ip-address.ts';
 
 /** The sysctls net.bridge.bridge-nf-call-*. */
@@ -51,7 +52,19 @@ export class BridgeIptables implements BridgeNetfilter {
 
   postRouting(frame: Frame, egress: BridgePort): boolean {
     frame.physOut = egress.device;
-    return this.#netfilter.run(POSTROUTING, frame, undefined, this.#bridge);
+    if (!this.#netfilter.run(POSTROUTING, frame, undefined, this.#bridge)) return false;
+    return frame.fragments === undefined || this.#sendFragments(frame, frame.fragments, egress);
+  }
+
+  /** br_nf_dev_queue_xmit: what came in fragments leaves in fragments; true for a packet that goes on whole. */
+  #sendFragments(frame: Frame, { largestBytes }: FragmentSizes, egress: BridgePort): boolean {
+    if (frame.family === 6) return true;
+    if (largestBytes > egress.device.mtuBytes) {
+      this.#bridge.drop(frame, 'PKT_TOO_BIG');
+      return false;
+    }
+    for (const part of fragment(frame, largestBytes, this.#stack.frames)) egress.transmit(part);
+    return false;
   }
 
   /** A new destination: its MAC if it is on this bridge, else the bridge's own, so that the IP stack routes it. */

@@ -16,6 +16,9 @@ export const ICMP_PROTOCOL_UNREACHABLE = 2;
 export const ICMP_PORT_UNREACHABLE = 3;
 export const ICMP_ADMINISTRATIVELY_PROHIBITED = 13;
 
+/** Code of time exceeded: fragments did not come in time. */
+export const ICMP_REASSEMBLY_TIME = 1;
+
 export const isIcmpError = (type: number): boolean =>
   type === ICMP_DEST_UNREACHABLE ||
   type === ICMP_SOURCE_QUENCH ||

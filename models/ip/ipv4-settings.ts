@@ -46,6 +46,16 @@ export class Ipv4Settings {
   icmp_echo_ignore_broadcasts = 1;
   /** net.ipv4.icmp_errors_use_inbound_ifaddr: errors come from the device that the packet came in by. */
   icmp_errors_use_inbound_ifaddr = 0;
+  /** net.ipv4.ipfrag_time: seconds for which a fragment waits for the others; ipfrag_high_thresh: bytes that may wait. */
+  ipfrag_time = 30;
+  ipfrag_high_thresh = 4_194_304;
+  /** net.ipv4.ip_no_pmtu_disc: packets of this host leave without DF, and what routers say of MTUs is not heard. */
+  ip_no_pmtu_disc = 0;
+  /** net.ipv4.ip_forward_use_pmtu: what routers said holds for forwarded packets too. */
+  ip_forward_use_pmtu = 0;
+  /** net.ipv4.route.mtu_expires: seconds for which a path MTU is believed; min_pmtu: the smallest that is, in bytes. */
+  mtu_expires = 600;
+  min_pmtu = 552;
   /** net.ipv4.route.*: answers to packets without a route, and redirects; ticks of 4 ms. */
   error_cost = 250;
   error_burst = 1_250;

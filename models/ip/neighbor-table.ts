@@ -13,6 +13,7 @@ import type { Frame } from '../packet/frame.ts';
 import type { FrameHolder, FrameStore } from '../packet/frame-store.ts';
 import { formatIp, type Ip, type IpFamily } from '../packet/ip-address.ts';
 import { BROADCAST_MAC, formatMac, type Mac } from '../packet/mac.ts';
+import { truesizeBytes } from '../packet/truesize.ts';
 
 export type NeighborState = 'INCOMPLETE' | 'REACHABLE' | 'STALE' | 'DELAY' | 'PROBE' | 'FAILED' | 'PERMANENT';
 
@@ -23,9 +24,6 @@ const RETRANSMIT: Duration = s(1);
 const MULTICAST_PROBES = 3; // mcast_solicit
 const UNICAST_PROBES = 3; //   ucast_solicit
 const QUEUE_BYTES = 212_992; // unres_qlen_bytes, counted in truesize
-/** Memory that the kernel charges for a small skb: one data block and the sk_buff (SKB_TRUESIZE of a 256-byte head). */
-const SMALL_FRAME_TRUESIZE_BYTES = 768;
-const TRUESIZE_OVERHEAD_BYTES = 576;
 
 /** How a frame goes on once the MAC is known. */
 type Continuation = (frame: Frame, mac: Mac) => void;
@@ -202,10 +200,10 @@ export class NeighborTable implements FrameHolder {
   }
 
   #enqueue(entry: Entry, waiting: WaitingFrame): void {
-    const size = truesize(waiting.frame);
+    const size = truesizeBytes(waiting.frame.sizeBytes);
     while (entry.waitingBytes + size > QUEUE_BYTES && entry.waiting.length > 0) {
       const oldest = entry.waiting.shift()!;
-      entry.waitingBytes -= truesize(oldest.frame);
+      entry.waitingBytes -= truesizeBytes(oldest.frame.sizeBytes);
       this.#waiting--;
       this.#drop(oldest.frame, 'NEIGH_QUEUEFULL');
     }
@@ -303,6 +301,3 @@ function transmitTo(device: NetDevice, frame: Frame, mac: Mac): void {
   frame.dstMac = mac;
   device.transmit(frame);
 }
-
-const truesize = ({ sizeBytes }: Frame): number =>
-  Math.max(SMALL_FRAME_TRUESIZE_BYTES, sizeBytes + TRUESIZE_OVERHEAD_BYTES);

@@ -5,8 +5,7 @@
 //                                  └─▶ TTL ─▶ FORWARD ──────────────────────────────┴─▶ POSTROUTING ─▶ neighbor ─▶ device
 //
 // A packet moves by plain calls within one visit of a CPU. IPv6 stands beside it where the namespace has it
-// (ipv6-stack.ts); what both families ask comes to this class. Not modelled: fragmentation and reassembly (a UDP
-// message larger than the MTU is refused at the socket), multicast routing, IP options, source routing.
+// (ipv6-stack.ts); what both families ask comes to this class. Not modelled: multicast routing, IP options, source routing.
 
 import type { RandomStream } from '../../engine/random.ts';
 import type { CpuSet } from '../cpu/cpu-set.ts';
@@ -63,6 +62,7 @@ import {
 import { isGroupAddress } from '../packet/mac.ts';
 import { Arp } from './arp.ts';
 import { Fib, formatRoute, isErrorRoute, type Route } from './fib.ts';
+import { fragment } from './fragmentation.ts';
 import {
   fillEchoReply,
   fillIcmpError,
@@ -71,6 +71,7 @@ import {
   ICMP_NET_UNREACHABLE,
   ICMP_PORT_UNREACHABLE,
   ICMP_PROTOCOL_UNREACHABLE,
+  ICMP_REASSEMBLY_TIME,
   isIcmpError,
   mayCauseError,
 } from './icmp.ts';
@@ -78,6 +79,8 @@ import { IcmpRateLimit } from './icmp-rate-limit.ts';
 import { type DeviceSettings, Ipv4Settings } from './ipv4-settings.ts';
 import { Ipv6Stack } from './ipv6-stack.ts';
 import type { NeighborTable } from './neighbor-table.ts';
+import { PathMtus } from './path-mtu.ts';
+import { Reassembly } from './reassembly.ts';
 import { fillReset, icmpCodeOf, mayCauseReset } from './reject.ts';
 
 /** Why a local sender could not send, as errno names it. */
@@ -114,6 +117,7 @@ export class IpStack implements FrameReceiver, NetfilterStack {
   readonly fib = new Fib();
   readonly neighbors: NeighborTable;
   readonly settings = new Ipv4Settings();
+  readonly #pathMtus = new PathMtus(this.settings);
   netfilter: Netfilter | undefined;
   readonly #arp: Arp;
   readonly #addresses: { readonly device: NetDevice; readonly ip: Ip; readonly subnet: Prefix }[] = [];
@@ -123,6 +127,8 @@ export class IpStack implements FrameReceiver, NetfilterStack {
   readonly #handlers: (ProtocolHandler | undefined)[] = [];
   readonly #icmpRate: IcmpRateLimit;
   readonly #devices: NetDevice[] = [];
+  /** Made with the first fragment: most hosts never see one. */
+  #reassembly: Reassembly | undefined;
   #ipv6: Ipv6Stack | undefined;
   #loopback: NetDevice | undefined;
   #identification: number;
@@ -157,9 +163,12 @@ export class IpStack implements FrameReceiver, NetfilterStack {
   }
 
   #preRouting(frame: Frame, device: NetDevice): void {
-    if (frame.preRoutingDone)
-      frame.preRoutingDone = false; // br_netfilter has been here with this frame
-    else if (this.netfilter !== undefined && !this.netfilter.run(PREROUTING, frame, device, undefined)) return;
+    if (frame.preRoutingDone) {
+      // br_netfilter has been here with this frame; ip_rcv forgets in which fragments it came.
+      frame.preRoutingDone = false;
+      if (frame.fragments !== undefined) frame.dontFragment = false;
+      frame.fragments = undefined;
+    } else if (this.netfilter !== undefined && !this.netfilter.run(PREROUTING, frame, device, undefined)) return;
     if (device === this.#loopback) return this.#localDeliver(frame, device, this.fib.lookup(frame.dstIp)); // routed when sent
     const settings = this.settings.of(device);
     const { dstIp } = frame;
@@ -226,6 +235,7 @@ export class IpStack implements FrameReceiver, NetfilterStack {
   }
 
   #localDeliver(frame: Frame, device: NetDevice, route: Route | undefined): void {
+    if (frame.isFragment && !this.#gather(frame, 'delivery')) return;
     if (this.netfilter !== undefined && !this.netfilter.run(INPUT, frame, device, undefined)) return;
     const { protocol } = frame;
     const toAll = route?.type !== 'local' || (device !== this.#loopback && isGroupAddress(frame.dstMac));
@@ -245,10 +255,7 @@ export class IpStack implements FrameReceiver, NetfilterStack {
       return this.drop(frame, 'IP_TTL');
     }
     const { device } = route;
-    if (frame.dontFragment && frame.sizeBytes - ETHERNET_HEADER_BYTES > device.mtuBytes) {
-      this.sendIcmpError(frame, ICMP_DEST_UNREACHABLE, ICMP_FRAGMENTATION_NEEDED, { mtuBytes: device.mtuBytes });
-      return this.drop(frame, 'PKT_TOO_BIG');
-    }
+    if (frame.dontFragment && this.#isTooBig(frame, this.#mtuFor(frame, device))) return;
     this.cpus.charge(this.cpus.costs.forwardNs);
     if (frame.journey !== undefined) this.#noteRoute(frame, route);
     frame.ttl--;
@@ -290,6 +297,7 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     if (frame.journey?.title === '') frame.journey.title = describeFlow(frame);
     if (route === undefined || !this.#mayLeave(frame, route)) return this.#unsendable(frame, route);
     frame.ttl = this.settings.ip_default_ttl;
+    if (frame.dontFragment && !this.#discoversPathMtu(frame.dstIp)) frame.dontFragment = false;
     frame.identification = this.#identification = (this.#identification + 1) & 0xffff;
     if (frame.journey !== undefined) this.#noteRoute(frame, route);
     if (this.netfilter !== undefined) {
@@ -344,7 +352,58 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     const device = this.#outDevice(route);
     if (this.netfilter !== undefined && !this.netfilter.run(POSTROUTING, frame, undefined, device)) return;
     if (device === this.#loopback) return device.transmit(frame);
-    this.neighbors.output(frame, device, route.gateway === ANY_IP ? frame.dstIp : route.gateway);
+    const nextHop = route.gateway === ANY_IP ? frame.dstIp : route.gateway;
+    if (frame.fragments !== undefined || frame.sizeBytes - ETHERNET_HEADER_BYTES > this.#mtuFor(frame, device)) {
+      return this.#outputFragments(frame, device, nextHop);
+    }
+    this.neighbors.output(frame, device, nextHop);
+  }
+
+  // ── fragments and path MTUs ────────────────────────────────────────────────────────────────────────────────────────
+
+  /** ip_fragment. */
+  #outputFragments(frame: Frame, device: NetDevice, nextHop: Ip): void {
+    const mtuBytes = this.#mtuFor(frame, device);
+    if (frame.dontFragment && this.#isTooBig(frame, mtuBytes)) return;
+    const limit = frame.fragments === undefined ? mtuBytes : Math.min(mtuBytes, frame.fragments.largestBytes);
+    for (const part of fragment(frame, limit, this.frames)) this.neighbors.output(part, device, nextHop);
+  }
+
+  /** A packet that forbids fragmentation, or whose largest fragment did: its sender hears of it, and it ends. */
+  #isTooBig(frame: Frame, mtuBytes: number): boolean {
+    if ((frame.fragments?.largestBytes ?? frame.sizeBytes - ETHERNET_HEADER_BYTES) <= mtuBytes) return false;
+    this.sendIcmpError(frame, ICMP_DEST_UNREACHABLE, ICMP_FRAGMENTATION_NEEDED, { mtuBytes });
+    this.drop(frame, 'PKT_TOO_BIG');
+    return true;
+  }
+
+  /** ip_skb_dst_mtu: packets of this host heed what routers have said; what it forwards is their business. */
+  #mtuFor({ dstIp, receivedOn }: Frame, { mtuBytes }: NetDevice): number {
+    if (receivedOn !== undefined && this.settings.ip_forward_use_pmtu === 0) return mtuBytes;
+    const learned = this.#pathMtus.find(dstIp, this.cpus.instant);
+    return learned === undefined ? mtuBytes : Math.min(learned.mtuBytes, mtuBytes);
+  }
+
+  /** ip_dont_fragment: packets say that they must not be cut as long as there is a use in hearing of narrow ways. */
+  #discoversPathMtu(dst: Ip): boolean {
+    if (this.settings.ip_no_pmtu_disc !== 0) return false;
+    return this.#pathMtus.find(dst, this.cpus.instant)?.isLocked !== true;
+  }
+
+  /** For connection tracking, which sees whole packets only: bridged ones apart from those of the IP stack. */
+  defragment(frame: Frame, hook: Hook): boolean {
+    return this.#gather(frame, hook === OUTPUT ? 'output' : frame.physIn === undefined ? 'tracking' : 'bridge');
+  }
+
+  #gather(frame: Frame, purpose: string): boolean {
+    this.#reassembly ??= new Reassembly(this);
+    return this.#reassembly.add(frame, purpose);
+  }
+
+  /** ip_expire: a router that only looked at the packet says nothing (RFC 792). */
+  reassemblyTimedOut(first: Frame, purpose: string): void {
+    if (purpose === 'delivery' || this.fib.lookup(first.dstIp)?.type === 'local')
+      this.sendIcmpError(first, ICMP_TIME_EXCEEDED, ICMP_REASSEMBLY_TIME);
   }
 
   /** Packets for the host's own addresses go by loopback, whatever device has the address. */
@@ -518,11 +577,19 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     return route === undefined ? undefined : this.#sourceBy(route, dst);
   }
 
+  /** What transport protocols make of "fragmentation needed" about a packet of theirs. */
+  updatePathMtu(dst: Ip, mtuBytes: number): void {
+    this.#pathMtus.learn(dst, mtuBytes, this.mtuTo(dst), this.cpus.instant);
+  }
+
   /** MTU of the first hop towards `dst`; 1500 without a route. */
   mtuTo(dst: Ip, family: IpFamily = 4): number {
     if (family === 6) return this.#ipv6?.mtuTo(dst) ?? 1500;
     const route = this.fib.lookup(dst);
-    return route === undefined ? 1500 : this.#outDevice(route).mtuBytes;
+    if (route === undefined) return 1500;
+    const { mtuBytes } = this.#outDevice(route);
+    const learned = this.#pathMtus.find(dst, this.cpus.instant);
+    return learned === undefined ? mtuBytes : Math.min(learned.mtuBytes, mtuBytes);
   }
 
   /** For ARP: an address of `device`, in the subnet of `towards` where there is one. */

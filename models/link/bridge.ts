@@ -5,7 +5,7 @@
 //
 // Not modelled: spanning tree, VLANs, multicast snooping, port isolation.
 
-import type { Frame } from '../packet/frame.ts';
+import { ETHERNET_HEADER_BYTES, type Frame } from '../packet/frame.ts';
 import { formatMac, isGroupAddress, type Mac } from '../packet/mac.ts';
 import { Fdb } from './fdb.ts';
 import { type FrameReceiver, NetDevice, type NetDeviceOptions } from './net-device.ts';
@@ -34,6 +34,13 @@ export class BridgePort implements FrameReceiver {
     this.device = device;
     this.number = number;
     this.hairpin = hairpin;
+  }
+
+  /** br_dev_queue_push_xmit: a frame that the port's device cannot take ends here; a bridge sends no errors. */
+  transmit(frame: Frame): void {
+    const { device } = this;
+    if (frame.sizeBytes > device.mtuBytes + ETHERNET_HEADER_BYTES) return device.drop(frame, 'PKT_TOO_BIG');
+    device.transmit(frame);
   }
 
   receive(frame: Frame): void {
@@ -94,7 +101,7 @@ export class Bridge extends NetDevice {
     const egress = this.#lookup(frame.dstMac);
     if (egress === undefined) return this.#flood(frame, undefined);
     if (frame.journey !== undefined) this.#note(frame, `${formatMac(frame.dstMac)} is behind ${egress.device.name}`);
-    egress.device.transmit(frame);
+    egress.transmit(frame);
   }
 
   #lookup(mac: Mac): BridgePort | undefined {
@@ -135,7 +142,7 @@ export class Bridge extends NetDevice {
     if (ingress !== undefined && netfilter?.isFor(frame) === true) {
       if (!netfilter.forward(frame, ingress, egress) || !netfilter.postRouting(frame, egress)) return;
     }
-    egress.device.transmit(frame);
+    egress.transmit(frame);
   }
 
   #note(frame: Frame, text: string): void {

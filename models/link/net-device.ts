@@ -29,7 +29,8 @@ export interface NetDeviceOptions {
 export abstract class NetDevice implements DeviceRef {
   readonly name: string;
   readonly mac: Mac;
-  readonly mtuBytes: number;
+  /** `ip link set DEVICE mtu BYTES`. */
+  mtuBytes: number;
   readonly namespace: string;
   readonly index: number;
   readonly cpus: CpuSet;

@@ -1,6 +1,6 @@
 // A veth pair: what goes into one end comes out of the other, in another network namespace, within the same visit.
 
-import type { Frame } from '../packet/frame.ts';
+import { ETHERNET_HEADER_BYTES, type Frame } from '../packet/frame.ts';
 import { NetDevice, type NetDeviceOptions } from './net-device.ts';
 
 export class VethDevice extends NetDevice {
@@ -10,6 +10,7 @@ export class VethDevice extends NetDevice {
   protected override carry(frame: Frame): void {
     const { peer } = this;
     if (peer === undefined || !peer.up) return this.drop(frame, 'DEV_READY');
+    if (frame.sizeBytes > peer.mtuBytes + ETHERNET_HEADER_BYTES) return this.drop(frame, 'PKT_TOO_BIG'); // is_skb_forwardable
     this.cpus.charge(this.cpus.costs.vethNs);
     frame.clearMetadata(); // skb_scrub_packet: mark and conntrack do not cross namespaces
     peer.deliver(frame);

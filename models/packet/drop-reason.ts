@@ -27,7 +27,11 @@ export const DROP_REASONS = [
   'UNICAST_IN_L2_MULTICAST', // a broadcast frame with a packet for somebody else
   'IP_NOFORWARD', //         net.ipv4.ip_forward or net.ipv6.conf.all.forwarding is 0
   'IP_TTL', //               time to live exceeded in transit
-  'PKT_TOO_BIG', //          larger than the MTU with DF set
+  'PKT_TOO_BIG', //          larger than the MTU with DF set, or than the next device takes
+  'DUP_FRAG', //             a fragment that is there already
+  'FRAG_INCONSISTENT', //    fragments that overlap or contradict each other (ours: the kernel names no reason)
+  'FRAG_REASM_TIMEOUT', //   the other fragments did not come in time
+  'NOMEM', //                too many fragments wait for others
   'NEIGH_QUEUEFULL', //      too many frames wait for an address resolution
   'NEIGH_FAILED', //         nobody answered for the next hop
   'NETFILTER_DROP', //       a rule, a policy, REJECT, or NAT without a free port

@@ -162,5 +162,7 @@ function fillEveryField(frame: Frame): void {
     physIn: device,
     physOut: device,
     receivedOn: device,
+    whole: new Frame(),
+    fragments: { dataBytes: [8, 8], largestBytes: 28 },
   });
 }

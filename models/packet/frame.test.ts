@@ -15,12 +15,17 @@ test.each<[string, number, Partial<Frame>]>([
   ],
   ['a SYN with a window scale of 0', 14 + 20 + 20 + 4, { protocol: PROTOCOL_TCP, windowScaleOption: 0 }],
   ['an echo request of ping', 14 + 20 + 8 + 56, { protocol: PROTOCOL_ICMP, icmpType: 8, payloadBytes: 56 }],
-  ['an ICMP error', 14 + 20 + 8 + 20 + 8, { protocol: PROTOCOL_ICMP, icmpType: 3, quoted: new Frame() }],
+  ['an ICMP error', 14 + 20 + 8 + 20 + 8, { protocol: PROTOCOL_ICMP, icmpType: 3, quoted: datagram(0) }],
+  ['an ICMP error about much', 14 + 576, { protocol: PROTOCOL_ICMP, icmpType: 3, quoted: datagram(1_400) }],
 ])('%s is %d bytes long', (_, sizeBytes, fields) => {
   const frame = Object.assign(new Frame(), fields);
   frame.updateSize();
   expect(frame.sizeBytes).toBe(sizeBytes);
 });
+
+function datagram(payloadBytes: number): Frame {
+  return Object.assign(new Frame(), { protocol: PROTOCOL_UDP, payloadBytes });
+}
 
 test('metadata does not survive leaving a namespace; the journey and the packet do', () => {
   const frame = Object.assign(new Frame(), { mark: 0x4000, conntrackEntry: 5, preRoutingDone: true, ttl: 63 });

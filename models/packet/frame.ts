@@ -37,6 +37,7 @@ export const UDP_HEADER_BYTES = 8;
 export const TCP_HEADER_BYTES = 20;
 export const ICMP_HEADER_BYTES = 8;
 export const VXLAN_HEADER_BYTES = 8;
+const LARGEST_ICMP_ERROR_BYTES = 576;
 
 /** The part of a net device that a frame remembers: where it came from and where it goes. */
 export interface DeviceRef {
@@ -128,6 +129,9 @@ export class Frame {
   inner: Frame | undefined = undefined;
   vni = 0;
 
+  /** A fragment that was cut in this run: the packet that it is a part of, which nobody changes. */
+  whole: Frame | undefined = undefined;
+
   payloadBytes = 0;
   /** UDP: the datagram. TCP: the messages whose last byte this segment carries, with the offset of that byte. */
   message: Message | undefined = undefined;
@@ -146,6 +150,8 @@ export class Frame {
   physOut: DeviceRef | undefined = undefined;
   /** The device by which this namespace's IP stack got it (skb->dev); undefined for a frame that was made here. */
   receivedOn: DeviceRef | undefined = undefined;
+  /** A packet that was put together on its way through: the fragments it came in, and will leave in (frag_max_size). */
+  fragments: FragmentSizes | undefined = undefined;
   /** Set when br_netfilter already ran PREROUTING for a frame that now goes up to the IP stack. */
   preRoutingDone = false;
   /** What has happened to a frame that is followed; undefined for all others. */
@@ -190,13 +196,18 @@ export class Frame {
       case PROTOCOL_UDP:
         return UDP_HEADER_BYTES;
       case PROTOCOL_ICMP:
-        // An error quotes the IP header and the first 8 bytes after it (RFC 792).
-        return ICMP_HEADER_BYTES + (this.quoted === undefined ? 0 : IPV4_HEADER_BYTES + 8);
+        return ICMP_HEADER_BYTES + this.quotedBytes();
       case PROTOCOL_ICMPV6:
         return ICMP_HEADER_BYTES + discoveryBytes(this) + this.quotedIpv6Bytes();
       default:
         return 0;
     }
+  }
+
+  /** How much of the packet that it is about an ICMP error has room for, as 576 bytes are all it may have (RFC 1812). */
+  quotedBytes(): number {
+    if (this.quoted === undefined) return 0;
+    return Math.min(this.quoted.ipBytes(), LARGEST_ICMP_ERROR_BYTES - IPV4_HEADER_BYTES - ICMP_HEADER_BYTES);
   }
 
   /** How much of the packet that it is about an ICMPv6 message has room for, as 1280 bytes are all it may have. */
@@ -248,6 +259,7 @@ export class Frame {
     this.timestampEcho = 0;
     this.inner = undefined;
     this.vni = 0;
+    this.whole = undefined;
     this.payloadBytes = 0;
     this.message = undefined;
     this.messageEnds = undefined;
@@ -264,6 +276,7 @@ export class Frame {
     this.physIn = undefined;
     this.physOut = undefined;
     this.receivedOn = undefined;
+    this.fragments = undefined;
     this.preRoutingDone = false;
     // The journey stays: it is the observer's.
   }
@@ -278,6 +291,7 @@ export class Frame {
     this.physIn = other.physIn;
     this.physOut = other.physOut;
     this.receivedOn = other.receivedOn;
+    this.fragments = other.fragments;
     this.preRoutingDone = other.preRoutingDone;
   }
 
@@ -317,16 +331,29 @@ export class Frame {
     this.windowScaleOption = other.windowScaleOption;
     this.timestampValue = other.timestampValue;
     this.timestampEcho = other.timestampEcho;
-    this.inner = undefined;
-    if (other.inner !== undefined) {
-      this.inner = new Frame();
-      this.inner.copyPacketFrom(other.inner);
-    }
+    this.copyInnerFrom(other);
     this.vni = other.vni;
+    this.whole = other.whole;
     this.payloadBytes = other.payloadBytes;
     this.message = other.message;
     this.messageEnds = other.messageEnds;
   }
+
+  /** A copy of the frame in the other one: each owns its own. */
+  copyInnerFrom({ inner }: Frame): void {
+    this.inner = undefined;
+    if (inner === undefined) return;
+    this.inner = new Frame();
+    this.inner.copyPacketFrom(inner);
+  }
+}
+
+/** How a packet was cut into the fragments that it arrived in. */
+export interface FragmentSizes {
+  /** After the IP header, in order. */
+  readonly dataBytes: readonly number[];
+  /** The largest fragment, with its header. */
+  readonly largestBytes: number;
 }
 
 /** A message and how many payload bytes of this segment belong to it or stand before its end. */

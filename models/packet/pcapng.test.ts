@@ -153,8 +153,8 @@ describe.skipIf(!tshark)(`tshark${tshark ? '' : ' (skipped: not installed)'}`, (
       'eth:ethertype:ip:tcp||||77|1001||',
       'eth:ethertype:ip:udp:data|||||||',
       'eth:ethertype:ip:icmp:data|||||||',
-      'eth:ethertype:ip:icmp:ip:udp|||||||',
-      'eth:ethertype:ip:icmp:ip:udp||||||1450|',
+      'eth:ethertype:ip:icmp:ip:udp:data|||||||',
+      'eth:ethertype:ip:icmp:ip:udp:data||||||1450|',
       'eth:ethertype:ip:icmp:ip:udp|||||||10.244.0.3',
     ]);
   });

@@ -80,7 +80,7 @@ describe('the bytes of', () => {
     );
   });
 
-  test('fragmentation needed: the MTU, and the packet it is about up to its ports', () => {
+  test('fragmentation needed: the MTU, and 548 bytes of the packet it is about', () => {
     const tooBig = ethernet({ protocol: PROTOCOL_UDP, srcPort: 4000, dstPort: 53, payloadBytes: 1472, ttl: 63 });
     Object.assign(tooBig, { message: { id: 1, sizeBytes: 1472 } });
     const frame = ethernet({
@@ -93,7 +93,7 @@ describe('the bytes of', () => {
     const bytes = encodeFrame(frame);
     expect(hex(bytes.subarray(34, 36))).toBe('03 04');
     expect(hex(bytes.subarray(38, 42))).toBe('00 00 05 aa'); // unused, 1450
-    expect(bytes.subarray(42)).toEqual(encodeFrame(tooBig).subarray(14, 14 + 28));
+    expect(bytes.subarray(42)).toEqual(encodeFrame(tooBig).subarray(14, 14 + 548));
   });
 
   test('a redirect: the better gateway', () => {

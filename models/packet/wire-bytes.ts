@@ -119,6 +119,10 @@ function encodeIpv6Packet(frame: Frame, sizeBytes: number): Uint8Array {
 const FRAGMENT_HEADER = 44;
 
 function encodeTransport(frame: Frame): Uint8Array {
+  if (frame.isFragment && frame.whole !== undefined) {
+    const end = frame.fragmentOffset + frame.transportHeaderBytes() + frame.payloadBytes;
+    return encodeTransport(frame.whole).subarray(frame.fragmentOffset, end);
+  }
   if (frame.fragmentOffset > 0) return new Uint8Array(frame.payloadBytes);
   switch (frame.protocol) {
     case PROTOCOL_TCP:
@@ -193,7 +197,7 @@ function encodeVxlan({ vni }: Frame, inner: Frame): Uint8Array {
 /** RFC 792. The payload of an echo is zeros. */
 function encodeIcmp(frame: Frame): Uint8Array {
   const { quoted } = frame;
-  const quotedBytes = quoted === undefined ? 0 : IPV4_HEADER_BYTES + 8;
+  const quotedBytes = frame.quotedBytes();
   const bytes = new Uint8Array(ICMP_HEADER_BYTES + quotedBytes + frame.payloadBytes);
   const view = new DataView(bytes.buffer);
   view.setUint8(0, frame.icmpType);

@@ -149,6 +149,7 @@ export class WiredHost implements TransportStack {
   readonly #wire: ScriptedWire;
   readonly #handlers = new Map<number, ProtocolHandler>();
   #busyUntil = 0 as Instant;
+  #mtuBytes = 1500;
 
   constructor(wire: ScriptedWire, { name, ip, settings }: { name: string; ip: Ip; settings: Partial<TcpSettings> }) {
     const place = wire.sim.place(name);
@@ -183,7 +184,11 @@ export class WiredHost implements TransportStack {
   }
 
   mtuTo(): number {
-    return 1500;
+    return this.#mtuBytes;
+  }
+
+  updatePathMtu(_dst: Ip, mtuBytes: number): void {
+    this.#mtuBytes = mtuBytes;
   }
 
   drop(frame: Frame, reason: DropReason): void {

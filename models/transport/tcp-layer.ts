@@ -5,7 +5,7 @@
 // pods of one node would be a single endless call.
 
 import type { RandomStream } from '../../engine/random.ts';
-import { after, between, type Instant, minutes, s } from '../../engine/time.ts';
+import { between, type Instant, s } from '../../engine/time.ts';
 import { fillReset, mayCauseReset } from '../ip/reject.ts';
 import type { ProtocolHandler, SendError } from '../ip/stack.ts';
 import type { DropReason } from '../packet/drop-reason.ts';
@@ -56,8 +56,6 @@ export class TcpLayer implements ProtocolHandler, ConnectionLayer, FrameHolder {
   readonly #listeners = new PortTable<TcpListener>();
   readonly #timeWaits = new ConnectionTable<TimeWait>();
   readonly #timeWaitQueue: TimeWaitQueue;
-  /** What routers said about the way to an address (RFC 1191). */
-  readonly #pathMtus = new Map<Ip, { readonly mtuBytes: number; readonly until: Instant }>();
   #sending = false;
 
   constructor(stack: TransportStack, random: RandomStream, settings: Partial<TcpSettings> = {}) {
@@ -279,8 +277,7 @@ export class TcpLayer implements ProtocolHandler, ConnectionLayer, FrameHolder {
     if (type !== ICMP_DEST_UNREACHABLE || code !== ICMP_FRAGMENTATION_NEEDED) {
       return connection.icmpError(type, code, quoted);
     }
-    const until = after(this.stack.cpus.instant, PATH_MTU_LIFETIME);
-    this.#pathMtus.set(quoted.dstIp, { mtuBytes: Math.max(mtuBytes, MIN_PATH_MTU_BYTES), until });
+    this.stack.updatePathMtu(quoted.dstIp, mtuBytes);
     connection.pathShrank();
   }
 
@@ -308,8 +305,7 @@ export class TcpLayer implements ProtocolHandler, ConnectionLayer, FrameHolder {
   }
 
   mssTo(ip: Ip): number {
-    const mtuBytes = Math.min(this.stack.mtuTo(ip), this.#pathMtuTo(ip));
-    return mtuBytes - IPV4_HEADER_BYTES - TCP_HEADER_BYTES;
+    return this.stack.mtuTo(ip) - IPV4_HEADER_BYTES - TCP_HEADER_BYTES;
   }
 
   remove(connection: TcpConnection): void {
@@ -320,14 +316,6 @@ export class TcpLayer implements ProtocolHandler, ConnectionLayer, FrameHolder {
     this.#connections.delete(connection);
     this.#timeWaits.add(timeWait);
     this.#timeWaitQueue.start(timeWait, this.stack.cpus.instant);
-  }
-
-  #pathMtuTo(ip: Ip): number {
-    const known = this.#pathMtus.get(ip);
-    if (known === undefined) return Number.POSITIVE_INFINITY;
-    if (known.until > this.stack.cpus.instant) return known.mtuBytes;
-    this.#pathMtus.delete(ip);
-    return Number.POSITIVE_INFINITY;
   }
 
   /** Dated when processing began: an answer sent in between has a later instant. */
@@ -344,7 +332,3 @@ export class TcpLayer implements ProtocolHandler, ConnectionLayer, FrameHolder {
 
 /** tcp_tw_reuse_delay. */
 const REUSE_DELAY = s(1);
-/** net.ipv4.route.mtu_expires. */
-const PATH_MTU_LIFETIME = minutes(10);
-/** net.ipv4.route.min_pmtu. */
-const MIN_PATH_MTU_BYTES = 552;

@@ -20,6 +20,8 @@ export interface TransportStack {
   isLocal(ip: Ip): boolean;
   /** MTU of the first hop. */
   mtuTo(dst: Ip): number;
+  /** A router on the way to `dst` takes packets of this size only. */
+  updatePathMtu(dst: Ip, mtuBytes: number): void;
   drop(frame: Frame, reason: DropReason): void;
   /** Answers a datagram for which there is no socket. */
   portUnreachable(frame: Frame): void;

@@ -60,7 +60,7 @@ describe('datagrams', () => {
   test('what cannot be sent is an error of the sender', () => {
     const { wire, client, server } = clientAndServer();
     const { socket, heard } = bind(client);
-    socket.send({ ip: server.ip, port: 53 }, { id: 1, sizeBytes: 1_473 }); // 1500 - 20 IP - 8 UDP = 1472
+    socket.send({ ip: server.ip, port: 53 }, { id: 1, sizeBytes: 65_508 }); // 65535 - 20 IP - 8 UDP = 65507
     client.sendError = 'EPERM';
     socket.send({ ip: server.ip, port: 53 }, { id: 2, sizeBytes: 40 });
     wire.sim.run();

@@ -1,12 +1,13 @@
 // UDP of one network namespace: sockets, their receive buffers, and the errors they hear of.
 //
-// Not modelled: connected sockets as such (a socket hears of errors as if it were connected to each peer), fragmentation
-// (a message larger than the MTU is refused), multicast and broadcast, the send buffer, UDP-Lite.
+// Not modelled: connected sockets as such (a socket hears of errors as if it were connected to each peer), multicast and
+// broadcast, the send buffer, UDP-Lite.
 
 import type { RandomStream } from '../../engine/random.ts';
 import type { CpuSet } from '../cpu/cpu-set.ts';
 import type { ProtocolHandler, SendError } from '../ip/stack.ts';
 import { type Frame, IPV4_HEADER_BYTES, type Message, PROTOCOL_UDP, UDP_HEADER_BYTES } from '../packet/frame.ts';
+import { ICMP_DEST_UNREACHABLE, ICMP_FRAGMENTATION_NEEDED } from '../packet/icmp.ts';
 import { ANY_IP, formatIp, type Ip } from '../packet/ip-address.ts';
 import { EphemeralPorts } from './ephemeral-ports.ts';
 import { type IcmpError, icmpErrorOf, isHardError } from './icmp-error.ts';
@@ -108,10 +109,14 @@ export class UdpLayer implements ProtocolHandler {
     frames.deliver(frame);
   }
 
-  icmpError(type: number, code: number, quoted: Frame): void {
-    if (!isHardError(type, code)) return;
+  icmpError(type: number, code: number, quoted: Frame, mtuBytes: number): void {
     const socket = this.#sockets.find(quoted.srcIp, quoted.srcPort);
-    socket?.reportError(icmpErrorOf(type, code), { ip: quoted.dstIp, port: quoted.dstPort });
+    if (socket !== undefined && type === ICMP_DEST_UNREACHABLE && code === ICMP_FRAGMENTATION_NEEDED) {
+      this.stack.updatePathMtu(quoted.dstIp, mtuBytes);
+      return socket.reportError('message too long', { ip: quoted.dstIp, port: quoted.dstPort });
+    }
+    if (isHardError(type, code))
+      socket?.reportError(icmpErrorOf(type, code), { ip: quoted.dstIp, port: quoted.dstPort });
   }
 
   /** For sockets. */
@@ -179,9 +184,7 @@ export class UdpSocket implements BoundSocket {
     const { message, peer } = socket.#outgoing.shift()!;
     const { stack } = socket.#layer;
     stack.cpus.charge(stack.cpus.costs.socketSendNs);
-    if (message.sizeBytes + UDP_HEADER_BYTES + IPV4_HEADER_BYTES > stack.mtuTo(peer.ip)) {
-      return socket.reportError('message too long', peer);
-    }
+    if (message.sizeBytes > LARGEST_MESSAGE_BYTES) return socket.reportError('message too long', peer);
     const frame = stack.frames.allocate();
     frame.protocol = PROTOCOL_UDP;
     frame.srcIp = socket.localIp;
@@ -191,6 +194,8 @@ export class UdpSocket implements BoundSocket {
     frame.payloadBytes = message.sizeBytes;
     frame.message = message;
     frame.updateSize();
+    // IP_PMTUDISC_WANT: what is too large for the path is cut here; what is not says that it must not be cut.
+    frame.dontFragment = frame.ipBytes() <= stack.mtuTo(peer.ip);
     frame.journey?.add({ at: stack.cpus.instant, namespace: stack.name, stage: 'socket', text: SENT });
     const error = stack.send(frame);
     if (error !== undefined) socket.reportError(socketErrorOf(error), peer);
@@ -242,6 +247,9 @@ interface Datagram {
 function socketErrorOf(error: SendError): SocketError {
   return error === 'EPERM' ? 'not permitted' : 'unreachable';
 }
+
+/** What the length field of an IPv4 packet leaves. */
+const LARGEST_MESSAGE_BYTES = 65_535 - IPV4_HEADER_BYTES - UDP_HEADER_BYTES;
 
 /** net.core.rmem_default. */
 const RECEIVE_BUFFER_BYTES = 212_992;

@@ -1,0 +1,73 @@
+// IPv4 fragmentation (ip_do_fragment): one packet becomes several that fit an MTU, each with a header of its own. A packet
+// that was put together from fragments on its way through this host leaves in the same pieces, if they fit.
+//
+// Not modelled: IP options, which only some fragments would repeat.
+
+import { type FragmentSizes, Frame, IPV4_HEADER_BYTES } from '../packet/frame.ts';
+import type { FrameStore } from '../packet/frame-store.ts';
+
+/** Cuts a packet for `mtuBytes`. The first fragment is the frame itself; none of them forbids further fragmentation. */
+export function fragment(frame: Frame, mtuBytes: number, frames: FrameStore): Frame[] {
+  const { fragments } = frame;
+  const dataBytes = frame.ipBytes() - IPV4_HEADER_BYTES;
+  const sizes =
+    fragments !== undefined && leaveAsTheyCame(fragments, mtuBytes)
+      ? fragments.dataBytes
+      : evenSizes(dataBytes, mtuBytes);
+  const whole = wholeOf(frame);
+  const parts: Frame[] = [];
+  let offset = frame.fragmentOffset;
+  const end = offset + dataBytes;
+  const moreAfterLast = frame.moreFragments;
+  for (const size of sizes) {
+    const part = parts.length === 0 ? frame : frames.copy(frame);
+    cut(part, whole, { offset, size, more: moreAfterLast || offset + size < end });
+    parts.push(part);
+    offset += size;
+  }
+  return parts;
+}
+
+/** The largest fragments that there were may leave as they came, unless the way out is narrower. */
+const leaveAsTheyCame = ({ dataBytes, largestBytes }: FragmentSizes, mtuBytes: number): boolean =>
+  largestBytes <= mtuBytes && dataBytes.every((size, i) => size % 8 === 0 || i === dataBytes.length - 1);
+
+/** Offsets are counted in units of eight bytes, so every part but the last is a multiple of that. */
+function evenSizes(dataBytes: number, mtuBytes: number): number[] {
+  const most = mtuBytes - IPV4_HEADER_BYTES;
+  const step = most & ~7;
+  const sizes: number[] = [];
+  let left = dataBytes;
+  for (; left > most; left -= step) sizes.push(step);
+  return [...sizes, left];
+}
+
+/** What the fragments are parts of, for their bytes and for whoever puts them together: a record that nobody changes. */
+function wholeOf(frame: Frame): Frame | undefined {
+  if (frame.isFragment) return frame.whole;
+  const whole = new Frame();
+  whole.copyPacketFrom(frame);
+  whole.fragments = undefined;
+  return whole;
+}
+
+function cut(
+  part: Frame,
+  whole: Frame | undefined,
+  { offset, size, more }: { offset: number; size: number; more: boolean },
+): void {
+  part.fragmentOffset = offset;
+  part.moreFragments = more;
+  part.dontFragment = false;
+  part.fragments = undefined;
+  part.whole = whole;
+  part.message = undefined;
+  part.messageEnds = undefined;
+  part.inner = undefined;
+  if (offset > 0) {
+    part.srcPort = part.dstPort = 0;
+    part.tcpFlags = 0;
+  }
+  part.payloadBytes = size - part.transportHeaderBytes();
+  part.updateSize();
+}
