@@ -7,6 +7,7 @@ import { type CostModel, FREE } from '../cpu/cost-model.ts';
 import { CpuSet } from '../cpu/cpu-set.ts';
 import { formatProtocol, formatTuple } from '../packet/describe.ts';
 import {
+  type DeviceRef,
   ETHERTYPE_IPV4,
   ETHERTYPE_IPV6,
   Frame,
@@ -22,7 +23,7 @@ import {
   TCP_SYN,
 } from '../packet/frame.ts';
 import { FrameStore } from '../packet/frame-store.ts';
-import { formatIp, type Ip, type IpAddress, parseAddress, parseIp } from '../packet/ip-address.ts';
+import { formatIp, type Ip, type IpAddress, type IpFamily, parseAddress } from '../packet/ip-address.ts';
 import { isIcmp } from './connection-tuple.ts';
 import type { ConntrackSettings } from './conntrack.ts';
 import { CONNTRACK_STATE_BITS, CONNTRACK_STATES } from './conntrack-state.ts';
@@ -47,9 +48,12 @@ const TRACKING = 'filter FORWARD -m conntrack --ctstate INVALID';
 const ETH0 = { name: 'eth0', index: 2 };
 
 export interface TestNodeOptions {
-  /** A line per rule to append: `nat PREROUTING -d 10.96.0.10 -j DNAT --to-destination 10.244.2.2`. */
+  /**
+   * A line per rule to append: `nat PREROUTING -d 10.96.0.10 -j DNAT --to-destination 10.244.2.2`; those of ip6tables
+   * begin with `ip6`.
+   */
   readonly rules?: string;
-  /** Addresses of the node; the first one is that of all its devices. */
+  /** Addresses of the node; the first one of each family is that of all its devices. */
   readonly local?: readonly string[];
   readonly cpus?: number;
   readonly costs?: CostModel;
@@ -62,7 +66,7 @@ export class TestNode implements NetfilterStack {
   readonly netfilter: Netfilter;
   readonly cpus: CpuSet;
   readonly #simulator: Simulator;
-  readonly #local: readonly Ip[];
+  readonly #local: readonly IpAddress[];
   /** What REJECT was asked to send, and about what. */
   readonly rejects: string[] = [];
 
@@ -77,7 +81,7 @@ export class TestNode implements NetfilterStack {
     this.#simulator = new Simulator({ seed });
     const place = this.#simulator.place('node-1');
     this.cpus = new CpuSet(place, { count: cpus, costs });
-    this.#local = local.map(parseIp);
+    this.#local = local.map(parseAddress);
     const { frames } = this;
     const random = place.random('netfilter');
     const natRandom = place.random('nat');
@@ -88,8 +92,10 @@ export class TestNode implements NetfilterStack {
 
   addRules(rules: string): void {
     for (const line of rules.trim().split(/\s*\n\s*/)) {
-      const [, table, chain, rule] = /^(\w+) (\w+) (.*)$/.exec(line) ?? [];
-      this.netfilter.tables.appendRule(table as TableName, chain!, new Rule(parseRule(rule!)));
+      const [, ip6, table, chain, rule] = /^(ip6 )?(\w+) (\w+) (.*)$/.exec(line) ?? [];
+      const { tables, tables6 } = this.netfilter;
+      const family = ip6 === undefined ? 4 : 6;
+      (family === 6 ? tables6 : tables).appendRule(table as TableName, chain!, new Rule(parseRule(rule!, { family })));
     }
   }
 
@@ -158,12 +164,12 @@ export class TestNode implements NetfilterStack {
 
   // ── the stack ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  addressType(ip: Ip): 'LOCAL' | 'UNICAST' {
-    return this.#local.includes(ip) ? 'LOCAL' : 'UNICAST';
+  addressType(ip: Ip, family: IpFamily): 'LOCAL' | 'UNICAST' {
+    return this.#local.some((local) => local.ip === ip && local.family === family) ? 'LOCAL' : 'UNICAST';
   }
 
-  masqueradeAddress(): Ip | undefined {
-    return this.#local[0];
+  masqueradeAddress(_outDevice: DeviceRef, _dstIp: Ip, family: IpFamily): Ip | undefined {
+    return this.#local.find((local) => local.family === family)?.ip;
   }
 
   reject(frame: Frame, _hook: Hook, rejectWith: string): void {
@@ -236,8 +242,12 @@ export function printPacket(frame: Frame): string {
 
 /** Who receives this packet answers it: ends exchanged, ICMP queries answered. */
 export function answerTo(packet: string): string {
-  const { protocol, srcIp, srcPort, dstIp, dstPort, icmpIdentifier } = readPacket(packet);
-  if (protocol === PROTOCOL_ICMP) return `icmp ${formatIp(dstIp)} > ${formatIp(srcIp)} 0/0 id ${icmpIdentifier}`;
-  const answer = { protocol, srcIp: dstIp, srcPort: dstPort, dstIp: srcIp, dstPort: srcPort };
+  const { family, protocol, srcIp, srcPort, dstIp, dstPort, icmpIdentifier } = readPacket(packet);
+  if (isIcmp(protocol)) {
+    const kind = protocol === PROTOCOL_ICMPV6 ? 'icmpv6' : 'icmp';
+    const type = protocol === PROTOCOL_ICMPV6 ? 129 : 0;
+    return `${kind} ${formatIp(dstIp, family)} > ${formatIp(srcIp, family)} ${type}/0 id ${icmpIdentifier}`;
+  }
+  const answer = { family, protocol, srcIp: dstIp, srcPort: dstPort, dstIp: srcIp, dstPort: srcPort };
   return `${formatProtocol(protocol)} ${formatTuple(answer)}`;
 }
