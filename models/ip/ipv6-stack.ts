@@ -418,6 +418,11 @@ export class Ipv6Stack implements DiscoveryStack {
     return device === undefined ? undefined : this.sourceOn(device, dst);
   }
 
+  /** Where REDIRECT sends what came in by the device: its first address (nf_nat_redirect_ipv6). */
+  redirectAddress(inDevice: DeviceRef): Ip | undefined {
+    return this.#interfaceOf(inDevice).addresses[0]?.ip;
+  }
+
   /** Source address for a packet to `dst`, or undefined without a route. */
   sourceFor(dst: Ip): Ip | undefined {
     const route = this.#lookup(dst, undefined);

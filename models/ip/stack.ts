@@ -453,6 +453,9 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     if (!mayCauseReset(frame)) return;
     const reset = this.frames.allocate();
     fillReset(reset, frame);
+    const port =
+      frame.physIn === undefined ? undefined : this.#devices.find(({ index }) => index === frame.physIn?.index);
+    if (port !== undefined) return sendBackBy(port, reset, frame);
     this.#attachConntrack(reset, frame);
     this.send(reset);
   }
@@ -611,6 +614,12 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     return this.fib.lookup(ip)?.type === 'broadcast' ? 'BROADCAST' : 'UNICAST';
   }
 
+  /** The first address of the device that a packet came in by (nf_nat_redirect). */
+  redirectAddress(inDevice: DeviceRef, family: IpFamily): Ip | undefined {
+    if (family === 6) return this.#ipv6?.redirectAddress(inDevice);
+    return this.#addresses.find(({ device }) => device.index === inDevice.index)?.ip;
+  }
+
   /** The device's address in the next hop's subnet, else its first, else one of another device (observed). */
   masqueradeAddress(outDevice: DeviceRef, dstIp: Ip, family: IpFamily): Ip | undefined {
     if (family === 6) return this.#ipv6?.masqueradeAddress(outDevice, dstIp);
@@ -648,4 +657,14 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     const text = `icmp ${error.icmpType}/${error.icmpCode} to ${formatIp(error.dstIp)}`;
     about.journey?.add({ at: this.cpus.instant, namespace: this.name, stage: 'icmp', text });
   }
+}
+
+/**
+ * The answer to a frame that br_netfilter took from a bridge's port leaves by that port at once, as if the receiver had
+ * sent it: past bridge and hooks, so that NAT is not undone (nf_send_reset, nf_send_reset6).
+ */
+function sendBackBy(port: NetDevice, reset: Frame, about: Frame): void {
+  reset.srcMac = about.dstMac;
+  reset.dstMac = about.srcMac;
+  port.transmit(reset);
 }

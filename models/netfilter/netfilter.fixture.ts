@@ -172,6 +172,10 @@ export class TestNode implements NetfilterStack {
     return this.#local.find((local) => local.family === family)?.ip;
   }
 
+  redirectAddress(_inDevice: DeviceRef, family: IpFamily): Ip | undefined {
+    return this.#local.find((local) => local.family === family)?.ip;
+  }
+
   reject(frame: Frame, _hook: Hook, rejectWith: string): void {
     this.rejects.push(`${rejectWith}: ${printPacket(frame)}`);
   }

@@ -60,6 +60,8 @@ export interface NetfilterStack {
   addressType(ip: Ip, family: IpFamily, device?: DeviceRef): AddressType;
   /** The source address of packets that leave by this device for `dstIp`; undefined if the stack has none. */
   masqueradeAddress(outDevice: DeviceRef, dstIp: Ip, family: IpFamily): Ip | undefined;
+  /** The address to which REDIRECT sends packets that came in by this device; undefined if it has none. */
+  redirectAddress(inDevice: DeviceRef, family: IpFamily): Ip | undefined;
   /**
    * Takes a fragment in. True: it was the last one missing, and the frame is the whole packet now. False: the packet is
    * not complete yet, and the frame belongs to the stack. Absent: fragments pass as they are.
@@ -295,7 +297,9 @@ export class Netfilter {
     if ((frame.conntrackState & CT_RELATED) !== 0 && isIcmp(frame.protocol)) {
       if (!this.#nat.translateError(frame, side)) return this.#drop(frame, 'NETFILTER_DROP');
     } else {
-      const isUndecided = (frame.conntrackState & CT_NEW) !== 0 && !this.#nat.isDecided(frame, side);
+      // RELATED is also a reset made here for a connection that is not confirmed: nobody has asked the rules yet.
+      const mayDecide = (frame.conntrackState & (CT_NEW | CT_RELATED)) !== 0;
+      const isUndecided = mayDecide && !this.#nat.isDecided(frame, side);
       if (isUndecided && !this.#decide(side, chain, hook, frame, inDevice, outDevice))
         return this.#drop(frame, 'NETFILTER_DROP');
       if (hook === POSTROUTING && outDevice !== undefined && this.#nat.endIfMoved(frame, outDevice))
@@ -355,9 +359,9 @@ export class Netfilter {
       }
       case 'REDIRECT': {
         if (side !== DESTINATION) break;
-        const { family, srcIp } = frame;
+        const { family } = frame;
         const loopback = family === 6 ? LOOPBACK_IPV6 : LOOPBACK_IP;
-        const minIp = hook === OUTPUT ? loopback : inDevice && this.#stack.masqueradeAddress(inDevice, srcIp, family);
+        const minIp = hook === OUTPUT ? loopback : inDevice && this.#stack.redirectAddress(inDevice, family);
         return minIp === undefined ? undefined : { ...target, minIp };
       }
     }

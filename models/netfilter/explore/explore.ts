@@ -165,6 +165,10 @@ class Passage implements NetfilterStack {
     return this.#node.masqueradeIp(family);
   }
 
+  redirectAddress(_inDevice: DeviceRef, family: IpFamily): Ip | undefined {
+    return this.#node.masqueradeIp(family);
+  }
+
   reject(_frame: Frame, _hook: Hook, rejectWith: RejectType): void {
     this.#rejectedWith = rejectWith;
   }

@@ -39,6 +39,8 @@ NODE_SYSCTLS = {
 NODE_SYSCTLS6 = {"net.ipv6.conf.all.forwarding": 1, "net.ipv6.icmp.ratelimit": 0}
 FABRIC_SYSCTLS = {BRIDGE_NF: 0, BRIDGE_NF6: 0}
 POD_SYSCTLS = {"net.ipv4.icmp_ratelimit": 0, "net.ipv4.icmp_msgs_burst": 1_000_000}
+#: Hosts repeat what groups they are in after a random part of this interval; rules would count the reports.
+NEVER_AGAIN_MS = 1 << 30
 #: Neighbor discovery still gets through, so that others can resolve a silent pod.
 SILENT = "*raw\n:PREROUTING ACCEPT [0:0]\n{exceptions}-A PREROUTING -j DROP\nCOMMIT\n"
 NEIGHBOR_DISCOVERY = "".join(
@@ -161,6 +163,7 @@ class Network:
                 settings[f"net.ipv6.conf.{scope}.accept_ra"] = 0
                 settings[f"net.ipv6.conf.{scope}.autoconf"] = 0
                 settings[f"net.ipv6.conf.{scope}.router_solicitations"] = 0
+                settings[f"net.ipv6.conf.{scope}.mldv2_unsolicited_report_interval"] = NEVER_AGAIN_MS
         namespace.set_sysctls(settings)
         namespace.ip(["link set lo up"])
         return namespace
