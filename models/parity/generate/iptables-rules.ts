@@ -116,7 +116,8 @@ class TableDraw {
       [translates ? 1 : 0, () => `${service} -j REDIRECT --to-ports ${port}`],
       [
         this.#table === 'nat' && hook === 'POSTROUTING' ? 1 : 0,
-        () => ` -p ${protocol} -j MASQUERADE --to-ports ${draw.pick(['5000-5000', '5000-5003', '600-600'])}`,
+        () =>
+          ` -p ${protocol} -j MASQUERADE --to-ports ${draw.pick(this.#rules.features.has('random') ? ['5000-5003'] : ['5000-5000', '600-600'])}`,
       ],
       [this.#table === 'filter' ? 1 : 0, () => ' -p tcp -m tcp --dport 80 -j REJECT --reject-with tcp-reset'],
       [

@@ -256,7 +256,7 @@ class TableDraw {
       case 'postrouting':
         return draw.weighted<string>([
           [4, () => `masquerade${random}`],
-          [0.5, () => `${ported} masquerade to :${draw.pick(['5000', '5000-5003'])}`],
+          [0.5, () => `${ported} masquerade to :${features.has('random') ? '5000-5003' : '5000'}`],
           [2, () => `snat ${to} ${drawAddress(draw, words)}${random}`],
         ]);
       default:

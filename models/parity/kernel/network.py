@@ -39,8 +39,10 @@ NODE_SYSCTLS = {
 NODE_SYSCTLS6 = {"net.ipv6.conf.all.forwarding": 1, "net.ipv6.icmp.ratelimit": 0}
 FABRIC_SYSCTLS = {BRIDGE_NF: 0, BRIDGE_NF6: 0}
 POD_SYSCTLS = {"net.ipv4.icmp_ratelimit": 0, "net.ipv4.icmp_msgs_burst": 1_000_000}
-#: Hosts repeat what groups they are in after a random part of this interval; rules would count the reports.
+#: Hosts say what groups they are in within a tick or two, and again after a random part of this interval; rules would
+#: count the reports.
 NEVER_AGAIN_MS = 1 << 30
+FIRST_REPORTS_SECONDS = 0.03
 #: Neighbor discovery still gets through, so that others can resolve a silent pod.
 SILENT = "*raw\n:PREROUTING ACCEPT [0:0]\n{exceptions}-A PREROUTING -j DROP\nCOMMIT\n"
 NEIGHBOR_DISCOVERY = "".join(
@@ -92,10 +94,10 @@ class Network:
 
     def prepare(self, rules_by_node):
         """Everything as after building, and the rules of a case in force."""
-        for name in self.filters:
-            self.filters[name].replace(rules_by_node.get(name))
         for route in self._routes.values():
             forget_learned_neighbors(route)
+        for name in self.filters:
+            self.filters[name].replace(rules_by_node.get(name))
         for namespace in self.namespaces.values():
             with namespace:
                 write_sysctl("net.ipv4.route.flush", 1)  # learned path MTUs and redirects
@@ -322,6 +324,8 @@ class Network:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"links of {', '.join(waiting)} did not come up in {READY_WITHIN_SECONDS} s")
             time.sleep(0.002)
+        if self._dual_stack:
+            time.sleep(FIRST_REPORTS_SECONDS)
 
     def _is_ready(self, name):
         with self.namespaces[name]:
