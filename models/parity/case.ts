@@ -131,7 +131,7 @@ export interface FlushStep {
   readonly flush: 'conntrack';
 }
 
-/** Replaces the rules of nodes between packets. */
+/** Replaces the rules of nodes between packets: nothing of their earlier rules stays. */
 export interface RulesStep {
   readonly rules: Readonly<Record<string, NodeRules>>;
 }

@@ -73,7 +73,7 @@ class Runner:
         except BaseException:
             network.close()  # half of the case may be in force
             raise
-        if leaves_traces(case):
+        if leaves_traces(case) or was_redirected(outcome):
             network.close()
             return outcome
         self._networks[key] = network
@@ -248,6 +248,12 @@ def leaves_traces(case):
     return case["topology"].get("cold", False) or any(
         step.get("frag", 0) & 0x3FFF or ("socket" in step and step["socket"]["do"] == "close") for step in case["packets"]
     )
+
+
+def was_redirected(outcome):
+    """ICMPv6 redirects have a budget per host that no setting lifts (ip6_forward, inet_peer_xrlim_allow)."""
+    captures = (frame for step in outcome["steps"] for key in ("captures", "reply") for frame in step.get(key, ()))
+    return any(frame.get("proto") == "icmpv6" and frame.get("type") == 137 for frame in captures)
 
 
 def check_nodes(rules, network):

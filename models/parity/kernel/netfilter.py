@@ -90,11 +90,7 @@ class NodeFilter:
             return True
         if rules["backend"] == "nftnative":
             return False
-        return any(
-            REMEMBERING.search(self._rules.get(key) or "")
-            or (rules["backend"] == "nft" and not tables_of(self._rules.get(key)) <= tables_of(rules.get(key)))
-            for key in ("text", "text6")
-        )
+        return any(REMEMBERING.search(self._rules.get(key) or "") for key in ("text", "text6"))
 
     def _clear(self):
         if self._rules["backend"] == "legacy":
@@ -114,6 +110,10 @@ class NodeFilter:
             self._empty_tables(family, inheriting | (tables_of(earlier) - tables))
         if text:
             self._load_with([f"{family}-{backend}-restore"], text)
+        if backend == "nft":
+            nft_family = "ip" if family == "iptables" else "ip6"
+            for table in sorted(tables_of(earlier) - tables_of(text)):
+                self._namespace.run(["nft", "delete", "table", nft_family, table])
 
     def _empty_tables(self, family, tables):
         if tables:

@@ -10,6 +10,7 @@ import { Chain } from '../../netfilter/chain.ts';
 import { formatConntrack } from '../../netfilter/conntrack-text.ts';
 import { parseIptablesSave, printIptablesSave, restoreTables, type SavedTable } from '../../netfilter/iptables-save.ts';
 import type { RuleTables } from '../../netfilter/rule-tables.ts';
+import { TABLE_NAMES } from '../../netfilter/table-order.ts';
 import type { Frame } from '../../packet/frame.ts';
 import { contains, parseAddress, parseAnyPrefix } from '../../packet/ip-address.ts';
 import { type Mac, parseMac } from '../../packet/mac.ts';
@@ -157,19 +158,19 @@ function loadRules(namespace: NetworkNamespace, { backend, text, text6, ipset }:
   if (backend === 'nftnative') throw new CaseError(`rules.${node}.backend: nftnative is not modelled`);
   if (ipset !== undefined) throw new CaseError(`rules.${node}.ipset: ipset is not modelled`);
   const { tables, tables6 } = namespace.enableNetfilter();
-  replaceTables(tables, parseIptablesSave(text, { fileName: `rules.${node}.text`, family: 4 }));
-  if (text6 !== undefined)
-    replaceTables(tables6, parseIptablesSave(text6, { fileName: `rules.${node}.text6`, family: 6 }));
+  replaceRules(tables, parseIptablesSave(text, { fileName: `rules.${node}.text`, family: 4 }));
+  replaceRules(tables6, parseIptablesSave(text6 ?? '', { fileName: `rules.${node}.text6`, family: 6 }));
 }
 
-/** Like `iptables-restore`: the tables of the text are replaced whole, others stay. */
-function replaceTables(tables: RuleTables, saved: readonly SavedTable[]): void {
-  for (const { name, chains } of saved) {
+/** Nothing of the earlier rules stays, also of tables that the new ones do not name. */
+function replaceRules(tables: RuleTables, saved: readonly SavedTable[]): void {
+  for (const table of TABLE_NAMES.filter((name) => tables.isLoaded(name))) {
+    const chains = saved.flatMap((each) => (each.name === table ? each.chains : []));
     const kept = new Set(chains.map(({ chain }) => chain.name));
-    for (const old of tables.chainNames(name)) {
+    for (const old of tables.chainNames(table)) {
       if (kept.has(old)) continue;
-      if (tables.chain(name, old)?.policy === undefined) tables.deleteChain(name, old);
-      else tables.replaceChains(name, [new Chain(old, [], 'ACCEPT')]);
+      if (tables.chain(table, old)?.policy === undefined) tables.deleteChain(table, old);
+      else tables.replaceChains(table, [new Chain(old, [], 'ACCEPT')]);
     }
   }
   restoreTables(tables, saved);
