@@ -52,8 +52,7 @@ function timesOf(costs: CostModel): Map<string, number> {
   for (const services of RULE_COUNTS) {
     const curves = { legacy: costs.rulesNs, nft: costs.nftRulesNs, native: costs.nativeRulesNs };
     for (const [backend, curve] of Object.entries(curves)) {
-      times.set(`${backend}.${services}.newFlow.send`, tracked + interpolateNs(curve, services - 1));
-      times.set(`${backend}.${services}.newFlow.receive`, receive);
+      times.set(`${backend}.${services}`, 2 * tracked + interpolateNs(curve, services - 1));
     }
   }
   return times;

@@ -95,7 +95,7 @@ export const FORMULAS: { readonly [Name in CostName]?: Formula<number> } = {
 /** Knots of curves. `counts`: for how many services rules were measured. */
 export const CURVES = (counts: readonly number[]): { readonly [Name in CostName]?: Formula<PiecewiseLinear> } => ({
   rulesNs: {
-    how: 'the first datagram of a flow past all services of an iptables-legacy nat table',
+    how: 'a UDP request from a new socket past all services of an iptables-legacy nat table, less past one',
     of: (time) => ruleCurve(time, 'legacy', counts),
   },
   nftRulesNs: {
@@ -126,8 +126,7 @@ export const CURVES = (counts: readonly number[]): { readonly [Name in CostName]
 
 /** Beyond the first service; the services before the last one make `count - 1` rules more. */
 function ruleCurve(time: TimeOf, backend: string, counts: readonly number[]): PiecewiseLinear {
-  const total = (count: number): number =>
-    time(`${backend}.${count}.newFlow.send`) + time(`${backend}.${count}.newFlow.receive`);
+  const total = (count: number): number => time(`${backend}.${count}`);
   const [first = 1, ...more] = counts;
   return [[0, 0], ...more.map((count): [number, number] => [count - first, total(count) - total(first)])];
 }

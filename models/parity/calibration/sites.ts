@@ -5,6 +5,7 @@ import type { Lab } from './lab.ts';
 import type { ProbePath } from './probe.ts';
 import { kubeProxyIptables, linearNft, type ServiceRules } from './rulesets.ts';
 import {
+  type Between,
   bridged,
   CLIENT_IP,
   direct,
@@ -45,7 +46,7 @@ export function calibrationSites(ruleCounts: readonly number[]): Site[] {
 const COUNT = 2_000;
 const CONNECTS = 300;
 const NEW_FLOWS = 1_000;
-/** So many that a flow does not come again before its entry has timed out. */
+/** So many that a flow does not come again within a run. */
 const ENDLESS = 60_000;
 
 // ── devices and sockets ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -143,7 +144,7 @@ const HOOKS: readonly Site[] = [
 const nat = (rules: readonly string[]): string =>
   `*nat\n:PREROUTING ACCEPT [0:0]\n:POSTROUTING ACCEPT [0:0]\n${rules.map((rule) => `-A ${rule}\n`).join('')}COMMIT\n${TRACKED}`;
 
-const newFlows = (name: string, network: { client: string; server: string }, options: object = {}): MeasuredPath =>
+const newFlows = (name: string, network: Routed, options: object = {}): MeasuredPath =>
   datagrams(`${name}.newFlow`, network, { dst: MANY_SERVER_IPS, flows: ENDLESS, count: NEW_FLOWS, ...options });
 
 const CONNTRACK: readonly Site[] = [
@@ -228,38 +229,42 @@ function ipsetSite(count: number): Site {
 // ── rules ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /**
- * The first datagram of a flow walks all services and matches none; what comes after it in its way pays for the caches
- * that the rules have swept, so that sending and receiving are counted together.
+ * The first datagram of a flow walks all services and matches none. The whole request counts, because all that follows
+ * pays for the caches that the rules have swept; and each has a socket of its own, as a resolver's query has.
  */
 const rules = (counts: readonly number[]): Site[] =>
   counts.flatMap((services) => {
-    const rules: ServiceRules = { services, protocol: 'udp', endpoint: `${SERVER_IP}:9000` };
-    const path = (name: string) => (network: { client: string; server: string }) => [
-      newFlows(name, network, { count: services > 1_000 ? 100 : 300 }),
-    ];
+    const text: ServiceRules = { services, protocol: 'udp', endpoint: `${SERVER_IP}:9000` };
+    const path = (name: string) => (network: Routed) => [requests(name, network, services > 1_000 ? 100 : 300)];
     return [
-      ruledSite(`legacy.${services}`, 'iptables-legacy-restore', kubeProxyIptables(rules), path(`legacy.${services}`)),
-      ruledSite(`nft.${services}`, 'iptables-nft-restore', kubeProxyIptables(rules), path(`nft.${services}`)),
-      ruledSite(`native.${services}`, 'nft', linearNft(rules), path(`native.${services}`)),
+      ruledSite(`legacy.${services}`, 'iptables-legacy-restore', kubeProxyIptables(text), path(`legacy.${services}`)),
+      ruledSite(`nft.${services}`, 'iptables-nft-restore', kubeProxyIptables(text), path(`nft.${services}`)),
+      ruledSite(`native.${services}`, 'nft', linearNft(text), path(`native.${services}`)),
     ];
   });
 
 // ── building blocks ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+interface Routed extends Between {
+  /** The router that has the rules. */
+  readonly node: string;
+}
 
 /** A router with these rules between client and server. */
 function ruledSite(
   name: string,
   restore: 'iptables-legacy-restore' | 'iptables-nft-restore' | 'nft',
   text: string,
-  paths: (network: { client: string; server: string }) => readonly MeasuredPath[],
+  paths: (network: Routed) => readonly MeasuredPath[],
 ): Site {
   return {
     name,
     needs: [restore],
     async build(lab) {
       const network = await routed(lab);
-      await lab.run(network.nodes[0] ?? '', restore, restore === 'nft' ? ['-f', '-'] : [], text);
-      return paths(network);
+      const [node = ''] = network.nodes;
+      await lab.run(node, restore, restore === 'nft' ? ['-f', '-'] : [], text);
+      return paths({ ...network, node });
     },
   };
 }
@@ -285,15 +290,21 @@ function frames(
 
 function datagrams(
   name: string,
-  { client, server }: { client: string; server: string },
+  { client, server, node }: Between & { readonly node?: string },
   { dst, flows = 0, count = COUNT }: { dst: string; flows?: number; count?: number },
 ): MeasuredPath {
-  const options = { dst, sport: 5_000, dport: 9_000, lport: 9_000, size: 18, flows };
+  const flush = flows > 0 && node !== undefined ? { flush: node } : {};
+  const options = { dst, sport: 5_000, dport: 9_000, lport: 9_000, size: 18, flows, ...flush };
   return { name, kind: 'datagrams', namespace: client, peer: server, options, count };
 }
 
+function requests(name: string, { client, server, node }: Routed, count: number): MeasuredPath {
+  const options = { dst: SERVER_IP, dport: 9_000, lport: 9_000, size: 18, flush: node };
+  return { name, kind: 'requests', namespace: client, peer: server, options, count };
+}
+
 /** UDP round trips, TCP connections and TCP exchanges of one byte. */
-export function conversations(name: string, { client, server }: { client: string; server: string }): MeasuredPath[] {
+function conversations(name: string, { client, server }: Between): MeasuredPath[] {
   const ends = { namespace: client, peer: server };
   const options = { src: CLIENT_IP, dst: SERVER_IP };
   return [
