@@ -5,7 +5,7 @@
 // the order of frames at different taps, since a frame that is copied to two ports is at both at once; where the crafted
 // packet itself leaves. What a side chooses by itself gets a name (chosen-values.ts).
 
-import type { Capture, CapturedPacket, Outcome, ParityCase, StepOutcome } from './case.ts';
+import type { Capture, CapturedPacket, Outcome, ParityCase, Step, StepOutcome } from './case.ts';
 import { type CaseValues, ChosenValues, VXLAN_PORT } from './chosen-values.ts';
 import { type ConntrackLine, parseConntrackLine } from './conntrack-lines.ts';
 import { parseRuleCounts } from './rule-counts.ts';
@@ -49,7 +49,7 @@ class Observer {
     if (socket !== undefined) this.#add(place, `socket ${socket}`, { socket });
     if (captures !== undefined && sender === undefined) this.#observeFrames(place, captures);
     else if (captures !== undefined && sender !== undefined) {
-      const frames = withoutCrafted(captures);
+      const frames = withoutCrafted(captures).filter((capture) => !isCraftedFragment(capture, step));
       const verdict = this.#verdict(frames, sender.split('/')[0]!);
       this.#add(place, verdict, { verdict });
       this.#observeFrames(place, frames);
@@ -87,6 +87,7 @@ class Observer {
     const fields: Record<string, string> = {};
     for (const [key, value] of Object.entries(frame)) {
       if (value === undefined || OF_PLACE.has(key)) continue;
+      if (REWRITTEN_IN_FRAGMENTS.has(key) && isRewrittenFragment(frame)) continue;
       if (key === 'quoted' || key === 'inner') {
         for (const [inner, text] of Object.entries(this.#frameFields(value))) fields[`${key} ${inner}`] = text;
       } else {
@@ -189,8 +190,28 @@ const PORTS: ReadonlySet<string> = new Set(['sport', 'dport']);
 const PROTOCOLS: Readonly<Record<number, string>> = { 1: 'icmp', 6: 'tcp', 17: 'udp', 58: 'icmpv6', 132: 'sctp' };
 
 /** The crafted packet leaves by its sender's device, where not every side's tap sees it. */
+/** Of a packet that was crafted in fragments. */
+function isCraftedFragment({ ns, dev, dir, frag }: Capture, step: Step | undefined): boolean {
+  if (step === undefined || !('from' in step) || step.fragmentMtu === undefined || frag === undefined) return false;
+  const [namespace, device = 'eth0'] = step.from.split('/');
+  return dir === 'out' && ns === namespace && dev === device;
+}
+
 const withoutCrafted = (captures: readonly Capture[]): readonly Capture[] =>
   captures[0]?.dir === 'out' ? captures.slice(1) : captures;
+
+/**
+ * When Linux puts a packet together and sends it on in its fragments (ip_do_fragment), it writes the new headers of all
+ * but the first where the old ones were: the tap that has yet to be read shows what came later.
+ */
+const REWRITTEN_IN_FRAGMENTS: ReadonlySet<string> = new Set(['ttl', 'smac', 'dmac', 'frag', 'vni']);
+
+/** Without a direction it is the packet in a tunnel's, which is written over when it comes out at the other end. */
+function isRewrittenFragment(frame: Seen): boolean {
+  if (frame.inner !== undefined) return isRewrittenFragment(frame.inner);
+  const isOutgoing = 'dir' in frame && frame.dir === 'out';
+  return !isOutgoing && ((frame.frag ?? 0) & 0x1fff) > 0;
+}
 
 /** ARP, and of ICMPv6: multicast listeners, routers and neighbors. */
 const isResolution = ({ arp, proto, type = 0 }: Capture): boolean =>

@@ -27,6 +27,7 @@ const NODE_SYSCTLS: Readonly<Record<string, number>> = {
   'net.ipv4.conf.all.rp_filter': 0,
   'net.ipv4.icmp_ratelimit': 0,
   'net.ipv4.icmp_msgs_burst': 1_000_000,
+  'net.ipv4.route.error_cost': 0,
   'net.bridge.bridge-nf-call-iptables': 1,
 };
 const POD_SYSCTLS: Readonly<Record<string, number>> = {
