@@ -370,7 +370,10 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     const mtuBytes = this.#mtuFor(frame, device);
     if (frame.dontFragment && this.#isTooBig(frame, mtuBytes)) return;
     const limit = frame.fragments === undefined ? mtuBytes : Math.min(mtuBytes, frame.fragments.largestBytes);
-    for (const part of fragment(frame, limit, this.frames)) this.neighbors.output(part, device, nextHop);
+    for (const part of fragment(frame, limit, this.frames)) {
+      this.cpus.charge(this.cpus.costs.fragmentNs);
+      this.neighbors.output(part, device, nextHop);
+    }
   }
 
   /** A packet that forbids fragmentation, or whose largest fragment did: its sender hears of it, and it ends. */

@@ -29,6 +29,14 @@ describe('a conversation takes what the stages on its way cost', () => {
     expect(simulateLatency({ topology: BRIDGED, costs: LINUX_6_18, protocol: 'udp', ...server })).toBe(2 * oneWay);
   });
 
+  test('a UDP round trip in two fragments each way', () => {
+    const { fragmentNs, reassemblyNs } = LINUX_6_18;
+    const perFragment = fragmentNs + 2 * vethNs + forwardNs + reassemblyNs;
+    const oneWay = socketSendNs + 2 * perFragment + localDeliveryNs + socketReceiveNs;
+    const large = { ...server, sizeBytes: 2_000 };
+    expect(simulateLatency({ topology: ROUTED, costs: LINUX_6_18, protocol: 'udp', ...large })).toBe(2 * oneWay);
+  });
+
   test('connect() over a router: three segments each way, the ACK included', () => {
     const connect = simulateLatency({ topology: ROUTED, costs: LINUX_6_18, protocol: 'tcp', ...server });
     expect(connect).toBe(handshake + 3 * (2 * vethNs + forwardNs));

@@ -16,6 +16,8 @@ export interface Conversation {
   readonly protocol: 'tcp' | 'udp';
   readonly to: { readonly ip: string; readonly port: number };
   readonly serverPort: number;
+  /** Of datagrams. */
+  readonly sizeBytes?: number;
 }
 
 /** Few are enough: nothing else happens, and nothing is left to chance. */
@@ -60,7 +62,7 @@ function connects(network: SimulatedNetwork, { to, serverPort }: Conversation): 
   };
 }
 
-function roundTrips(network: SimulatedNetwork, { to, serverPort }: Conversation): Once {
+function roundTrips(network: SimulatedNetwork, { to, serverPort, sizeBytes = 18 }: Conversation): Once {
   network
     .namespace('server')
     .udp.bind({ port: serverPort, cpu: CPU }, { onDatagram: (message, from, socket) => socket.send(from, message) });
@@ -68,8 +70,6 @@ function roundTrips(network: SimulatedNetwork, { to, serverPort }: Conversation)
   const socket = network.namespace('client').udp.bind({ cpu: CPU }, { onDatagram: () => answered() });
   return (done) => {
     answered = done;
-    socket.send({ ip: parseIp(to.ip), port: to.port }, DATAGRAM);
+    socket.send({ ip: parseIp(to.ip), port: to.port }, { id: 0, sizeBytes });
   };
 }
-
-const DATAGRAM = { id: 0, sizeBytes: 18 };

@@ -29,6 +29,21 @@ function timesOf(costs: CostModel): Map<string, number> {
     ['bridge.netfilter', SENDER + 2 * veth + costs.bridgeNs + costs.bridgeNetfilterNs],
     ['route', route],
     ['route.twice', routeTwice],
+    ['fragments.whole', route],
+    ['fragments.cut', route + 2 * costs.fragmentNs + veth],
+    ['fragments.passed', route + 2 * costs.fragmentNs + veth + 2 * (veth + forward + chain)],
+    [
+      'fragments.joined',
+      route +
+        2 * costs.fragmentNs +
+        veth +
+        2 * costs.reassemblyNs +
+        lookup +
+        forward +
+        chain +
+        2 * costs.fragmentNs +
+        2 * veth,
+    ],
     ['vxlan', routeTwice + costs.vxlanEncapNs + costs.vxlanDecapNs],
     ['vxlan.encapsulated', route + costs.vxlanEncapNs],
     ['hook.filter', filter],

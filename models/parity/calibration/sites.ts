@@ -40,7 +40,19 @@ export const FLOW_COUNTS = [1, 100, 1_000, 10_000] as const;
 export const ELEMENT_COUNTS = [100, 10_000] as const;
 
 export function calibrationSites(ruleCounts: readonly number[]): Site[] {
-  return [SENDER, VETH, BRIDGE, BRIDGE_NETFILTER, ROUTE, VXLAN, ...HOOKS, ...CONNTRACK, ...SETS, ...rules(ruleCounts)];
+  return [
+    SENDER,
+    VETH,
+    BRIDGE,
+    BRIDGE_NETFILTER,
+    ROUTE,
+    FRAGMENTS,
+    VXLAN,
+    ...HOOKS,
+    ...CONNTRACK,
+    ...SETS,
+    ...rules(ruleCounts),
+  ];
 }
 
 const COUNT = 2_000;
@@ -104,6 +116,36 @@ const ROUTE: Site = {
     return [frames('route', client, {}), frames('route.twice', two.client, {})];
   },
 };
+
+/** Two fragments from one large packet: made by a router, passed on by the next one, or put together by it on the way. */
+const FRAGMENTS: Site = {
+  name: 'fragments',
+  needs: ['iptables-legacy-restore'],
+  async build(lab) {
+    const whole = await routed(lab);
+    const cut = await routed(lab);
+    await lab.ip(cut.nodes[0] ?? '', ['link set o0 mtu 800']);
+    const passed = await routed(lab, 2);
+    const joined = await routed(lab, 2);
+    for (const { nodes, rules } of [
+      { nodes: passed.nodes, rules: FILTER },
+      { nodes: joined.nodes, rules: TRACKED },
+    ]) {
+      const [first = '', second = ''] = nodes;
+      await lab.ip(first, ['link set o0 mtu 800']);
+      await lab.run(second, 'iptables-legacy-restore', [], rules);
+    }
+    return [
+      frames('fragments.whole', whole.client, { size: LARGE }),
+      frames('fragments.cut', cut.client, { size: LARGE }),
+      frames('fragments.passed', passed.client, { size: LARGE }),
+      frames('fragments.joined', joined.client, { size: LARGE }),
+    ];
+  },
+};
+
+/** Of a frame that is two at an MTU of 800. */
+const LARGE = 1_400;
 
 /** Sent into the tunnel and dropped on the other side's wire; and all the way through. */
 const VXLAN: Site = {
@@ -276,15 +318,16 @@ interface FrameOptions {
   readonly dport?: number;
   readonly flows?: number;
   readonly count?: number;
+  readonly size?: number;
 }
 
 /** Crafted frames of 60 bytes; without options, to the sink behind a router. */
 function frames(
   name: string,
   namespace: string,
-  { device = 'v0', dmac = ROUTER_MAC, dst = SINK_IP, dport = 80, flows = 0, count = COUNT }: FrameOptions,
+  { device = 'v0', dmac = ROUTER_MAC, dst = SINK_IP, dport = 80, flows = 0, count = COUNT, size = 60 }: FrameOptions,
 ): MeasuredPath {
-  const options = { dmac, src: CLIENT_IP, dst, sport: 10_000, dport, flows };
+  const options = { dmac, src: CLIENT_IP, dst, sport: 10_000, dport, flows, size };
   return { name, kind: 'frames', namespace, peer: device, options, count };
 }
 
