@@ -63,11 +63,7 @@ export class BridgeIptables implements BridgeNetfilter {
       this.#bridge.drop(frame, 'PKT_TOO_BIG');
       return false;
     }
-    const { cpus } = this.#bridge;
-    for (const part of fragment(frame, largestBytes, this.#stack.frames)) {
-      cpus.charge(cpus.costs.fragmentNs);
-      egress.transmit(part);
-    }
+    for (const part of fragment(frame, largestBytes, this.#stack.frames)) egress.transmit(part);
     return false;
   }
 

@@ -117,7 +117,7 @@ function variablesOf(owner: SysctlOwner): Map<string, Variable> {
     ['net.ipv4.route.error_burst', ofStack(settings, 'error_burst')],
     ['net.ipv4.route.redirect_load', ofStack(settings, 'redirect_load')],
     ['net.ipv4.route.redirect_number', ofStack(settings, 'redirect_number')],
-    ['net.ipv4.route.redirect_silence', ofStack(settings, 'redirect_silence')],
+    ['net.ipv4.route.redirect_silence', ofStack(settings, 'redirect_silence', { min: -1 })],
     ...ipv6Variables(owner),
     ...conntrackVariables(owner),
   ]);

@@ -57,7 +57,8 @@ export class IcmpRateLimit {
     const { redirect_load, redirect_number, redirect_silence } = this.#settings;
     const now = this.#clock.instant;
     const peer = this.#peer(sender);
-    if (now > peer.at + jiffies(redirect_silence)) {
+    // A negative silence is always over: time_after() compares as signed.
+    if (redirect_silence < 0 || now > peer.at + jiffies(redirect_silence)) {
       peer.tokens = 0;
       peer.redirects = 0;
     }

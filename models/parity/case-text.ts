@@ -43,6 +43,10 @@ const name = z
 const ipv4 = z.string().refine(isIpv4, 'an IPv4 address');
 const ipv6 = z.string().refine(isIpv6, 'an IPv6 address');
 const ip = z.string().refine((text) => isIpv4(text) || isIpv6(text), 'an IP address');
+const ipv4Prefix = z.string().refine((text) => {
+  const [address = '', length = ''] = text.split('/');
+  return isIpv4(address) && /^\d{1,2}$/.test(length) && Number(length) <= 32;
+}, 'an IPv4 address with the length of its prefix such as 172.21.0.1/24');
 const podRange = z.string().refine((text) => {
   const [net = '', length] = text.split('/');
   return length === '24' && isIpv4(net) && net.endsWith('.0');
@@ -73,6 +77,10 @@ const node = z.strictObject({
   bridge: z.boolean().optional(),
   fabricMtu: mtu.optional(),
   sysctls: z.record(z.string(), z.union([z.number(), z.string()], 'a number or a string')).optional(),
+  addresses: z.array(z.strictObject({ address: ipv4Prefix, dev: z.string() })).optional(),
+  routes: z
+    .array(z.strictObject({ to: z.union([ipv4Prefix, z.literal('default')]), via: ipv4.optional(), dev: z.string() }))
+    .optional(),
   pods: z.array(pod).max(64, 'at most 64 pods'),
 });
 

@@ -52,6 +52,10 @@ export interface ParityNode {
   readonly fabricMtu?: number;
   /** `net.ipv4.conf.all.rp_filter`: 1. Beside forwarding on, rp_filter 0, icmp_ratelimit 0, bridge-nf-call-iptables 1. */
   readonly sysctls?: Readonly<Record<string, number | string>>;
+  /** More addresses, `172.21.0.1/24`, in the order in which they are added; devices are up by then. */
+  readonly addresses?: readonly { readonly address: string; readonly dev: string }[];
+  /** More IPv4 routes; `to` is a prefix or `default`. */
+  readonly routes?: readonly { readonly to: string; readonly via?: string; readonly dev: string }[];
   readonly pods: readonly ParityPod[];
 }
 
@@ -185,7 +189,10 @@ export interface StepOutcome {
   readonly socket?: string;
 }
 
-/** A frame as seen at one end of a veth or at an uplink, in the order in which frames passed. */
+/**
+ * A frame as seen at one end of a veth or at an uplink, in the order in which frames passed. A crafted frame is not seen
+ * where it leaves: packet sockets do not see what they send.
+ */
 export interface Capture extends Partial<CapturedPacket> {
   readonly ns: string;
   readonly dev: string;

@@ -2,10 +2,10 @@
 // outcomes of one case agree if they have the same observations.
 //
 // Left out: address resolution (ARP, neighbor discovery, multicast listeners), which either side does when it needs to;
-// the order of frames at different taps, since a frame that is copied to two ports is at both at once; where the crafted
-// packet itself leaves. What a side chooses by itself gets a name (chosen-values.ts).
+// the order of frames at different taps, since a frame that is copied to two ports is at both at once. What a side chooses
+// by itself gets a name (chosen-values.ts).
 
-import type { Capture, CapturedPacket, Outcome, ParityCase, Step, StepOutcome } from './case.ts';
+import type { Capture, CapturedPacket, Outcome, ParityCase, StepOutcome } from './case.ts';
 import { type CaseValues, ChosenValues, VXLAN_PORT } from './chosen-values.ts';
 import { type ConntrackLine, parseConntrackLine } from './conntrack-lines.ts';
 import { parseRuleCounts } from './rule-counts.ts';
@@ -47,18 +47,23 @@ class Observer {
     const step = this.#case.packets[index];
     const sender = step !== undefined && 'from' in step ? step.from : undefined;
     if (socket !== undefined) this.#add(place, `socket ${socket}`, { socket });
-    if (captures !== undefined && sender === undefined) this.#observeFrames(place, captures);
-    else if (captures !== undefined && sender !== undefined) {
-      const frames = withoutCrafted(captures).filter((capture) => !isCraftedFragment(capture, step));
-      const verdict = this.#verdict(frames, sender.split('/')[0]!);
-      this.#add(place, verdict, { verdict });
+    if (captures !== undefined) {
+      const frames = captures.filter((capture) => !isResolution(capture));
+      if (sender !== undefined) {
+        const verdict = this.#verdict(frames, sender.split('/')[0]!);
+        this.#add(place, verdict, { verdict });
+      }
       this.#observeFrames(place, frames);
     }
-    if (reply !== undefined) this.#observeFrames(`${place}, reply`, withoutCrafted(reply));
+    if (reply !== undefined) {
+      this.#observeFrames(
+        `${place}, reply`,
+        reply.filter((capture) => !isResolution(capture)),
+      );
+    }
   }
 
-  #observeFrames(place: string, captures: readonly Capture[]): void {
-    const frames = captures.filter((capture) => !isResolution(capture));
+  #observeFrames(place: string, frames: readonly Capture[]): void {
     const byTap = new Map<string, Capture[]>();
     for (const frame of frames) {
       const tap = `${frame.ns}/${frame.dev}`;
@@ -188,17 +193,6 @@ type Seen = CapturedPacket | Omit<Capture, 'ns' | 'dev' | 'dir'>;
 const OF_PLACE: ReadonlySet<string> = new Set(['ns', 'dev', 'dir', 't']);
 const PORTS: ReadonlySet<string> = new Set(['sport', 'dport']);
 const PROTOCOLS: Readonly<Record<number, string>> = { 1: 'icmp', 6: 'tcp', 17: 'udp', 58: 'icmpv6', 132: 'sctp' };
-
-/** The crafted packet leaves by its sender's device, where not every side's tap sees it. */
-/** Of a packet that was crafted in fragments. */
-function isCraftedFragment({ ns, dev, dir, frag }: Capture, step: Step | undefined): boolean {
-  if (step === undefined || !('from' in step) || step.fragmentMtu === undefined || frag === undefined) return false;
-  const [namespace, device = 'eth0'] = step.from.split('/');
-  return dir === 'out' && ns === namespace && dev === device;
-}
-
-const withoutCrafted = (captures: readonly Capture[]): readonly Capture[] =>
-  captures[0]?.dir === 'out' ? captures.slice(1) : captures;
 
 /**
  * When Linux puts a packet together and sends it on in its fragments (ip_do_fragment), it writes the new headers of all

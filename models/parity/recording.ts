@@ -23,13 +23,13 @@ const RECORDINGS = join(PACKAGE_ROOT, 'models', 'parity', 'recorded');
 
 export const recordingPath = (name: string): string => join(RECORDINGS, `${name}.json`);
 
-/** Undefined if nothing was recorded under that name. */
-export function readRecording(name: string): Recording | undefined {
+/** Throws an Error that says how to make it if nothing was recorded under that name. */
+export function readRecording(name: string): Recording {
   try {
     return JSON.parse(readFileSync(recordingPath(name), 'utf8')) as Recording;
   } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined;
-    throw error;
+    if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT')) throw error;
+    throw new Error(`no recording of ${name}; where the kernel can be asked, \`podwire parity --record\` makes one`);
   }
 }
 

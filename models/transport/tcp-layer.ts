@@ -77,15 +77,22 @@ export class TcpLayer implements ProtocolHandler, ConnectionLayer, FrameHolder {
 
   /**
    * Opens a connection; what comes of it the handlers hear. Messages may be sent at once, they wait for the handshake.
-   * `from` is the local address, by default the one of the route.
+   * `from` is the local address, by default the one of the route; `fromPort` a port that was bound to before.
    */
   connect(
-    { to, cpu, from }: { readonly to: SocketAddress; readonly cpu: number; readonly from?: Ip },
+    {
+      to,
+      cpu,
+      from,
+      fromPort,
+    }: { readonly to: SocketAddress; readonly cpu: number; readonly from?: Ip; readonly fromPort?: number },
     handlers: TcpHandlers,
   ): TcpConnection {
     const route = from ?? this.stack.sourceFor(to.ip);
     const localIp = route ?? ANY_IP;
-    const port = this.#ports.forConnect(localIp, to, (candidate) => this.#isFreeFor(candidate, localIp, to));
+    const isFree = (candidate: number): boolean => this.#isFreeFor(candidate, localIp, to);
+    const bound = fromPort === undefined || !isFree(fromPort) ? undefined : fromPort;
+    const port = fromPort === undefined ? this.#ports.forConnect(localIp, to, isFree) : bound;
     const localPort = port ?? 0;
     const initialSequence = this.#initialSequence(localIp, localPort, to);
     const addresses = { localIp, localPort, remoteIp: to.ip, remotePort: to.port };

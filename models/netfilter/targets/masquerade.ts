@@ -14,7 +14,6 @@ export const masquerade: TargetKind<MasqueradeTarget> = {
   name: 'MASQUERADE',
   action: TARGET,
   tables: ['nat'],
-  hooks: () => ['POSTROUTING'],
   needsConntrack: true,
   print: (spec) =>
     `${spec.minPort === undefined ? '' : ` --to-ports ${printNatPorts(spec)}`}${spec.random ? ' --random' : ''}` +

@@ -146,6 +146,8 @@ class Network:
             fabric.ip(["link add fab0 type bridge forward_delay 0 mcast_snooping 0", "link set fab0 up"])
         for position, node in enumerate(nodes):
             self._build_node(position, node, fabric)
+        for node in nodes:
+            self._add_more(node)
         if fabric is not None:
             for node in nodes:
                 for other in nodes:
@@ -277,6 +279,14 @@ class Network:
         if node.get("podCIDR6"):
             lines.append(f"addr add {base_of(node['podCIDR6'])}/128 dev vx0 nodad")
         host.ip(lines)
+
+    def _add_more(self, node):
+        lines = [f"addr add {each['address']} dev {each['dev']}" for each in node.get("addresses", ())]
+        for route in node.get("routes", ()):
+            via = f" via {route['via']}" if "via" in route else ""
+            lines.append(f"route add {route['to']}{via} dev {route['dev']}")
+        if lines:
+            self.namespaces[node["name"]].ip(lines)
 
     def _build_route(self, node, other):
         host = self.namespaces[node["name"]]

@@ -2,10 +2,10 @@
 // network namespace of one machine, and veth pairs and bridges join them. So nothing takes time but waiting does, and a
 // packet is carried to the end of its way before the next one is sent.
 //
-// Every stage is free unless costs are given: what a packet meets is compared apart from how long it takes.
+// Not modelled here: costs. The same code runs with every stage free.
 
 import { Simulator } from '../../../engine/simulator.ts';
-import { type CostModel, FREE } from '../../cpu/cost-model.ts';
+import { FREE } from '../../cpu/cost-model.ts';
 import { CpuSet } from '../../cpu/cpu-set.ts';
 import { NetworkNamespace } from '../../host/network-namespace.ts';
 import { Bridge } from '../../link/bridge.ts';
@@ -13,6 +13,7 @@ import type { NetDevice } from '../../link/net-device.ts';
 import { createVethPair, type VethPair } from '../../link/veth.ts';
 import type { VxlanDevice } from '../../link/vxlan.ts';
 import { Rule } from '../../netfilter/rule.ts';
+import type { Frame } from '../../packet/frame.ts';
 import { FrameStore } from '../../packet/frame-store.ts';
 import { ANY_PREFIX, addressAt, type Ip, parseIp, parsePrefix, prefix } from '../../packet/ip-address.ts';
 import { localMac, type Mac, parseMac } from '../../packet/mac.ts';
@@ -28,6 +29,7 @@ const NODE_SYSCTLS: Readonly<Record<string, number>> = {
   'net.ipv4.icmp_ratelimit': 0,
   'net.ipv4.icmp_msgs_burst': 1_000_000,
   'net.ipv4.route.error_cost': 0,
+  'net.ipv4.route.redirect_silence': -1,
   'net.bridge.bridge-nf-call-iptables': 1,
 };
 const POD_SYSCTLS: Readonly<Record<string, number>> = {
@@ -51,13 +53,16 @@ export class SimulatedNetwork {
   /** By node: its end of the overlay. */
   readonly #tunnels = new Map<string, VxlanDevice>();
   #captures: Capture[] = [];
+  /** The next frame that no tap sees, once. */
+  #crafted: Frame | undefined;
 
-  constructor(topology: Topology, seed: string, costs: CostModel = FREE) {
+  constructor(topology: Topology, seed: string) {
     this.sim = new Simulator({ seed });
-    this.cpus = new CpuSet(this.sim.place('parity'), { count: 2, costs });
+    this.cpus = new CpuSet(this.sim.place('parity'), { count: 2, costs: FREE });
     this.topology = topology;
     const fabric = this.#makeFabric();
     for (const [position, node] of topology.nodes.entries()) this.#makeNode(node, { position, fabric });
+    for (const node of topology.nodes) this.#addMore(node);
     for (const node of topology.nodes) {
       for (const peer of topology.nodes) {
         if (peer === node) continue;
@@ -96,6 +101,12 @@ export class SimulatedNetwork {
   /** Where a pod's packets for other networks go. */
   gatewayOf(podName: string): NetDevice | undefined {
     return this.#gateways.get(podName);
+  }
+
+  /** As a packet socket sends, and does not see what it sent itself. */
+  send(device: NetDevice, frame: Frame): void {
+    this.#crafted = frame;
+    device.transmit(frame);
   }
 
   /** What the taps have seen since they were last asked. */
@@ -188,6 +199,22 @@ export class SimulatedNetwork {
     this.#gateways.set(pod.name, outside);
   }
 
+  #addMore({ name, addresses = [], routes = [] }: ParityNode): void {
+    const { stack } = this.namespace(name);
+    for (const { address, dev } of addresses) {
+      const [ip = '', length] = address.split('/');
+      stack.addAddress(this.device(name, dev), parseIp(ip), Number(length));
+    }
+    for (const { to, via, dev } of routes) {
+      const destination = to === 'default' ? ANY_PREFIX : parsePrefix(to);
+      stack.addRoute({
+        destination,
+        device: this.device(name, dev),
+        ...(via === undefined ? {} : { gateway: parseIp(via) }),
+      });
+    }
+  }
+
   /** By the peer's end of the tunnel, or in host-gw by the peer's address. */
   #routeToPeer(node: ParityNode, peer: ParityNode): void {
     const { stack } = this.namespace(node.name);
@@ -232,7 +259,10 @@ export class SimulatedNetwork {
 
   #tap(device: NetDevice): void {
     const { namespace: ns, name: dev } = device;
-    device.tap = (frame, dir) => this.#captures.push(captureOf(frame, { ns, dev, dir }));
+    device.tap = (frame, dir) => {
+      if (frame === this.#crafted) this.#crafted = undefined;
+      else this.#captures.push(captureOf(frame, { ns, dev, dir }));
+    };
   }
 }
 

@@ -5,7 +5,6 @@
 
 import { after, ms } from '../../../engine/time.ts';
 import type { NetworkNamespace } from '../../host/network-namespace.ts';
-import type { NetDevice } from '../../link/net-device.ts';
 import { Chain } from '../../netfilter/chain.ts';
 import { formatConntrack } from '../../netfilter/conntrack-text.ts';
 import { parseIptablesSave, printIptablesSave, restoreTables, type SavedTable } from '../../netfilter/iptables-save.ts';
@@ -74,7 +73,8 @@ class SimulatedRun {
     const device = this.#network.device(from, deviceName);
     const macs = { srcMac: device.mac, dstMac: this.#nextHopOf(packet, from, deviceName) };
     const crafted = craft(packet, macs, () => frames.allocate());
-    for (const frame of crafted) cpus.submit((packet.cpu ?? 0) % cpus.count, sendFrame, { device, frame });
+    const send = (frame: Frame): void => this.#network.send(device, frame);
+    for (const frame of crafted) cpus.submit((packet.cpu ?? 0) % cpus.count, send, frame);
     return this.#settle();
   }
 
@@ -154,12 +154,10 @@ class SimulatedRun {
   }
 }
 
-/** Loads a node's rules as the backend's command would. Throws a CaseError for what is not modelled. */
-export function loadRules(namespace: NetworkNamespace, { backend, text, text6, ipset }: NodeRules, node: string): void {
+function loadRules(namespace: NetworkNamespace, { backend, text, text6, ipset }: NodeRules, node: string): void {
   if (backend === 'nftnative') throw new CaseError(`rules.${node}.backend: nftnative is not modelled`);
   if (ipset !== undefined) throw new CaseError(`rules.${node}.ipset: ipset is not modelled`);
   const { tables, tables6 } = namespace.enableNetfilter();
-  tables.backend = tables6.backend = backend;
   replaceRules(tables, parseIptablesSave(text, { fileName: `rules.${node}.text`, family: 4 }));
   replaceRules(tables6, parseIptablesSave(text6 ?? '', { fileName: `rules.${node}.text6`, family: 6 }));
 }
@@ -176,10 +174,6 @@ function replaceRules(tables: RuleTables, saved: readonly SavedTable[]): void {
     }
   }
   restoreTables(tables, saved);
-}
-
-function sendFrame({ device, frame }: { device: NetDevice; frame: Frame }): void {
-  device.transmit(frame);
 }
 
 /** On the fabric: the node that has the address or its pod range, else the first other one. */

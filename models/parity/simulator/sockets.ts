@@ -75,12 +75,12 @@ export class SocketSteps {
   }
 
   /** A connect() that waits, until it succeeds, fails or has waited long enough. */
-  #connect({ in: name, ip, port, timeoutMs = DEFAULT_TIMEOUT_MS }: Connect): string {
+  #connect({ in: name, ip, port, sport, timeoutMs = DEFAULT_TIMEOUT_MS }: Connect): string {
     const { tcp } = this.#network.namespace(name);
     let result: string | undefined;
     let connection: TcpConnection | undefined;
     connection = tcp.connect(
-      { to: { ip: parseAddress(ip).ip, port }, cpu: CPU },
+      { to: { ip: parseAddress(ip).ip, port }, cpu: CPU, ...(sport === undefined ? {} : { fromPort: sport }) },
       {
         onConnected: () => (result ??= 'connected'),
         onClosed: (_, reason) => (result ??= TCP_ERRNOS[reason]),
@@ -88,6 +88,7 @@ export class SocketSteps {
     );
     this.#remember(name, () => connection.close());
     this.#run(timeoutMs, () => result !== undefined);
+    if (result === undefined) connection.close();
     return result ?? 'ETIMEDOUT';
   }
 

@@ -1,0 +1,54 @@
+// Every fact of facts.ts, three times: the simulator shows it and agrees with what the kernel once answered; the recorded
+// answer shows it; and where the kernel can be asked, it shows it still.
+
+import { afterAll, describe, expect, test } from 'vitest';
+import { compareWithSimulator, formatDifference } from '../compare.ts';
+import { differencesOf } from '../judge.ts';
+import { KernelRunner } from '../kernel/runner.ts';
+import { readRecording } from '../recording.ts';
+import { runInSimulator } from '../simulator/runner.ts';
+import { tell } from './fact.ts';
+import { FACTS } from './facts.ts';
+
+const probe = await KernelRunner.probe();
+const kernel = probe.ok ? new KernelRunner() : undefined;
+afterAll(() => kernel?.close());
+
+/** Where the simulator does not do as the kernel does. */
+const DIFFERENT = new Set([
+  'connect-hears-of-rejection',
+  'connect-hears-of-rejection-nft',
+  'local-node-port-without-route-localnet',
+  'local-sender-without-a-route-to-the-service',
+  'proxy-arp-answers-where-a-route-leads-elsewhere',
+]);
+
+test('no two facts have one name', () => {
+  const names = FACTS.map(({ name }) => name);
+  expect(names).toEqual([...new Set(names)]);
+});
+
+describe.for(FACTS)('$name: $says', ({ name, case: parityCase, shows, watch }) => {
+  const agrees = DIFFERENT.has(name) ? test.fails : test;
+
+  agrees('the simulator', () => {
+    const recording = readRecording(name);
+    expect(tell(parityCase, runInSimulator(parityCase), watch)).toEqual(shows);
+    expect(compareWithSimulator(parityCase, recording.outcome).map(formatDifference)).toEqual([]);
+  });
+
+  test('the recording', () => {
+    expect(tell(parityCase, readRecording(name).outcome, watch)).toEqual(shows);
+  });
+
+  // Again if need be: a port that NAT drew may by chance be one that the case names.
+  test('the kernel', { timeout: 60_000, retry: 2 }, async ({ skip }) => {
+    if (kernel === undefined) return skip(probe.ok ? '' : `needs ${probe.missing.join('; ')}`);
+    expect(tell(parityCase, await kernel.run(parityCase), watch)).toEqual(shows);
+  });
+
+  agrees('the simulator against the kernel', { timeout: 60_000 }, async ({ skip }) => {
+    if (kernel === undefined) return skip('needs a kernel that can be asked');
+    expect((await differencesOf(parityCase, kernel)).map(formatDifference)).toEqual([]);
+  });
+});

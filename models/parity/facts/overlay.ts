@@ -1,0 +1,59 @@
+// Frames between nodes by VXLAN.
+
+import { type Fact, TWO_NODES, table, udp } from './fact.ts';
+
+const OVERLAY = { ...TWO_NODES, overlay: 'vxlan' } as const;
+
+export const OVERLAYS: readonly Fact[] = [
+  {
+    name: 'vxlan-carries-frames',
+    says: 'VXLAN: +50 bytes, outer sport hashed per flow, outer TTL 64, inner TTL −1 before encap.',
+    case: {
+      topology: OVERLAY,
+      packets: [
+        { ...udp, autoreply: true },
+        { ...udp, sport: 40_001 },
+        { ...udp, ttl: 2 },
+      ],
+    },
+    shows: [
+      '1: p3 gets udp 10.244.1.2:40000 > 10.244.2.2:53 ttl 62',
+      '1, reply: p1 gets udp 10.244.2.2:53 > 10.244.1.2:40000 ttl 62',
+      '2: p3 gets udp 10.244.1.2:40001 > 10.244.2.2:53 ttl 62',
+      '3: p1 gets icmp 11/0 10.244.2.0 > 10.244.1.2 about udp 10.244.1.2:40000 > 10.244.2.2:53 ttl 63',
+    ],
+  },
+  {
+    name: 'vxlan-leaves-room-for-its-headers',
+    says: 'VXLAN: MTU 1450, DF too big → ICMP 3/4 mtu 1450 from the gateway.',
+    case: {
+      topology: OVERLAY,
+      packets: [
+        { ...udp, df: true, pad: 1422 },
+        { ...udp, df: true, pad: 1423 },
+        { ...udp, pad: 1423 },
+      ],
+    },
+    shows: [
+      '1: p3 gets udp 10.244.1.2:40000 > 10.244.2.2:53 ttl 62',
+      '2: p1 gets icmp 3/4 10.244.1.1 > 10.244.1.2 mtu 1450 about udp 10.244.1.2:40000 > 10.244.2.2:53 ttl 64',
+      '3: p3 gets udp 10.244.1.2:40000 > 10.244.2.2:53 fragment of 1444 bytes ttl 62',
+      '3: p3 gets 17 10.244.1.2 > 10.244.2.2 fragment of 27 bytes ttl 62',
+    ],
+  },
+  {
+    name: 'vxlan-and-a-service-that-is-too-big',
+    says: 'DNATed flow: ICMP 3/4 from the VIP, quoting the VIP.',
+    case: {
+      topology: OVERLAY,
+      rules: {
+        n1: {
+          backend: 'legacy',
+          text: table('nat', ['PREROUTING -d 10.96.0.1/32 -j DNAT --to-destination 10.244.2.2']),
+        },
+      },
+      packets: [{ ...udp, dst: '10.96.0.1', df: true, pad: 1423 }],
+    },
+    shows: ['1: p1 gets icmp 3/4 10.96.0.1 > 10.244.1.2 mtu 1450 about udp 10.244.1.2:40000 > 10.96.0.1:53 ttl 64'],
+  },
+];

@@ -1,0 +1,163 @@
+// What REJECT says to whom: ICMP types, quoted headers, resets, and how often.
+
+import type { PacketStep, Topology } from '../case.ts';
+import {
+  type Fact,
+  fromP2,
+  TWO_NODES,
+  TWO_NODES_WITH_STACKS,
+  table,
+  tcp,
+  twoNodes,
+  udp,
+  withBackends,
+} from './fact.ts';
+
+const TYPES = [
+  'icmp-net-unreachable',
+  'icmp-host-unreachable',
+  'icmp-port-unreachable',
+  'icmp-proto-unreachable',
+  'icmp-net-prohibited',
+  'icmp-host-prohibited',
+  'icmp-admin-prohibited',
+] as const;
+
+const SERVICE = table('nat', ['PREROUTING -d 10.96.0.1/32 -j DNAT --to-destination 10.244.2.2']);
+const rejectAll = table('filter', ['FORWARD -p udp -j REJECT', 'FORWARD -p tcp -j REJECT --reject-with tcp-reset']);
+const NO_BRIDGE_RULES = { sysctls: { 'net.bridge.bridge-nf-call-iptables': 0 } };
+
+const rejected = ({
+  topology,
+  packet,
+  ...fact
+}: Omit<Fact, 'case'> & { readonly topology: Topology; readonly packet: PacketStep }): Fact => ({
+  ...fact,
+  case: { topology, rules: { n1: { backend: 'legacy', text: SERVICE + rejectAll } }, packets: [packet] },
+});
+
+export const REJECTION: readonly Fact[] = [
+  ...withBackends({
+    name: 'reject-types-and-what-they-quote',
+    says: 'REJECT types → ICMP 3/0,1,3,2,9,10,13 as named; quoted header is translated back (client sees 10.96.0.1; ICMP src also 10.96.0.1), quoted TTL 63.',
+    case: {
+      topology: TWO_NODES,
+      rules: {
+        n1: {
+          backend: 'legacy',
+          text:
+            SERVICE +
+            table(
+              'filter',
+              TYPES.map((type, i) => `FORWARD -p udp -m udp --dport ${5000 + i} -j REJECT --reject-with ${type}`),
+            ),
+        },
+      },
+      packets: TYPES.map((_, i) => ({ ...udp, dst: '10.96.0.1', dport: 5000 + i })),
+    },
+    shows: [
+      '1: p1 gets icmp 3/0 10.96.0.1 > 10.244.1.2 about udp 10.244.1.2:40000 > 10.96.0.1:5000 ttl 64',
+      '2: p1 gets icmp 3/1 10.96.0.1 > 10.244.1.2 about udp 10.244.1.2:40000 > 10.96.0.1:5001 ttl 64',
+      '3: p1 gets icmp 3/3 10.96.0.1 > 10.244.1.2 about udp 10.244.1.2:40000 > 10.96.0.1:5002 ttl 64',
+      '4: p1 gets icmp 3/2 10.96.0.1 > 10.244.1.2 about udp 10.244.1.2:40000 > 10.96.0.1:5003 ttl 64',
+      '5: p1 gets icmp 3/9 10.96.0.1 > 10.244.1.2 about udp 10.244.1.2:40000 > 10.96.0.1:5004 ttl 64',
+      '6: p1 gets icmp 3/10 10.96.0.1 > 10.244.1.2 about udp 10.244.1.2:40000 > 10.96.0.1:5005 ttl 64',
+      '7: p1 gets icmp 3/13 10.96.0.1 > 10.244.1.2 about udp 10.244.1.2:40000 > 10.96.0.1:5006 ttl 64',
+    ],
+  }),
+  ...withBackends({
+    name: 'connect-hears-of-rejection',
+    says: 'connect(): port-unreach and RST → ECONNREFUSED at once; host-unreach/admin-prohibited → EHOSTUNREACH; net-unreach → ENETUNREACH.',
+    case: {
+      topology: TWO_NODES_WITH_STACKS,
+      rules: {
+        n1: {
+          backend: 'legacy',
+          text: table('filter', [
+            'FORWARD -p tcp -m tcp --dport 5100 -j REJECT --reject-with tcp-reset',
+            ...TYPES.map((type, i) => `FORWARD -p tcp -m tcp --dport ${5000 + i} -j REJECT --reject-with ${type}`),
+          ]),
+        },
+      },
+      packets: [5100, 5000, 5001, 5002, 5006].map((port) => ({
+        socket: { do: 'connect' as const, in: 'p1', proto: 'tcp' as const, ip: '10.244.2.2', port, sport: 40_000 },
+      })),
+    },
+    shows: [
+      '1: ECONNREFUSED',
+      '1: p1 gets tcp [AR] 10.244.2.2:5100 > 10.244.1.2:40000 ttl 64',
+      '2: ENETUNREACH',
+      '2: p1 gets icmp 3/0 10.244.1.1 > 10.244.1.2 about tcp [S] 10.244.1.2:40000 > 10.244.2.2:5000 ttl 64',
+      '3: EHOSTUNREACH',
+      '3: p1 gets icmp 3/1 10.244.1.1 > 10.244.1.2 about tcp [S] 10.244.1.2:40000 > 10.244.2.2:5001 ttl 64',
+      '4: ECONNREFUSED',
+      '4: p1 gets icmp 3/3 10.244.1.1 > 10.244.1.2 about tcp [S] 10.244.1.2:40000 > 10.244.2.2:5002 ttl 64',
+      '5: EHOSTUNREACH',
+      '5: p1 gets icmp 3/13 10.244.1.1 > 10.244.1.2 about tcp [S] 10.244.1.2:40000 > 10.244.2.2:5006 ttl 64',
+    ],
+  }),
+  rejected({
+    name: 'reset-of-a-translated-connection',
+    says: 'tcp-reset for a DNATed flow: un-NATed properly with bridge-nf=0 (10.96.0.1:80 [RA]).',
+    topology: twoNodes(NO_BRIDGE_RULES),
+    packet: { ...tcp, dst: '10.96.0.1' },
+    shows: ['1: p1 gets tcp [AR] 10.96.0.1:80 > 10.244.1.2:40000 ttl 64'],
+  }),
+  rejected({
+    name: 'reset-by-a-bridge-leaves-with-the-backend-s-address',
+    says: 'With bridge-nf-call-iptables=1 and a bridged ingress port the RST leaves with the backend’s address.',
+    topology: TWO_NODES,
+    packet: { ...tcp, dst: '10.96.0.1' },
+    shows: ['1: p1 gets tcp [AR] 10.244.2.2:80 > 10.244.1.2:40000 ttl 64'],
+  }),
+  rejected({
+    name: 'bridged-udp-is-rejected-by-the-bridge-s-address',
+    says: 'Bridged (L2) REJECT works too: UDP error from 10.244.1.1.',
+    topology: TWO_NODES,
+    packet: { ...udp, dst: '10.244.1.3' },
+    shows: ['1: p1 gets icmp 3/3 10.244.1.1 > 10.244.1.2 about udp 10.244.1.2:40000 > 10.244.1.3:53 ttl 64'],
+  }),
+  rejected({
+    name: 'bridged-tcp-is-reset-by-the-peer-s-address',
+    says: 'Bridged (L2) REJECT: RST from the peer address.',
+    topology: TWO_NODES,
+    packet: {
+      ...tcp,
+      dst: '10.244.1.3',
+    },
+    shows: ['1: p1 gets tcp [AR] 10.244.1.3:80 > 10.244.1.2:40000 ttl 64'],
+  }),
+  {
+    name: 'icmp-errors-are-limited-per-destination',
+    says: 'Rate limit: 6 burst then 1/s per destination (20 rejects → 6 ICMPs).',
+    case: {
+      // Cold: what the kernel remembers of receivers ends with the network.
+      topology: { ...twoNodes({ sysctls: { 'net.ipv4.icmp_ratelimit': 1000 } }), cold: true },
+      rules: { n1: { backend: 'legacy', text: rejectAll } },
+      packets: [...Array.from({ length: 20 }, (_, i) => ({ ...udp, dport: 5000 + i })), { ...udp, ...fromP2 }],
+    },
+    shows: [
+      '1: p1 gets icmp 3/3 10.244.1.1 > 10.244.1.2 about udp 10.244.1.2:40000 > 10.244.2.2:5000 ttl 64',
+      '2: p1 gets icmp 3/3 10.244.1.1 > 10.244.1.2 about udp 10.244.1.2:40000 > 10.244.2.2:5001 ttl 64',
+      '3: p1 gets icmp 3/3 10.244.1.1 > 10.244.1.2 about udp 10.244.1.2:40000 > 10.244.2.2:5002 ttl 64',
+      '4: p1 gets icmp 3/3 10.244.1.1 > 10.244.1.2 about udp 10.244.1.2:40000 > 10.244.2.2:5003 ttl 64',
+      '5: p1 gets icmp 3/3 10.244.1.1 > 10.244.1.2 about udp 10.244.1.2:40000 > 10.244.2.2:5004 ttl 64',
+      '6: p1 gets icmp 3/3 10.244.1.1 > 10.244.1.2 about udp 10.244.1.2:40000 > 10.244.2.2:5005 ttl 64',
+      '7: nothing arrives',
+      '8: nothing arrives',
+      '9: nothing arrives',
+      '10: nothing arrives',
+      '11: nothing arrives',
+      '12: nothing arrives',
+      '13: nothing arrives',
+      '14: nothing arrives',
+      '15: nothing arrives',
+      '16: nothing arrives',
+      '17: nothing arrives',
+      '18: nothing arrives',
+      '19: nothing arrives',
+      '20: nothing arrives',
+      '21: p2 gets icmp 3/3 10.244.1.1 > 10.244.1.3 about udp 10.244.1.3:40000 > 10.244.2.2:53 ttl 64',
+    ],
+  },
+];
