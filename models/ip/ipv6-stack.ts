@@ -29,6 +29,7 @@ import {
   type Frame,
   MIN_IPV6_MTU_BYTES,
   PROTOCOL_ICMPV6,
+  PROTOCOL_TCP,
 } from '../packet/frame.ts';
 import type { FrameStore } from '../packet/frame-store.ts';
 import {
@@ -149,6 +150,8 @@ export class Ipv6Stack implements DiscoveryStack {
     const { netfilter } = this.#host;
     if (netfilter !== undefined && !netfilter.run(INPUT, frame, device, undefined)) return;
     if (frame.protocol === PROTOCOL_ICMPV6) return this.#receiveIcmpv6(frame, device);
+    const toGroup = isIpv6Multicast(frame.dstIp) || isGroupAddress(frame.dstMac);
+    if (toGroup && frame.protocol === PROTOCOL_TCP) return this.drop(frame, 'NO_SOCKET'); // tcp_v6_rcv: not even a reset
     const handler = this.#host.handlerOf(frame.protocol);
     if (handler !== undefined) return handler.receive(frame);
     this.sendError(frame, ICMPV6_PARAMETER_PROBLEM, ICMPV6_UNKNOWN_NEXT_HEADER, { info: NEXT_HEADER_OFFSET });
@@ -271,9 +274,6 @@ export class Ipv6Stack implements DiscoveryStack {
     if (frame.discovery !== undefined) return this.#discovery.receive(frame, device);
     if (icmpType === ICMPV6_ECHO_REQUEST) return this.#answerEcho(frame, device);
     if (isIcmpv6Error(icmpType) && quoted !== undefined) {
-      if (icmpType === ICMPV6_PACKET_TOO_BIG && this.isLocal(quoted.srcIp)) {
-        this.#learnPathMtu(quoted.dstIp, frame.icmpMtu);
-      }
       this.#host.handlerOf(quoted.protocol)?.icmpError(icmpType, frame.icmpCode, quoted, frame.icmpMtu);
     }
     const echo = this.#host.handlerOf(PROTOCOL_ICMPV6);
@@ -478,7 +478,8 @@ export class Ipv6Stack implements DiscoveryStack {
     return known;
   }
 
-  #learnPathMtu(dst: Ip, mtuBytes: number): void {
+  /** What transport protocols make of "packet too big" about a packet of theirs. */
+  updatePathMtu(dst: Ip, mtuBytes: number): void {
     const until = after(this.cpus.instant, PATH_MTU_LIFETIME);
     this.#pathMtus.set(dst, { mtuBytes: Math.max(mtuBytes, MIN_IPV6_MTU_BYTES), until });
   }

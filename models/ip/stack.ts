@@ -581,7 +581,8 @@ export class IpStack implements FrameReceiver, NetfilterStack {
   }
 
   /** What transport protocols make of "fragmentation needed" about a packet of theirs. */
-  updatePathMtu(dst: Ip, mtuBytes: number): void {
+  updatePathMtu(dst: Ip, mtuBytes: number, family: IpFamily = 4): void {
+    if (family === 6) return this.#ipv6?.updatePathMtu(dst, mtuBytes);
     this.#pathMtus.learn(dst, mtuBytes, this.mtuTo(dst), this.cpus.instant);
   }
 

@@ -3,6 +3,7 @@
 import type { RandomStream } from '../../engine/random.ts';
 import type { Ip } from '../packet/ip-address.ts';
 import { hashOf } from './socket-table.ts';
+import type { SocketAddress } from './transport-stack.ts';
 
 /** net.ipv4.ip_local_port_range, default of Linux. */
 export const FIRST_LOCAL_PORT = 32_768;
@@ -31,8 +32,9 @@ export class EphemeralPorts {
    * half is full, the search stays in the other until that is full too: Linux would look through the first half each
    * time. Undefined when no port is free (EADDRNOTAVAIL).
    */
-  forConnect(localIp: Ip, remote: { ip: Ip; port: number }, isFree: (port: number) => boolean): number | undefined {
-    const hash = hashOf(localIp, this.#secret & 0xffff, remote.ip, remote.port) & OFFSET_MASK;
+  forConnect(localIp: Ip, remote: SocketAddress, isFree: (port: number) => boolean): number | undefined {
+    const { family = 4, ip, port: remotePort } = remote;
+    const hash = hashOf(family, localIp, this.#secret & 0xffff, ip, remotePort) & OFFSET_MASK;
     let search = this.#searches.get(hash);
     if (search === undefined) this.#searches.set(hash, (search = { offset: hash ^ this.#secret, parity: 0 }));
     const start = (search.offset % this.#count) & ~1;

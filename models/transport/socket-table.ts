@@ -2,9 +2,11 @@
 //
 // Not modelled: SO_REUSEPORT groups (one socket per address and port), sockets bound to a device.
 
-import { ANY_IP, type Ip } from '../packet/ip-address.ts';
+import { ANY_IP, type Ip, type IpFamily } from '../packet/ip-address.ts';
+import { hashIpv6 } from '../packet/ipv6-address.ts';
 
 export interface ConnectedSocket {
+  readonly family: IpFamily;
   readonly localIp: Ip;
   readonly localPort: number;
   readonly remoteIp: Ip;
@@ -19,10 +21,10 @@ export class ConnectionTable<S extends ConnectedSocket> {
   #sockets: (S | undefined)[] = new Array(INITIAL_SLOTS).fill(undefined);
   #size = 0;
 
-  find(localIp: Ip, localPort: number, remoteIp: Ip, remotePort: number): S | undefined {
+  find(family: IpFamily, localIp: Ip, localPort: number, remoteIp: Ip, remotePort: number): S | undefined {
     const sockets = this.#sockets;
     const mask = sockets.length - 1;
-    let slot = hashOf(localIp, localPort, remoteIp, remotePort) & mask;
+    let slot = hashOf(family, localIp, localPort, remoteIp, remotePort) & mask;
     for (;;) {
       const socket = sockets[slot];
       if (
@@ -30,7 +32,8 @@ export class ConnectionTable<S extends ConnectedSocket> {
         (socket.remoteIp === remoteIp &&
           socket.remotePort === remotePort &&
           socket.localPort === localPort &&
-          socket.localIp === localIp)
+          socket.localIp === localIp &&
+          socket.family === family)
       ) {
         return socket;
       }
@@ -93,43 +96,61 @@ export class ConnectionTable<S extends ConnectedSocket> {
 
 const INITIAL_SLOTS = 8; // most pods have few sockets, and there are many pods
 
-const homeOf = ({ localIp, localPort, remoteIp, remotePort }: ConnectedSocket): number =>
-  hashOf(localIp, localPort, remoteIp, remotePort);
+const homeOf = ({ family, localIp, localPort, remoteIp, remotePort }: ConnectedSocket): number =>
+  hashOf(family, localIp, localPort, remoteIp, remotePort);
 
-/** Multiplicative hash of the remote and local address; the low bits are well mixed. */
-export function hashOf(localIp: number, localPort: number, remoteIp: number, remotePort: number): number {
-  let hash = Math.imul(remoteIp ^ Math.imul(localIp, 0x9e3779b1), 0x85ebca6b);
+/**
+ * Multiplicative hash of the remote and local address; the low bits are well mixed. Of IPv6 addresses their bits count,
+ * not their handles, so that sockets stand in the same order in every run.
+ */
+export function hashOf(family: IpFamily, localIp: Ip, localPort: number, remoteIp: Ip, remotePort: number): number {
+  const local = family === 6 ? hashIpv6(localIp) : localIp;
+  const remote = family === 6 ? hashIpv6(remoteIp) : remoteIp;
+  let hash = Math.imul(remote ^ Math.imul(local, 0x9e3779b1), 0x85ebca6b);
   hash ^= hash >>> 15;
   hash = Math.imul(hash ^ ((localPort << 16) | remotePort), 0xc2b2ae35);
   return hash ^ (hash >>> 16);
 }
 
 export interface BoundSocket {
-  /** ANY_IP: every address of the namespace. */
+  readonly family: IpFamily;
+  /** ANY_IP: every address of the namespace; of an IPv6 socket those of IPv4 as well, unless it is for IPv6 only. */
   readonly localIp: Ip;
   readonly localPort: number;
+  /** IPV6_V6ONLY */
+  readonly isIpv6Only: boolean;
 }
 
-/** Bound sockets by local port. A socket of one address goes before one of any address, as in the kernel's scoring. */
+const isDualStack = ({ family, localIp, isIpv6Only }: BoundSocket): boolean =>
+  family === 6 && localIp === ANY_IP && !isIpv6Only;
+
+/**
+ * Bound sockets by local port. A socket of one address goes before one of any address, and for IPv4 a socket of IPv4
+ * before one of both families, as in the kernel's scoring (compute_score).
+ */
 export class PortTable<S extends BoundSocket> {
   readonly #byPort = new Map<number, S[]>();
 
-  find(ip: Ip, port: number): S | undefined {
+  find(family: IpFamily, ip: Ip, port: number): S | undefined {
     const sockets = this.#byPort.get(port);
     if (sockets === undefined) return undefined;
     let wildcard: S | undefined;
     for (const socket of sockets) {
-      if (socket.localIp === ip) return socket;
-      if (socket.localIp === ANY_IP) wildcard = socket;
+      if (socket.family === family) {
+        if (socket.localIp === ip) return socket;
+        if (socket.localIp === ANY_IP) wildcard = socket;
+      } else if (wildcard === undefined && isDualStack(socket)) {
+        wildcard = socket;
+      }
     }
     return wildcard;
   }
 
   /** May a socket be bound there? Not where one is already, and any address clashes with each. */
-  isFree(ip: Ip, port: number): boolean {
-    const sockets = this.#byPort.get(port);
+  isFree(wanted: BoundSocket): boolean {
+    const sockets = this.#byPort.get(wanted.localPort);
     if (sockets === undefined) return true;
-    return sockets.every(({ localIp }) => ip !== ANY_IP && localIp !== ANY_IP && localIp !== ip);
+    return !sockets.some((socket) => clash(socket, wanted));
   }
 
   has(port: number): boolean {
@@ -152,4 +173,10 @@ export class PortTable<S extends BoundSocket> {
   all(): S[] {
     return [...this.#byPort.values()].flat();
   }
+}
+
+/** ipv6_rcv_saddr_equal: an IPv6 socket for everybody takes the port in IPv4, too. */
+function clash(a: BoundSocket, b: BoundSocket): boolean {
+  if (a.family !== b.family) return isDualStack(a) || isDualStack(b);
+  return a.localIp === ANY_IP || b.localIp === ANY_IP || a.localIp === b.localIp;
 }

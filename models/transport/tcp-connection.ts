@@ -10,7 +10,7 @@ import type { CpuSet } from '../cpu/cpu-set.ts';
 import type { SendError } from '../ip/stack.ts';
 import type { DropReason } from '../packet/drop-reason.ts';
 import { type Frame, type Message, PROTOCOL_TCP, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN } from '../packet/frame.ts';
-import type { Ip } from '../packet/ip-address.ts';
+import type { Ip, IpFamily } from '../packet/ip-address.ts';
 import { type IcmpError, icmpErrorOf } from './icmp-error.ts';
 import { isAfter, isBefore } from './sequence.ts';
 import type { ConnectedSocket } from './socket-table.ts';
@@ -66,7 +66,7 @@ export interface ConnectionLayer {
   transmit(frame: Frame): SendError | undefined;
   sendReset(about: Frame): void;
   /** MSS towards an address: what fits into the MTU of the way, as far as it is known. */
-  mssTo(ip: Ip): number;
+  mssTo(ip: Ip, family: IpFamily): number;
   remove(connection: TcpConnection): void;
   enterTimeWait(connection: TcpConnection, timeWait: TimeWait): void;
   /** For frames that are followed: a step of the journey. */
@@ -74,6 +74,7 @@ export interface ConnectionLayer {
 }
 
 export interface TcpConnectionOptions {
+  readonly family: IpFamily;
   readonly localIp: Ip;
   readonly localPort: number;
   readonly remoteIp: Ip;
@@ -89,6 +90,7 @@ type Call = Message | 'connect' | 'shut down' | 'close' | 'abort' | 'read';
 type Notice = Message | 'connected' | 'peer closed' | 'closed';
 
 export class TcpConnection implements ConnectedSocket, SegmentOutput {
+  readonly family: IpFamily;
   readonly localIp: Ip;
   readonly localPort: number;
   readonly remoteIp: Ip;
@@ -139,6 +141,7 @@ export class TcpConnection implements ConnectedSocket, SegmentOutput {
   /** Use TcpLayer.connect and TcpLayer.listen. */
   constructor(layer: ConnectionLayer, options: TcpConnectionOptions) {
     const { cpus } = layer.stack;
+    this.family = options.family;
     this.localIp = options.localIp;
     this.localPort = options.localPort;
     this.remoteIp = options.remoteIp;
@@ -148,7 +151,7 @@ export class TcpConnection implements ConnectedSocket, SegmentOutput {
     this.settings = layer.settings;
     this.#layer = layer;
     this.#initialSequence = options.initialSequence;
-    const mssBytes = layer.mssTo(options.remoteIp);
+    const mssBytes = layer.mssTo(options.remoteIp, options.family);
     this.#timer = new TcpTimer(cpus.place, () => cpus.submit(this.cpu, TcpConnection.#onTimer, this));
     this.#ackTimer = new TcpTimer(cpus.place, () => cpus.submit(this.cpu, TcpConnection.#onAckTimer, this));
     this.#sender = new TcpSender(this, this.#timer, { initialSequence: options.initialSequence, mssBytes });
@@ -159,11 +162,11 @@ export class TcpConnection implements ConnectedSocket, SegmentOutput {
   // ── for the application ────────────────────────────────────────────────────────────────────────────────────────────
 
   get local(): SocketAddress {
-    return { ip: this.localIp, port: this.localPort };
+    return { family: this.family, ip: this.localIp, port: this.localPort };
   }
 
   get remote(): SocketAddress {
-    return { ip: this.remoteIp, port: this.remotePort };
+    return { family: this.family, ip: this.remoteIp, port: this.remotePort };
   }
 
   get state(): TcpState {
@@ -312,7 +315,7 @@ export class TcpConnection implements ConnectedSocket, SegmentOutput {
     syn.sequence = this.#initialSequence;
     syn.tcpFlags = answer ? TCP_SYN | TCP_ACK : TCP_SYN;
     if (answer) syn.acknowledgment = this.#lastAckSent = this.#received.next;
-    syn.mssOption = this.#layer.mssTo(this.remoteIp);
+    syn.mssOption = this.#layer.mssTo(this.remoteIp, this.family);
     if (!answer || this.#scaling) syn.windowScaleOption = this.#window.scaleOption;
     if (answer ? this.#recentTimestamp !== 0 : this.settings.timestamps) this.#addTimestamps(syn);
     syn.window = this.#window.initialField;
@@ -344,7 +347,7 @@ export class TcpConnection implements ConnectedSocket, SegmentOutput {
 
   /** Payload of a full segment, by what both sides and the way take. */
   #segmentBytes(): number {
-    const mssBytes = Math.min(this.#peerMssBytes, this.#layer.mssTo(this.remoteIp));
+    const mssBytes = Math.min(this.#peerMssBytes, this.#layer.mssTo(this.remoteIp, this.family));
     return this.#recentTimestamp === 0 ? mssBytes : mssBytes - TIMESTAMP_OPTION_BYTES;
   }
 
@@ -529,6 +532,7 @@ export class TcpConnection implements ConnectedSocket, SegmentOutput {
   /** For the sending half. */
   newSegment(): Frame {
     const frame = this.#layer.stack.frames.allocate();
+    if (this.family === 6) frame.setFamily(6);
     frame.protocol = PROTOCOL_TCP;
     frame.srcIp = this.localIp;
     frame.dstIp = this.remoteIp;
@@ -735,7 +739,7 @@ export class TcpConnection implements ConnectedSocket, SegmentOutput {
   /** For the layer: an ICMP error about a segment of ours. It ends a handshake; later it may pass (RFC 5461). */
   icmpError(type: number, code: number, quoted: Frame): void {
     if (isBefore(quoted.sequence, this.#sender.una) || isAfter(quoted.sequence, this.#sender.max)) return;
-    const error = icmpErrorOf(type, code);
+    const error = icmpErrorOf(type, code, this.family);
     if (this.#state === 'SYN_SENT' || this.#state === 'SYN_RECV') this.#end(error);
     else this.#softError = error;
   }

@@ -12,6 +12,7 @@ import type { DropReason } from '../packet/drop-reason.ts';
 import {
   type Frame,
   IPV4_HEADER_BYTES,
+  IPV6_HEADER_BYTES,
   PROTOCOL_TCP,
   TCP_ACK,
   TCP_FIN,
@@ -20,9 +21,16 @@ import {
   TCP_SYN,
 } from '../packet/frame.ts';
 import type { FrameHolder } from '../packet/frame-store.ts';
-import { ICMP_DEST_UNREACHABLE, ICMP_FRAGMENTATION_NEEDED } from '../packet/icmp.ts';
-import { ANY_IP, formatIp, type Ip, isLoopback } from '../packet/ip-address.ts';
+import {
+  ANY_IP,
+  formatSocketAddress,
+  type Ip,
+  type IpFamily,
+  isLoopback,
+  LOOPBACK_IPV6,
+} from '../packet/ip-address.ts';
 import { EphemeralPorts } from './ephemeral-ports.ts';
+import { isTooBig } from './icmp-error.ts';
 import { isAfter, isBefore } from './sequence.ts';
 import { ConnectionTable, PortTable } from './socket-table.ts';
 import { type ConnectionLayer, TcpConnection, type TcpHandlers } from './tcp-connection.ts';
@@ -88,14 +96,15 @@ export class TcpLayer implements ProtocolHandler, ConnectionLayer, FrameHolder {
     }: { readonly to: SocketAddress; readonly cpu: number; readonly from?: Ip; readonly fromPort?: number },
     handlers: TcpHandlers,
   ): TcpConnection {
-    const route = from ?? this.stack.sourceFor(to.ip);
+    const { family = 4 } = to;
+    const route = from ?? this.stack.sourceFor(to.ip, family);
     const localIp = route ?? ANY_IP;
     const isFree = (candidate: number): boolean => this.#isFreeFor(candidate, localIp, to);
     const bound = fromPort === undefined || !isFree(fromPort) ? undefined : fromPort;
     const port = fromPort === undefined ? this.#ports.forConnect(localIp, to, isFree) : bound;
     const localPort = port ?? 0;
     const initialSequence = this.#initialSequence(localIp, localPort, to);
-    const addresses = { localIp, localPort, remoteIp: to.ip, remotePort: to.port };
+    const addresses = { family, localIp, localPort, remoteIp: to.ip, remotePort: to.port };
     const connection = new TcpConnection(this, { ...addresses, cpu, initialSequence });
     const obstacle = route === undefined ? 'unreachable' : port === undefined ? 'no free port' : undefined;
     if (obstacle === undefined) this.#connections.add(connection);
@@ -108,16 +117,17 @@ export class TcpLayer implements ProtocolHandler, ConnectionLayer, FrameHolder {
    * is not one of this namespace.
    */
   listen(options: ListenOptions, onConnection: (connection: TcpConnection) => TcpHandlers): TcpListener {
-    const { ip: localIp = ANY_IP, port: localPort, cpu, backlog = this.settings.maxBacklog } = options;
-    const address = `${formatIp(localIp)}:${localPort} in ${this.stack.name}`;
+    const { family = 4, isIpv6Only = false, ip: localIp = ANY_IP, port: localPort } = options;
+    const { cpu, backlog = this.settings.maxBacklog } = options;
+    const bound = { family, isIpv6Only, localIp, localPort };
+    const address = `${formatSocketAddress(localIp, localPort, family)} in ${this.stack.name}`;
     if (!(localPort >= 1 && localPort <= 65_535))
       throw new RangeError(`listen on ${address}; expected a port up to 65535`);
-    if (localIp !== ANY_IP && !this.stack.isLocal(localIp))
+    if (localIp !== ANY_IP && !this.stack.isLocal(localIp, family))
       throw new Error(`listen on ${address}: not a local address`);
-    if (!this.#listeners.isFree(localIp, localPort)) throw new Error(`listen on ${address}: address already in use`);
+    if (!this.#listeners.isFree(bound)) throw new Error(`listen on ${address}: address already in use`);
     const listener = new TcpListener({
-      localIp,
-      localPort,
+      ...bound,
       cpu,
       backlog: Math.min(backlog, this.settings.maxBacklog),
       cpus: this.stack.cpus,
@@ -149,21 +159,23 @@ export class TcpLayer implements ProtocolHandler, ConnectionLayer, FrameHolder {
 
   #isFreeFor(port: number, localIp: Ip, remote: SocketAddress): boolean {
     if (this.#listeners.has(port)) return false;
-    if (this.#connections.find(localIp, port, remote.ip, remote.port) !== undefined) return false;
-    const timeWait = this.#timeWaits.find(localIp, port, remote.ip, remote.port);
+    const { family = 4, ip, port: remotePort } = remote;
+    if (this.#connections.find(family, localIp, port, ip, remotePort) !== undefined) return false;
+    const timeWait = this.#timeWaits.find(family, localIp, port, ip, remotePort);
     return timeWait === undefined || this.#mayReuse(timeWait);
   }
 
   /** tcp_twsk_unique: timestamps tell old segments from new ones, once their clock has moved on. */
-  #mayReuse({ remoteIp, recentTimestamp, enteredAt }: TimeWait): boolean {
+  #mayReuse({ family, remoteIp, recentTimestamp, enteredAt }: TimeWait): boolean {
     const { timeWaitReuse } = this.settings;
-    if (timeWaitReuse === 'off' || (timeWaitReuse === 'loopback' && !isLoopback(remoteIp))) return false;
+    const toLoopback = family === 6 ? remoteIp === LOOPBACK_IPV6 : isLoopback(remoteIp);
+    if (timeWaitReuse === 'off' || (timeWaitReuse === 'loopback' && !toLoopback)) return false;
     return recentTimestamp !== 0 && between(enteredAt, this.stack.cpus.instant) > REUSE_DELAY;
   }
 
   /** Random, or beyond the TIME_WAIT whose addresses are used again. */
   #initialSequence(localIp: Ip, localPort: number, remote: SocketAddress): number {
-    const timeWait = this.#timeWaits.find(localIp, localPort, remote.ip, remote.port);
+    const timeWait = this.#timeWaits.find(remote.family ?? 4, localIp, localPort, remote.ip, remote.port);
     if (timeWait === undefined) return this.#random.bits31();
     this.#timeWaits.delete(timeWait);
     return timeWait.nextInitialSequence;
@@ -185,8 +197,8 @@ export class TcpLayer implements ProtocolHandler, ConnectionLayer, FrameHolder {
   #receive(frame: Frame): void {
     const { cpus } = this.stack;
     cpus.charge(cpus.costs.tcpSegmentNs);
-    const { dstIp, dstPort, srcIp, srcPort } = frame;
-    const connection = this.#connections.find(dstIp, dstPort, srcIp, srcPort);
+    const { family, dstIp, dstPort, srcIp, srcPort } = frame;
+    const connection = this.#connections.find(family, dstIp, dstPort, srcIp, srcPort);
     if (connection !== undefined) {
       const { state } = connection;
       const at = cpus.instant;
@@ -195,7 +207,7 @@ export class TcpLayer implements ProtocolHandler, ConnectionLayer, FrameHolder {
         this.#noteReceived(frame, at, state === connection.state ? state : `${state} > ${connection.state}`);
       return this.#finish(frame, refusal);
     }
-    const timeWait = this.#timeWaits.find(dstIp, dstPort, srcIp, srcPort);
+    const timeWait = this.#timeWaits.find(family, dstIp, dstPort, srcIp, srcPort);
     if (timeWait !== undefined) return this.#finish(frame, this.#receiveInTimeWait(frame, timeWait));
     if (frame.journey !== undefined) this.#noteReceived(frame, cpus.instant, 'LISTEN or CLOSED');
     this.#finish(frame, this.#receiveUnconnected(frame, undefined));
@@ -208,7 +220,7 @@ export class TcpLayer implements ProtocolHandler, ConnectionLayer, FrameHolder {
   }
 
   #receiveUnconnected(frame: Frame, initialSequence: number | undefined): DropReason | undefined {
-    const listener = this.#listeners.find(frame.dstIp, frame.dstPort);
+    const listener = this.#listeners.find(frame.family, frame.dstIp, frame.dstPort);
     if (listener === undefined) {
       this.sendReset(frame);
       return 'NO_SOCKET';
@@ -223,6 +235,7 @@ export class TcpLayer implements ProtocolHandler, ConnectionLayer, FrameHolder {
       return 'LISTEN_OVERFLOW';
     }
     const connection = new TcpConnection(this, {
+      family: frame.family,
       localIp: frame.dstIp,
       localPort: frame.dstPort,
       remoteIp: frame.srcIp,
@@ -262,6 +275,7 @@ export class TcpLayer implements ProtocolHandler, ConnectionLayer, FrameHolder {
 
   #acknowledgeFor(timeWait: TimeWait, about: Frame): void {
     const ack = this.stack.frames.allocate();
+    ack.setFamily(timeWait.family);
     ack.protocol = PROTOCOL_TCP;
     ack.srcIp = timeWait.localIp;
     ack.dstIp = timeWait.remoteIp;
@@ -279,12 +293,11 @@ export class TcpLayer implements ProtocolHandler, ConnectionLayer, FrameHolder {
   }
 
   icmpError(type: number, code: number, quoted: Frame, mtuBytes: number): void {
-    const connection = this.#connections.find(quoted.srcIp, quoted.srcPort, quoted.dstIp, quoted.dstPort);
+    const { family, srcIp, srcPort, dstIp, dstPort } = quoted;
+    const connection = this.#connections.find(family, srcIp, srcPort, dstIp, dstPort);
     if (connection === undefined) return;
-    if (type !== ICMP_DEST_UNREACHABLE || code !== ICMP_FRAGMENTATION_NEEDED) {
-      return connection.icmpError(type, code, quoted);
-    }
-    this.stack.updatePathMtu(quoted.dstIp, mtuBytes);
+    if (!isTooBig(type, code, family)) return connection.icmpError(type, code, quoted);
+    this.stack.updatePathMtu(dstIp, mtuBytes, family);
     connection.pathShrank();
   }
 
@@ -311,8 +324,8 @@ export class TcpLayer implements ProtocolHandler, ConnectionLayer, FrameHolder {
     this.transmit(reset);
   }
 
-  mssTo(ip: Ip): number {
-    return this.stack.mtuTo(ip) - IPV4_HEADER_BYTES - TCP_HEADER_BYTES;
+  mssTo(ip: Ip, family: IpFamily): number {
+    return this.stack.mtuTo(ip, family) - (family === 6 ? IPV6_HEADER_BYTES : IPV4_HEADER_BYTES) - TCP_HEADER_BYTES;
   }
 
   remove(connection: TcpConnection): void {

@@ -4,11 +4,14 @@
 // Neither are tcp_abort_on_overflow and TCP_DEFER_ACCEPT.
 
 import type { CpuSet } from '../cpu/cpu-set.ts';
-import type { Ip } from '../packet/ip-address.ts';
+import type { Ip, IpFamily } from '../packet/ip-address.ts';
 import type { BoundSocket } from './socket-table.ts';
 import type { TcpConnection, TcpHandlers } from './tcp-connection.ts';
 
 export interface ListenOptions {
+  /** Default: IPv4. A listener of IPv6 on any address takes connections of both, unless it is for IPv6 only. */
+  readonly family?: IpFamily;
+  readonly isIpv6Only?: boolean;
   /** Default: any address. */
   readonly ip?: Ip;
   readonly port: number;
@@ -19,6 +22,8 @@ export interface ListenOptions {
 }
 
 export class TcpListener implements BoundSocket {
+  readonly family: IpFamily;
+  readonly isIpv6Only: boolean;
   readonly localIp: Ip;
   readonly localPort: number;
   readonly cpu: number;
@@ -32,6 +37,8 @@ export class TcpListener implements BoundSocket {
 
   /** Use TcpLayer.listen. */
   constructor(options: {
+    readonly family: IpFamily;
+    readonly isIpv6Only: boolean;
     readonly localIp: Ip;
     readonly localPort: number;
     readonly cpu: number;
@@ -40,6 +47,8 @@ export class TcpListener implements BoundSocket {
     readonly onConnection: (connection: TcpConnection) => TcpHandlers;
     readonly onClose: (listener: TcpListener) => void;
   }) {
+    this.family = options.family;
+    this.isIpv6Only = options.isIpv6Only;
     this.localIp = options.localIp;
     this.localPort = options.localPort;
     this.cpu = options.cpu;

@@ -4,10 +4,11 @@
 import type { Place } from '../../engine/simulator.ts';
 import { after, type Duration, type Instant } from '../../engine/time.ts';
 import { Timer } from '../../engine/timer.ts';
-import type { Ip } from '../packet/ip-address.ts';
+import type { Ip, IpFamily } from '../packet/ip-address.ts';
 import type { ConnectedSocket } from './socket-table.ts';
 
 export class TimeWait implements ConnectedSocket {
+  readonly family: IpFamily;
   readonly localIp: Ip;
   readonly localPort: number;
   readonly remoteIp: Ip;
@@ -21,9 +22,10 @@ export class TimeWait implements ConnectedSocket {
   expiresAt: Instant;
 
   constructor(
-    { localIp, localPort, remoteIp, remotePort }: ConnectedSocket,
+    { family, localIp, localPort, remoteIp, remotePort }: ConnectedSocket,
     last: { sendNext: number; receiveNext: number; recentTimestamp: number; now: Instant },
   ) {
+    this.family = family;
     this.localIp = localIp;
     this.localPort = localPort;
     this.remoteIp = remoteIp;

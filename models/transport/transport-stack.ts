@@ -5,7 +5,7 @@ import type { ProtocolHandler, SendError } from '../ip/stack.ts';
 import type { DropReason } from '../packet/drop-reason.ts';
 import type { Frame } from '../packet/frame.ts';
 import type { FrameStore } from '../packet/frame-store.ts';
-import type { Ip } from '../packet/ip-address.ts';
+import type { Ip, IpFamily } from '../packet/ip-address.ts';
 
 export interface TransportStack {
   /** The network namespace's name. */
@@ -16,18 +16,20 @@ export interface TransportStack {
   /** The frame is no longer the caller's, whatever comes back. */
   send(frame: Frame): SendError | undefined;
   /** Undefined without a route. */
-  sourceFor(dst: Ip): Ip | undefined;
-  isLocal(ip: Ip): boolean;
+  sourceFor(dst: Ip, family: IpFamily): Ip | undefined;
+  isLocal(ip: Ip, family: IpFamily): boolean;
   /** MTU of the first hop. */
-  mtuTo(dst: Ip): number;
+  mtuTo(dst: Ip, family: IpFamily): number;
   /** A router on the way to `dst` takes packets of this size only. */
-  updatePathMtu(dst: Ip, mtuBytes: number): void;
+  updatePathMtu(dst: Ip, mtuBytes: number, family: IpFamily): void;
   drop(frame: Frame, reason: DropReason): void;
   /** Answers a datagram for which there is no socket. */
   portUnreachable(frame: Frame): void;
 }
 
 export interface SocketAddress {
+  /** IPv4 if absent. */
+  readonly family?: IpFamily;
   readonly ip: Ip;
   readonly port: number;
 }

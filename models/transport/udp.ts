@@ -7,10 +7,9 @@ import type { RandomStream } from '../../engine/random.ts';
 import type { CpuSet } from '../cpu/cpu-set.ts';
 import type { ProtocolHandler, SendError } from '../ip/stack.ts';
 import { type Frame, IPV4_HEADER_BYTES, type Message, PROTOCOL_UDP, UDP_HEADER_BYTES } from '../packet/frame.ts';
-import { ICMP_DEST_UNREACHABLE, ICMP_FRAGMENTATION_NEEDED } from '../packet/icmp.ts';
-import { ANY_IP, formatIp, type Ip } from '../packet/ip-address.ts';
+import { ANY_IP, formatSocketAddress, type Ip, type IpFamily } from '../packet/ip-address.ts';
 import { EphemeralPorts } from './ephemeral-ports.ts';
-import { type IcmpError, icmpErrorOf, isHardError } from './icmp-error.ts';
+import { type IcmpError, icmpErrorOf, isHardError, isTooBig } from './icmp-error.ts';
 import { type BoundSocket, PortTable } from './socket-table.ts';
 import type { SocketAddress, TransportStack } from './transport-stack.ts';
 
@@ -23,6 +22,9 @@ export interface UdpHandlers {
 }
 
 export interface UdpBindOptions {
+  /** Default: IPv4. A socket of IPv6 that is bound to no address serves both, unless it is for IPv6 only. */
+  readonly family?: IpFamily;
+  readonly isIpv6Only?: boolean;
   /** Default: any address. */
   readonly ip?: Ip;
   /** Default, and 0: an ephemeral port. */
@@ -60,23 +62,29 @@ export class UdpLayer implements ProtocolHandler {
 
   /** Throws if the port is taken, the address is not one of this namespace, or (NoFreePortError) every port is taken. */
   bind(options: UdpBindOptions, handlers: UdpHandlers): UdpSocket {
-    const { ip: localIp = ANY_IP, port = 0, cpu, receiveBufferBytes = RECEIVE_BUFFER_BYTES } = options;
-    const address = `${formatIp(localIp)}:${port} in ${this.stack.name}`;
+    const { family = 4, isIpv6Only = false, ip: localIp = ANY_IP, port = 0, cpu } = options;
+    const { receiveBufferBytes = RECEIVE_BUFFER_BYTES } = options;
+    const address = `${formatSocketAddress(localIp, port, family)} in ${this.stack.name}`;
     if (!(port >= 0 && port <= 65_535)) throw new RangeError(`bind to ${address}; expected a port up to 65535`);
-    if (localIp !== ANY_IP && !this.stack.isLocal(localIp)) throw new Error(`bind to ${address}: not a local address`);
-    const isFree = (candidate: number): boolean =>
-      this.#sockets.isFree(localIp, candidate) && !this.#tunnels.has(candidate);
+    if (localIp !== ANY_IP && !this.stack.isLocal(localIp, family))
+      throw new Error(`bind to ${address}: not a local address`);
+    const wanted = { family, isIpv6Only, localIp, localPort: port };
+    const isFree = (candidate: number): boolean => {
+      wanted.localPort = candidate;
+      return this.#sockets.isFree(wanted) && !this.#tunnels.has(candidate);
+    };
     const localPort = port === 0 ? this.#ports.forBind(isFree) : port;
     if (localPort === undefined) throw new NoFreePortError(`bind to ${address}: no free port`);
     if (!isFree(localPort)) throw new Error(`bind to ${address}: address already in use`);
-    const socket = new UdpSocket(this, { localIp, localPort, cpu, receiveBufferBytes }, handlers);
+    const socket = new UdpSocket(this, { ...wanted, localPort, cpu, receiveBufferBytes }, handlers);
     this.#sockets.add(socket);
     return socket;
   }
 
   /** A kernel's socket on every address; its receiver ends the frames. Throws if the port is taken. */
   addTunnel(port: number, receiver: TunnelReceiver): void {
-    if (this.#tunnels.has(port) || !this.#sockets.isFree(ANY_IP, port)) {
+    const bound = { family: 4 as const, isIpv6Only: false, localIp: ANY_IP, localPort: port };
+    if (this.#tunnels.has(port) || !this.#sockets.isFree(bound)) {
       throw new Error(`tunnel on port ${port} in ${this.stack.name}: address already in use`);
     }
     this.#tunnels.set(port, receiver);
@@ -89,11 +97,11 @@ export class UdpLayer implements ProtocolHandler {
 
   receive(frame: Frame): void {
     const { cpus, frames } = this.stack;
-    if (this.#tunnels.size > 0) {
+    if (this.#tunnels.size > 0 && frame.family === 4) {
       const tunnel = this.#tunnels.get(frame.dstPort);
       if (tunnel !== undefined) return tunnel.receive(frame);
     }
-    const socket = this.#sockets.find(frame.dstIp, frame.dstPort);
+    const socket = this.#sockets.find(frame.family, frame.dstIp, frame.dstPort);
     if (socket === undefined) {
       this.stack.portUnreachable(frame);
       return this.stack.drop(frame, 'NO_SOCKET');
@@ -110,13 +118,14 @@ export class UdpLayer implements ProtocolHandler {
   }
 
   icmpError(type: number, code: number, quoted: Frame, mtuBytes: number): void {
-    const socket = this.#sockets.find(quoted.srcIp, quoted.srcPort);
-    if (socket !== undefined && type === ICMP_DEST_UNREACHABLE && code === ICMP_FRAGMENTATION_NEEDED) {
-      this.stack.updatePathMtu(quoted.dstIp, mtuBytes);
-      return socket.reportError('message too long', { ip: quoted.dstIp, port: quoted.dstPort });
+    const { family, dstIp: ip, dstPort: port } = quoted;
+    const socket = this.#sockets.find(family, quoted.srcIp, quoted.srcPort);
+    if (socket === undefined) return;
+    if (isTooBig(type, code, family)) {
+      this.stack.updatePathMtu(ip, mtuBytes, family);
+      return socket.reportError('message too long', { family, ip, port });
     }
-    if (isHardError(type, code))
-      socket?.reportError(icmpErrorOf(type, code), { ip: quoted.dstIp, port: quoted.dstPort });
+    if (isHardError(type, code, family)) socket.reportError(icmpErrorOf(type, code, family), { family, ip, port });
   }
 
   /** For sockets. */
@@ -126,6 +135,8 @@ export class UdpLayer implements ProtocolHandler {
 }
 
 export class UdpSocket implements BoundSocket {
+  readonly family: IpFamily;
+  readonly isIpv6Only: boolean;
   /** ANY_IP: each datagram leaves from the address of its route. */
   readonly localIp: Ip;
   readonly localPort: number;
@@ -143,9 +154,11 @@ export class UdpSocket implements BoundSocket {
   /** Use UdpLayer.bind. */
   constructor(
     layer: UdpLayer,
-    options: Required<Omit<UdpBindOptions, 'ip' | 'port'>> & BoundSocket,
+    options: Required<Omit<UdpBindOptions, 'family' | 'isIpv6Only' | 'ip' | 'port'>> & BoundSocket,
     handlers: UdpHandlers,
   ) {
+    this.family = options.family;
+    this.isIpv6Only = options.isIpv6Only;
     this.localIp = options.localIp;
     this.localPort = options.localPort;
     this.cpu = options.cpu;
@@ -155,9 +168,13 @@ export class UdpSocket implements BoundSocket {
     this.#receiveBufferBytes = options.receiveBufferBytes;
   }
 
-  /** Sends a datagram. Errors come to onError. */
+  /** Sends a datagram. Errors come to onError. Throws for a peer of a family that the socket does not serve. */
   send(to: SocketAddress, message: Message): void {
     if (this.#closed) return;
+    const { family = 4 } = to;
+    if (family !== this.family && (family === 6 || this.isIpv6Only || this.localIp !== ANY_IP)) {
+      throw new RangeError(`send to ${formatSocketAddress(to.ip, to.port, family)} from a socket of another family`);
+    }
     this.#outgoing.push({ message, peer: to });
     this.#cpus.submit(this.cpu, UdpSocket.#onSend, this);
   }
@@ -185,7 +202,9 @@ export class UdpSocket implements BoundSocket {
     const { stack } = socket.#layer;
     stack.cpus.charge(stack.cpus.costs.socketSendNs);
     if (message.sizeBytes > LARGEST_MESSAGE_BYTES) return socket.reportError('message too long', peer);
+    const { family = 4 } = peer;
     const frame = stack.frames.allocate();
+    if (family === 6) frame.setFamily(6);
     frame.protocol = PROTOCOL_UDP;
     frame.srcIp = socket.localIp;
     frame.dstIp = peer.ip;
@@ -195,7 +214,7 @@ export class UdpSocket implements BoundSocket {
     frame.message = message;
     frame.updateSize();
     // IP_PMTUDISC_WANT: what is too large for the path is cut here; what is not says that it must not be cut.
-    frame.dontFragment = frame.ipBytes() <= stack.mtuTo(peer.ip);
+    frame.dontFragment = frame.ipBytes() <= stack.mtuTo(peer.ip, family);
     frame.journey?.add({ at: stack.cpus.instant, namespace: stack.name, stage: 'socket', text: SENT });
     const error = stack.send(frame);
     if (error !== undefined) socket.reportError(socketErrorOf(error), peer);
@@ -206,7 +225,10 @@ export class UdpSocket implements BoundSocket {
     const buffered = truesizeBytes(frame.payloadBytes);
     if (this.#bufferedBytes + buffered > this.#receiveBufferBytes) return false;
     this.#bufferedBytes += buffered;
-    this.#incoming.push({ message: frame.message!, peer: { ip: frame.srcIp, port: frame.srcPort } });
+    this.#incoming.push({
+      message: frame.message!,
+      peer: { family: frame.family, ip: frame.srcIp, port: frame.srcPort },
+    });
     if (!this.#readingPaused) this.#readOne();
     return true;
   }
