@@ -63,7 +63,7 @@ export class SocketSteps {
 
   #listen({ in: name, proto, ip, port }: Listen): string {
     const { tcp, udp } = this.#network.namespace(name);
-    const options = { port, cpu: CPU, ...(ip === undefined ? {} : { ip: parseAddress(ip).ip }) };
+    const options = { port, cpu: CPU, ...(ip === undefined ? {} : parseAddress(ip)) };
     if (proto === 'tcp') {
       const listener = tcp.listen(options, () => ({}));
       this.#remember(name, () => listener.close());
@@ -80,7 +80,7 @@ export class SocketSteps {
     let result: string | undefined;
     let connection: TcpConnection | undefined;
     connection = tcp.connect(
-      { to: { ip: parseAddress(ip).ip, port }, cpu: CPU, ...(sport === undefined ? {} : { fromPort: sport }) },
+      { to: { ...parseAddress(ip), port }, cpu: CPU, ...(sport === undefined ? {} : { fromPort: sport }) },
       {
         onConnected: () => (result ??= 'connected'),
         onClosed: (_, reason) => (result ??= TCP_ERRNOS[reason]),
@@ -96,12 +96,13 @@ export class SocketSteps {
   #sendDatagram({ in: name, ip, port, sport, timeoutMs = DEFAULT_TIMEOUT_MS }: Connect): string {
     const { udp } = this.#network.namespace(name);
     let result: string | undefined;
+    const to = { ...parseAddress(ip), port };
     const socket = udp.bind(
-      { cpu: CPU, port: sport ?? 0 },
+      { cpu: CPU, port: sport ?? 0, family: to.family },
       { onDatagram: () => (result ??= 'answered'), onError: (reason) => (result ??= UDP_ERRNOS[reason]) },
     );
     this.#remember(name, () => socket.close());
-    socket.send({ ip: parseAddress(ip).ip, port }, DATAGRAM);
+    socket.send(to, DATAGRAM);
     this.#run(timeoutMs, () => result !== undefined);
     return result ?? 'sent';
   }
