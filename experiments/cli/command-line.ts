@@ -2,6 +2,7 @@
 // one door to commander.
 
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
+import { type Duration, ms, s, us } from '../../engine/time.ts';
 import { packageVersion } from '../harness/package.ts';
 import type { RegisteredExperiment } from '../registry.ts';
 
@@ -70,6 +71,22 @@ export const percentage = optionValue((text: string) => {
   if (percent === undefined) throw new RangeError('Expected a percentage, for example 5.');
   return Number(percent) / 100;
 });
+
+/** A time with its unit: `500ms`, `1.5s`, `2m`. */
+export const duration = optionValue((text: string): Duration => {
+  const [, value, unit] = /^(\d+(?:\.\d+)?)(us|ms|s|m|h)$/.exec(text) ?? [];
+  const make = UNITS[unit ?? ''];
+  if (make === undefined) throw new RangeError('Expected a time with its unit, for example 500ms or 2s.');
+  return make(Number(value));
+});
+
+const UNITS: Readonly<Record<string, (count: number) => Duration>> = {
+  us,
+  ms,
+  s,
+  m: (count) => s(60 * count),
+  h: (count) => s(3_600 * count),
+};
 
 /** For an option that may be given several times. */
 export function collect(text: string, earlier: readonly string[] = []): string[] {

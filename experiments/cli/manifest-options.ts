@@ -9,7 +9,7 @@ import { YAML_LIMITS } from '../../models/kube/yaml-text.ts';
 import { type Prefix, parsePrefix } from '../../models/packet/ip-address.ts';
 import type { GivenCosts } from '../harness/given-costs.ts';
 import { PACKAGE_ROOT } from '../harness/package.ts';
-import { cannot } from '../harness/user-error.ts';
+import { cannot, UserError } from '../harness/user-error.ts';
 import { type Command, type CommandContext, collect, optionValue, wholeNumber } from './command-line.ts';
 
 export interface ManifestOptions {
@@ -66,6 +66,14 @@ export function clusterOf(
   });
   for (const note of [...cluster.notes, ...cluster.schedulingNotes]) stderr.write(`note: ${note}\n`);
   return cluster;
+}
+
+/** Throws a UserError that lists the nodes. */
+export function nodeIn(cluster: Cluster, name: string): Cluster['nodes'][number] {
+  const node = cluster.nodes.find((candidate) => candidate.name === name);
+  if (node !== undefined) return node;
+  const names = cluster.nodes.map((candidate) => candidate.name).join(', ') || 'none';
+  throw new UserError(`--node ${name}: no such node; there are: ${names}`);
 }
 
 const BUNDLED = join(PACKAGE_ROOT, 'experiments', 'manifests', 'shop.yaml');

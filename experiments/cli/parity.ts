@@ -15,6 +15,7 @@ import { toolVersions, writeRecording } from '../../models/parity/recording.ts';
 import { runInSimulator } from '../../models/parity/simulator/runner.ts';
 import { cannot, UserError } from '../harness/user-error.ts';
 import { type Command, type CommandContext, examples, optionValue } from './command-line.ts';
+import { compareLatency } from './parity-latency.ts';
 
 const SIDES = ['simulator', 'kernel', 'both'] as const;
 type Side = (typeof SIDES)[number];
@@ -23,6 +24,9 @@ interface ParityOptions {
   readonly on: Side;
   readonly jsonl?: true;
   readonly record?: true;
+  readonly latency?: true;
+  readonly quick?: true;
+  readonly json?: true;
 }
 
 export function addParity(program: Command, context: CommandContext): void {
@@ -43,8 +47,12 @@ export function addParity(program: Command, context: CommandContext): void {
       'a case per line in, an outcome (or list of differences) per line out; without a file from stdin',
     )
     .option('--record', 'keep what the kernel answers under models/parity/recorded/')
+    .option('--latency', 'instead of cases: how long connections and round trips take on both sides')
+    .option('--quick', 'with --latency: fewer rounds and rulesets')
+    .option('--json', 'with --latency: as JSON')
     .addHelpText('after', examples(...EXAMPLES))
     .action(async (file: string | undefined, options: ParityOptions) => {
+      if (options.latency === true) return compareLatency(options, context);
       if (file === undefined && options.jsonl !== true) throw new UserError('expected a file with a case, or --jsonl');
       if (options.on !== 'simulator' || options.record === true) await withKernel(context, (kernel) => run(kernel));
       else await run(undefined);
@@ -64,6 +72,7 @@ const EXAMPLES = [
   'podwire parity case.json --on simulator',
   'podwire parity case.json                 # differences; exit code 1 if there are any',
   'podwire parity --jsonl --on kernel < cases.jsonl',
+  'podwire parity --latency                 # exit code 1 if the simulator is more than 15 % off anywhere',
 ];
 
 interface AskableKernel {

@@ -5,6 +5,7 @@ import { REGISTRY } from '../registry.ts';
 import { addCalibrate } from './calibrate.ts';
 import { type CommandContext, createProgram, isCommandLineExit } from './command-line.ts';
 import { addCompare } from './compare.ts';
+import { addConntrack } from './conntrack.ts';
 import { addList } from './list.ts';
 import { addNetfilter } from './netfilter.ts';
 import { addParity } from './parity.ts';
@@ -29,7 +30,18 @@ const USER_ERRORS: ReadonlySet<string> = new Set([
   'TargetError',
 ]);
 
-const COMMANDS = [addRun, addTrace, addRules, addNetfilter, addList, addPlot, addCompare, addParity, addCalibrate];
+const COMMANDS = [
+  addRun,
+  addTrace,
+  addRules,
+  addNetfilter,
+  addConntrack,
+  addList,
+  addPlot,
+  addCompare,
+  addParity,
+  addCalibrate,
+];
 
 export async function runProgram(
   args: readonly string[],

@@ -1,9 +1,8 @@
 // podwire rules: what iptables-save would print on a node.
 
 import { printIptablesSave, saveTables } from '../../models/netfilter/iptables-save.ts';
-import { UserError } from '../harness/user-error.ts';
 import { type Command, type CommandContext, examples, wholeNumber } from './command-line.ts';
-import { addManifestOptions, clusterOf, type ManifestOptions } from './manifest-options.ts';
+import { addManifestOptions, clusterOf, type ManifestOptions, nodeIn } from './manifest-options.ts';
 
 interface RulesOptions extends ManifestOptions {
   readonly node: string;
@@ -25,13 +24,7 @@ export function addRules(program: Command, context: CommandContext): void {
     .action((options: RulesOptions) => {
       const cluster = clusterOf(options, context);
       cluster.start();
-      const node = cluster.nodes.find(({ name }) => name === options.node);
-      if (node === undefined) {
-        throw new UserError(
-          `--node ${options.node}: no such node; there are: ${cluster.nodes.map(({ name }) => name).join(', ') || 'none'}`,
-        );
-      }
-      const { netfilter } = node.machine.root;
+      const { netfilter } = nodeIn(cluster, options.node).machine.root;
       context.stdout.write(netfilter === undefined ? '' : printIptablesSave(saveTables(netfilter.tables)));
     });
 }

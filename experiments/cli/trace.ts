@@ -3,21 +3,17 @@
 import { writeFileSync } from 'node:fs';
 import { type Instant, inUs, ms, s } from '../../engine/time.ts';
 import type { Cluster } from '../../models/cluster.ts';
-import type { Process } from '../../models/host/process.ts';
-import { resolveTarget } from '../../models/kube/target.ts';
 import type { Journey } from '../../models/packet/journey.ts';
 import { formatJourney, journeyToJson } from '../../models/packet/journey-text.ts';
 import { PcapngWriter } from '../../models/packet/pcapng.ts';
 import type { Load } from '../../models/workload/load.ts';
 import { type GivenCosts, readCosts } from '../harness/given-costs.ts';
-import { cannot, UserError } from '../harness/user-error.ts';
-import { type Command, type CommandContext, examples, optionValue, wholeNumber } from './command-line.ts';
+import { cannot } from '../harness/user-error.ts';
+import { type Command, type CommandContext, examples, wholeNumber } from './command-line.ts';
 import { addManifestOptions, clusterOf, type ManifestOptions } from './manifest-options.ts';
+import { addRequestOptions, type RequestOptions, requestIn } from './request-options.ts';
 
-interface TraceOptions extends ManifestOptions {
-  readonly from: string;
-  readonly to: string;
-  readonly protocol: 'tcp' | 'udp';
+interface TraceOptions extends ManifestOptions, RequestOptions {
   readonly seed: number;
   readonly all?: true;
   readonly json?: true;
@@ -26,14 +22,8 @@ interface TraceOptions extends ManifestOptions {
 }
 
 export function addTrace(program: Command, context: CommandContext): void {
-  addManifestOptions(program.command('trace'))
+  addRequestOptions(addManifestOptions(program.command('trace')))
     .description('Follow one request and its answer through every device, hook, chain and rule.')
-    .requiredOption('--from <sender>', 'a pod as NAMESPACE/NAME, a node, or outside: the client beyond the gateway')
-    .requiredOption(
-      '--to <target>',
-      'a Service, pod, node or IP address, and :PORT as number or name (default: its first)',
-    )
-    .option('--protocol <protocol>', 'tcp or udp', optionValue(parseProtocol), 'tcp')
     .option('--seed <n>', 'seed of all random numbers', wholeNumber({ from: 0 }), 1)
     .option('--all', 'every frame: ARP, bare acknowledgements, copies that a bridge floods')
     .option('--json', 'journeys as JSON')
@@ -57,10 +47,9 @@ const EXAMPLES = [
 ];
 
 /** Sends one request and lets the run go on until it has ended, and its connection has been closed. */
-function traceRequest(cluster: Cluster, { from, to, protocol, pcap }: TraceOptions): Load {
-  const sender = senderOf(cluster, from);
-  const defaultNamespace = from.includes('/') ? from.slice(0, from.indexOf('/')) : 'default';
-  const target = resolveTarget(cluster.api, to, { defaultNamespace, protocol: protocol === 'tcp' ? 'TCP' : 'UDP' });
+function traceRequest(cluster: Cluster, options: TraceOptions): Load {
+  const { protocol, pcap } = options;
+  const { sender, target } = requestIn(cluster, options);
   cluster.start();
   cluster.frames.followAll();
   const capture = pcap === undefined ? undefined : captureOf(cluster);
@@ -76,21 +65,6 @@ function traceRequest(cluster: Cluster, { from, to, protocol, pcap }: TraceOptio
 
 /** Longer than a client waits for an answer. */
 const LONGEST_TRACE_SECONDS = 30;
-
-function senderOf(cluster: Cluster, name: string): Process {
-  if (name === 'outside') return cluster.outside.client;
-  const key = name.includes('/') ? name : `default/${name}`;
-  const found =
-    cluster.pods.find((pod) => pod.name === key) ?? cluster.nodes.find((node) => node.name === name)?.process;
-  if (found !== undefined) return found;
-  const names = ['outside', ...[...cluster.nodes, ...cluster.pods].map((candidate) => candidate.name)];
-  const more = names.length > NAMES_SHOWN ? ', …' : '';
-  throw new UserError(
-    `--from ${name}: no pod ${key} runs, and no node has that name; there are: ${names.slice(0, NAMES_SHOWN).join(', ')}${more}`,
-  );
-}
-
-const NAMES_SHOWN = 20;
 
 function captureOf(cluster: Cluster): PcapngWriter {
   const capture = new PcapngWriter();
@@ -121,9 +95,4 @@ function outcomeOf(load: Load): string {
     return `no answer: ${[...load.failures.keys()].join(', ') || 'the request is still under way'}`;
   const connect = load.connect.count === 0 ? '' : ` (connect ${inUs(load.connect.max).toFixed(1)} µs)`;
   return `answered by ${server} after ${inUs(load.latency.max).toFixed(1)} µs${connect}`;
-}
-
-function parseProtocol(text: string): 'tcp' | 'udp' {
-  if (text !== 'tcp' && text !== 'udp') throw new RangeError('Expected tcp or udp.');
-  return text;
 }

@@ -17,6 +17,8 @@ describe('the default costs are the measured ones', () => {
     ['socketReceiveNs', 'stage.udp_recv_syscall'],
     ['vethNs', 'stage.veth_hop_perf_split'],
     ['bridgeNs', 'stage.bridge_hop_perf_split'],
+    ['fragmentNs', 'stage.fragment_made'],
+    ['reassemblyNs', 'stage.fragment_reassembled'],
     ['bridgeNetfilterNs', 'stage.br_netfilter_enabled_no_rules'],
     ['baseChainNs', 'stage.hook_legacy_table_empty'],
     ['nftBaseChainNs', 'stage.hook_nft_base_chain'],
@@ -94,6 +96,7 @@ describe('the default costs are the measured ones', () => {
   test('a tunnel costs what both of its ends did together', () => {
     const both = LINUX_6_18.vxlanEncapNs + LINUX_6_18.vxlanDecapNs;
     expect(both).toBe(Math.round(measured('stage.vxlan_encap_plus_decap')));
+    expect(LINUX_6_18.vxlanEncapNs / both).toBeCloseTo(measured('stage.vxlan_encap_share'), 3);
   });
 });
 

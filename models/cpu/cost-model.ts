@@ -26,6 +26,10 @@ export interface CostModel {
   readonly nicNs: number;
   /** FIB lookup, TTL, header rewrite. */
   readonly forwardNs: number;
+  /** Each fragment that a packet is cut into, beyond what it then costs as a frame. */
+  readonly fragmentNs: number;
+  /** Each fragment taken in, to be put together with others. */
+  readonly reassemblyNs: number;
   /** Outer route, headers and UDP checksum, beyond what the inner and the outer frame pay for other devices and hooks. */
   readonly vxlanEncapNs: number;
   /** UDP socket lookup of the outer packet, header check, and the way back into the stack. */
@@ -77,8 +81,10 @@ export const LINUX_6_18: CostModel = {
   bridgeNs: 220,
   nicNs: 150,
   forwardNs: 313,
-  vxlanEncapNs: 1_306,
-  vxlanDecapNs: 1_305,
+  fragmentNs: 175,
+  reassemblyNs: 710,
+  vxlanEncapNs: 1_165,
+  vxlanDecapNs: 1_446,
   bridgeNetfilterNs: 477,
   baseChainNs: 50,
   nftBaseChainNs: 38,
@@ -145,6 +151,8 @@ export const FREE: CostModel = {
   bridgeNs: 0,
   nicNs: 0,
   forwardNs: 0,
+  fragmentNs: 0,
+  reassemblyNs: 0,
   vxlanEncapNs: 0,
   vxlanDecapNs: 0,
   bridgeNetfilterNs: 0,

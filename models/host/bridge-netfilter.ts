@@ -63,7 +63,11 @@ export class BridgeIptables implements BridgeNetfilter {
       this.#bridge.drop(frame, 'PKT_TOO_BIG');
       return false;
     }
-    for (const part of fragment(frame, largestBytes, this.#stack.frames)) egress.transmit(part);
+    const { cpus } = this.#bridge;
+    for (const part of fragment(frame, largestBytes, this.#stack.frames)) {
+      cpus.charge(cpus.costs.fragmentNs);
+      egress.transmit(part);
+    }
     return false;
   }
 

@@ -149,7 +149,8 @@ describe('a packet from outside', () => {
   test('cannot come from a group, from nowhere, or from this host', () => {
     expect(dropOf('udp 224.0.0.1:1 > 10.244.1.2:2')).toBe('IP_INVALID_SOURCE');
     expect(dropOf('udp 255.255.255.255:1 > 10.244.1.2:2')).toBe('IP_INVALID_SOURCE');
-    expect(dropOf('udp 0.1.2.3:1 > 10.244.1.2:2')).toBe('IP_INVALID_SOURCE');
+    expect(dropOf('udp 0.0.0.0:1 > 10.244.1.2:2')).toBe('IP_INVALID_SOURCE');
+    expect(dropOf('udp 0.0.0.1:1 > 10.244.1.2:2')).toBe('NETFILTER_DROP'); // 0.0.0.0/8 is like any other; the pod's own rule
     expect(dropOf('udp 192.168.0.1:1 > 10.244.1.2:2')).toBe('IP_LOCAL_SOURCE');
     n1.root.sysctl('net.ipv4.conf.all.accept_local', 1);
     expect(dropOf('udp 192.168.0.1:1 > 10.244.1.2:2')).toBe('NETFILTER_DROP'); // the pod's own rule

@@ -48,6 +48,7 @@ export class Reassembly implements FrameHolder {
    * others, or has been dropped. Fragments taken in for different purposes do not meet.
    */
   add(frame: Frame, purpose: string): boolean {
+    this.#stack.cpus.charge(this.#stack.cpus.costs.reassemblyNs);
     const { identification, srcIp, dstIp, protocol } = frame;
     const key = `${purpose} ${identification} ${srcIp} ${dstIp} ${protocol}`;
     const queue = this.#queues.get(key) ?? this.#newQueue(key, purpose);

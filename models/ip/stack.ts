@@ -192,8 +192,8 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     if (src !== 0 && src !== 127 && src < 224 && dst !== 0 && dst !== 127) return true;
     if (isMulticast(srcIp) || srcIp === LIMITED_BROADCAST_IP) return this.#refuse(frame, 'IP_INVALID_SOURCE');
     if (dstIp === LIMITED_BROADCAST_IP) return true; // also from 0.0.0.0, from which DHCP asks
-    if (src === 0) return this.#refuse(frame, 'IP_INVALID_SOURCE');
-    if (dst === 0) return this.#refuse(frame, 'IP_INVALID_DEST');
+    if (srcIp === ANY_IP) return this.#refuse(frame, 'IP_INVALID_SOURCE');
+    if (dstIp === ANY_IP) return this.#refuse(frame, 'IP_INVALID_DEST');
     if ((src === 127 || dst === 127) && route_localnet === 0) return this.#refuse(frame, 'IP_LOCALNET');
     return true;
   }
@@ -222,11 +222,15 @@ export class IpStack implements FrameReceiver, NetfilterStack {
       return REFUSED;
     } else if (back.device === device) {
       return back.gateway === ANY_IP ? ON_LINK : ACCEPTED;
-    } else if (rp_filter !== 1) {
-      return ACCEPTED;
+    } else if (rp_filter === 0 || (rp_filter === 2 && this.#hasAddress(device))) {
+      return ACCEPTED; // a device without addresses is loose with nobody
     }
     this.drop(frame, 'IP_RPFILTER');
     return REFUSED;
+  }
+
+  #hasAddress(device: NetDevice): boolean {
+    return this.#addresses.some((address) => address.device === device);
   }
 
   #refuse(frame: Frame, reason: DropReason): false {
@@ -366,7 +370,10 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     const mtuBytes = this.#mtuFor(frame, device);
     if (frame.dontFragment && this.#isTooBig(frame, mtuBytes)) return;
     const limit = frame.fragments === undefined ? mtuBytes : Math.min(mtuBytes, frame.fragments.largestBytes);
-    for (const part of fragment(frame, limit, this.frames)) this.neighbors.output(part, device, nextHop);
+    for (const part of fragment(frame, limit, this.frames)) {
+      this.cpus.charge(this.cpus.costs.fragmentNs);
+      this.neighbors.output(part, device, nextHop);
+    }
   }
 
   /** A packet that forbids fragmentation, or whose largest fragment did: its sender hears of it, and it ends. */

@@ -9,7 +9,7 @@ import { CONNTRACK_STATE_BITS, CONNTRACK_STATES } from './conntrack-state.ts';
 const CLIENT = parseIp('10.244.1.2');
 const SERVER = parseIp('10.244.1.3');
 
-describe.each(['tcp-tracking.txt', 'tcp-tracking-random.txt'])(
+describe.each(['tcp-tracking.txt', 'tcp-tracking-cells.txt', 'tcp-tracking-random.txt'])(
   'the kernel, segment by segment (testdata/%s)',
   (file) => {
     const text = readFileSync(new URL(`testdata/${file}`, import.meta.url), 'utf8');

@@ -63,6 +63,14 @@ describe('who is tracked', () => {
     expect(node.netfilter.conntrack.count).toBe(0);
   });
 
+  test('the record of a connection that a reset refused begins afresh', () => {
+    const { track, entries } = tracker();
+    track('tcp 10.244.1.2:4000 > 10.244.2.2:80 S').reset(); // it has arrived: its frame is somebody else's
+    track('tcp 10.244.2.2:80 > 10.244.1.2:4000 RA').reset();
+    track(QUERY);
+    expect(entries()).toEqual([expect.stringContaining('dport=53 [UNREPLIED]')]);
+  });
+
   test('a packet that waits between the hooks keeps its entry', () => {
     const node = new TestNode();
     const frame = readPacket(QUERY, node.frames.allocate());

@@ -722,10 +722,10 @@ export class Conntrack implements ConnectionQuery {
 
   /** Out of the index; the record stays as long as the frame is under way, for its translation. */
   #letDie(index: number, frame: Frame): void {
+    this.#releaseAbandoned(); // first: the frame that began the connection has gone, and gives up nothing any more
     this.#unindex(index);
     this.table.words[index * WORDS_PER_ENTRY + STATUS]! |= DYING;
     frame.conntrackEntry = this.table.handleOf(index);
-    this.#releaseAbandoned();
     this.#hold(frame);
   }
 

@@ -109,7 +109,7 @@ describe('wrong text is refused with its place and what was expected', () => {
       '-A INPUT -m conntrack --ctstate FRESH',
       'found "FRESH" after "--ctstate"; expected states of INVALID, NEW, RELATED, ESTABLISHED, UNTRACKED, SNAT, DNAT',
     ],
-    ['-A INPUT -m conntrack', '-m conntrack is not complete; expected --ctstate STATES'],
+    ['-A INPUT -m conntrack', '-m conntrack is not complete; expected --ctstate or another option'],
     ['-A INPUT -m statistic --mode nth --every 3', '-m statistic is not complete; expected --every and --packet'],
     ['-A INPUT -m comment ! --comment x', '"!" does not go with --comment'],
     ['-A INPUT -m comment --comment "no end', 'a quotation does not end; expected " before the end of the line'],

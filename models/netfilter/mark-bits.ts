@@ -1,7 +1,7 @@
 // Marks as text: hexadecimal, with a mask unless it covers all 32 bits. In specs a mark is unsigned or signed as its maker
 // likes; only its 32 bits count.
 
-import type { Words } from './words.ts';
+import { readNumber, type Words } from './words.ts';
 
 export interface MarkBits {
   readonly value: number;
@@ -24,7 +24,4 @@ export function takeMark(words: Words): MarkBits {
   });
 }
 
-function readBits(text: string): number | undefined {
-  const bits = /^(0x[0-9a-f]+|\d+)$/i.test(text) ? Number(text) : Number.NaN;
-  return bits <= ALL_BITS ? bits : undefined;
-}
+const readBits = (text: string): number | undefined => readNumber(text, ALL_BITS);

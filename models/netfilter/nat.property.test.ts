@@ -198,14 +198,17 @@ describe('the choice of a port', () => {
           if (holes.int(oneFreeIn) !== 0) taken.add(candidate);
 
         const mapping = { minIp: ADDRESS, ...(range && { minPort: range.first, maxPort: range.last }) };
-        const { conntrack, send } = translator(mapping, new RandomStreams(seed).stream('ports'));
+        const random = new RandomStreams(seed).stream('ports');
+        const { conntrack, send } = translator(mapping, random);
         // A connection of the address itself has the answer's tuple.
         for (const used of taken) confirm(conntrack, readPacket(`udp 192.0.2.1:${used} > 10.244.9.9:80`));
         const { srcPort } = send(`udp 10.244.1.2:${port} > 10.244.9.9:80`);
 
-        const expected = slowTwin(port, taken, range, new RandomStreams(seed).stream('ports'));
+        const twinRandom = new RandomStreams(seed).stream('ports');
+        const expected = slowTwin(port, taken, range, twinRandom);
         expect(conntrack.count - taken.size).toBe(expected === undefined ? 0 : 1);
         if (expected !== undefined) expect(srcPort).toBe(expected);
+        expect(random.int(65_536)).toBe(twinRandom.int(65_536)); // both began as many rounds
       }),
       { numRuns: 200 },
     );

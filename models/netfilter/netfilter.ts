@@ -13,7 +13,7 @@ import { formatProtocol, formatTuple } from '../packet/describe.ts';
 import type { DropReason } from '../packet/drop-reason.ts';
 import { type DeviceRef, ETHERNET_HEADER_BYTES, type Frame } from '../packet/frame.ts';
 import type { FrameStore } from '../packet/frame-store.ts';
-import { type Ip, type IpFamily, LOOPBACK_IP, LOOPBACK_IPV6 } from '../packet/ip-address.ts';
+import { type Ip, type IpFamily, LOOPBACK_IP, LOOPBACK_IPV6, withNetwork } from '../packet/ip-address.ts';
 import type { JourneyStage } from '../packet/journey.ts';
 import { ACCEPT, DROP, TARGET, type Verdict } from './action.ts';
 import { isIcmp } from './connection-tuple.ts';
@@ -44,14 +44,15 @@ import {
   TRANSLATE,
   WALK,
 } from './hook-plan.ts';
+import { IpSets } from './ipset/ip-sets.ts';
 import { DESTINATION, Nat, type NatMapping, type NatSide, SOURCE } from './nat.ts';
 import { RuleCosts } from './rule-costs.ts';
 import { RuleTables } from './rule-tables.ts';
 import { defaultRejectType, type RejectType } from './targets/reject.ts';
 import { type BaseChain, walkBaseChain } from './walk.ts';
-import { type AddressType, WalkContext } from './walk-context.ts';
+import { type AddressType, type RouteView, WalkContext } from './walk-context.ts';
 
-export type { AddressType, Hook, RejectType };
+export type { AddressType, Hook, RejectType, RouteView };
 export { FORWARD, INPUT, OUTPUT, POSTROUTING, PREROUTING };
 
 /** What netfilter asks of the IP stack that it is plugged into. */
@@ -67,6 +68,8 @@ export interface NetfilterStack {
    * not complete yet, and the frame belongs to the stack. Absent: fragments pass as they are.
    */
   defragment?(frame: Frame, hook: Hook): boolean;
+  /** How a packet to the address would go; undefined without a route. Absent: rules that ask do not match. */
+  routeTo?(ip: Ip, family: IpFamily): RouteView | undefined;
   /** Answers the frame with an ICMP error or a TCP reset. Netfilter drops the frame afterwards. */
   reject(frame: Frame, hook: Hook, rejectWith: RejectType, inDevice: DeviceRef | undefined): void;
 }
@@ -88,6 +91,8 @@ export class Netfilter {
   /** What iptables has set up, and ip6tables. */
   readonly tables = new RuleTables();
   readonly tables6 = new RuleTables(6);
+  /** What ipset has set up. */
+  readonly sets = new IpSets();
   readonly conntrack: Conntrack;
   readonly #nat: Nat;
   readonly #cpus: CpuSet;
@@ -124,6 +129,8 @@ export class Netfilter {
       cpus,
       random,
       addressType: (ip, family, device) => stack.addressType(ip, family, device),
+      routeTo: (ip, family) => stack.routeTo?.(ip, family),
+      sets: this.sets,
       connections: this.conntrack,
     });
   }
@@ -356,6 +363,11 @@ export class Netfilter {
         if (hook !== POSTROUTING || outDevice === undefined) break;
         const minIp = this.#stack.masqueradeAddress(outDevice, frame.dstIp, frame.family);
         return minIp === undefined ? undefined : { ...target, minIp, deviceIndex: outDevice.index };
+      }
+      case 'NETMAP': {
+        const { to } = target;
+        const from = side === SOURCE ? frame.srcIp : frame.dstIp;
+        return { minIp: withNetwork(from, to) };
       }
       case 'REDIRECT': {
         if (side !== DESTINATION) break;

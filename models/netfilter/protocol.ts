@@ -1,5 +1,7 @@
 // IP protocols as `-p` names them: the numbers of /etc/protocols and the names that iptables-save prints for them.
 
+import { readNumber } from './words.ts';
+
 /** As in Debian 12 (netbase), which is what iptables-save asks first. */
 export const PROTOCOL_NUMBERS = {
   icmp: 1,
@@ -83,8 +85,11 @@ for (const [name, number] of Object.entries(PROTOCOL_NUMBERS) as [ProtocolName, 
 /** Reads a name, in any case, or a number. Undefined for what is neither. */
 export function readProtocol(word: string): Protocol | 'all' | undefined {
   const known = BY_WORD.get(word) ?? BY_WORD.get(word.toLowerCase());
-  if (known !== undefined || !/^\d{1,3}$/.test(word)) return known;
-  const number = Number(word);
-  if (number === 0) return 'all';
-  return number > 255 ? undefined : (NAMES.get(number) ?? number);
+  if (known !== undefined) return known;
+  const number = readNumber(word, 255);
+  if (number === undefined) return undefined;
+  return number === 0 ? 'all' : (NAMES.get(number) ?? number);
 }
+
+/** By name if it has one. */
+export const printProtocol = (number: number): string => `${NAMES.get(number) ?? number}`;

@@ -4,13 +4,13 @@
 // names and their beginnings, matches implied by `-p`, several addresses in one option. Not accepted: names of hosts, and
 // masks that are no prefix.
 
-import { addressBits, formatPrefix, type IpFamily, type Prefix, parseIp, prefix } from '../packet/ip-address.ts';
-import { ipv6Word } from '../packet/ipv6-address.ts';
+import { formatPrefix, type IpFamily, type Prefix } from '../packet/ip-address.ts';
 import { type AnyMatchKind, findMatchKind, type MatchSpec, matchKind, matchNames } from './matches/registry.ts';
+import { readPrefix } from './prefix-text.ts';
 import { type Protocol, readProtocol } from './protocol.ts';
 import type { RuleSpec } from './rule.ts';
 import { type AnyTargetKind, findTargetKind, type TargetSpec, targetKind } from './targets/registry.ts';
-import { readIp, Words, type WordsOptions } from './words.ts';
+import { Words, type WordsOptions } from './words.ts';
 
 /** The rule's words, without `-A CHAIN`. */
 export function printRule(spec: RuleSpec): string {
@@ -347,27 +347,3 @@ function readPrefixes(words: readonly string[], family: IpFamily): Prefix[] | un
   }
   return prefixes;
 }
-
-/** `10.0.0.1`, `10.0.0.0/8` or `10.0.0.0/255.0.0.0`; host bits are cleared. */
-export function readPrefix(word: string, family: IpFamily): Prefix | undefined {
-  const slash = word.indexOf('/');
-  const ip = readIp(slash < 0 ? word : word.slice(0, slash), family);
-  if (ip === undefined) return undefined;
-  const length = slash < 0 ? addressBits(family) : readMask(word.slice(slash + 1), family);
-  return length === undefined ? undefined : prefix(ip, length, family);
-}
-
-/** The length of a mask: `8` or `255.0.0.0`. Undefined for one that is no prefix. */
-function readMask(text: string, family: IpFamily): number | undefined {
-  if (/^\d{1,3}$/.test(text)) return Number(text) <= addressBits(family) ? Number(text) : undefined;
-  const mask = readIp(text, family);
-  if (mask === undefined) return undefined;
-  const words = family === 4 ? [parseIp(text)] : ([0, 1, 2, 3] as const).map((word) => ipv6Word(mask, word));
-  const firstPartial = words.findIndex((word) => word !== -1);
-  if (firstPartial < 0) return 32 * words.length;
-  const ones = Math.clz32(~words[firstPartial]!);
-  const isPrefix = words.every((word, i) => i < firstPartial || word === (i === firstPartial ? leadingOnes(ones) : 0));
-  return isPrefix ? 32 * firstPartial + ones : undefined;
-}
-
-const leadingOnes = (count: number): number => (count === 0 ? 0 : -1 << (32 - count));

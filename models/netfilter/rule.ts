@@ -14,6 +14,7 @@ import { printRule } from './rule-text.ts';
 import { Selector } from './selector.ts';
 import type { TargetSpec } from './targets/registry.ts';
 import { targetKind } from './targets/registry.ts';
+import type { WalkContext } from './walk-context.ts';
 
 export type { MatchSpec, TargetSpec };
 
@@ -46,7 +47,7 @@ export class Rule extends Selector {
   /** The chain of a JUMP or GOTO; empty otherwise. */
   readonly chainName: string;
   /** What a target does after which the walk continues (MARK). */
-  readonly effect: ((frame: Frame) => void) | undefined;
+  readonly effect: ((frame: Frame, context: WalkContext) => void) | undefined;
   /** Having such a rule turns connection tracking on in a namespace. */
   readonly needsConntrack: boolean;
 
@@ -73,7 +74,7 @@ export class Rule extends Selector {
       this.action = kind.action;
       this.chainName = '';
       this.effect = kind.effect?.(target);
-      this.needsConntrack = matchNeedsConntrack || kind.needsConntrack === true;
+      this.needsConntrack = matchNeedsConntrack || kind.needsConntrack === true || kind.tracks?.(target) === true;
     }
   }
 

@@ -6,6 +6,8 @@ import type { CpuSet } from '../cpu/cpu-set.ts';
 import type { DeviceRef, Frame } from '../packet/frame.ts';
 import type { Ip, IpFamily } from '../packet/ip-address.ts';
 import { type ConnectionQuery, NO_CONNECTIONS } from './connection-query.ts';
+import { IpSets } from './ipset/ip-sets.ts';
+import type { HashlimitTables } from './matches/hashlimit.ts';
 import type { RecentLists } from './matches/recent.ts';
 import type { Rule } from './rule.ts';
 import { NO_TABLE, type RuleTable } from './rule-table.ts';
@@ -29,6 +31,15 @@ export const ADDRESS_TYPES = [
 
 export type AddressType = (typeof ADDRESS_TYPES)[number];
 
+/** How the namespace would route a packet to an address. */
+export interface RouteView {
+  /** The address is one of the namespace's own. */
+  readonly isLocal: boolean;
+  readonly device: DeviceRef | undefined;
+  /** Of the path as far as it is known. */
+  readonly mtuBytes: number;
+}
+
 export interface WalkContextOptions {
   /** The network namespace's name, for journeys. */
   readonly namespace: string;
@@ -38,8 +49,11 @@ export interface WalkContextOptions {
   readonly random: RandomStream;
   /** How the namespace's routing sees an address; with a device, by that device's addresses alone. */
   readonly addressType: (ip: Ip, family: IpFamily, device?: DeviceRef) => AddressType;
+  /** Undefined without a route. Absent: nothing is known of routes. */
+  readonly routeTo?: (ip: Ip, family: IpFamily) => RouteView | undefined;
   /** Conntrack; absent where nothing is tracked. */
   readonly connections?: ConnectionQuery;
+  readonly sets?: IpSets;
 }
 
 export class WalkContext {
@@ -47,7 +61,11 @@ export class WalkContext {
   readonly cpus: Pick<CpuSet, 'instant'>;
   readonly random: RandomStream;
   readonly addressType: WalkContextOptions['addressType'];
+  readonly routeTo: (ip: Ip, family: IpFamily) => RouteView | undefined;
   readonly connections: ConnectionQuery;
+  readonly sets: IpSets;
+  /** What rules of `-m hashlimit` have counted. */
+  readonly hashlimitTables: HashlimitTables = new Map();
 
   /** The hook, as its builtin chains are called: `PREROUTING`. */
   hook = '';
@@ -60,6 +78,8 @@ export class WalkContext {
   /** The table being walked. Its changes make what `nth` and `limit` remember start afresh. */
   table: RuleTable = NO_TABLE;
   recentLists: RecentLists = new Map();
+  /** Set by a match that can neither pass nor fail: the walk ends, and the frame is dropped. */
+  hotDrop = false;
   /** The frame's ports, or {@link NO_PORT} for a later fragment. */
   srcPort = NO_PORT;
   dstPort = NO_PORT;
@@ -73,12 +93,22 @@ export class WalkContext {
   /** The rule whose target is left to netfilter, after a walk with the verdict TARGET. */
   decidingRule: Rule | undefined = undefined;
 
-  constructor({ namespace, cpus, random, addressType, connections = NO_CONNECTIONS }: WalkContextOptions) {
+  constructor({
+    namespace,
+    cpus,
+    random,
+    addressType,
+    routeTo = () => undefined,
+    connections = NO_CONNECTIONS,
+    sets = new IpSets(),
+  }: WalkContextOptions) {
     this.namespace = namespace;
     this.cpus = cpus;
     this.random = random;
     this.addressType = addressType;
+    this.routeTo = routeTo;
     this.connections = connections;
+    this.sets = sets;
   }
 
   /** A frame has come to a hook; its tables are walked next. */
@@ -100,6 +130,7 @@ export class WalkContext {
     this.srcPort = isLaterFragment ? NO_PORT : frame.srcPort;
     this.dstPort = isLaterFragment ? NO_PORT : frame.dstPort;
     this.depth = 0;
+    this.hotDrop = false;
     this.indexedFrom = indexedFrom;
   }
 }

@@ -78,7 +78,10 @@ function visitEveryRule(use: ChainUse, frame: Frame, context: WalkContext): Acti
   const { rules } = use.chain;
   for (let i = 0; i < rules.length; i++) {
     context.rulesVisited++;
-    if (!rules[i]!.matches(frame, context)) continue;
+    if (!rules[i]!.matches(frame, context)) {
+      if (context.hotDrop) return DROP;
+      continue;
+    }
     const action = execute(use, i, frame, context);
     if (action !== CONTINUE) return action;
   }
@@ -101,7 +104,11 @@ function visitCandidates(use: ChainUse, frame: Frame, context: WalkContext): Act
     else if (i === unkeyed) unkeyed = next[i]!;
     else if (i === byPort) byPort = next[i]!;
     else bySource = next[i]!;
-    if (!rules[i]!.matches(frame, context)) continue;
+    if (!rules[i]!.matches(frame, context)) {
+      if (!context.hotDrop) continue;
+      context.rulesVisited += i + 1 - charged;
+      return DROP;
+    }
     context.rulesVisited += i + 1 - charged;
     charged = i + 1;
     const action = execute(use, i, frame, context);
@@ -118,7 +125,7 @@ function execute(use: ChainUse, ruleIndex: number, frame: Frame, context: WalkCo
   if (frame.journey !== undefined) recordRule(use, ruleIndex, rule, frame, context);
   switch (rule.action) {
     case CONTINUE:
-      if (rule.effect !== undefined) rule.effect(frame);
+      if (rule.effect !== undefined) rule.effect(frame, context);
       return CONTINUE;
     case JUMP: {
       const end = enterChain(use, ruleIndex, rule, frame, context);

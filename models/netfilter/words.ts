@@ -65,6 +65,12 @@ export class Words {
     });
   }
 
+  /** Takes a value that is not empty; what is longer than so many bytes is cut, as the kernel's fields are. */
+  takeText(longestBytes: number): string {
+    const text = this.takeAs('a text', (word) => (word === '' ? undefined : word));
+    return Buffer.byteLength(text) <= longestBytes ? text : Buffer.from(text).subarray(0, longestBytes).toString();
+  }
+
   takeIp(): Ip {
     return this.takeAs(`an IPv${this.family} address`, (word) => readIp(word, this.family));
   }
@@ -111,7 +117,7 @@ export function quote(value: string): string {
 }
 
 /**
- * Splits at blanks; between double quotes everything stands for itself, but a backslash makes the next character do so.
+ * Splits at blanks and after closing quotes; between quotes everything stands for itself, and after a backslash too.
  * Undefined if a quotation does not end. By hand: rulesets have hundreds of thousands of lines.
  */
 function splitWords(line: string): string[] | undefined {
@@ -120,12 +126,14 @@ function splitWords(line: string): string[] | undefined {
   for (;;) {
     while (isBlank(line.charCodeAt(at))) at++;
     if (at === line.length) return words;
-    let word = '';
-    while (at < line.length && !isBlank(line.charCodeAt(at))) {
-      const isQuotation = line.charCodeAt(at) === QUOTE;
-      const end = isQuotation ? endOfQuotation(line, at) : endOfBareText(line, at);
+    const opening = endOfBareText(line, at);
+    let word = line.slice(at, opening);
+    at = opening;
+    if (line.charCodeAt(at) === QUOTE) {
+      const end = endOfQuotation(line, at);
       if (end === undefined) return undefined;
-      word += isQuotation ? line.slice(at + 1, end - 1).replace(/\\(.)/g, '$1') : line.slice(at, end);
+      const quoted = line.slice(at + 1, end - 1);
+      word += quoted.includes('\\') ? quoted.replace(/\\(.)/g, '$1') : quoted;
       at = end;
     }
     words.push(word);

@@ -16,8 +16,8 @@ export const DROP_REASONS = [
   'IPV6DISABLED', //         the namespace has no IPv6
   'NOT_A_MEMBER', //         for a multicast group that nobody here listens to (the kernel gives no reason)
   'UNHANDLED_PROTO', //      no handler for this EtherType or IP protocol
-  'IP_INVALID_SOURCE', //    the source is a group, the limited broadcast, or in 0.0.0.0/8
-  'IP_INVALID_DEST', //      the destination is in 0.0.0.0/8
+  'IP_INVALID_SOURCE', //    the source is a group, the limited broadcast, or 0.0.0.0
+  'IP_INVALID_DEST', //      the destination is 0.0.0.0
   'IP_LOCALNET', //          127.0.0.0/8 without route_localnet, or ::1, from or to another device than lo
   'IP_LOCAL_SOURCE', //      a packet from outside claims to come from this host, or from no host
   'IP_INADDRERRORS', //      IPv6: a source without meaning beyond its link

@@ -6,7 +6,7 @@
 // address: in the frame, the prefix, the table.
 
 import ipaddr from 'ipaddr.js';
-import { addToIpv6, internIpv6, ipv6SharesPrefix, ipv6Word, maskIpv6 } from './ipv6-address.ts';
+import { addToIpv6, internIpv6, ipv6SharesPrefix, ipv6Word, joinIpv6, maskIpv6 } from './ipv6-address.ts';
 import type { Mac } from './mac.ts';
 
 export type IpFamily = 4 | 6;
@@ -37,7 +37,15 @@ export function parseIp(text: string): Ip {
 /** Reads IPv6 in any of its notations, without a zone. Throws a RangeError that quotes the text. */
 export function parseIpv6(text: string): Ip {
   if (!isIpv6(text)) throw new RangeError(`IPv6 address "${text}"; expected up to eight hexadecimal parts`);
-  return ipv6OfBytes(ipaddr.IPv6.parse(text).toByteArray(), 0);
+  return ipv6OfBytes(ipaddr.IPv6.parse(withoutDots(text)).toByteArray(), 0);
+}
+
+/** `::1.2.3.4` as `::102:304`: the library would read it as `::ffff:1.2.3.4`. */
+function withoutDots(text: string): string {
+  const [, head, dotted] = /^(.*:)(\d+\.\d+\.\d+\.\d+)$/.exec(text) ?? [];
+  if (head === undefined || dotted === undefined) return text;
+  const ip = parseIp(dotted);
+  return `${head}${(ip >>> 16).toString(16)}:${(ip & 0xffff).toString(16)}`;
 }
 
 /** Reads an address of either family. */
@@ -67,7 +75,13 @@ const wordOfBytes = (bytes: ArrayLike<number>, offset: number): number =>
 export const formatIp = (ip: Ip, family: IpFamily = 4): string =>
   family === 6 ? formatIpv6(ip) : `${ip >>> 24}.${(ip >>> 16) & 255}.${(ip >>> 8) & 255}.${ip & 255}`;
 
+/** As inet_ntop: an IPv4 address that is mapped or compatible is dotted. */
 function formatIpv6(ip: Ip): string {
+  if (ipv6Word(ip, 0) === 0 && ipv6Word(ip, 1) === 0) {
+    const last = ipv6Word(ip, 3) as Ip;
+    if (ipv6Word(ip, 2) === 0xffff) return `::ffff:${formatIp(last)}`;
+    if (ipv6Word(ip, 2) === 0 && last >>> 16 !== 0) return `::${formatIp(last)}`;
+  }
   const parts: number[] = [];
   for (const word of [0, 1, 2, 3] as const) parts.push(ipv6Word(ip, word) >>> 16, ipv6Word(ip, word) & 0xffff);
   return new ipaddr.IPv6(parts).toRFC5952String();
@@ -140,6 +154,11 @@ export const overlaps = (a: Prefix, b: Prefix): boolean => {
   const shorter = a.length < b.length ? a : b;
   return contains(shorter, (shorter === a ? b : a).net);
 };
+
+/** The same host in another network: the network's bits, and the address's after them. */
+export function withNetwork(ip: Ip, { family, net, mask, length }: Prefix): Ip {
+  return family === 4 ? ((net | (ip & ~mask)) as Ip) : joinIpv6(net, ip, length);
+}
 
 /** Number of addresses in the prefix, network and broadcast address included. */
 export const addressCount = ({ family, length }: Prefix): number => 2 ** (addressBits(family) - length);

@@ -46,6 +46,15 @@ export const maskIpv6 = (ip: Ip, length: number): Ip =>
     ipv6Word(ip, 3) & maskWord(length, 3),
   );
 
+/** The first `length` bits of one address, and the bits of another after them. */
+export function joinIpv6(net: Ip, host: Ip, length: number): Ip {
+  const join = (word: 0 | 1 | 2 | 3): number => {
+    const mask = maskWord(length, word);
+    return (ipv6Word(net, word) & mask) | (ipv6Word(host, word) & ~mask);
+  };
+  return internIpv6(join(0), join(1), join(2), join(3));
+}
+
 /** The bits that both have. */
 export const andIpv6 = (a: Ip, b: Ip): Ip =>
   internIpv6(

@@ -20,6 +20,10 @@ export interface AddrtypeMatch {
 
 export const addrtype: MatchKind<AddrtypeMatch> = {
   name: 'addrtype',
+  hooks: ({ limitInterface }) => {
+    if (limitInterface === 'in') return ['PREROUTING', 'INPUT', 'FORWARD'];
+    return limitInterface === 'out' ? ['FORWARD', 'OUTPUT', 'POSTROUTING'] : undefined;
+  },
   print: ({ srcTypes, srcTypesNegated, dstTypes, dstTypesNegated, limitInterface }) =>
     printOption('--src-type', srcTypes, srcTypesNegated) +
     printOption('--dst-type', dstTypes, dstTypesNegated) +

@@ -1,4 +1,4 @@
-// `-m iprange`: addresses between two addresses, both included.
+// `-m iprange`: addresses between two addresses, both included; none if the second comes before the first.
 
 import { formatIp, type Ip, type IpFamily } from '../../packet/ip-address.ts';
 import { compareIpv6 } from '../../packet/ipv6-address.ts';
@@ -34,10 +34,6 @@ export const iprange: MatchKind<IprangeMatch> = {
     fields.source === undefined && fields.destination === undefined
       ? '--src-range FIRST-LAST or --dst-range FIRST-LAST'
       : { ...fields, match: 'iprange' },
-  problem: ({ source, destination }, { family = 4 }) =>
-    [source, destination].some((range) => range !== undefined && isAfter(range.first, range.last, family))
-      ? 'a range that ends before it begins'
-      : undefined,
   compile:
     ({ source, sourceNegated = false, destination, destinationNegated = false }, _selector, family) =>
     (frame) =>

@@ -1,31 +1,23 @@
 // `-m limit`: a token bucket per rule. A frame that finds a token takes it and matches.
 //
-// Linux keeps credit in jiffies; here it is exact.
+// Linux adds credit once per jiffy; here time passes evenly.
 
 import { between, type Instant, START } from '../../../engine/time.ts';
 import { NamespaceMemory } from '../walk-context.ts';
 import type { MatchKind } from './match.ts';
+import { intervalOf, printRate, type Rate, rateOf, takeRate } from './rate.ts';
 
-export interface LimitMatch {
+export interface LimitMatch extends Rate {
   readonly match: 'limit';
-  readonly amount: number;
-  readonly per: 'second' | 'minute' | 'hour' | 'day';
   /** Size of the bucket; absent: 5. */
   readonly burst?: number;
 }
 
-type Unit = LimitMatch['per'];
-
 /** XT_LIMIT_SCALE: the kernel knows a rate as the time between two tokens, in ten-thousandths of a second. */
 const TICKS_PER_SECOND = 10_000;
-const NS_PER_TICK = 1e9 / TICKS_PER_SECOND;
-const TICKS: Readonly<Record<Unit, number>> = {
-  day: 24 * 60 * 60 * TICKS_PER_SECOND,
-  hour: 60 * 60 * TICKS_PER_SECOND,
-  minute: 60 * TICKS_PER_SECOND,
-  second: TICKS_PER_SECOND,
-};
-const UNITS = Object.keys(TICKS) as readonly Unit[];
+/** CREDITS_PER_JIFFY (128) in so many jiffies; whole credits are what a token costs. */
+const CREDITS_PER_SECOND = 250 * 128;
+const NS_PER_CREDIT = 1e9 / CREDITS_PER_SECOND;
 
 const DEFAULT_BURST = 5;
 
@@ -34,21 +26,26 @@ export const limit: MatchKind<LimitMatch> = {
   remembers: true,
   print: (spec) => {
     const { burst = DEFAULT_BURST } = spec;
-    return ` --limit ${printRate(intervalOf(spec))}${burst === DEFAULT_BURST ? '' : ` --limit-burst ${burst}`}`;
+    const rate = rateOf(intervalOf(spec, TICKS_PER_SECOND), TICKS_PER_SECOND);
+    return ` --limit ${printRate(rate)}${burst === DEFAULT_BURST ? '' : ` --limit-burst ${burst}`}`;
   },
   options: {
-    '--limit': (words) => words.takeAs('a rate such as 5/minute', readRate),
-    '--limit-burst': (words) => ({ burst: words.takeInteger({ first: 1, last: 10_000 }) }),
+    '--limit': (words) => takeRate(words, TICKS_PER_SECOND),
+    '--limit-burst': (words) => ({ burst: words.takeInteger({ first: 0, last: 10_000 }) }),
   },
   complete: ({ amount = 3, per = 'hour', ...fields }) => ({ ...fields, match: 'limit', amount, per }),
   problem: (spec) => {
     const { amount, per, burst = DEFAULT_BURST } = spec;
-    if (!(Number.isInteger(amount) && amount >= 1 && intervalOf(spec) >= 1)) return `a rate of ${amount}/${per}`;
-    return Number.isInteger(burst) && burst >= 1 ? undefined : `a burst of ${burst}`;
+    if (!(Number.isInteger(amount) && amount >= 1 && intervalOf(spec, TICKS_PER_SECOND) >= 1))
+      return `a rate of ${amount}/${per}`;
+    if (!(Number.isInteger(burst) && burst >= 1)) return `a burst of ${burst}`;
+    const { cost, cap } = creditsOf(spec);
+    return cap < cost ? `a burst of ${burst} at ${amount}/${per} is more than the kernel can count` : undefined;
   },
   compile: (spec) => {
-    const intervalNs = intervalOf(spec) * NS_PER_TICK;
-    const fullNs = intervalNs * (spec.burst ?? DEFAULT_BURST);
+    const { cost, cap } = creditsOf(spec);
+    const intervalNs = cost * NS_PER_CREDIT;
+    const fullNs = cap * NS_PER_CREDIT;
     const buckets = new NamespaceMemory(() => ({ creditNs: 0, at: START, generation: -1 }));
     return (_frame, context) => {
       const bucket = buckets.of(context);
@@ -67,26 +64,14 @@ export const limit: MatchKind<LimitMatch> = {
   },
 };
 
-/** Ticks between two tokens; the kernel keeps whole ones. */
-const intervalOf = ({ amount, per }: LimitMatch): number => Math.floor(TICKS[per] / amount);
-
-/** As iptables-save: in the longest unit in which the rate is a whole number, or nearly. */
-function printRate(interval: number): string {
-  let unit: Unit = 'day';
-  for (const shorter of UNITS.slice(1)) {
-    const ticks = TICKS[shorter];
-    if (interval > ticks || Math.floor(ticks / interval) < ticks % interval) break;
-    unit = shorter;
-  }
-  return `${Math.floor(TICKS[unit] / interval)}/${PRINTED[unit]}`;
+/** limit_mt_check, in numbers of 32 bits that wrap. */
+function creditsOf(spec: LimitMatch): { cost: number; cap: number } {
+  const interval = intervalOf(spec, TICKS_PER_SECOND);
+  return { cost: credits(interval), cap: credits(Math.imul(interval, spec.burst ?? DEFAULT_BURST) >>> 0) };
 }
 
-const PRINTED: Readonly<Record<Unit, string>> = { day: 'day', hour: 'hour', minute: 'min', second: 'sec' };
-
-function readRate(word: string): Pick<LimitMatch, 'amount' | 'per'> | undefined {
-  const [, amount = '', unit = ''] = /^(\d+)(?:\/([a-z]+))?$/.exec(word) ?? [];
-  const per = UNITS.find((name) => name.startsWith(unit));
-  if (amount === '' || per === undefined) return undefined;
-  const spec = { amount: Number(amount), per: unit === '' ? ('second' as const) : per };
-  return spec.amount >= 1 && spec.amount <= TICKS[spec.per] ? spec : undefined;
-}
+/** user2credits: multiplies first where there is room. */
+const credits = (ticks: number): number =>
+  ticks > 0xffff_ffff / CREDITS_PER_SECOND
+    ? Math.imul(Math.floor(ticks / TICKS_PER_SECOND), CREDITS_PER_SECOND) >>> 0
+    : Math.floor((ticks * CREDITS_PER_SECOND) / TICKS_PER_SECOND);

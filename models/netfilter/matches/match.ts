@@ -4,6 +4,7 @@ import type { IpFamily } from '../../packet/ip-address.ts';
 import type { ProtocolName } from '../protocol.ts';
 import type { RuleSpec } from '../rule.ts';
 import type { FrameTest, Selector } from '../selector.ts';
+import type { BuiltinChain, TableName } from '../table-order.ts';
 import type { Words } from '../words.ts';
 
 /** `Fields` is what its options may set, one by one, until the spec is complete. */
@@ -23,6 +24,10 @@ export interface MatchKind<Spec extends { readonly match: string }, Fields exten
   complete(fields: Fields): Spec | string;
   /** What iptables would say against the spec, if anything. */
   problem?(spec: Spec, rule: RuleSpec): string | undefined;
+  /** The only tables that accept it. */
+  readonly tables?: readonly TableName[];
+  /** The only hooks from which a walk may come to it; undefined: all. */
+  hooks?(spec: Spec): readonly BuiltinChain[] | undefined;
   /** The rule must have `-p` one of these. */
   readonly protocols?: readonly ProtocolName[];
   /** Narrows the flat fields of the selector, which are tested first, or returns a test if they cannot say it. */

@@ -25,13 +25,16 @@ const takePorts =
 
 export const multiport: MatchKind<MultiportMatch> = {
   name: 'multiport',
-  protocols: ['tcp', 'udp', 'udplite', 'sctp'],
+  protocols: ['tcp', 'udp', 'udplite', 'sctp', 'dccp'],
   print: ({ side, ports, negated }) => `${negated ? ' !' : ''} ${OPTIONS[side]} ${ports.map(printPortRange).join(',')}`,
   negatableOptions: {
     '--sports': takePorts('source'),
+    '--source-port': takePorts('source'),
     '--source-ports': takePorts('source'),
     '--dports': takePorts('destination'),
+    '--destination-port': takePorts('destination'),
     '--destination-ports': takePorts('destination'),
+    '--port': takePorts('either'),
     '--ports': takePorts('either'),
   },
   complete: ({ side, ports, ...fields }) =>
@@ -60,7 +63,9 @@ function readPorts(word: string): PortRange[] | undefined {
   const ports: PortRange[] = [];
   for (const part of word.split(',')) {
     const range = readPortRange(part);
-    if (range === undefined) return undefined;
+    // Unlike other matches, this one knows neither open ends nor ranges of one port.
+    if (range === undefined || /^:|:$/.test(part) || (part.includes(':') && range.first === range.last))
+      return undefined;
     ports.push(range);
   }
   return ports;

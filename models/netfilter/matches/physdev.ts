@@ -20,6 +20,11 @@ export interface PhysdevMatch {
 
 export const physdev: MatchKind<PhysdevMatch> = {
   name: 'physdev',
+  // xt_physdev.c: a packet of the node itself has no bridge ports yet.
+  hooks: ({ outDevice, isOut, isBridged }) =>
+    (outDevice === undefined && isOut === undefined) || isBridged === true
+      ? undefined
+      : ['PREROUTING', 'INPUT', 'FORWARD', 'POSTROUTING'],
   print: ({ inDevice, inDeviceNegated, outDevice, outDeviceNegated, isIn, isOut, isBridged }) =>
     printFlag('--physdev-is-in', isIn) +
     printDevice('--physdev-in', inDevice, inDeviceNegated) +

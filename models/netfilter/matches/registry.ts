@@ -3,37 +3,61 @@
 import type { IpFamily } from '../../packet/ip-address.ts';
 import { addrtype } from './addrtype.ts';
 import { comment } from './comment.ts';
+import { connlimit } from './connlimit.ts';
+import { connmark } from './connmark.ts';
 import { conntrack, state } from './conntrack.ts';
+import { hashlimit } from './hashlimit.ts';
 import { icmp } from './icmp.ts';
 import { icmp6 } from './icmp6.ts';
 import { iprange } from './iprange.ts';
+import { length } from './length.ts';
 import { limit } from './limit.ts';
+import { mac } from './mac.ts';
 import { mark } from './mark.ts';
 import type { MatchKind } from './match.ts';
 import { multiport } from './multiport.ts';
+import { owner } from './owner.ts';
 import { physdev } from './physdev.ts';
+import { pkttype } from './pkttype.ts';
 import { recent } from './recent.ts';
+import { rpfilter } from './rpfilter.ts';
 import { sctp } from './sctp.ts';
+import { set } from './set.ts';
 import { statistic } from './statistic.ts';
 import { tcp } from './tcp.ts';
+import { dscp, tos } from './tos.ts';
+import { hl, ttl } from './ttl.ts';
 import { udp } from './udp.ts';
 
 const MATCHES = [
   addrtype,
   comment,
+  connlimit,
+  connmark,
   conntrack,
+  dscp,
+  hashlimit,
+  hl,
   icmp,
   icmp6,
   iprange,
+  length,
   limit,
+  mac,
   mark,
   multiport,
+  owner,
   physdev,
+  pkttype,
   recent,
+  rpfilter,
   sctp,
+  set,
   state,
   statistic,
   tcp,
+  tos,
+  ttl,
   udp,
 ] as const;
 

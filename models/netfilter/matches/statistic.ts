@@ -55,10 +55,11 @@ export const statistic: MatchKind<StatisticMatch, StatisticFields> = {
   },
   complete: ({ mode, probability, every, packet, ...fields }) => {
     if (mode === 'random') {
+      if (every !== undefined || packet !== undefined) return '--probability without --every and --packet';
       return probability === undefined ? '--probability' : { ...fields, match: 'statistic', mode, probability };
     }
     if (mode === undefined) return '--mode random or --mode nth';
-    if (every === undefined || packet === undefined) return '--every and --packet';
+    if (every === undefined || packet === undefined || probability !== undefined) return '--every and --packet';
     return { ...fields, match: 'statistic', mode, every, packet };
   },
   problem: (spec) => {

@@ -14,6 +14,7 @@ export const dnat: TargetKind<DnatTarget> = {
   name: 'DNAT',
   action: TARGET,
   tables: ['nat'],
+  hooks: () => ['PREROUTING', 'OUTPUT'],
   needsConntrack: true,
   print: (spec, family) =>
     ` --to-destination ${printNatRange(spec, family)}${spec.random ? ' --random' : ''}${spec.persistent ? ' --persistent' : ''}`,

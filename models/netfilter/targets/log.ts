@@ -1,7 +1,7 @@
 // `-j LOG`: kept as text; nothing is logged. A journey shows that the rule has matched.
 
 import { CONTINUE } from '../action.ts';
-import { quote } from '../words.ts';
+import { quote, readNumber } from '../words.ts';
 import type { TargetKind } from './target.ts';
 
 /** In the order in which iptables-save prints them. */
@@ -22,7 +22,10 @@ export interface LogTarget {
 }
 
 const DEFAULT_LEVEL = 4;
+/** ipt_log_info prefix[30] with its terminating zero; what is longer is cut. */
 const LONGEST_PREFIX = 29;
+/** By number. */
+const LEVELS: readonly string[] = ['emerg', 'alert', 'crit', 'error', 'warning', 'notice', 'info', 'debug'];
 
 /** The flags one by one. */
 export interface LogFields extends Omit<LogTarget, 'target' | 'flags'> {
@@ -42,8 +45,8 @@ export const log: TargetKind<LogTarget, LogFields> = {
       .map((flag) => ` ${flag}`)
       .join(''),
   options: {
-    '--log-prefix': (words) => ({ prefix: words.take('a prefix') }),
-    '--log-level': (words) => ({ level: words.takeInteger({ first: 0, last: 7 }) }),
+    '--log-prefix': (words) => ({ prefix: words.takeText(LONGEST_PREFIX) }),
+    '--log-level': (words) => ({ level: words.takeAs(`a level: 0 to 7 or one of ${LEVELS.join(', ')}`, readLevel) }),
     '--log-tcp-sequence': () => ({ '--log-tcp-sequence': true }),
     '--log-tcp-options': () => ({ '--log-tcp-options': true }),
     '--log-ip-options': () => ({ '--log-ip-options': true }),
@@ -62,3 +65,8 @@ export const log: TargetKind<LogTarget, LogFields> = {
   problem: ({ prefix = '' }) =>
     Buffer.byteLength(prefix) > LONGEST_PREFIX ? `a prefix of more than ${LONGEST_PREFIX} bytes` : undefined,
 };
+
+function readLevel(word: string): number | undefined {
+  const level = LEVELS.indexOf(word === 'panic' ? 'emerg' : word.toLowerCase());
+  return level < 0 ? readNumber(word, LEVELS.length - 1) : level;
+}

@@ -14,6 +14,7 @@ export const masquerade: TargetKind<MasqueradeTarget> = {
   name: 'MASQUERADE',
   action: TARGET,
   tables: ['nat'],
+  hooks: () => ['POSTROUTING'],
   needsConntrack: true,
   print: (spec) =>
     `${spec.minPort === undefined ? '' : ` --to-ports ${printNatPorts(spec)}`}${spec.random ? ' --random' : ''}` +

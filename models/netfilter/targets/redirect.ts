@@ -13,6 +13,7 @@ export const redirect: TargetKind<RedirectTarget> = {
   name: 'REDIRECT',
   action: TARGET,
   tables: ['nat'],
+  hooks: () => ['PREROUTING', 'OUTPUT'],
   needsConntrack: true,
   print: (spec) =>
     `${spec.minPort === undefined ? '' : ` --to-ports ${printNatPorts(spec)}`}${spec.random ? ' --random' : ''}`,

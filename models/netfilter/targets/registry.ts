@@ -1,30 +1,44 @@
 // Every target that rules may have, beside jumping to a chain. A new one is a file in this folder and its name in this list.
 
 import type { IpFamily } from '../../packet/ip-address.ts';
+import { connmarkTarget } from './connmark.ts';
+import { ct, notrack } from './ct.ts';
 import { dnat } from './dnat.ts';
 import { log } from './log.ts';
 import { markTarget } from './mark.ts';
 import { masquerade } from './masquerade.ts';
-import { ct, notrack } from './notrack.ts';
+import { netmap } from './netmap.ts';
+import { nflog, trace } from './nflog.ts';
 import { redirect } from './redirect.ts';
 import { reject } from './reject.ts';
+import { setTarget } from './set.ts';
 import { snat } from './snat.ts';
 import { accept, drop, returnTarget } from './standard.ts';
 import type { TargetKind } from './target.ts';
+import { tcpmss } from './tcpmss.ts';
+import { dscpTarget, tosTarget } from './tos.ts';
 
 const TARGETS = [
   accept,
+  connmarkTarget,
   ct,
   dnat,
   drop,
+  dscpTarget,
   log,
   markTarget,
   masquerade,
+  netmap,
+  nflog,
   notrack,
   redirect,
   reject,
   returnTarget,
+  setTarget,
   snat,
+  tcpmss,
+  tosTarget,
+  trace,
 ] as const;
 
 /** `-j CHAIN`: into a chain and back. */

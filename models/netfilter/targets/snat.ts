@@ -15,6 +15,7 @@ export const snat: TargetKind<SnatTarget> = {
   name: 'SNAT',
   action: TARGET,
   tables: ['nat'],
+  hooks: () => ['INPUT', 'POSTROUTING'],
   needsConntrack: true,
   print: (spec, family) =>
     ` --to-source ${printNatRange(spec, family)}${spec.random ? ' --random' : ''}${spec.randomFully ? ' --random-fully' : ''}` +

@@ -4,7 +4,8 @@ import type { Frame } from '../../packet/frame.ts';
 import type { IpFamily } from '../../packet/ip-address.ts';
 import type { Action } from '../action.ts';
 import type { RuleSpec } from '../rule.ts';
-import type { TableName } from '../rule-tables.ts';
+import type { BuiltinChain, TableName } from '../table-order.ts';
+import type { WalkContext } from '../walk-context.ts';
 import type { Words } from '../words.ts';
 
 /** `Fields` is what its options may set, one by one, until the spec is complete. */
@@ -22,9 +23,13 @@ export interface TargetKind<Spec extends { readonly target: string }, Fields ext
   /** What iptables would say against this target in this rule, if anything. */
   problem?(spec: Spec, rule: RuleSpec): string | undefined;
   /** What it does to a frame when the walk goes on after it. */
-  effect?(spec: Spec): (frame: Frame) => void;
+  effect?(spec: Spec): (frame: Frame, context: WalkContext) => void;
   /** The only tables that accept it. */
   readonly tables?: readonly TableName[];
+  /** The only hooks from which a walk may come to it; undefined: all. */
+  hooks?(spec: Spec): readonly BuiltinChain[] | undefined;
   /** Having such a rule turns connection tracking on in a namespace. */
   readonly needsConntrack?: boolean;
+  /** The same, where it depends on the options. */
+  tracks?(spec: Spec): boolean;
 }

@@ -1,6 +1,7 @@
 // Measures what packet work costs on this machine, and makes a cost file of it. A stage that cannot be measured here (a
 // command or a kernel module is missing) keeps the shipped figure and says why.
 
+import { readFileSync } from 'node:fs';
 import { cpus, release } from 'node:os';
 import { COST_NAMES, type Cost, type CostFile, type CostName } from '../../cpu/cost-file.ts';
 import { LINUX_6_18, type PiecewiseLinear } from '../../cpu/cost-model.ts';
@@ -127,7 +128,17 @@ function machineId(): Record<string, string> {
     cpu: `${all.length} x ${all[0]?.model.trim() ?? 'unknown'}`,
     kernel: release(),
     date: new Date().toISOString().slice(0, 10),
+    conntrackBuckets: readSysctl('net/netfilter/nf_conntrack_buckets'),
   };
+}
+
+/** What a lookup costs depends on it. */
+function readSysctl(path: string): string {
+  try {
+    return readFileSync(`/proc/sys/${path}`, 'utf8').trim();
+  } catch {
+    return 'none';
+  }
 }
 
 async function assertPossible(): Promise<void> {

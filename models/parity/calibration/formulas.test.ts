@@ -29,6 +29,21 @@ function timesOf(costs: CostModel): Map<string, number> {
     ['bridge.netfilter', SENDER + 2 * veth + costs.bridgeNs + costs.bridgeNetfilterNs],
     ['route', route],
     ['route.twice', routeTwice],
+    ['fragments.whole', route],
+    ['fragments.cut', route + 2 * costs.fragmentNs + veth],
+    ['fragments.passed', route + 2 * costs.fragmentNs + veth + 2 * (veth + forward + chain)],
+    [
+      'fragments.joined',
+      route +
+        2 * costs.fragmentNs +
+        veth +
+        2 * costs.reassemblyNs +
+        lookup +
+        forward +
+        chain +
+        2 * costs.fragmentNs +
+        2 * veth,
+    ],
     ['vxlan', routeTwice + costs.vxlanEncapNs + costs.vxlanDecapNs],
     ['vxlan.encapsulated', route + costs.vxlanEncapNs],
     ['hook.filter', filter],
@@ -52,8 +67,7 @@ function timesOf(costs: CostModel): Map<string, number> {
   for (const services of RULE_COUNTS) {
     const curves = { legacy: costs.rulesNs, nft: costs.nftRulesNs, native: costs.nativeRulesNs };
     for (const [backend, curve] of Object.entries(curves)) {
-      times.set(`${backend}.${services}.newFlow.send`, tracked + interpolateNs(curve, services - 1));
-      times.set(`${backend}.${services}.newFlow.receive`, receive);
+      times.set(`${backend}.${services}`, 2 * tracked + interpolateNs(curve, services - 1));
     }
   }
   return times;

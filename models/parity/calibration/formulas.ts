@@ -26,6 +26,9 @@ const segment = (time: TimeOf): number =>
   (time('veth.exchange') / 2 - send(time) - veth(time) - delivery(time) - receive(time)) / 2;
 const baseChain = (time: TimeOf): number => (time('hook.five') - time('route')) / 5;
 const lookup = (time: TimeOf): number => time('conntrack.1') - time('hook.filter');
+const forward = (time: TimeOf): number => time('route') - time('veth') - veth(time);
+/** The second fragment crosses one more veth pair. */
+const fragment = (time: TimeOf): number => (time('fragments.cut') - time('fragments.whole') - veth(time)) / 2;
 const encapsulation = (time: TimeOf): number => time('vxlan.encapsulated') - time('route');
 /** Beyond the first packet of a tracked flow, and the nat table's chains at PREROUTING and POSTROUTING. */
 const translation = (time: TimeOf, path: string): number =>
@@ -39,7 +42,16 @@ export const FORMULAS: { readonly [Name in CostName]?: Formula<number> } = {
   },
   forwardNs: {
     how: 'frames over a router between two veth pairs, less two veth pairs',
-    of: (time) => time('route') - time('veth') - veth(time),
+    of: forward,
+  },
+  fragmentNs: { how: 'half of what a router adds that cuts frames in two, less a veth pair', of: fragment },
+  reassemblyNs: {
+    // A router that puts together forwards one packet instead of two, looks it up, and cuts it again.
+    how: 'half of what conntrack adds to two fragments, less a lookup and two new fragments, plus a packet to forward',
+    of: (time) => {
+      const added = time('fragments.joined') - time('fragments.passed');
+      return (added - lookup(time) - 2 * fragment(time) + forward(time) + baseChain(time)) / 2;
+    },
   },
   nicNs: { how: 'half a veth pair; no physical interface is measured', derived: true, of: (time) => veth(time) / 2 },
   localDeliveryNs: { how: 'frames to a UDP socket whose buffer is full, less frames that are dropped', of: delivery },
@@ -95,7 +107,7 @@ export const FORMULAS: { readonly [Name in CostName]?: Formula<number> } = {
 /** Knots of curves. `counts`: for how many services rules were measured. */
 export const CURVES = (counts: readonly number[]): { readonly [Name in CostName]?: Formula<PiecewiseLinear> } => ({
   rulesNs: {
-    how: 'the first datagram of a flow past all services of an iptables-legacy nat table',
+    how: 'a UDP request from a new socket past all services of an iptables-legacy nat table, less past one',
     of: (time) => ruleCurve(time, 'legacy', counts),
   },
   nftRulesNs: {
@@ -126,8 +138,7 @@ export const CURVES = (counts: readonly number[]): { readonly [Name in CostName]
 
 /** Beyond the first service; the services before the last one make `count - 1` rules more. */
 function ruleCurve(time: TimeOf, backend: string, counts: readonly number[]): PiecewiseLinear {
-  const total = (count: number): number =>
-    time(`${backend}.${count}.newFlow.send`) + time(`${backend}.${count}.newFlow.receive`);
+  const total = (count: number): number => time(`${backend}.${count}`);
   const [first = 1, ...more] = counts;
   return [[0, 0], ...more.map((count): [number, number] => [count - first, total(count) - total(first)])];
 }

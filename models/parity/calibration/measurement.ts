@@ -30,7 +30,7 @@ export interface MeasurementOptions {
 export class Measurement {
   readonly #options: MeasurementOptions;
   readonly #paths: MeasuredPath[] = [];
-  /** One figure per round; for datagrams under the path's name with `.send` and `.receive`. */
+  /** One figure per round, under the path's name and what {@link FIGURES} adds to it. */
   readonly #times = new Map<string, number[]>();
   /** By site: why it was not built. */
   readonly #missing = new Map<string, string>();
@@ -115,8 +115,8 @@ export class Measurement {
   }
 
   #record(path: MeasuredPath, times: readonly number[]): void {
-    const names = path.kind === 'datagrams' ? [`${path.name}.send`, `${path.name}.receive`] : [path.name];
-    for (const [i, name] of names.entries()) {
+    for (const [i, figure] of FIGURES[path.kind].entries()) {
+      const name = `${path.name}${figure}`;
       const known = this.#times.get(name) ?? [];
       known.push(times[i] ?? Number.NaN);
       this.#times.set(name, known);
@@ -144,6 +144,16 @@ export class Measurement {
   }
 }
 
+/** What a run of the probe answers with. */
+const FIGURES: Readonly<Record<MeasuredPath['kind'], readonly string[]>> = {
+  frames: [''],
+  datagrams: ['.send', '.receive'],
+  roundtrips: ['', '.median'],
+  requests: ['', '.median'],
+  connects: ['', '.median'],
+  exchanges: ['', '.median'],
+  idle: [],
+};
 const NOISY_RATIO = 3;
 
 /** Linear between the two nearest values. */

@@ -7,20 +7,28 @@
 // Reads one command per line, answers each with one line: `ok`, figures in nanoseconds, or `error: ...`.
 //
 //   open NAME frames NS DEVICE key=value...      raw Ethernet frames out of DEVICE
-//   open NAME datagrams NS PEER key=value...     UDP socket to UDP socket; PEER `-`: sent to nobody
+//   open NAME datagrams NS PEER key=value...     UDP socket to UDP socket
 //   open NAME roundtrips NS PEER key=value...    and back again
+//   open NAME requests NS PEER key=value...      likewise, a new client socket each time
 //   open NAME connects NS PEER key=value...      TCP connections, reset after each
 //   open NAME exchanges NS PEER key=value...     a byte and back again on one TCP connection
 //   open NAME idle NS - lport=PORT               a UDP socket that nobody reads
 //   run NAME COUNT
 //
-// A run answers with the mean of the middle half of its COUNT times; of datagrams with two, for sending and receiving.
+// With flush=NAMESPACE, conntrack forgets all connections of that namespace after each run: its hash is one for all
+// namespaces, and new flows would find longer and longer chains there.
+//
+// A run answers with the mean of the middle half of its COUNT times, and for round trips, requests, connects and exchanges
+// with their median, too; for datagrams with two means, for sending and receiving.
 
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/if_packet.h>
+#include <linux/netfilter/nfnetlink.h>
+#include <linux/netfilter/nfnetlink_conntrack.h>
+#include <linux/netlink.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -34,17 +42,18 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MAX_PATHS = 256, FRAME_BYTES = 2048, ETHERNET = 14, FLOWS_PER_ADDRESS = 60000 };
-enum kind { FRAMES, DATAGRAMS, ROUND_TRIPS, CONNECTS, EXCHANGES, IDLE, KINDS };
+enum { MAX_PATHS = 256, FRAME_BYTES = 2048, ETHERNET = 14, FLOWS_PER_ADDRESS = 60000, MOST_LOST = 5 };
+#define PATIENCE {.tv_usec = 200000}
+enum kind { FRAMES, DATAGRAMS, ROUND_TRIPS, REQUESTS, CONNECTS, EXCHANGES, IDLE, KINDS };
 
 struct path {
   char name[64];
   enum kind kind;
-  char ns[64], peer[64], device[16];
+  char ns[64], peer[64], device[16], flush[64];
   unsigned char destination_mac[6];
   struct in_addr source, destination;
   int source_port, destination_port, listen_port, protocol, size, flows;
-  int sender, receiver;
+  int sender, receiver, conntrack;
   unsigned next_flow;
   unsigned next_port;
 };
@@ -90,6 +99,34 @@ static int enter(const char *ns) {
     return fail("cannot enter network namespace %s: %s", ns, strerror(errno));
   }
   close(fd);
+  return 0;
+}
+
+// conntrack -F, by netlink. Nothing happens where conntrack is not loaded.
+static int open_conntrack(struct path *path) {
+  if (enter(path->flush)) return -1;
+  path->conntrack = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER);
+  return path->conntrack < 0 ? fail("netlink: %s", strerror(errno)) : 0;
+}
+
+static void flush_conntrack(int conntrack) {
+  struct {
+    struct nlmsghdr header;
+    struct nfgenmsg message;
+  } request = {
+      .header = {.nlmsg_len = sizeof request,
+                 .nlmsg_type = NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_DELETE,
+                 .nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK},
+      .message = {.nfgen_family = AF_UNSPEC, .version = NFNETLINK_V0},
+  };
+  char answer[1024];
+  if (send(conntrack, &request, sizeof request, 0) > 0) recv(conntrack, answer, sizeof answer, 0);
+}
+
+static int answer_times(int64_t *samples, int count) {
+  double mean = middle_mean(samples, count); // sorts
+  printf("%.1f %lld\n", mean, (long long)samples[count / 2]);
+  free(samples);
   return 0;
 }
 
@@ -183,12 +220,12 @@ static int bound(const char *ns, int type, int port) {
 }
 
 static int open_datagrams(struct path *path) {
-  struct timeval patience = {.tv_sec = 1};
+  struct timeval patience = PATIENCE;
   struct sockaddr_in to = address(path->destination, path->destination_port);
-  if (strcmp(path->peer, "-") != 0 && (path->receiver = bound(path->peer, SOCK_DGRAM, path->listen_port)) < 0) return -1;
+  if ((path->receiver = bound(path->peer, SOCK_DGRAM, path->listen_port)) < 0) return -1;
   if ((path->sender = bound(path->ns, SOCK_DGRAM, path->source_port)) < 0) return -1;
   setsockopt(path->sender, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-  if (path->receiver >= 0) setsockopt(path->receiver, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+  setsockopt(path->receiver, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
   // A client that waits for answers is connected, as resolvers are; what goes to ever new addresses is not.
   if (path->kind == ROUND_TRIPS && connect(path->sender, (struct sockaddr *)&to, sizeof to))
     return fail("connect: %s", strerror(errno));
@@ -198,17 +235,19 @@ static int open_datagrams(struct path *path) {
 static int run_datagrams(struct path *path, int count) {
   char buffer[FRAME_BYTES] = {0};
   int64_t *sending = calloc(count, sizeof *sending), *receiving = calloc(count, sizeof *receiving);
-  for (int i = 0; i < count; i++) {
+  for (int i = 0, lost = 0; i < count;) {
     struct sockaddr_in to = address(path->destination, path->destination_port);
     if (path->flows > 0) to.sin_addr.s_addr = htonl(ntohl(to.sin_addr.s_addr) + path->next_flow++ % path->flows);
     int64_t began = now();
     if (sendto(path->sender, buffer, path->size, 0, (struct sockaddr *)&to, sizeof to) < 0)
       return fail("send: %s", strerror(errno));
     int64_t sent = now();
-    if (path->receiver >= 0 && recv(path->receiver, buffer, sizeof buffer, 0) < 0)
-      return fail("nothing received: %s", strerror(errno));
+    if (recv(path->receiver, buffer, sizeof buffer, 0) < 0) {
+      if (++lost > MOST_LOST) return fail("nothing received: %s", strerror(errno));
+      continue;
+    }
     sending[i] = sent - began;
-    receiving[i] = now() - sent;
+    receiving[i++] = now() - sent;
   }
   printf("%.1f %.1f\n", middle_mean(sending, count), middle_mean(receiving, count));
   free(sending);
@@ -216,24 +255,45 @@ static int run_datagrams(struct path *path, int count) {
   return 0;
 }
 
-static int run_round_trips(struct path *path, int count) {
+// A datagram there and back, from `client`; its time in nanoseconds, or -1 if something was lost.
+static int64_t round_trip(const struct path *path, int client) {
   char buffer[FRAME_BYTES] = {0};
+  struct sockaddr_in from;
+  socklen_t length = sizeof from;
+  int64_t began = now();
+  if (send(client, buffer, path->size, 0) < 0 ||
+      recvfrom(path->receiver, buffer, sizeof buffer, 0, (struct sockaddr *)&from, &length) < 0 ||
+      sendto(path->receiver, buffer, path->size, 0, (struct sockaddr *)&from, length) < 0 ||
+      recv(client, buffer, sizeof buffer, 0) < 0)
+    return -1;
+  return now() - began;
+}
+
+static int run_round_trips(struct path *path, int count) {
   int64_t *samples = calloc(count, sizeof *samples);
-  for (int i = 0; i < count; i++) {
-    struct sockaddr_in from;
-    socklen_t length = sizeof from;
-    int64_t began = now();
-    if (send(path->sender, buffer, path->size, 0) < 0) return fail("send: %s", strerror(errno));
-    if (recvfrom(path->receiver, buffer, sizeof buffer, 0, (struct sockaddr *)&from, &length) < 0)
-      return fail("nothing received: %s", strerror(errno));
-    if (sendto(path->receiver, buffer, path->size, 0, (struct sockaddr *)&from, length) < 0)
-      return fail("answer: %s", strerror(errno));
-    if (recv(path->sender, buffer, sizeof buffer, 0) < 0) return fail("no answer received: %s", strerror(errno));
-    samples[i] = now() - began;
+  for (int i = 0, lost = 0; i < count;) {
+    int64_t took = round_trip(path, path->sender);
+    if (took >= 0) samples[i++] = took;
+    else if (++lost > MOST_LOST) return fail("no answer: %s", strerror(errno));
   }
-  printf("%.1f\n", middle_mean(samples, count));
-  free(samples);
-  return 0;
+  return answer_times(samples, count);
+}
+
+static int run_requests(struct path *path, int count) {
+  struct timeval patience = PATIENCE;
+  struct sockaddr_in to = address(path->destination, path->destination_port);
+  int64_t *samples = calloc(count, sizeof *samples);
+  if (enter(path->ns)) return -1;
+  for (int i = 0, lost = 0; i < count;) {
+    int client = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    setsockopt(client, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    if (connect(client, (struct sockaddr *)&to, sizeof to)) return fail("connect: %s", strerror(errno));
+    int64_t took = round_trip(path, client);
+    close(client);
+    if (took >= 0) samples[i++] = took;
+    else if (++lost > MOST_LOST) return fail("no answer: %s", strerror(errno));
+  }
+  return answer_times(samples, count);
 }
 
 static int open_connects(struct path *path) {
@@ -268,9 +328,7 @@ static int run_exchanges(struct path *path, int count) {
       return fail("exchange: %s", strerror(errno));
     samples[i] = now() - began;
   }
-  printf("%.1f\n", middle_mean(samples, count));
-  free(samples);
-  return 0;
+  return answer_times(samples, count);
 }
 
 // With the smallest receive buffer there is: full after a datagram or two.
@@ -301,9 +359,7 @@ static int run_connects(struct path *path, int count) {
     close(client);
     close(server);
   }
-  printf("%.1f\n", middle_mean(samples, count));
-  free(samples);
-  return 0;
+  return answer_times(samples, count);
 }
 
 // ── commands ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -321,6 +377,10 @@ static int read_option(struct path *path, const char *option) {
     *numbers[i].number = atoi(value);
     return 0;
   }
+  if (strncmp(option, "flush=", 6) == 0) {
+    snprintf(path->flush, sizeof path->flush, "%s", value);
+    return open_conntrack(path);
+  }
   if (strncmp(option, "src=", 4) == 0) return inet_pton(AF_INET, value, &path->source) == 1 ? 0 : fail("bad src %s", value);
   if (strncmp(option, "dst=", 4) == 0)
     return inet_pton(AF_INET, value, &path->destination) == 1 ? 0 : fail("bad dst %s", value);
@@ -333,12 +393,12 @@ static int read_option(struct path *path, const char *option) {
 }
 
 static int open_path(char *arguments) {
-  static const char *const kinds[] = {"frames", "datagrams", "roundtrips", "connects", "exchanges", "idle"};
+  static const char *const kinds[] = {"frames", "datagrams", "roundtrips", "requests", "connects", "exchanges", "idle"};
   char kind[16], peer[64];
   int read = 0;
   if (path_count == MAX_PATHS) return fail("more than %d paths", MAX_PATHS);
   struct path *path = &paths[path_count];
-  *path = (struct path){.protocol = IPPROTO_UDP, .size = 60, .sender = -1, .receiver = -1};
+  *path = (struct path){.protocol = IPPROTO_UDP, .size = 60, .sender = -1, .receiver = -1, .conntrack = -1};
   if (sscanf(arguments, "%63s %15s %63s %63s%n", path->name, kind, path->ns, peer, &read) != 4) return fail("open: %s", arguments);
   snprintf(path->peer, sizeof path->peer, "%s", peer);
   snprintf(path->device, sizeof path->device, "%.15s", peer);
@@ -351,7 +411,8 @@ static int open_path(char *arguments) {
   switch (path->kind) {
     case FRAMES: failed = open_frames(path); break;
     case DATAGRAMS:
-    case ROUND_TRIPS: failed = open_datagrams(path); break;
+    case ROUND_TRIPS:
+    case REQUESTS: failed = open_datagrams(path); break;
     case CONNECTS: failed = open_connects(path); break;
     case EXCHANGES: failed = open_exchanges(path); break;
     case IDLE: failed = open_idle(path); break;
@@ -363,20 +424,27 @@ static int open_path(char *arguments) {
   return 0;
 }
 
+static int run_kind(struct path *path, int count) {
+  switch (path->kind) {
+    case FRAMES: return run_frames(path, count);
+    case DATAGRAMS: return run_datagrams(path, count);
+    case ROUND_TRIPS: return run_round_trips(path, count);
+    case REQUESTS: return run_requests(path, count);
+    case CONNECTS: return run_connects(path, count);
+    case EXCHANGES: return run_exchanges(path, count);
+    default: return fail("%s is idle", path->name);
+  }
+}
+
 static int run_path(const char *arguments) {
   char name[64];
   int count;
   if (sscanf(arguments, "%63s %d", name, &count) != 2 || count < 1) return fail("run: %s", arguments);
   for (int i = 0; i < path_count; i++) {
     if (strcmp(paths[i].name, name) != 0) continue;
-    switch (paths[i].kind) {
-      case FRAMES: return run_frames(&paths[i], count);
-      case DATAGRAMS: return run_datagrams(&paths[i], count);
-      case ROUND_TRIPS: return run_round_trips(&paths[i], count);
-      case CONNECTS: return run_connects(&paths[i], count);
-      case EXCHANGES: return run_exchanges(&paths[i], count);
-      default: return fail("%s is idle", name);
-    }
+    int failed = run_kind(&paths[i], count);
+    if (paths[i].conntrack >= 0) flush_conntrack(paths[i].conntrack);
+    return failed;
   }
   return fail("no path %s", name);
 }

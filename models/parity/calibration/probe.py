@@ -13,6 +13,8 @@ from time import perf_counter_ns as now
 
 FLOWS_PER_ADDRESS = 60000
 FIRST_PORT, PORTS = 20000, 40000
+MOST_LOST, PATIENCE = 5, struct.pack("ll", 0, 200_000)
+NETLINK_NETFILTER, CT_DELETE, NLM_F_REQUEST, NLM_F_ACK = 12, 1 << 8 | 2, 1, 4
 SOL_PACKET, PACKET_QDISC_BYPASS, SO_SNDBUFFORCE = 263, 20, 32
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -32,6 +34,10 @@ def middle_mean(samples):
     return sum(middle) / len(middle)
 
 
+def answer(samples):
+    return [middle_mean(samples), samples[len(samples) // 2]]
+
+
 def ip_number(text):
     return struct.unpack("!I", socket.inet_aton(text))[0]
 
@@ -49,6 +55,17 @@ class Path:
         self.mac = bytes.fromhex(options.get("dmac", "").replace(":", ""))
         for name, default in ("sport", 0), ("lport", 0), ("proto", socket.IPPROTO_UDP), ("size", 60), ("flows", 0):
             setattr(self, name, int(options.get(name, default)))
+
+        self.conntrack = None
+        if "flush" in options:
+            enter(options["flush"])
+            self.conntrack = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER)
+
+    def flush(self):
+        if self.conntrack is not None:
+            request = struct.pack("=IHHIIBBH", 20, CT_DELETE, NLM_F_REQUEST | NLM_F_ACK, 0, 0, 0, 0, 0)
+            self.conntrack.send(request)
+            self.conntrack.recv(1024)
 
     def bound(self, ns, kind, port):
         enter(ns)
@@ -101,24 +118,27 @@ class Frames(Path):
 
 class Datagrams(Path):
     def open(self):
-        self.receiver = None if self.peer == "-" else self.bound(self.peer, socket.SOCK_DGRAM, self.lport)
+        self.receiver = self.bound(self.peer, socket.SOCK_DGRAM, self.lport)
         self.sender = self.bound(self.ns, socket.SOCK_DGRAM, self.sport)
         for end in self.sender, self.receiver:
-            if end is not None:
-                end.settimeout(None)
-                end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 1, 0))
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, PATIENCE)
 
     def run(self, count):
-        sending, receiving = [], []
+        sending, receiving, lost = [], [], 0
         data, to, first = bytes(self.size), self.to, ip_number(self.to[0])
-        for _ in range(count):
+        while len(sending) < count:
             if self.flows:
                 to = ip_text(first + self.next_flow()), self.to[1]
             began = now()
             self.sender.sendto(data, to)
             sent = now()
-            if self.receiver is not None:
+            try:
                 self.receiver.recv(2048)
+            except BlockingIOError:
+                lost += 1
+                if lost > MOST_LOST:
+                    raise
+                continue
             sending.append(sent - began)
             receiving.append(now() - sent)
         return [middle_mean(sending), middle_mean(receiving)]
@@ -129,15 +149,33 @@ class RoundTrips(Datagrams):
         super().open()
         self.sender.connect(self.to)
 
+    def round_trip(self, client):
+        data = bytes(self.size)
+        began = now()
+        client.send(data)
+        self.receiver.sendto(data, self.receiver.recvfrom(2048)[1])
+        client.recv(2048)
+        return now() - began
+
     def run(self, count):
-        samples, data = [], bytes(self.size)
-        for _ in range(count):
-            began = now()
-            self.sender.send(data)
-            self.receiver.sendto(data, self.receiver.recvfrom(2048)[1])
-            self.sender.recv(2048)
-            samples.append(now() - began)
-        return [middle_mean(samples)]
+        samples, lost = [], 0
+        while len(samples) < count:
+            try:
+                samples.append(self.round_trip(self.sender))
+            except BlockingIOError:
+                lost += 1
+                if lost > MOST_LOST:
+                    raise
+        return answer(samples)
+
+
+class Requests(RoundTrips):
+    def round_trip(self, _):
+        enter(self.ns)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, PATIENCE)
+            client.connect(self.to)
+            return super().round_trip(client)
 
 
 class Connects(Path):
@@ -160,7 +198,7 @@ class Connects(Path):
             server = self.listener.accept()[0]
             client.close()
             server.close()
-        return [middle_mean(samples)]
+        return answer(samples)
 
 
 class Exchanges(Path):
@@ -183,7 +221,7 @@ class Exchanges(Path):
             self.receiver.send(b"!")
             self.sender.recv(1)
             samples.append(now() - began)
-        return [middle_mean(samples)]
+        return answer(samples)
 
 
 class Idle(Path):
@@ -192,7 +230,7 @@ class Idle(Path):
         self.receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)
 
 
-KINDS = {"frames": Frames, "datagrams": Datagrams, "roundtrips": RoundTrips, "connects": Connects,
+KINDS = {"frames": Frames, "datagrams": Datagrams, "roundtrips": RoundTrips, "requests": Requests, "connects": Connects,
          "exchanges": Exchanges, "idle": Idle}
 
 
@@ -204,7 +242,11 @@ def obey(words):
         paths[name] = path
         return "ok"
     if words[0] == "run":
-        return " ".join(f"{figure:.1f}" for figure in paths[words[1]].run(int(words[2])))
+        path = paths[words[1]]
+        try:
+            return " ".join(f"{figure:.1f}" for figure in path.run(int(words[2])))
+        finally:
+            path.flush()
     raise ValueError(f"unknown command {words[0]}")
 
 

@@ -10,7 +10,7 @@ import { isInstalled, runCommand } from './machine-commands.ts';
 
 export interface ProbePath {
   readonly name: string;
-  readonly kind: 'frames' | 'datagrams' | 'roundtrips' | 'connects' | 'exchanges' | 'idle';
+  readonly kind: 'frames' | 'datagrams' | 'roundtrips' | 'requests' | 'connects' | 'exchanges' | 'idle';
   readonly namespace: string;
   /** The device for frames, else the namespace of the other end; `-` for none. */
   readonly peer: string;
@@ -63,7 +63,7 @@ export class Probe {
     await this.#ask(['open', name, kind, namespace, peer, ...words].join(' '));
   }
 
-  /** Nanoseconds: one figure, or for datagrams two, sending and receiving. */
+  /** Nanoseconds: one or two figures, by kind of path. */
   async run(name: string, count: number): Promise<readonly number[]> {
     return (await this.#ask(`run ${name} ${count}`)).split(' ').map(Number);
   }

@@ -5,6 +5,7 @@ import type { Lab } from './lab.ts';
 import type { ProbePath } from './probe.ts';
 import { kubeProxyIptables, linearNft, type ServiceRules } from './rulesets.ts';
 import {
+  type Between,
   bridged,
   CLIENT_IP,
   direct,
@@ -39,13 +40,25 @@ export const FLOW_COUNTS = [1, 100, 1_000, 10_000] as const;
 export const ELEMENT_COUNTS = [100, 10_000] as const;
 
 export function calibrationSites(ruleCounts: readonly number[]): Site[] {
-  return [SENDER, VETH, BRIDGE, BRIDGE_NETFILTER, ROUTE, VXLAN, ...HOOKS, ...CONNTRACK, ...SETS, ...rules(ruleCounts)];
+  return [
+    SENDER,
+    VETH,
+    BRIDGE,
+    BRIDGE_NETFILTER,
+    ROUTE,
+    FRAGMENTS,
+    VXLAN,
+    ...HOOKS,
+    ...CONNTRACK,
+    ...SETS,
+    ...rules(ruleCounts),
+  ];
 }
 
 const COUNT = 2_000;
 const CONNECTS = 300;
 const NEW_FLOWS = 1_000;
-/** So many that a flow does not come again before its entry has timed out. */
+/** So many that a flow does not come again within a run. */
 const ENDLESS = 60_000;
 
 // ── devices and sockets ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -104,6 +117,36 @@ const ROUTE: Site = {
   },
 };
 
+/** Two fragments from one large packet: made by a router, passed on by the next one, or put together by it on the way. */
+const FRAGMENTS: Site = {
+  name: 'fragments',
+  needs: ['iptables-legacy-restore'],
+  async build(lab) {
+    const whole = await routed(lab);
+    const cut = await routed(lab);
+    await lab.ip(cut.nodes[0] ?? '', ['link set o0 mtu 800']);
+    const passed = await routed(lab, 2);
+    const joined = await routed(lab, 2);
+    for (const { nodes, rules } of [
+      { nodes: passed.nodes, rules: FILTER },
+      { nodes: joined.nodes, rules: TRACKED },
+    ]) {
+      const [first = '', second = ''] = nodes;
+      await lab.ip(first, ['link set o0 mtu 800']);
+      await lab.run(second, 'iptables-legacy-restore', [], rules);
+    }
+    return [
+      frames('fragments.whole', whole.client, { size: LARGE }),
+      frames('fragments.cut', cut.client, { size: LARGE }),
+      frames('fragments.passed', passed.client, { size: LARGE }),
+      frames('fragments.joined', joined.client, { size: LARGE }),
+    ];
+  },
+};
+
+/** Of a frame that is two at an MTU of 800. */
+const LARGE = 1_400;
+
 /** Sent into the tunnel and dropped on the other side's wire; and all the way through. */
 const VXLAN: Site = {
   name: 'vxlan',
@@ -143,7 +186,7 @@ const HOOKS: readonly Site[] = [
 const nat = (rules: readonly string[]): string =>
   `*nat\n:PREROUTING ACCEPT [0:0]\n:POSTROUTING ACCEPT [0:0]\n${rules.map((rule) => `-A ${rule}\n`).join('')}COMMIT\n${TRACKED}`;
 
-const newFlows = (name: string, network: { client: string; server: string }, options: object = {}): MeasuredPath =>
+const newFlows = (name: string, network: Routed, options: object = {}): MeasuredPath =>
   datagrams(`${name}.newFlow`, network, { dst: MANY_SERVER_IPS, flows: ENDLESS, count: NEW_FLOWS, ...options });
 
 const CONNTRACK: readonly Site[] = [
@@ -228,38 +271,42 @@ function ipsetSite(count: number): Site {
 // ── rules ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /**
- * The first datagram of a flow walks all services and matches none; what comes after it in its way pays for the caches
- * that the rules have swept, so that sending and receiving are counted together.
+ * The first datagram of a flow walks all services and matches none. The whole request counts, because all that follows
+ * pays for the caches that the rules have swept; and each has a socket of its own, as a resolver's query has.
  */
 const rules = (counts: readonly number[]): Site[] =>
   counts.flatMap((services) => {
-    const rules: ServiceRules = { services, protocol: 'udp', endpoint: `${SERVER_IP}:9000` };
-    const path = (name: string) => (network: { client: string; server: string }) => [
-      newFlows(name, network, { count: services > 1_000 ? 100 : 300 }),
-    ];
+    const text: ServiceRules = { services, protocol: 'udp', endpoint: `${SERVER_IP}:9000` };
+    const path = (name: string) => (network: Routed) => [requests(name, network, services > 1_000 ? 100 : 300)];
     return [
-      ruledSite(`legacy.${services}`, 'iptables-legacy-restore', kubeProxyIptables(rules), path(`legacy.${services}`)),
-      ruledSite(`nft.${services}`, 'iptables-nft-restore', kubeProxyIptables(rules), path(`nft.${services}`)),
-      ruledSite(`native.${services}`, 'nft', linearNft(rules), path(`native.${services}`)),
+      ruledSite(`legacy.${services}`, 'iptables-legacy-restore', kubeProxyIptables(text), path(`legacy.${services}`)),
+      ruledSite(`nft.${services}`, 'iptables-nft-restore', kubeProxyIptables(text), path(`nft.${services}`)),
+      ruledSite(`native.${services}`, 'nft', linearNft(text), path(`native.${services}`)),
     ];
   });
 
 // ── building blocks ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+interface Routed extends Between {
+  /** The router that has the rules. */
+  readonly node: string;
+}
 
 /** A router with these rules between client and server. */
 function ruledSite(
   name: string,
   restore: 'iptables-legacy-restore' | 'iptables-nft-restore' | 'nft',
   text: string,
-  paths: (network: { client: string; server: string }) => readonly MeasuredPath[],
+  paths: (network: Routed) => readonly MeasuredPath[],
 ): Site {
   return {
     name,
     needs: [restore],
     async build(lab) {
       const network = await routed(lab);
-      await lab.run(network.nodes[0] ?? '', restore, restore === 'nft' ? ['-f', '-'] : [], text);
-      return paths(network);
+      const [node = ''] = network.nodes;
+      await lab.run(node, restore, restore === 'nft' ? ['-f', '-'] : [], text);
+      return paths({ ...network, node });
     },
   };
 }
@@ -271,29 +318,36 @@ interface FrameOptions {
   readonly dport?: number;
   readonly flows?: number;
   readonly count?: number;
+  readonly size?: number;
 }
 
 /** Crafted frames of 60 bytes; without options, to the sink behind a router. */
 function frames(
   name: string,
   namespace: string,
-  { device = 'v0', dmac = ROUTER_MAC, dst = SINK_IP, dport = 80, flows = 0, count = COUNT }: FrameOptions,
+  { device = 'v0', dmac = ROUTER_MAC, dst = SINK_IP, dport = 80, flows = 0, count = COUNT, size = 60 }: FrameOptions,
 ): MeasuredPath {
-  const options = { dmac, src: CLIENT_IP, dst, sport: 10_000, dport, flows };
+  const options = { dmac, src: CLIENT_IP, dst, sport: 10_000, dport, flows, size };
   return { name, kind: 'frames', namespace, peer: device, options, count };
 }
 
 function datagrams(
   name: string,
-  { client, server }: { client: string; server: string },
+  { client, server, node }: Between & { readonly node?: string },
   { dst, flows = 0, count = COUNT }: { dst: string; flows?: number; count?: number },
 ): MeasuredPath {
-  const options = { dst, sport: 5_000, dport: 9_000, lport: 9_000, size: 18, flows };
+  const flush = flows > 0 && node !== undefined ? { flush: node } : {};
+  const options = { dst, sport: 5_000, dport: 9_000, lport: 9_000, size: 18, flows, ...flush };
   return { name, kind: 'datagrams', namespace: client, peer: server, options, count };
 }
 
+function requests(name: string, { client, server, node }: Routed, count: number): MeasuredPath {
+  const options = { dst: SERVER_IP, dport: 9_000, lport: 9_000, size: 18, flush: node };
+  return { name, kind: 'requests', namespace: client, peer: server, options, count };
+}
+
 /** UDP round trips, TCP connections and TCP exchanges of one byte. */
-export function conversations(name: string, { client, server }: { client: string; server: string }): MeasuredPath[] {
+function conversations(name: string, { client, server }: Between): MeasuredPath[] {
   const ends = { namespace: client, peer: server };
   const options = { src: CLIENT_IP, dst: SERVER_IP };
   return [

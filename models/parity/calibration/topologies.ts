@@ -52,6 +52,38 @@ export async function bridged(
   return { client, server, node };
 }
 
+/** From a bridge on one node over a switch to a bridge on another one, as with host-gw. */
+export async function crossing(lab: Lab): Promise<Between> {
+  const [client, server, fabric] = [await lab.namespace(), await lab.namespace(), await lab.namespace()];
+  await lab.ip(fabric, ['link add fab0 type bridge forward_delay 0', 'link set fab0 up']);
+  await lab.sysctl(fabric, { 'net.bridge.bridge-nf-call-iptables': 0 }).catch(() => undefined);
+  const ends = [
+    { pod: client, device: 'v0', ip: CLIENT_IP, bridge: '10.0.0.254', node: 1 },
+    { pod: server, device: 'w0', ip: SERVER_IP, bridge: '10.9.0.254', node: 2 },
+  ] as const;
+  for (const { pod, device, ip, bridge, node: number } of ends) {
+    const node = await lab.namespace();
+    const peer = ends[2 - number];
+    await lab.ip(node, [
+      `link add br0 type bridge forward_delay 0`,
+      'link set br0 up',
+      `addr add ${bridge}/24 dev br0`,
+    ]);
+    await lab.sysctl(node, { 'net.bridge.bridge-nf-call-iptables': 1 });
+    await lab.veth({ namespace: pod, device, ip: `${ip}/24` }, { namespace: node, device: 'p0' });
+    await lab.veth(
+      { namespace: node, device: 'eth0', ip: `192.168.0.${number}/24` },
+      { namespace: fabric, device: `f${number}` },
+    );
+    await lab.ip(node, ['link set p0 master br0', `route add ${peer.ip}/32 via 192.168.0.${peer.node}`]);
+    await lab.ip(fabric, [`link set f${number} master fab0`]);
+    await lab.ip(pod, [`route add default via ${bridge}`]);
+    await lab.waitForPorts(node);
+  }
+  await lab.waitForPorts(fabric);
+  return { client, server };
+}
+
 export const ROUTER_MAC = '02:00:00:00:01:00';
 
 /** Over so many routers; the first one gets the rules. */

@@ -2,10 +2,10 @@
 // network namespace of one machine, and veth pairs and bridges join them. So nothing takes time but waiting does, and a
 // packet is carried to the end of its way before the next one is sent.
 //
-// Not modelled here: costs. The same code runs with every stage free.
+// Every stage is free unless costs are given: what a packet meets is compared apart from how long it takes.
 
 import { Simulator } from '../../../engine/simulator.ts';
-import { FREE } from '../../cpu/cost-model.ts';
+import { type CostModel, FREE } from '../../cpu/cost-model.ts';
 import { CpuSet } from '../../cpu/cpu-set.ts';
 import { NetworkNamespace } from '../../host/network-namespace.ts';
 import { Bridge } from '../../link/bridge.ts';
@@ -56,9 +56,9 @@ export class SimulatedNetwork {
   /** The next frame that no tap sees, once. */
   #crafted: Frame | undefined;
 
-  constructor(topology: Topology, seed: string) {
+  constructor(topology: Topology, seed: string, costs: CostModel = FREE) {
     this.sim = new Simulator({ seed });
-    this.cpus = new CpuSet(this.sim.place('parity'), { count: 2, costs: FREE });
+    this.cpus = new CpuSet(this.sim.place('parity'), { count: 2, costs });
     this.topology = topology;
     const fabric = this.#makeFabric();
     for (const [position, node] of topology.nodes.entries()) this.#makeNode(node, { position, fabric });

@@ -154,10 +154,12 @@ class SimulatedRun {
   }
 }
 
-function loadRules(namespace: NetworkNamespace, { backend, text, text6, ipset }: NodeRules, node: string): void {
+/** Loads a node's rules as the backend's command would. Throws a CaseError for what is not modelled. */
+export function loadRules(namespace: NetworkNamespace, { backend, text, text6, ipset }: NodeRules, node: string): void {
   if (backend === 'nftnative') throw new CaseError(`rules.${node}.backend: nftnative is not modelled`);
   if (ipset !== undefined) throw new CaseError(`rules.${node}.ipset: ipset is not modelled`);
   const { tables, tables6 } = namespace.enableNetfilter();
+  tables.backend = tables6.backend = backend;
   replaceRules(tables, parseIptablesSave(text, { fileName: `rules.${node}.text`, family: 4 }));
   replaceRules(tables6, parseIptablesSave(text6 ?? '', { fileName: `rules.${node}.text6`, family: 6 }));
 }
