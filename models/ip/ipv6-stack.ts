@@ -418,6 +418,10 @@ export class Ipv6Stack implements DiscoveryStack {
     return device === undefined ? undefined : this.sourceOn(device, dst);
   }
 
+  routeFor(ip: Ip): Route | undefined {
+    return this.#lookup(ip, undefined);
+  }
+
   /** Where REDIRECT sends what came in by the device: its first address (nf_nat_redirect_ipv6). */
   redirectAddress(inDevice: DeviceRef): Ip | undefined {
     return this.#interfaceOf(inDevice).addresses[0]?.ip;

@@ -23,6 +23,7 @@ import {
   POSTROUTING,
   PREROUTING,
   type RejectType,
+  type RouteView,
 } from '../netfilter/netfilter.ts';
 import { describeFlow } from '../packet/describe.ts';
 import type { DropReason } from '../packet/drop-reason.ts';
@@ -620,6 +621,13 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     if (ip === LIMITED_BROADCAST_IP) return 'BROADCAST';
     if (this.isLocal(ip)) return 'LOCAL';
     return this.fib.lookup(ip)?.type === 'broadcast' ? 'BROADCAST' : 'UNICAST';
+  }
+
+  /** Routes that refuse are none (`fib` of nftables, rpfilter). */
+  routeTo(ip: Ip, family: IpFamily): RouteView | undefined {
+    const route = family === 6 ? this.#ipv6?.routeFor(ip) : this.fib.lookup(ip);
+    if (route?.type !== 'unicast' && route?.type !== 'local') return undefined;
+    return { isLocal: route.type === 'local', device: route.device, mtuBytes: route.device.mtuBytes };
   }
 
   /** The first address of the device that a packet came in by (nf_nat_redirect). */

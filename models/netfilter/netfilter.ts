@@ -4,7 +4,7 @@
 // The nat table is walked for the first packet of a connection; later packets are translated from the connection's
 // tuples. Frames are tracked as soon as any rule needs it, and a namespace without rules costs nothing.
 //
-// Not modelled: the security table, user space queues, logging.
+// Rules may be iptables' and nftables' at once. Not modelled: the security table, user space queues, logging.
 
 import type { RandomStream } from '../../engine/random.ts';
 import { type CostModel, interpolateNs } from '../cpu/cost-model.ts';
@@ -38,16 +38,21 @@ import {
   DEFRAGMENT,
   type HookPlan,
   type HookStep,
+  NFT,
   POLICY,
   planHook,
+  Registrations,
   TRACK,
   TRANSLATE,
   WALK,
 } from './hook-plan.ts';
 import { IpSets } from './ipset/ip-sets.ts';
 import { DESTINATION, Nat, type NatMapping, type NatSide, SOURCE } from './nat.ts';
+import { Nftables, type NftBaseChain } from './nft/nftables.ts';
+import { NftWalk } from './nft/walk.ts';
 import { RuleCosts } from './rule-costs.ts';
 import { RuleTables } from './rule-tables.ts';
+import type { TargetSpec } from './targets/registry.ts';
 import { defaultRejectType, type RejectType } from './targets/reject.ts';
 import { type BaseChain, walkBaseChain } from './walk.ts';
 import { type AddressType, type RouteView, WalkContext } from './walk-context.ts';
@@ -93,6 +98,7 @@ export class Netfilter {
   readonly tables6 = new RuleTables(6);
   /** What ipset has set up. */
   readonly sets = new IpSets();
+  readonly nftables: Nftables;
   readonly conntrack: Conntrack;
   readonly #nat: Nat;
   readonly #cpus: CpuSet;
@@ -101,6 +107,9 @@ export class Netfilter {
   readonly #namespace: string;
   readonly #stack: NetfilterStack;
   readonly #context: WalkContext;
+  readonly #nftWalk: NftWalk;
+  readonly #registrations = new Registrations();
+  readonly #registrations6 = new Registrations();
   // What the tables said when they last changed: the steps of each hook, by family.
   #changes = 0;
   #isIdle = true;
@@ -108,6 +117,9 @@ export class Netfilter {
   #plans6: readonly HookPlan[] = NO_PLANS;
   #ruleCosts: RuleCosts;
   #ruleCosts6: RuleCosts;
+  readonly #nativeCosts: RuleCosts;
+  /** Of the rule that has decided, after a walk with the verdict TARGET. */
+  #target: TargetSpec | undefined;
   /** The context knows of the running hook: not before a table is walked, which established packets may not need. */
   #hasEntered = false;
   // Cost of a lookup in a table of this many entries.
@@ -121,6 +133,7 @@ export class Netfilter {
     this.#cpus = cpus;
     this.#costs = cpus.costs;
     this.#ruleCosts = this.#ruleCosts6 = RuleCosts.of(cpus.costs, 'legacy');
+    this.#nativeCosts = RuleCosts.of(cpus.costs, 'native');
     this.#frames = frames;
     this.#namespace = namespace;
     this.#stack = stack;
@@ -133,6 +146,8 @@ export class Netfilter {
       sets: this.sets,
       connections: this.conntrack,
     });
+    this.nftables = new Nftables(() => cpus.instant);
+    this.#nftWalk = new NftWalk({ context: this.#context, connections: this.conntrack, cpus });
   }
 
   /** Rules that packets have been compared with so far, in all tables. */
@@ -142,7 +157,7 @@ export class Netfilter {
 
   /** True: the frame goes on. False: it has ended, dropped or rejected; do not touch it. */
   run(hook: Hook, frame: Frame, inDevice: DeviceRef | undefined, outDevice: DeviceRef | undefined): boolean {
-    if (this.tables.changes + this.tables6.changes !== this.#changes) this.#readTables();
+    if (this.tables.changes + this.tables6.changes + this.nftables.changes !== this.#changes) this.#readTables();
     if (this.#isIdle) return true;
     // A frame that waited, or that answers one that did, may have outlived its connection's entry.
     if (frame.conntrackEntry !== 0 && !this.conntrack.isCurrent(frame.conntrackEntry)) frame.conntrackEntry = 0;
@@ -170,16 +185,24 @@ export class Netfilter {
         case CONFIRM:
           if (!this.#confirm(frame)) return false;
           break;
+        case NFT:
+          if (!this.#isPassed(this.#walkNft(step.nft!, hook, frame, inDevice, outDevice), hook, frame, inDevice))
+            return false;
+          break;
       }
     }
     return true;
   }
 
   #readTables(): void {
-    const { tables, tables6 } = this;
-    this.#changes = tables.changes + tables6.changes;
-    this.#plans = HOOKS.map((hook) => planHook(hook, tables));
-    this.#plans6 = HOOKS.map((hook) => planHook(hook, tables6));
+    const { tables, tables6, nftables } = this;
+    this.#changes = tables.changes + tables6.changes + nftables.changes;
+    this.#registrations.update(tables, nftables);
+    this.#registrations6.update(tables6, nftables);
+    const users = { tables, nftables, registrations: this.#registrations };
+    const users6 = { tables: tables6, nftables, registrations: this.#registrations6 };
+    this.#plans = HOOKS.map((hook) => planHook(hook, users));
+    this.#plans6 = HOOKS.map((hook) => planHook(hook, users6));
     this.#ruleCosts = RuleCosts.of(this.#costs, tables.backend);
     this.#ruleCosts6 = RuleCosts.of(this.#costs, tables6.backend);
     this.#isIdle = [...this.#plans, ...this.#plans6].every((plan) => plan.length === 0);
@@ -208,15 +231,20 @@ export class Netfilter {
     inDevice: DeviceRef | undefined,
     outDevice: DeviceRef | undefined,
   ): boolean {
-    switch (this.#walk(chain, hook, frame, inDevice, outDevice)) {
+    return this.#isPassed(this.#walk(chain, hook, frame, inDevice, outDevice), hook, frame, inDevice);
+  }
+
+  /** Does what a verdict outside nat says. */
+  #isPassed(verdict: Verdict, hook: Hook, frame: Frame, inDevice: DeviceRef | undefined): boolean {
+    switch (verdict) {
       case ACCEPT:
         return true;
       case DROP:
         return this.#drop(frame, 'NETFILTER_DROP');
       case TARGET: {
-        const { target } = this.#context.decidingRule!.spec;
+        const target = this.#target;
         if (target?.target !== 'REJECT')
-          throw new Error(`${target?.target} in table ${chain.table.name}; the kernel would not load that rule`);
+          throw new Error(`${target?.target} where nothing is translated; the kernel would not load that rule`);
         this.#stack.reject(frame, hook, target.rejectWith ?? defaultRejectType(frame.family), inDevice);
         return this.#drop(frame, 'NETFILTER_DROP');
       }
@@ -232,10 +260,7 @@ export class Netfilter {
     outDevice: DeviceRef | undefined,
   ): Verdict {
     const context = this.#context;
-    if (!this.#hasEntered) {
-      this.#hasEntered = true;
-      context.enterHook(HOOK_NAMES[hook]!, inDevice, outDevice);
-    }
+    this.#enterHook(hook, inDevice, outDevice);
     const visitedBefore = context.rulesVisited;
     const costs = this.#ruleCostsFor(frame);
     this.#cpus.charge(costs.baseChainNs);
@@ -246,7 +271,32 @@ export class Netfilter {
       this.#cpus.charge(costs.rulesNs(rulesVisited) - costs.rulesNs(visitedBefore));
       this.#rulesVisited += rulesVisited - visitedBefore;
     }
+    if (verdict === TARGET) this.#target = context.decidingRule?.spec.target;
     return verdict;
+  }
+
+  /** Walks a base chain of nftables and charges for it. */
+  #walkNft(
+    { state, chain }: NftBaseChain,
+    hook: Hook,
+    frame: Frame,
+    inDevice: DeviceRef | undefined,
+    outDevice: DeviceRef | undefined,
+  ): Verdict {
+    this.#enterHook(hook, inDevice, outDevice);
+    const walk = this.#nftWalk;
+    const verdict = walk.walk(state, chain, frame);
+    const costs = this.#nativeCosts;
+    this.#cpus.charge(costs.baseChainNs + costs.rulesNs(walk.rulesVisited) + walk.lookupsNs);
+    this.#rulesVisited += walk.rulesVisited;
+    this.#target = walk.target;
+    return verdict;
+  }
+
+  #enterHook(hook: Hook, inDevice: DeviceRef | undefined, outDevice: DeviceRef | undefined): void {
+    if (this.#hasEntered) return;
+    this.#hasEntered = true;
+    this.#context.enterHook(HOOK_NAMES[hook]!, inDevice, outDevice);
   }
 
   #ruleCostsFor({ family }: Frame): RuleCosts {
@@ -293,7 +343,7 @@ export class Netfilter {
   // ── address translation ────────────────────────────────────────────────────────────────────────────────────────────
 
   #translate(
-    { side, chain }: HookStep,
+    { side, natChains }: HookStep,
     hook: Hook,
     frame: Frame,
     inDevice: DeviceRef | undefined,
@@ -307,7 +357,7 @@ export class Netfilter {
       // RELATED is also a reset made here for a connection that is not confirmed: nobody has asked the rules yet.
       const mayDecide = (frame.conntrackState & (CT_NEW | CT_RELATED)) !== 0;
       const isUndecided = mayDecide && !this.#nat.isDecided(frame, side);
-      if (isUndecided && !this.#decide(side, chain, hook, frame, inDevice, outDevice))
+      if (isUndecided && !this.#decide(side, natChains, hook, frame, inDevice, outDevice))
         return this.#drop(frame, 'NETFILTER_DROP');
       if (hook === POSTROUTING && outDevice !== undefined && this.#nat.endIfMoved(frame, outDevice))
         return this.#drop(frame, 'NETFILTER_DROP');
@@ -322,13 +372,13 @@ export class Netfilter {
   /** The first packet asks the rules. False: they drop it, or want an address that the stack does not have. */
   #decide(
     side: NatSide,
-    chain: BaseChain | undefined,
+    natChains: readonly HookStep[],
     hook: Hook,
     frame: Frame,
     inDevice: DeviceRef | undefined,
     outDevice: DeviceRef | undefined,
   ): boolean {
-    const verdict = chain === undefined ? ACCEPT : this.#walk(chain, hook, frame, inDevice, outDevice);
+    const verdict = this.#askNatChains(natChains, hook, frame, inDevice, outDevice);
     if (verdict === DROP) return false;
     const mapping = verdict === TARGET ? this.#mapping(side, hook, frame, inDevice, outDevice) : KEEP_ADDRESSES;
     if (mapping === undefined) return false;
@@ -336,6 +386,24 @@ export class Netfilter {
     this.#nat.decide(frame, side, mapping);
     if (verdict === TARGET) this.#cpus.charge(this.#newTranslationNs(side, mapping));
     return true;
+  }
+
+  /** In turn, until one drops the frame or translates it (nf_nat_inet_fn). */
+  #askNatChains(
+    natChains: readonly HookStep[],
+    hook: Hook,
+    frame: Frame,
+    inDevice: DeviceRef | undefined,
+    outDevice: DeviceRef | undefined,
+  ): Verdict {
+    for (const { nft, chain } of natChains) {
+      const verdict =
+        nft === undefined
+          ? this.#walk(chain!, hook, frame, inDevice, outDevice)
+          : this.#walkNft(nft, hook, frame, inDevice, outDevice);
+      if (verdict !== ACCEPT) return verdict;
+    }
+    return ACCEPT;
   }
 
   #newTranslationNs(side: NatSide, { randomFully }: NatMapping): number {
@@ -351,7 +419,7 @@ export class Netfilter {
     inDevice: DeviceRef | undefined,
     outDevice: DeviceRef | undefined,
   ): NatMapping | undefined {
-    const { target } = this.#context.decidingRule!.spec;
+    const target = this.#target;
     switch (target?.target) {
       case 'DNAT':
         if (side === DESTINATION) return target;

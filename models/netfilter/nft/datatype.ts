@@ -123,12 +123,12 @@ export const IFNAME = datatype('ifname', {
   read: (text) => (text.length < 16 && text !== '' ? text : undefined),
   print: (value) => `"${value}"`,
 });
-/** Devices by number are written by name, as nft finds it at this moment. */
+/** Devices by number, which nft writes by name. Not modelled: numbers in rules, other than 0, no device. */
 export const IFACE_INDEX = datatype('iface_index', {
   bytes: 4,
   isHostOrder: true,
   perLine: 5,
-  read: (text) => readNumber(text, 4) ?? (text.length < 16 && text !== '' ? text : undefined),
+  read: (text) => (text === '0' ? 0 : /^\d+$/.test(text) || text.length >= 16 || text === '' ? undefined : text),
   print: (value) => (typeof value === 'string' ? `"${value}"` : `${value}`),
 });
 export const CT_STATE = datatype('ct_state', {

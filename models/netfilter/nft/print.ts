@@ -215,7 +215,7 @@ export function printStatement(statement: Statement, family: NftFamily, options:
     case 'log':
       return ['log', ...statement.options].join(' ');
     case 'mss':
-      return `tcp option maxseg size set ${statement.bytes ?? 'rt mtu'}`;
+      return `tcp option maxseg size set ${statement.bytes}`;
     case 'unmodelled':
       return statement.text;
   }
@@ -223,9 +223,6 @@ export function printStatement(statement: Statement, family: NftFamily, options:
 
 function printMatch({ left, comparison, right, isExplicit }: MatchStatement): string {
   const type = typeOf(left);
-  if (left.kind === 'fib' && right.kind === 'value' && (right.value === 'exists' || right.value === 'missing')) {
-    return `${printExpression(left)} ${right.value}`;
-  }
   // `tcp flags & (fin | syn) == syn` is printed `tcp flags syn / fin,syn`.
   if (left.kind === 'bitwise' && left.operator === '&' && type?.name === 'tcp_flag' && right.kind === 'value') {
     const operator = comparison === '==' ? '' : `${comparison} `;
@@ -247,6 +244,8 @@ function printOperand(type: Datatype | undefined, operand: Operand): string {
       return `${type!.print(operand.first)}/${operand.length}`;
     case 'range':
       return `${type!.print(operand.first)}-${type!.print(operand.last)}`;
+    case 'exists':
+      return operand.exists ? 'exists' : 'missing';
     case 'wildcard':
       return `"${operand.beginning}*"`;
     case 'set':

@@ -3,6 +3,7 @@
 // What nft knows and this reader does not is refused by name, or in lenient mode kept as a rule that matches nothing.
 
 import {
+  BOOLEAN,
   ICMP_CODE,
   ICMPV6_CODE,
   ICMPX_CODE,
@@ -170,15 +171,9 @@ function readSelection(reader: TokenReader, family: NftFamily): Statement {
   if (reader.takeIf('vmap')) return { kind: 'vmap', key: left, map: readVerdictMap(reader, left) };
   if (left.kind === 'selector' && reader.takeIf('set')) return readAssignment(reader, family, left);
   if (left.kind === 'map') throw reader.unmodelled('a match of what a map gives');
-  if (left.kind === 'fib' && (reader.at('exists') || reader.at('missing'))) {
-    // nft asks for the device number, and whether there is any.
-    const value = reader.take().text === 'exists' ? 1 : 0;
-    return {
-      kind: 'match',
-      left,
-      comparison: '==',
-      right: { kind: 'value', value: value === 1 ? 'exists' : 'missing' },
-    };
+  if (asksForExistence(left) && (reader.at('exists') || reader.at('missing'))) {
+    const exists = reader.take().text === 'exists';
+    return { kind: 'match', left, comparison: '==', right: { kind: 'exists', exists } };
   }
   if (reader.takeIf('!')) {
     const right = readOperand(reader, left);
@@ -207,6 +202,10 @@ function readSelection(reader: TokenReader, family: NftFamily): Statement {
   checkOrder(reader, comparison, right);
   return canonicalMatch(left, comparison, right);
 }
+
+/** Of a route its device, of an extension header itself. */
+const asksForExistence = (left: Expression): boolean =>
+  left.kind === 'fib' || (left.kind === 'selector' && left.selector.type === BOOLEAN);
 
 const masked = (left: Expression, right: number): Expression => ({ kind: 'bitwise', operator: '&', left, right });
 
@@ -444,9 +443,8 @@ function readMss(reader: TokenReader): Statement {
   if (option !== 'maxseg') throw reader.unmodelled(`tcp option ${option}`);
   reader.expect('size');
   if (!reader.takeIf('set')) throw reader.unmodelled('a match of tcp option maxseg');
-  if (!reader.takeIf('rt')) return { kind: 'mss', bytes: reader.takeNumber({ last: 65_535 }) };
-  reader.expect('mtu');
-  return { kind: 'mss' };
+  if (reader.at('rt')) throw reader.unmodelled('tcp option maxseg size set rt mtu');
+  return { kind: 'mss', bytes: reader.takeNumber({ last: 65_535 }) };
 }
 
 // ── address translation ──────────────────────────────────────────────────────────────────────────────────────────────

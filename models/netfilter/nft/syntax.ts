@@ -167,6 +167,8 @@ export type Operand =
   | { readonly kind: 'flags'; readonly bits: number }
   | { readonly kind: 'prefix'; readonly first: Value; readonly last: Value; readonly length: number }
   | { readonly kind: 'range'; readonly first: Value; readonly last: Value }
+  /** `exists` or `missing`. */
+  | { readonly kind: 'exists'; readonly exists: boolean }
   /** A device name's beginning, `eth*`. */
   | { readonly kind: 'wildcard'; readonly beginning: string }
   | { readonly kind: 'set'; readonly set: SetReference };
@@ -270,6 +272,5 @@ export interface LogStatement {
 /** `tcp option maxseg size set`. */
 export interface MssStatement {
   readonly kind: 'mss';
-  /** Absent: what the route's MTU allows. */
-  readonly bytes?: number;
+  readonly bytes: number;
 }

@@ -147,6 +147,7 @@ class SimulatedRun {
   #countersOf(node: string): string {
     const { netfilter } = this.#network.namespace(node);
     if (netfilter === undefined) return '';
+    if (this.#rules.get(node)?.backend === 'nftnative') return netfilter.nftables.listJson();
     // ip6tables-save's text follows where the case has rules for it.
     const families =
       this.#rules.get(node)?.text6 === undefined ? ['tables' as const] : (['tables', 'tables6'] as const);
@@ -156,9 +157,13 @@ class SimulatedRun {
 
 /** Loads a node's rules as the backend's command would. Throws a CaseError for what is not modelled. */
 export function loadRules(namespace: NetworkNamespace, { backend, text, text6, ipset }: NodeRules, node: string): void {
-  if (backend === 'nftnative') throw new CaseError(`rules.${node}.backend: nftnative is not modelled`);
   if (ipset !== undefined) throw new CaseError(`rules.${node}.ipset: ipset is not modelled`);
-  const { tables, tables6 } = namespace.enableNetfilter();
+  const { tables, tables6, nftables } = namespace.enableNetfilter();
+  if (backend === 'nftnative') {
+    for (const each of [tables, tables6]) replaceRules(each, []);
+    return nftables.apply(`flush ruleset; ${text}`, { fileName: `rules.${node}.text` });
+  }
+  if (!nftables.isEmpty) nftables.apply('flush ruleset');
   tables.backend = tables6.backend = backend;
   replaceRules(tables, parseIptablesSave(text, { fileName: `rules.${node}.text`, family: 4 }));
   replaceRules(tables6, parseIptablesSave(text6 ?? '', { fileName: `rules.${node}.text6`, family: 6 }));

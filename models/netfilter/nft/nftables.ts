@@ -1,0 +1,115 @@
+// nftables of one network namespace: its ruleset, as `nft -f` changes it and `nft list ruleset` shows it, and what is
+// registered at each hook.
+
+import type { Instant } from '../../../engine/time.ts';
+import { HOOK_NAMES, type Hook } from '../hook.ts';
+import { needsConntrack } from './needs-conntrack.ts';
+import { type PrintOptions, printRuleset } from './print.ts';
+import { printRulesetJson } from './print-json.ts';
+import { applyNftText, type ReadOptions } from './read-ruleset.ts';
+import { type BaseChainSpec, type ChainType, EMPTY_RULESET, type NftChain, type NftRuleset } from './syntax.ts';
+import { TableState } from './table-state.ts';
+
+/** A base chain where a hook enters it. Good until the ruleset changes. */
+export interface NftBaseChain {
+  readonly state: TableState;
+  readonly chain: NftChain;
+  readonly base: BaseChainSpec;
+}
+
+export class Nftables {
+  readonly #now: () => Instant;
+  #ruleset = EMPTY_RULESET;
+  readonly #states = new Map<string, TableState>();
+  #changes = 0;
+
+  constructor(now: () => Instant) {
+    this.#now = now;
+  }
+
+  /** Counts changes: what was derived from the ruleset holds while it stays the same. */
+  get changes(): number {
+    return this.#changes;
+  }
+
+  /** Without what it has counted: what other namespaces can share. */
+  get ruleset(): NftRuleset {
+    return this.#ruleset;
+  }
+
+  /** Takes the place of the one before; what stays the same object keeps what it remembers. */
+  set ruleset(ruleset: NftRuleset) {
+    this.#ruleset = ruleset;
+    this.#changes++;
+    for (const key of this.#states.keys()) if (!ruleset.tables.has(key)) this.#states.delete(key);
+    for (const [key, table] of ruleset.tables) {
+      const state = this.#states.get(key);
+      if (state === undefined) this.#states.set(key, new TableState(table));
+      else state.table = table;
+      this.#states.get(key)!.start(this.#now());
+    }
+  }
+
+  /** `nft -f`: one transaction. Throws a RuleTextError, and nothing has changed. */
+  apply(text: string, options: ReadOptions = {}): void {
+    const now = this.#now();
+    const before = new Map([...this.#states].map(([key, state]) => [key, state.withLiveElements(now)]));
+    const { tables } = applyNftText({ tables: before }, text, options);
+    this.ruleset = {
+      tables: new Map(
+        [...tables].map(([key, table]) => {
+          const known = before.get(key);
+          return [key, known === undefined ? table : this.#states.get(key)!.keepingLiveSets(known, table)];
+        }),
+      ),
+    };
+  }
+
+  /** `nft list ruleset`. */
+  list(options: PrintOptions = {}): string {
+    return printRuleset(this.#listed(), options);
+  }
+
+  /** `nft -j list ruleset`. */
+  listJson(): string {
+    return printRulesetJson(this.#listed());
+  }
+
+  #listed(): NftRuleset {
+    const now = this.#now();
+    return { tables: new Map([...this.#states].map(([key, state]) => [key, state.listed(now)])) };
+  }
+
+  get isEmpty(): boolean {
+    return this.#states.size === 0;
+  }
+
+  /** The base chains of this family's packets at this hook, in the order in which they were made. */
+  baseChains(hook: Hook, family: 4 | 6): NftBaseChain[] {
+    const name = HOOK_NAMES[hook]!.toLowerCase();
+    return this.#tablesOf(family).flatMap((state) => {
+      const { chains, dormant } = state.table;
+      if (dormant) return [];
+      return [...chains.values()].flatMap((chain) => {
+        const { base } = chain;
+        return base?.hook === name ? [{ state, chain, base }] : [];
+      });
+    });
+  }
+
+  hasChains(type: ChainType, family: 4 | 6): boolean {
+    return this.#tablesOf(family).some(({ table: { chains, dormant } }) =>
+      dormant ? false : [...chains.values()].some(({ base }) => base?.type === type),
+    );
+  }
+
+  /** Some rule, reachable or not, asks about connections or translates addresses: frames of the family are tracked. */
+  needsConntrack(family: 4 | 6): boolean {
+    return this.#tablesOf(family).some(({ table }) => needsConntrack(table));
+  }
+
+  #tablesOf(family: 4 | 6): TableState[] {
+    const own = family === 6 ? 'ip6' : 'ip';
+    return [...this.#states.values()].filter(({ table }) => table.family === own || table.family === 'inet');
+  }
+}
