@@ -160,7 +160,7 @@ describe('a packet from outside', () => {
     expect(dropOf('udp 192.168.0.2:1 > 127.0.0.1:2')).toBe('IP_LOCALNET');
     expect(dropOf('udp 127.0.0.1:1 > 10.244.1.2:2')).toBe('IP_LOCALNET');
     n1.root.sysctl('net.ipv4.conf.eth0.route_localnet', 1);
-    expect(dropOf('udp 192.168.0.2:1 > 127.0.0.1:2')).toBe('IP_LOCALNET NO_SOCKET'); // n2 refuses the answer
+    expect(dropOf('udp 192.168.0.2:1 > 127.0.0.1:2')).toBe('NO_SOCKET'); // the answer waits: nobody tells 127.0.0.1 where n2 is
   });
 
   test('rp_filter 1 wants the way back by the same device, 2 any way back, 0 none', () => {
@@ -180,6 +180,16 @@ describe('a packet from outside', () => {
       'IP_RPFILTER',
       'IP_RPFILTER',
     ]);
+  });
+
+  test('by a device without addresses, rp_filter 2 is as strict as 1', () => {
+    const routed = lab.addNode('n3', { ip: '192.168.0.3', podRange: '10.244.3.0/24', routed: true });
+    lab.addPod(routed, 'p5', { ip: '10.244.3.2' });
+    lab.addPod(routed, 'p6', { ip: '10.244.3.3' });
+    routed.root.sysctl('net.ipv4.conf.all.rp_filter', 2);
+    expect(lab.send('p5', 'udp 10.244.3.3:1 > 10.244.1.2:2')).toHaveLength(1); // as p6
+    expect(lab.frames.drops().get('IP_RPFILTER')).toBe(1);
+    expect(lab.send('p5', 'udp 10.244.3.2:1 > 10.244.1.2:2').at(-1)).toContain('p1/eth0 in');
   });
 
   test('in a broadcast frame is not sent on', () => {

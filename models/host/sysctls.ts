@@ -4,6 +4,7 @@
 import { type Duration, inSeconds, s } from '../../engine/time.ts';
 import { DEVICE_SETTINGS, type DeviceSetting, type Ipv4Settings } from '../ip/ipv4-settings.ts';
 import { Ipv6Settings } from '../ip/ipv6-settings.ts';
+import { NEIGHBOR_SETTINGS, type NeighborSetting } from '../ip/neighbor-settings.ts';
 import type { IpStack } from '../ip/stack.ts';
 import { CONNTRACK_DEFAULTS, type ConntrackSettings } from '../netfilter/conntrack.ts';
 import type { Netfilter } from '../netfilter/netfilter.ts';
@@ -44,11 +45,15 @@ export class Sysctls {
 
   /** Every name, for messages; DEVICE stands for `all`, `default` and the devices. */
   get names(): string[] {
-    return [...this.#variables.keys(), ...DEVICE_SETTINGS.map((setting) => `net.ipv4.conf.DEVICE.${setting}`)];
+    return [
+      ...this.#variables.keys(),
+      ...DEVICE_SETTINGS.map((setting) => `net.ipv4.conf.DEVICE.${setting}`),
+      ...NEIGHBOR_SETTINGS.map((setting) => `net.ipv4.neigh.DEVICE.${setting}`),
+    ];
   }
 
   #find(name: string): Variable {
-    const variable = this.#variables.get(name) ?? this.#deviceVariable(name);
+    const variable = this.#variables.get(name) ?? this.#deviceVariable(name) ?? this.#neighborVariable(name);
     if (variable !== undefined) return variable;
     throw new RangeError(`sysctl ${name} in ${this.#owner.name}; expected one of ${this.names.join(', ')}`);
   }
@@ -69,6 +74,26 @@ export class Sysctls {
       write: (value) => settings.write(scope, setting, value),
     };
   }
+
+  /** `net.ipv4.neigh.DEVICE.SETTING`, where DEVICE is also `default`. */
+  #neighborVariable(name: string): Variable | undefined {
+    const [, scope, setting] = /^net\.ipv4\.neigh\.(.+)\.([a-z_]+)$/.exec(name) ?? [];
+    if (scope === undefined || !isNeighborSetting(setting)) return undefined;
+    const { stack } = this.#owner;
+    const values = stack.neighbors.settings.set(scope);
+    if (values === undefined) {
+      const known = ['default', ...stack.settings.deviceNames].join(', ');
+      throw new RangeError(`sysctl ${name}: no device ${scope} in ${this.#owner.name}; expected one of ${known}`);
+    }
+    return {
+      min: 0,
+      max: setting === 'delay_first_probe_time' ? LONGEST_TIMEOUT_S : INT_MAX,
+      read: () => values[setting],
+      write: (value) => {
+        values[setting] = value;
+      },
+    };
+  }
 }
 
 interface Variable {
@@ -84,6 +109,9 @@ const LONGEST_TIMEOUT_S = Math.floor(INT_MAX / 250);
 
 const isDeviceSetting = (name: string | undefined): name is DeviceSetting =>
   (DEVICE_SETTINGS as readonly (string | undefined)[]).includes(name);
+
+const isNeighborSetting = (name: string | undefined): name is NeighborSetting =>
+  (NEIGHBOR_SETTINGS as readonly (string | undefined)[]).includes(name);
 
 function variablesOf(owner: SysctlOwner): Map<string, Variable> {
   const { settings } = owner.stack;

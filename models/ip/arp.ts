@@ -1,26 +1,45 @@
-// ARP of one network namespace (RFC 826): asks who has an address, answers for its own, and keeps what it hears in the
-// neighbor table.
+// ARP of one network namespace (RFC 826; net/ipv4/arp.c): asks who has an address, answers for its own and, as a proxy, for
+// addresses that it routes elsewhere, and keeps what it hears in the neighbor table.
 //
-// Not modelled: proxy ARP, gratuitous ARP locks.
+// Not modelled: arp_filter, arp_accept, medium ids, `ip neigh add proxy`.
 
 import type { RandomStream } from '../../engine/random.ts';
+import { ms } from '../../engine/time.ts';
 import type { NetDevice } from '../link/net-device.ts';
 import { ARP_REPLY, ARP_REQUEST, ETHERTYPE_ARP, type Frame } from '../packet/frame.ts';
-import { ANY_IP, formatIp, type Ip } from '../packet/ip-address.ts';
-import { BROADCAST_MAC, type Mac, ZERO_MAC } from '../packet/mac.ts';
+import { ANY_IP, formatIp, type Ip, isLoopback, isMulticast } from '../packet/ip-address.ts';
+import { BROADCAST_MAC, isGroupAddress, type Mac, ZERO_MAC } from '../packet/mac.ts';
+import type { Route } from './fib.ts';
+import type { Ipv4Settings } from './ipv4-settings.ts';
 import { type AddressResolution, type NeighborStack, NeighborTable } from './neighbor-table.ts';
 
 /** What ARP needs of the IP stack it belongs to. */
 export interface ArpStack extends NeighborStack {
-  /** Source address for an ARP request that leaves by `device`. */
+  readonly settings: Ipv4Settings;
+  /** An address of `device`, in the subnet of `towards` where there is one. */
   addressOn(device: NetDevice, towards: Ip): Ip;
   isLocal(ip: Ip): boolean;
+  isAddressOf(device: NetDevice, ip: Ip): boolean;
+  /** Are both in one subnet of the device? */
+  shareSubnet(device: NetDevice, a: Ip, b: Ip): boolean;
+  /** Where a packet from `srcIp` to `dstIp` would go that came in by `device`; undefined if it would be refused. */
+  inputRoute(device: NetDevice, srcIp: Ip, dstIp: Ip): Route | undefined;
+}
+
+interface Request {
+  readonly device: NetDevice;
+  readonly senderIp: Ip;
+  readonly senderMac: Mac;
+  readonly targetIp: Ip;
 }
 
 export class Arp implements AddressResolution {
   readonly family = 4;
   readonly neighbors: NeighborTable;
   readonly #stack: ArpStack;
+  /** Asked for when a proxy first answers: few hosts are one. */
+  #proxyRandom: RandomStream | undefined;
+  #waitingProxyAnswers = 0;
 
   constructor(stack: ArpStack, random: RandomStream) {
     this.#stack = stack;
@@ -29,28 +48,100 @@ export class Arp implements AddressResolution {
 
   /** Takes an ARP packet that came in by `device`; the frame ends here. */
   receive(frame: Frame, device: NetDevice): void {
-    const { srcIp: ip, srcMac: mac, dstIp, arpOperation, dstMac } = frame;
-    if (arpOperation === ARP_REQUEST && this.#stack.isLocal(dstIp)) {
-      if (ip !== ANY_IP) this.neighbors.learn(device, { ip, mac, state: 'STALE', create: true });
-      this.#reply(device, { ip: dstIp, toIp: ip, toMac: mac });
-    } else {
-      const state = arpOperation === ARP_REPLY && dstMac === device.mac ? 'REACHABLE' : 'STALE';
-      this.neighbors.learn(device, { ip, mac, state, create: false });
-    }
+    const { srcIp: senderIp, srcMac: senderMac, dstIp: targetIp, arpOperation, dstMac } = frame;
     this.#stack.frames.deliver(frame);
+    if (isMulticast(targetIp)) return;
+    if (isLoopback(targetIp) && this.#stack.settings.of(device).route_localnet === 0) return;
+    const request: Request = { device, senderIp, senderMac, targetIp };
+    if (senderIp === ANY_IP) {
+      // Somebody asks whether the address is free (RFC 5227).
+      if (arpOperation === ARP_REQUEST && this.#answersFor(request)) this.#reply(request);
+      return;
+    }
+    if (arpOperation === ARP_REQUEST && this.#takes(request, isGroupAddress(dstMac))) return;
+    const isProof = arpOperation === ARP_REPLY && !isGroupAddress(dstMac);
+    const isGratuitous = senderIp === targetIp && !this.#stack.isLocal(senderIp);
+    this.neighbors.learn(device, {
+      ip: senderIp,
+      mac: senderMac,
+      state: isProof ? 'REACHABLE' : 'STALE',
+      create: false,
+      respectsLock: !isGratuitous,
+    });
   }
 
-  solicit(device: NetDevice, ip: Ip, mac: Mac | undefined): void {
+  /** arp_process on a request: is it for this host, or for one behind it? */
+  #takes(request: Request, isBroadcast: boolean): boolean {
+    const { device, senderIp, senderMac: mac, targetIp } = request;
+    const route = this.#stack.inputRoute(device, senderIp, targetIp);
+    if (route?.type === 'local') {
+      if (this.#answersFor(request)) {
+        this.neighbors.learn(device, { ip: senderIp, mac, state: 'STALE', create: true });
+        this.#reply(request);
+      }
+      return true;
+    }
+    const { forwarding, proxy_arp } = this.#stack.settings.of(device);
+    if (route?.type !== 'unicast' || route.device === device || forwarding === 0 || proxy_arp === 0) return false;
+    this.neighbors.learn(device, { ip: senderIp, mac, state: 'STALE', create: true });
+    this.#replyAsProxy(request, isBroadcast);
+    return true;
+  }
+
+  /** arp_ignore. */
+  #answersFor({ device, senderIp, targetIp }: Request): boolean {
+    if (!this.#stack.isLocal(targetIp)) return false;
+    switch (this.#stack.settings.of(device).arp_ignore) {
+      case 1:
+        return this.#stack.isAddressOf(device, targetIp);
+      case 2:
+        return this.#stack.isAddressOf(device, targetIp) && this.#stack.shareSubnet(device, targetIp, senderIp);
+      case 8:
+        return false;
+      default:
+        return true;
+    }
+  }
+
+  /** pneigh_enqueue: a proxy gives the address's owner time to answer, if everybody was asked. */
+  #replyAsProxy(request: Request, isBroadcast: boolean): void {
+    const { proxy_delay, proxy_qlen } = this.neighbors.settings.of(request.device);
+    if (!isBroadcast || proxy_delay === 0) return this.#reply(request);
+    if (this.#waitingProxyAnswers > proxy_qlen) return;
+    const { cpus, name } = this.#stack;
+    this.#proxyRandom ??= cpus.place.random(`proxy arp/${name}`);
+    this.#waitingProxyAnswers++;
+    cpus.place.schedule(ms(10 * proxy_delay * this.#proxyRandom.uniform()), this.#onProxyDelayOver, request);
+  }
+
+  readonly #onProxyDelayOver = (request: Request): void => {
+    this.#waitingProxyAnswers--;
+    this.#stack.cpus.submit(0, this.#onReply, request);
+  };
+
+  readonly #onReply = (request: Request): void => this.#reply(request);
+
+  solicit(device: NetDevice, ip: Ip, mac: Mac | undefined, waiting: Frame | undefined): void {
     const request = this.#packet(device, { operation: ARP_REQUEST, targetIp: ip, targetMac: ZERO_MAC });
-    request.srcIp = this.#stack.addressOn(device, ip);
+    request.srcIp = this.#announced(device, ip, waiting?.srcIp);
     request.dstMac = mac ?? BROADCAST_MAC;
     device.transmit(request);
   }
 
-  #reply(device: NetDevice, { ip, toIp, toMac }: { ip: Ip; toIp: Ip; toMac: Mac }): void {
-    const reply = this.#packet(device, { operation: ARP_REPLY, targetIp: toIp, targetMac: toMac });
-    reply.srcIp = ip;
-    reply.dstMac = toMac;
+  /** arp_announce: the source of the packet that waits, where it is one of this host's; else an address of the device. */
+  #announced(device: NetDevice, target: Ip, source: Ip | undefined): Ip {
+    if (source !== undefined && this.#stack.isLocal(source)) {
+      const { arp_announce } = this.#stack.settings.of(device);
+      if (arp_announce === 0) return source;
+      if (arp_announce === 1 && this.#stack.shareSubnet(device, target, source)) return source;
+    }
+    return this.#stack.addressOn(device, target);
+  }
+
+  #reply({ device, senderIp, senderMac, targetIp }: Request): void {
+    const reply = this.#packet(device, { operation: ARP_REPLY, targetIp: senderIp, targetMac: senderMac });
+    reply.srcIp = targetIp;
+    reply.dstMac = senderMac;
     device.transmit(reply);
   }
 

@@ -8,8 +8,14 @@ import type { DeviceRef } from '../packet/frame.ts';
 export class DeviceSettings {
   /** Are packets from other hosts believed that say they come from an address of this one? */
   accept_local = 0;
+  /** Source of ARP requests: 0 any own address, 1 one in the target's subnet, 2 the device's best. */
+  arp_announce = 0;
+  /** Which own addresses are answered for: 0 all, 1 the device's, 2 the device's in the asker's subnet, 8 none. */
+  arp_ignore = 0;
   /** Are packets that came in by the device sent on? */
   forwarding = 0;
+  /** Are ARP requests answered for addresses that are routed elsewhere? */
+  proxy_arp = 0;
   /** May 127.0.0.0/8 come in by other devices than lo, and leave by them? */
   route_localnet = 0;
   /** Reverse path: 0 ignored, 1 the way back must be this device, 2 there must be a way back. */
@@ -23,9 +29,12 @@ export type DeviceSetting = keyof DeviceSettings;
 /** How the set for all devices and the device's own make what holds: IN_DEV_MAXCONF, IN_DEV_ORCONF, IN_DEV_CONF_GET. */
 const COMBINED: Readonly<Record<DeviceSetting, (all: number, own: number) => number>> = {
   accept_local: (all, own) => all | own,
+  arp_announce: Math.max,
+  arp_ignore: Math.max,
   forwarding: (_all, own) => own,
+  proxy_arp: (all, own) => all | own,
   route_localnet: (all, own) => all | own,
-  rp_filter: (all, own) => Math.max(all, own),
+  rp_filter: Math.max,
   send_redirects: (all, own) => all | own,
 };
 

@@ -6,9 +6,10 @@ import { CpuSet } from '../cpu/cpu-set.ts';
 import { NetDevice } from '../link/net-device.ts';
 import { ARP_REPLY, ARP_REQUEST, ETHERTYPE_ARP, type Frame } from '../packet/frame.ts';
 import { FrameStore } from '../packet/frame-store.ts';
-import { type Ip, parseIp } from '../packet/ip-address.ts';
+import { ANY_IP, type Ip, parseIp, prefix } from '../packet/ip-address.ts';
 import { BROADCAST_MAC, formatMac, localMac } from '../packet/mac.ts';
-import { Arp } from './arp.ts';
+import { Arp, type ArpStack } from './arp.ts';
+import { Ipv4Settings } from './ipv4-settings.ts';
 import type { NeighborTable } from './neighbor-table.ts';
 
 const OWN_IP = parseIp('10.0.0.1');
@@ -41,12 +42,26 @@ beforeEach(() => {
   unreachable = 0;
   const cpus = new CpuSet(sim.place('host'), { count: 1, costs: FREE });
   device = new Recorder({ name: 'eth0', mac: localMac(1), namespace: 'host', index: 2, cpus, frames });
-  const stack = {
+  const settings = new Ipv4Settings();
+  settings.addDevice(device);
+  const isLocal = (ip: Ip) => ip === OWN_IP;
+  const stack: ArpStack = {
     name: 'host',
     cpus,
     frames,
+    settings,
     addressOn: () => OWN_IP,
-    isLocal: (ip: Ip) => ip === OWN_IP,
+    isLocal,
+    isAddressOf: (_, ip) => isLocal(ip),
+    shareSubnet: () => true,
+    inputRoute: (_, _source, ip) => ({
+      type: isLocal(ip) ? 'local' : 'unicast',
+      destination: prefix(ip, 32),
+      device,
+      gateway: ANY_IP,
+      source: ANY_IP,
+      metric: 0,
+    }),
     unreachable: (frame: Frame) => {
       unreachable++;
       frames.drop(frame, 'NEIGH_FAILED', sim.now, 'host');
@@ -73,7 +88,7 @@ function hear(operation: number, { from = PEER_IP, to = OWN_IP } = {}): void {
 const state = (): string | undefined => [...table][0]?.state;
 const runFor = (duration: Duration): void => sim.run({ until: (sim.now + duration) as Instant });
 
-test('an unknown next hop is asked for three times, a second apart; then its frames fail', () => {
+test('an unknown next hop is asked for three times, a second or a little more apart; then its frames fail', () => {
   send();
   send();
   expect(state()).toBe('INCOMPLETE');
@@ -82,10 +97,10 @@ test('an unknown next hop is asked for three times, a second apart; then its fra
   sim.run();
   expect(device.log).toEqual([
     '0.000 arp request broadcast',
-    '1.000 arp request broadcast',
-    '2.000 arp request broadcast',
+    '1.024 arp request broadcast',
+    '2.048 arp request broadcast',
   ]);
-  expect([state(), unreachable, inSeconds(sim.now)]).toEqual(['FAILED', 2, 3]);
+  expect([state(), unreachable, inSeconds(sim.now)]).toEqual(['FAILED', 2, 3.072]);
   frames.assertConserved();
 });
 
@@ -109,16 +124,16 @@ test('a request for our address is answered, and its sender is known but not pro
   expect(state()).toBe('STALE');
 });
 
-test('an unconfirmed entry is used for 5 s, probed three times by unicast, and fails at 8 s', () => {
+test('an unconfirmed entry is used for 5 s, probed three times by unicast, and fails at 8.2 s', () => {
   hear(ARP_REQUEST);
   send();
   expect(state()).toBe('DELAY');
   runFor(s(20));
   expect(device.log.slice(1)).toEqual([
     '0.000 data 02:00:00:00:00:02',
-    '5.000 arp request 02:00:00:00:00:02',
-    '6.000 arp request 02:00:00:00:00:02',
-    '7.000 arp request 02:00:00:00:00:02',
+    '5.120 arp request 02:00:00:00:00:02',
+    '6.144 arp request 02:00:00:00:00:02',
+    '7.168 arp request 02:00:00:00:00:02',
   ]);
   expect(state()).toBe('FAILED');
 });

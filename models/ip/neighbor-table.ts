@@ -5,7 +5,7 @@
 // timer does the same, only earlier). Not modelled: garbage collection by gc_thresh.
 
 import type { RandomStream } from '../../engine/random.ts';
-import { type Duration, type Instant, ns, s } from '../../engine/time.ts';
+import { after, type Duration, type Instant, ms, s } from '../../engine/time.ts';
 import { Timer } from '../../engine/timer.ts';
 import type { CpuSet } from '../cpu/cpu-set.ts';
 import type { NetDevice } from '../link/net-device.ts';
@@ -14,16 +14,10 @@ import type { FrameHolder, FrameStore } from '../packet/frame-store.ts';
 import { formatIp, type Ip, type IpFamily } from '../packet/ip-address.ts';
 import { BROADCAST_MAC, formatMac, type Mac } from '../packet/mac.ts';
 import { truesizeBytes } from '../packet/truesize.ts';
+import { timerDelay } from './kernel-timer.ts';
+import { NeighborSettingsOfDevices } from './neighbor-settings.ts';
 
 export type NeighborState = 'INCOMPLETE' | 'REACHABLE' | 'STALE' | 'DELAY' | 'PROBE' | 'FAILED' | 'PERMANENT';
-
-/** net.{ipv4,ipv6}.neigh.default.*, defaults of Linux 6.x. */
-const BASE_REACHABLE_TIME: Duration = s(30);
-const DELAY_FIRST_PROBE: Duration = s(5);
-const RETRANSMIT: Duration = s(1);
-const MULTICAST_PROBES = 3; // mcast_solicit
-const UNICAST_PROBES = 3; //   ucast_solicit
-const QUEUE_BYTES = 212_992; // unres_qlen_bytes, counted in truesize
 
 /** How a frame goes on once the MAC is known. */
 type Continuation = (frame: Frame, mac: Mac) => void;
@@ -57,12 +51,14 @@ export interface NeighborNews {
   readonly state: 'REACHABLE' | 'STALE';
   readonly create: boolean;
   readonly isOverride?: boolean;
+  /** Does another MAC have to wait for the end of the settings' `locktime`? */
+  readonly respectsLock?: boolean;
 }
 
 /** How the table asks who has an address. */
 export interface AddressResolution {
   readonly family: IpFamily;
-  /** Asks everybody; with `mac` only the one who had the address. `waiting` is the first frame that wants to know. */
+  /** Asks everybody; with `mac` only the one who had the address. `waiting` is the latest frame that wants to know. */
   solicit(device: NetDevice, ip: Ip, mac: Mac | undefined, waiting: Frame | undefined): void;
 }
 
@@ -70,7 +66,10 @@ export class NeighborTable implements FrameHolder {
   readonly #stack: NeighborStack;
   readonly #resolution: AddressResolution;
   readonly #byDevice = new Map<NetDevice, Map<Ip, Entry>>();
-  readonly #reachableTime: Duration;
+  /** net.ipv4.neigh.*, net.ipv6.neigh.* */
+  readonly settings = new NeighborSettingsOfDevices();
+  /** Of the base. */
+  readonly #reachableFraction: number;
   #waiting = 0;
   #latest: Entry | undefined;
 
@@ -78,7 +77,7 @@ export class NeighborTable implements FrameHolder {
     this.#stack = stack;
     this.#resolution = resolution;
     // Drawn between half and one and a half of the base, as RFC 4861 asks; the kernel redraws every five minutes.
-    this.#reachableTime = ns(Math.round(BASE_REACHABLE_TIME * (0.5 + random.uniform())));
+    this.#reachableFraction = 0.5 + random.uniform();
     stack.frames.addHolder(this);
   }
 
@@ -123,7 +122,7 @@ export class NeighborTable implements FrameHolder {
    * Somebody said where `ip` is, or (without a MAC) that it is where it was. Without `create` only an entry that is there
    * hears it; without `isOverride` another MAC than the known one only casts doubt on that (neigh_update).
    */
-  learn(device: NetDevice, { ip, mac, state, create, isOverride = true }: NeighborNews): void {
+  learn(device: NetDevice, { ip, mac, state, create, isOverride = true, respectsLock = false }: NeighborNews): void {
     const entry = this.#byDevice.get(device)?.get(ip) ?? (create ? this.#entry(device, ip) : undefined);
     if (entry === undefined || entry.state === 'PERMANENT') return;
     const isValid = entry.state !== 'INCOMPLETE' && entry.state !== 'FAILED';
@@ -131,6 +130,7 @@ export class NeighborTable implements FrameHolder {
     const isKnown = mac === undefined || entry.mac === mac;
     // An unsolicited hint with the MAC we have proves nothing new.
     if (state === 'STALE' && isValid && isKnown) return;
+    if (respectsLock && isValid && !isKnown && this.#isLocked(entry)) return;
     if (isValid && !isKnown && !isOverride) {
       if (entry.state === 'REACHABLE') entry.state = 'STALE';
       return;
@@ -140,6 +140,11 @@ export class NeighborTable implements FrameHolder {
     entry.state = state;
     entry.confirmedAt = this.#stack.cpus.instant;
     this.#flush(entry);
+  }
+
+  /** Of several answers right after each other, as proxies give them, the first counts. */
+  #isLocked({ device, confirmedAt }: Entry): boolean {
+    return this.#stack.cpus.instant - confirmedAt <= ms(10 * this.settings.of(device).locktime);
   }
 
   /** Entries as `ip neigh` lists them. */
@@ -178,7 +183,7 @@ export class NeighborTable implements FrameHolder {
         return true;
       case 'STALE':
         entry.state = 'DELAY';
-        entry.timer.start(DELAY_FIRST_PROBE);
+        this.#startTimer(entry, s(this.settings.of(entry.device).delay_first_probe_time));
         return true;
       case 'INCOMPLETE':
       case 'FAILED':
@@ -196,12 +201,14 @@ export class NeighborTable implements FrameHolder {
 
   #age(entry: Entry): void {
     if (entry.state !== 'REACHABLE') return;
-    if (this.#stack.cpus.instant - entry.confirmedAt > this.#reachableTime) entry.state = 'STALE';
+    const reachableTime = ms(this.settings.of(entry.device).base_reachable_time_ms * this.#reachableFraction);
+    if (this.#stack.cpus.instant - entry.confirmedAt > reachableTime) entry.state = 'STALE';
   }
 
   #enqueue(entry: Entry, waiting: WaitingFrame): void {
     const size = truesizeBytes(waiting.frame.sizeBytes);
-    while (entry.waitingBytes + size > QUEUE_BYTES && entry.waiting.length > 0) {
+    const { unres_qlen_bytes } = this.settings.of(entry.device);
+    while (entry.waitingBytes + size > unres_qlen_bytes && entry.waiting.length > 0) {
       const oldest = entry.waiting.shift()!;
       entry.waitingBytes -= truesizeBytes(oldest.frame.sizeBytes);
       this.#waiting--;
@@ -249,9 +256,9 @@ export class NeighborTable implements FrameHolder {
         entry.probes = 0;
         return this.#probe(entry);
       case 'PROBE':
-        return entry.probes < UNICAST_PROBES ? this.#probe(entry) : this.#fail(entry);
+        return entry.probes < this.settings.of(entry.device).ucast_solicit ? this.#probe(entry) : this.#fail(entry);
       case 'INCOMPLETE':
-        return entry.probes < MULTICAST_PROBES ? this.#probe(entry) : this.#fail(entry);
+        return entry.probes < this.settings.of(entry.device).mcast_solicit ? this.#probe(entry) : this.#fail(entry);
       case 'REACHABLE':
       case 'STALE':
       case 'FAILED':
@@ -262,9 +269,13 @@ export class NeighborTable implements FrameHolder {
 
   #probe(entry: Entry): void {
     entry.probes++;
-    entry.timer.start(RETRANSMIT);
+    this.#startTimer(entry, ms(this.settings.of(entry.device).retrans_time_ms));
     const mac = entry.state === 'PROBE' ? entry.mac : undefined;
-    this.#resolution.solicit(entry.device, entry.ip, mac, entry.waiting[0]?.frame);
+    this.#resolution.solicit(entry.device, entry.ip, mac, entry.waiting.at(-1)?.frame);
+  }
+
+  #startTimer(entry: Entry, delay: Duration): void {
+    entry.timer.startAt(after(this.#stack.cpus.instant, timerDelay(this.#stack.cpus.instant, delay)));
   }
 
   #fail(entry: Entry): void {

@@ -105,11 +105,13 @@ export interface IpStackOptions {
   readonly forwarding: boolean;
 }
 
-/** What became of a packet's source: dropped, accepted, or accepted and on the link by which it came. */
-const REFUSED = 0;
-const ACCEPTED = 1;
-const ON_LINK = 2;
-type SourceVerdict = typeof REFUSED | typeof ACCEPTED | typeof ON_LINK;
+/** What is thought of a packet's source: less than ACCEPTED is refused. */
+const LOCAL_SOURCE = 0;
+const WRONG_WAY = 1;
+const ACCEPTED = 2;
+/** Accepted, and on the link by which it came. */
+const ON_LINK = 3;
+type SourceVerdict = typeof LOCAL_SOURCE | typeof WRONG_WAY | typeof ACCEPTED | typeof ON_LINK;
 
 export class IpStack implements FrameReceiver, NetfilterStack {
   readonly name: string;
@@ -173,70 +175,68 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     if (device === this.#loopback) return this.#localDeliver(frame, device, this.fib.lookup(frame.dstIp)); // routed when sent
     const settings = this.settings.of(device);
     const { dstIp } = frame;
-    if (!this.#areUsable(frame, settings)) return;
+    const unusable = this.#unusableAddress(frame.srcIp, dstIp, settings);
+    if (unusable !== undefined) return this.drop(frame, unusable);
     const route = this.fib.lookup(dstIp);
     if (route?.type === 'local' || route?.type === 'broadcast' || dstIp === LIMITED_BROADCAST_IP) {
-      if (this.#validateSource(frame, device, undefined, settings) === REFUSED) return;
-      return this.#localDeliver(frame, device, route);
+      const source = this.#judgeSource(frame.srcIp, device, undefined, settings);
+      return source < ACCEPTED ? this.#dropForSource(frame, source) : this.#localDeliver(frame, device, route);
     }
     if (settings.forwarding === 0 || isMulticast(dstIp)) return this.drop(frame, 'IP_NOFORWARD');
     if (route === undefined || route.type !== 'unicast') return this.#noRoute(frame, route);
-    const source = this.#validateSource(frame, device, route.device, settings);
-    if (source !== REFUSED) this.#forward(frame, device, route, source);
+    const source = this.#judgeSource(frame.srcIp, device, route.device, settings);
+    if (source < ACCEPTED) return this.#dropForSource(frame, source);
+    this.#forward(frame, device, route, source);
   }
 
-  /** ip_route_input_slow: addresses that cannot come from outside; drops the frame. */
-  #areUsable(frame: Frame, { route_localnet }: DeviceSettings): boolean {
-    const { srcIp, dstIp } = frame;
+  /** ip_route_input_slow: why a packet with such addresses cannot come from outside. */
+  #unusableAddress(srcIp: Ip, dstIp: Ip, { route_localnet }: DeviceSettings): DropReason | undefined {
     const src = srcIp >>> 24;
     const dst = dstIp >>> 24;
-    if (src !== 0 && src !== 127 && src < 224 && dst !== 0 && dst !== 127) return true;
-    if (isMulticast(srcIp) || srcIp === LIMITED_BROADCAST_IP) return this.#refuse(frame, 'IP_INVALID_SOURCE');
-    if (dstIp === LIMITED_BROADCAST_IP) return true; // also from 0.0.0.0, from which DHCP asks
-    if (srcIp === ANY_IP) return this.#refuse(frame, 'IP_INVALID_SOURCE');
-    if (dstIp === ANY_IP) return this.#refuse(frame, 'IP_INVALID_DEST');
-    if ((src === 127 || dst === 127) && route_localnet === 0) return this.#refuse(frame, 'IP_LOCALNET');
-    return true;
+    if (src !== 0 && src !== 127 && src < 224 && dst !== 0 && dst !== 127) return undefined;
+    if (isMulticast(srcIp) || srcIp === LIMITED_BROADCAST_IP) return 'IP_INVALID_SOURCE';
+    if (dstIp === LIMITED_BROADCAST_IP) return undefined; // also from 0.0.0.0, from which DHCP asks
+    if (srcIp === ANY_IP) return 'IP_INVALID_SOURCE';
+    if (dstIp === ANY_IP) return 'IP_INVALID_DEST';
+    return (src === 127 || dst === 127) && route_localnet === 0 ? 'IP_LOCALNET' : undefined;
   }
 
   /**
-   * fib_validate_source: can a packet with this source come in by `device`? Drops it if not. `outDevice`: where it will go
-   * on to; undefined if it stays here.
+   * fib_validate_source: can a packet with this source come in by `device`? `outDevice`: where it will go on to; undefined
+   * if it stays here.
    */
-  #validateSource(
-    frame: Frame,
+  #judgeSource(
+    srcIp: Ip,
     device: NetDevice,
     outDevice: NetDevice | undefined,
     { accept_local, rp_filter, send_redirects }: DeviceSettings,
   ): SourceVerdict {
-    const { srcIp } = frame;
     if (rp_filter === 0 && (device !== outDevice || send_redirects === 0)) {
-      if (accept_local !== 0 || !this.#localIps.includes(srcIp)) return ACCEPTED;
-      this.drop(frame, 'IP_LOCAL_SOURCE');
-      return REFUSED;
+      return accept_local !== 0 || !this.#localIps.includes(srcIp) ? ACCEPTED : LOCAL_SOURCE;
     }
     const back = this.fib.lookup(srcIp);
-    if (back === undefined || isErrorRoute(back)) {
-      if (rp_filter === 0 || srcIp === ANY_IP) return ACCEPTED;
-    } else if (back.type !== 'unicast' && (back.type !== 'local' || accept_local === 0)) {
-      this.drop(frame, 'IP_LOCAL_SOURCE');
-      return REFUSED;
-    } else if (back.device === device) {
-      return back.gateway === ANY_IP ? ON_LINK : ACCEPTED;
-    } else if (rp_filter === 0 || (rp_filter === 2 && this.#hasAddress(device))) {
-      return ACCEPTED; // a device without addresses is loose with nobody
-    }
-    this.drop(frame, 'IP_RPFILTER');
-    return REFUSED;
+    if (back === undefined || isErrorRoute(back)) return rp_filter === 0 || srcIp === ANY_IP ? ACCEPTED : WRONG_WAY;
+    if (back.type !== 'unicast' && (back.type !== 'local' || accept_local === 0)) return LOCAL_SOURCE;
+    if (back.device === device) return back.gateway === ANY_IP ? ON_LINK : ACCEPTED;
+    // A device without addresses is loose with nobody.
+    return rp_filter === 0 || (rp_filter === 2 && this.#hasAddress(device)) ? ACCEPTED : WRONG_WAY;
+  }
+
+  #dropForSource(frame: Frame, verdict: SourceVerdict): void {
+    this.drop(frame, verdict === LOCAL_SOURCE ? 'IP_LOCAL_SOURCE' : 'IP_RPFILTER');
+  }
+
+  /** For ARP: where a packet would go that came in by `device`; undefined if it would be refused, or has nowhere to go. */
+  inputRoute(device: NetDevice, srcIp: Ip, dstIp: Ip): Route | undefined {
+    const settings = this.settings.of(device);
+    if (this.#unusableAddress(srcIp, dstIp, settings) !== undefined) return undefined;
+    const route = this.fib.lookup(dstIp);
+    const outDevice = route?.type === 'unicast' ? route.device : undefined;
+    return this.#judgeSource(srcIp, device, outDevice, settings) < ACCEPTED ? undefined : route;
   }
 
   #hasAddress(device: NetDevice): boolean {
     return this.#addresses.some((address) => address.device === device);
-  }
-
-  #refuse(frame: Frame, reason: DropReason): false {
-    this.drop(frame, reason);
-    return false;
   }
 
   #localDeliver(frame: Frame, device: NetDevice, route: Route | undefined): void {
@@ -529,6 +529,7 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     this.#devices.push(device);
     this.#ipv6?.addDevice(device);
     this.settings.addDevice(device);
+    this.neighbors.settings.addDevice(device);
     if (!(device instanceof LoopbackDevice)) return;
     this.#loopback = device;
     this.addAddress(device, LOOPBACK_IP, 8);
@@ -602,6 +603,18 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     const { mtuBytes } = this.#outDevice(route);
     const learned = this.#pathMtus.find(dst, this.cpus.instant);
     return learned === undefined ? mtuBytes : Math.min(learned.mtuBytes, mtuBytes);
+  }
+
+  isAddressOf(device: NetDevice, ip: Ip): boolean {
+    return this.#addresses.some((address) => address.device === device && address.ip === ip);
+  }
+
+  /** Are both in one subnet of the device (inet_addr_onlink)? */
+  shareSubnet(device: NetDevice, a: Ip, b: Ip): boolean {
+    return this.#addresses.some(
+      ({ device: { index }, subnet: { mask, net } }) =>
+        index === device.index && (a & mask) === net && (b & mask) === net,
+    );
   }
 
   /** For ARP: an address of `device`, in the subnet of `towards` where there is one. */

@@ -1,0 +1,52 @@
+// net.{ipv4,ipv6}.neigh.* of one network namespace and family, under the kernel's own names: a set of values for devices
+// to come, and one for each device.
+
+import type { DeviceRef } from '../packet/frame.ts';
+
+/** Defaults of Linux 6.18. */
+export class NeighborSettings {
+  /** Milliseconds for which an answer is believed, on average: each table draws between half and one and a half. */
+  base_reachable_time_ms = 30_000;
+  /** Seconds between the use of a stale entry and the first question whether it still holds. */
+  delay_first_probe_time = 5;
+  /** Milliseconds between questions. */
+  retrans_time_ms = 1_000;
+  /** Questions to everybody, and to the one who had the address, before giving up. */
+  mcast_solicit = 3;
+  ucast_solicit = 3;
+  /** Memory of the frames that wait for one answer, in bytes of truesize. */
+  unres_qlen_bytes = 212_992;
+  /** Hundredths of a second in which an answer is not replaced by another one's. */
+  locktime = 100;
+  /** Proxy ARP: the longest wait before an answer for somebody else, in hundredths of a second; and how many may wait. */
+  proxy_delay = 80;
+  proxy_qlen = 64;
+}
+
+export type NeighborSetting = keyof NeighborSettings;
+
+export const NEIGHBOR_SETTINGS = Object.keys(new NeighborSettings()) as readonly NeighborSetting[];
+
+export class NeighborSettingsOfDevices {
+  readonly #default = new NeighborSettings();
+  /** By device index. */
+  readonly #own: (NeighborSettings | undefined)[] = [];
+  readonly #devices = new Map<string, DeviceRef>();
+
+  of(device: DeviceRef): NeighborSettings {
+    return this.#own[device.index] ?? this.#default;
+  }
+
+  /** A new device starts with the values of `default`. */
+  addDevice(device: DeviceRef): void {
+    this.#devices.set(device.name, device);
+    this.#own[device.index] = Object.assign(new NeighborSettings(), this.#default);
+  }
+
+  /** `scope`: default, or the name of a device. Undefined for another name. */
+  set(scope: string): NeighborSettings | undefined {
+    if (scope === 'default') return this.#default;
+    const device = this.#devices.get(scope);
+    return device === undefined ? undefined : this.#own[device.index];
+  }
+}
