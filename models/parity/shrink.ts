@@ -23,15 +23,26 @@ export async function shrinkCase(
 
 type Reduction = (parityCase: ParityCase) => Iterable<ParityCase>;
 
+/** Goes on where something could go: what stood before it was needed, and probably still is. */
 async function reduceFully(
   parityCase: ParityCase,
   reduce: Reduction,
   differs: (candidate: ParityCase) => Promise<boolean>,
 ): Promise<ParityCase> {
-  for (const candidate of reduce(parityCase)) {
-    if (await differs(candidate)) return reduceFully(candidate, reduce, differs);
+  let smallest = parityCase;
+  let candidates = [...reduce(smallest)];
+  for (let position = 0, needed = 0; needed < candidates.length; ) {
+    const candidate = candidates[position % candidates.length];
+    if (candidate !== undefined && (await differs(candidate))) {
+      smallest = candidate;
+      candidates = [...reduce(smallest)];
+      needed = 0;
+    } else {
+      position++;
+      needed++;
+    }
   }
-  return parityCase;
+  return smallest;
 }
 
 // ── packets ──────────────────────────────────────────────────────────────────────────────────────────────────────────

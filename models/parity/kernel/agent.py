@@ -204,15 +204,15 @@ def next_hop(nodes, own, destination):
     return others[0]["name"]
 
 
-def arrival(captures, sender, node_of):
-    """The packet as it came to another pod, or back to its sender."""
-
-    def came_to(frame, accepts):
-        return frame["dir"] == "in" and frame["dev"] == "eth0" and accepts(frame["ns"]) and is_answerable(frame)
-
-    others = [frame for frame in captures if came_to(frame, lambda name: name in node_of and name != sender)]
-    own = [frame for frame in captures if came_to(frame, lambda name: name == sender)]
-    return (others or own or [None])[-1]
+def arrival(captures, sender, pods):
+    """The packet as it last came to another pod, else as it came back to the pod that sent it."""
+    arrived = [
+        frame
+        for frame in captures
+        if frame["dir"] == "in" and frame["dev"] == "eth0" and frame["ns"] in pods and is_answerable(frame)
+    ]
+    elsewhere = [frame for frame in arrived if frame["ns"] != sender]
+    return (elsewhere or arrived or [None])[-1]
 
 
 def is_answerable(frame):
