@@ -12,7 +12,6 @@ const measured = (name: string): number => calibration.measurements.find((row) =
 describe('the default costs are the measured ones', () => {
   // Name in the cost model, and the measurement it rounds.
   test.each([
-    ['socketSendNs', 'abs.base_sender'],
     ['localDeliveryNs', 'stage.local_deliver_udp_socket_full'],
     ['socketReceiveNs', 'stage.udp_recv_syscall'],
     ['vethNs', 'stage.veth_hop_perf_split'],
@@ -24,6 +23,12 @@ describe('the default costs are the measured ones', () => {
     ['nftBaseChainNs', 'stage.hook_nft_base_chain'],
   ] as const)('%s is %s', (cost, name) => {
     expect(Math.abs(LINUX_6_18[cost] - measured(name))).toBeLessThanOrEqual(1);
+  });
+
+  test('a datagram takes from socket to socket over a bridge what it did', () => {
+    const { socketSendNs, vethNs, bridgeNs, localDeliveryNs, socketReceiveNs } = LINUX_6_18;
+    const oneWay = socketSendNs + 2 * vethNs + bridgeNs + localDeliveryNs + socketReceiveNs;
+    expect(oneWay).toBe(Math.round(measured('capacity.udp_socket_to_socket.br')));
   });
 
   test('routing is a veth hop with forwarding, less the veth', () => {

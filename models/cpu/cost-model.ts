@@ -72,11 +72,11 @@ export interface CostModel {
 export type PiecewiseLinear = readonly (readonly [x: number, y: number])[];
 
 export const LINUX_6_18: CostModel = {
-  socketSendNs: 765,
+  socketSendNs: 1_638,
   localDeliveryNs: 735,
   socketReceiveNs: 433,
   tcpSegmentNs: 400,
-  tcpOpenNs: 5_240,
+  tcpOpenNs: 4_804,
   vethNs: 300,
   bridgeNs: 220,
   nicNs: 150,
