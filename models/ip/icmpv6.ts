@@ -3,7 +3,7 @@
 //
 // Not modelled: net.ipv6.icmp.ratemask (its default limits errors but "packet too big", and no informational message).
 
-import { type Duration, type Instant, ms, ns, s } from '../../engine/time.ts';
+import { type Duration, type Instant, ns, s } from '../../engine/time.ts';
 import { Frame, PROTOCOL_ICMPV6 } from '../packet/frame.ts';
 import { ICMPV6_ECHO_REPLY, ICMPV6_PACKET_TOO_BIG, isIcmpv6Error } from '../packet/icmpv6.ts';
 import { ANY_IP, type Ip, isIpv6Multicast } from '../packet/ip-address.ts';
@@ -72,12 +72,5 @@ export class PeerRateLimit {
   }
 }
 
-/** The interval of errors to a peer that a route of this length leads to: wide routes are given more (icmpv6_xrlim_allow). */
-export function icmpv6ErrorInterval(rateLimitMs: number, prefixLength: number): Duration {
-  const jiffies = Math.floor(rateLimitMs / JIFFY_MS);
-  return ms((prefixLength < 128 ? jiffies >> ((128 - prefixLength) >> 5) : jiffies) * JIFFY_MS);
-}
-
 const BURST = 6; // XRLIM_BURST_FACTOR
 const FIRST_SAVED = s(60); // a new peer counts as silent for a minute (inet_getpeer)
-const JIFFY_MS = 4; // HZ is 250 where this was observed

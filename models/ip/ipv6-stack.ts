@@ -7,7 +7,7 @@
 // need a scope), flow labels, reverse path filters (IPv6 has none but `-m rpfilter`).
 
 import type { RandomStream } from '../../engine/random.ts';
-import { after, type Instant, minutes, s } from '../../engine/time.ts';
+import { after, type Instant, minutes, ms, s } from '../../engine/time.ts';
 import type { CpuSet } from '../cpu/cpu-set.ts';
 import { LoopbackDevice } from '../link/loopback.ts';
 import type { NetDevice } from '../link/net-device.ts';
@@ -59,13 +59,7 @@ import {
 } from '../packet/ip-address.ts';
 import { isGroupAddress } from '../packet/mac.ts';
 import { formatRoute, type Route } from './fib.ts';
-import {
-  fillIcmpv6EchoReply,
-  fillIcmpv6Error,
-  icmpv6ErrorInterval,
-  mayCauseIcmpv6Error,
-  PeerRateLimit,
-} from './icmpv6.ts';
+import { fillIcmpv6EchoReply, fillIcmpv6Error, mayCauseIcmpv6Error, PeerRateLimit } from './icmpv6.ts';
 import { Ipv6Fib } from './ipv6-fib.ts';
 import { Ipv6Interface } from './ipv6-interface.ts';
 import { Ipv6Settings } from './ipv6-settings.ts';
@@ -310,8 +304,7 @@ export class Ipv6Stack implements DiscoveryStack {
 
   #mayError(peer: Ip, type: number, route: Route): boolean {
     if (type === ICMPV6_PACKET_TOO_BIG || this.#outDevice(route) === this.#loopback) return true;
-    const interval = icmpv6ErrorInterval(this.settings.icmp_ratelimit, route.destination.length);
-    return this.#peers.allow(peer, interval, this.cpus.instant);
+    return this.#peers.allow(peer, ms(this.settings.icmp_ratelimit), this.cpus.instant);
   }
 
   /** nf_ct_attach: an answer made here belongs to the connection of the packet it answers, so NAT is undone on it. */
