@@ -12,6 +12,10 @@ export function compileSelector(spec: RuleSpec, selector: Selector): string | un
   const problem = headerProblem(spec) ?? matchesProblem(spec);
   if (problem !== undefined) return problem;
   const { matches = [], family = 4 } = spec;
+  if (spec.unmodelled !== undefined) {
+    selector.tests = [() => false];
+    return undefined;
+  }
   const tests = [...compileHeader(spec, selector), ...compileMatches(matches, selector, family)];
   if (tests.length > 0) selector.tests = tests;
   return undefined;

@@ -147,3 +147,48 @@ describe('wrong text is refused with its place and what was expected', () => {
     );
   });
 });
+
+test('with lenient, what is not modelled matches nothing, keeps its text, and is noted', () => {
+  const text = unindent(`
+    *filter
+    :INPUT ACCEPT [0:0]
+    :FORWARD ACCEPT [0:0]
+    :OUTPUT ACCEPT [0:0]
+    -A INPUT -p tcp -m u32 --u32 "0x0=0x1" -j DROP
+    -A INPUT -j TPROXY
+    -A INPUT -m owner --suppl-groups -j DROP
+    -A INPUT -p tcp -j ACCEPT
+    COMMIT
+  `);
+  expect(() => parseIptablesSave(text, { fileName: 'dump' })).toThrow(
+    'dump:5: match u32 is not modelled; expected one of',
+  );
+  const [table] = parseIptablesSave(text, { fileName: 'dump', lenient: true });
+  expect(table?.notes?.map((note) => note.split(';')[0])).toEqual([
+    'dump:5: match u32 is not modelled',
+    'dump:7: unknown option "--suppl-groups"',
+    'dump:6: no chain or target TPROXY in table filter',
+  ]);
+  const node = new TestNamespace();
+  restoreTables(node.tables, [table!]);
+  expect(node.walk(frameOf(), 'filter', 'INPUT')).toBe('ACCEPT');
+  expect(node.saved).toContain('[0:0] -A INPUT -p tcp -m u32 --u32 "0x0=0x1" -j DROP\n[0:0] -A INPUT -j TPROXY\n');
+  expect(node.saved).toContain('[1:60] -A INPUT -p tcp -j ACCEPT\n');
+  expect(() => parseIptablesSave('*filter\n-A INPUT -p tcp --dport x\nCOMMIT', { lenient: true })).toThrow(':2: '); // wrong
+});
+
+test('a rule that a hook leads to must suit that hook', () => {
+  const inNat = (rules: string): string => `*nat\n:PREROUTING ACCEPT [0:0]\n:A - [0:0]\n:B - [0:0]\n${rules}COMMIT\n`;
+  const parse = (rules: string) => () => parseIptablesSave(inNat(rules));
+  expect(parse('-A B -j MASQUERADE\n-A A -j B\n')).not.toThrow(); // nothing leads there
+  expect(parse('-A B -j MASQUERADE\n-A A -j B\n-A PREROUTING -p tcp -j A\n')).toThrow(
+    'iptables-save:5: -j MASQUERADE in chain B, which PREROUTING leads to; expected it only under POSTROUTING',
+  );
+  expect(parse('-A A -j B\n-A B -j A\n')).not.toThrow();
+  expect(parse('-A A -j B\n-A B -g A\n-A PREROUTING -j A\n')).toThrow(
+    'iptables-save:6: a loop: chain A leads back to itself',
+  );
+  expect(parse('-A A -j PREROUTING\n')).toThrow(
+    'iptables-save:5: a jump to PREROUTING; expected a chain that is not builtin',
+  );
+});

@@ -3,17 +3,21 @@
 
 import type { IpFamily } from '../packet/ip-address.ts';
 import { Chain, type ChainPolicy } from './chain.ts';
+import { findHookProblem } from './hook-reach.ts';
+import { matchKind } from './matches/registry.ts';
 import { Rule, type RuleSpec } from './rule.ts';
 import { RuleCounters } from './rule-counters.ts';
 import { isBuiltin, RuleTables, TABLE_NAMES, type TableName } from './rule-tables.ts';
 import { readRules } from './rule-text.ts';
 import { targetKind } from './targets/registry.ts';
-import { RuleTextError, Words } from './words.ts';
+import { RuleTextError, UnmodelledError, Words } from './words.ts';
 
 export interface SavedTable {
   readonly name: TableName;
   readonly family: IpFamily;
   readonly chains: readonly SavedChain[];
+  /** What was not modelled and has been turned into rules that match nothing, with its place; only if asked for. */
+  readonly notes?: readonly string[];
 }
 
 export interface SavedChain {
@@ -66,6 +70,8 @@ export interface ParseOptions {
   readonly fileName?: string;
   /** Absent: as the comment of ip6tables-save tells, else 4. */
   readonly family?: IpFamily;
+  /** What is not modelled becomes a rule that matches nothing, and a note of its table; otherwise it is an error. */
+  readonly lenient?: boolean;
 }
 
 /**
@@ -74,7 +80,7 @@ export interface ParseOptions {
  */
 export function parseIptablesSave(
   text: string,
-  { fileName = 'iptables-save', family = familyOf(text) }: ParseOptions = {},
+  { fileName = 'iptables-save', family = familyOf(text), lenient = false }: ParseOptions = {},
 ): SavedTable[] {
   const tables: SavedTable[] = [];
   let open: TableDraft | undefined;
@@ -86,16 +92,17 @@ export function parseIptablesSave(
     const words = new Words(content, { source: fileName, line, family });
     if (first === '*') {
       if (open !== undefined) throw words.failure(`table ${open.name} is not finished; expected COMMIT`);
-      open = new TableDraft(words.takeAs('*raw, *mangle, *nat or *filter', readTableName), family);
+      const name = words.takeAs('*raw, *mangle, *nat or *filter', readTableName);
+      open = new TableDraft(name, { fileName, family, lenient });
     } else if (open === undefined) {
       throw words.error('a table: *raw, *mangle, *nat or *filter');
     } else if (first === ':') {
       open.declareChain(words);
     } else if (words.takeIf('COMMIT')) {
-      tables.push(open.complete(fileName));
+      tables.push(open.complete());
       open = undefined;
     } else {
-      open.readRuleLine(words);
+      open.readRuleLine(words, content);
     }
     if (!words.atEnd) throw words.error('the end of the line');
   }
@@ -124,68 +131,141 @@ const readTableName = (word: string): TableName | undefined => TABLE_NAMES.find(
 /** A table while its lines are read. */
 class TableDraft {
   readonly name: TableName;
+  readonly #fileName: string;
   readonly #family: IpFamily;
+  readonly #notes: string[] | undefined;
   readonly #chains = new Map<string, ChainDraft>();
-  /** The line in which each chain is first jumped to, for when it is not declared. */
+  /** Where each chain is first jumped to, for when it is not declared. */
   readonly #jumps = new Map<string, number>();
 
-  constructor(name: TableName, family: IpFamily) {
+  constructor(name: TableName, { fileName, family, lenient }: Required<ParseOptions>) {
     this.name = name;
+    this.#fileName = fileName;
     this.#family = family;
+    this.#notes = lenient ? [] : undefined;
   }
 
   /** `:FORWARD DROP [12:3456]`, or `:KUBE-SERVICES - [0:0]`. */
   declareChain(words: Words): void {
     const name = words.take('a chain').slice(1);
     if (this.#chains.has(name)) throw words.failure(`chain ${name} is declared twice in table ${this.name}`);
-    const policy = isBuiltin(this.name, name) ? words.takeOneOf(['ACCEPT', 'DROP'] as const) : undefined;
-    if (policy === undefined && !words.takeIf('-')) {
-      throw words.error(`- for chain ${name}, which is not builtin in table ${this.name}`);
+    const policy = isBuiltin(this.name, name) ? takePolicy(words) : undefined;
+    if (policy === undefined) {
+      const problem = chainNameProblem(name);
+      if (problem !== undefined) throw words.failure(problem);
+      if (!words.takeIf('-')) throw words.error(`- for chain ${name}, which is not builtin in table ${this.name}`);
     }
-    const chain: ChainDraft = { name, policy, rules: [], counts: [] };
+    const isBuiltinChain = policy !== undefined;
+    const chain: ChainDraft = { name, isBuiltin: isBuiltinChain, policy, rules: [], lines: [], counts: [] };
     if (!words.atEnd) chain.policyCount = words.takeAs('[PACKETS:BYTES]', readCount);
     this.#chains.set(name, chain);
   }
 
   /** `-A KUBE-SERVICES ...`, with `[12:3456]` before it if counters were saved. */
-  readRuleLine(words: Words): void {
+  readRuleLine(words: Words, content: string): void {
     const count = words.takeAs('-A CHAIN or [PACKETS:BYTES] -A CHAIN', (word) =>
       word === '-A' ? NO_COUNT : readCount(word),
     );
     if (count !== NO_COUNT && !words.takeIf('-A')) throw words.error('-A CHAIN');
     const chain = words.takeAs(`a chain that is declared in table ${this.name}`, (name) => this.#chains.get(name));
-    const { specs, counts } = readRules(words);
-    for (const spec of specs) this.#append(spec, chain, counts ?? count, words);
+    try {
+      const { specs, counts } = readRules(words);
+      for (const spec of specs) this.#append(spec, chain, counts ?? count, words);
+    } catch (error) {
+      if (this.#notes === undefined || !(error instanceof UnmodelledError)) throw error;
+      words.skipRest();
+      this.#notes.push(error.message);
+      this.#append({ unmodelled: ruleTextOf(content, chain.name) }, chain, count, words);
+    }
   }
 
   #append(spec: RuleSpec, chain: ChainDraft, count: Count, words: Words): void {
-    const { target } = spec;
-    if (target?.target === 'jump' || target?.target === 'goto') {
-      if (!this.#jumps.has(target.chain)) this.#jumps.set(target.chain, words.line);
-    } else if (target !== undefined) {
-      const { tables } = targetKind(target.target);
-      if (tables?.includes(this.name) === false) {
-        throw words.failure(`${target.target} in table ${this.name}; expected it in ${tables.join(', ')}`);
-      }
-    }
+    const problem = devicesProblem(spec, chain.name) ?? tablesProblem(spec, this.name);
+    if (problem !== undefined) throw words.failure(problem);
+    const rule = compile(spec, words);
+    if (rule.chainName !== '' && !this.#jumps.has(rule.chainName)) this.#jumps.set(rule.chainName, words.line);
     if (count.packets > 0) chain.counts.push({ ...count, ruleIndex: chain.rules.length });
-    chain.rules.push(compile(spec, words));
+    chain.rules.push(rule);
+    chain.lines.push(words.line);
   }
 
-  complete(fileName: string): SavedTable {
+  complete(): SavedTable {
     for (const [name, line] of this.#jumps) {
-      if (!this.#chains.has(name)) {
-        throw new RuleTextError(`${fileName}:${line}: no chain or target ${name} in table ${this.name}`);
+      const chain = this.#chains.get(name);
+      if (chain?.isBuiltin) throw this.#failure(line, `a jump to ${name}; expected a chain that is not builtin`);
+      if (chain !== undefined) continue;
+      const problem = `no chain or target ${name} in table ${this.name}`;
+      if (this.#notes === undefined) throw this.#failure(line, problem);
+      this.#disable(name, problem, this.#notes);
+    }
+    const problem = findHookProblem(this.#chains);
+    if (problem !== undefined) throw this.#failure(problem.line, problem.problem);
+    const chains = [...this.#chains.values()].map(completeChain);
+    const table = { name: this.name, family: this.#family, chains };
+    return this.#notes === undefined ? table : { ...table, notes: this.#notes };
+  }
+
+  /** Rules that go to a target that is not modelled match nothing. */
+  #disable(target: string, problem: string, notes: string[]): void {
+    for (const { rules, lines } of this.#chains.values()) {
+      for (const [i, rule] of rules.entries()) {
+        if (rule.chainName !== target) continue;
+        notes.push(this.#failure(lines[i]!, problem).message);
+        rules[i] = new Rule({ unmodelled: rule.text });
       }
     }
-    return { name: this.name, family: this.#family, chains: [...this.#chains.values()].map(completeChain) };
   }
+
+  #failure(line: number, problem: string): RuleTextError {
+    return new RuleTextError(`${this.#fileName}:${line}: ${problem}`);
+  }
+}
+
+/** `-` leaves the policy as it is, and it is ACCEPT. */
+const takePolicy = (words: Words): ChainPolicy =>
+  words.takeIf('-') ? 'ACCEPT' : words.takeOneOf(['ACCEPT', 'DROP'] as const);
+
+/** `-A CHAIN` and what stands before it are not part of the rule. */
+const ruleTextOf = (content: string, chain: string): string =>
+  content.slice(content.indexOf(chain, content.indexOf('-A')) + chain.length).trim();
+
+/** XT_EXTENSION_MAXNAMELEN without its terminating zero; and names that iptables would take for something else. */
+const LONGEST_CHAIN_NAME = 28;
+
+function chainNameProblem(name: string): string | undefined {
+  if (name === '') return 'a chain without a name';
+  if (name.length > LONGEST_CHAIN_NAME) return `chain ${name} has a name of more than ${LONGEST_CHAIN_NAME} characters`;
+  if (/^[-!]/.test(name)) return `chain ${name} has a name that begins with - or !`;
+  return ['ACCEPT', 'DROP', 'RETURN', 'QUEUE'].includes(name) ? `chain ${name} has the name of a target` : undefined;
+}
+
+/** The builtin chains in which a device is not known yet, or no more. */
+function devicesProblem({ inDevice, outDevice }: RuleSpec, chain: string): string | undefined {
+  if (inDevice !== undefined && (chain === 'OUTPUT' || chain === 'POSTROUTING'))
+    return `-i does not go with chain ${chain}`;
+  if (outDevice !== undefined && (chain === 'INPUT' || chain === 'PREROUTING'))
+    return `-o does not go with chain ${chain}`;
+  return undefined;
+}
+
+function tablesProblem({ matches = [], target }: RuleSpec, table: TableName): string | undefined {
+  for (const { match } of matches) {
+    const { tables } = matchKind(match);
+    if (tables?.includes(table) === false) return `-m ${match} in table ${table}; expected it in ${tables.join(', ')}`;
+  }
+  if (target === undefined || target.target === 'jump' || target.target === 'goto') return undefined;
+  const { tables } = targetKind(target.target);
+  if (tables?.includes(table) !== false) return undefined;
+  return `${target.target} in table ${table}; expected it in ${tables.join(', ')}`;
 }
 
 interface ChainDraft {
   readonly name: string;
+  readonly isBuiltin: boolean;
   readonly policy: ChainPolicy | undefined;
   readonly rules: Rule[];
+  /** Of each rule. */
+  readonly lines: number[];
   readonly counts: (Count & { readonly ruleIndex: number })[];
   policyCount?: Count;
 }

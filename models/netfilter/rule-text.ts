@@ -14,7 +14,19 @@ import { Words, type WordsOptions } from './words.ts';
 
 /** The rule's words, without `-A CHAIN`. */
 export function printRule(spec: RuleSpec): string {
-  const { family = 4, source, destination, inDevice, outDevice, protocol, fragment, matches = [], target } = spec;
+  const {
+    family = 4,
+    unmodelled,
+    source,
+    destination,
+    inDevice,
+    outDevice,
+    protocol,
+    fragment,
+    matches = [],
+    target,
+  } = spec;
+  if (unmodelled !== undefined) return unmodelled;
   let text = '';
   if (source !== undefined) text += printSelection('-s', formatPrefix(source), spec.sourceNegated);
   if (destination !== undefined) text += printSelection('-d', formatPrefix(destination), spec.destinationNegated);
@@ -94,10 +106,10 @@ class RuleDraft {
     const whole = this.#wholeOptions(option);
     if (whole.length === 1) return this.readOption(whole[0]!, negated);
     const extensions = this.#extensionNames().join(', ') || 'a match or target named before it';
-    throw this.#words.failure(
-      whole.length === 0
-        ? `unknown option "${option}"; expected -s -d -i -o -p -f -m -j -g or an option of ${extensions}`
-        : `ambiguous option "${option}"; expected one of ${whole.join(', ')}`,
+    if (whole.length > 0)
+      throw this.#words.failure(`ambiguous option "${option}"; expected one of ${whole.join(', ')}`);
+    throw this.#words.unmodelled(
+      `unknown option "${option}"; expected -s -d -i -o -p -f -m -j -g or an option of ${extensions}`,
     );
   }
 
@@ -322,7 +334,7 @@ const takeMatch = (words: Words): AnyMatchKind => {
   const name = words.take('a match');
   const kind = findMatchKind(name, family);
   if (kind !== undefined) return kind;
-  throw words.failure(`match ${name} is not modelled; expected one of ${matchNames(family).join(', ')}`);
+  throw words.unmodelled(`match ${name} is not modelled; expected one of ${matchNames(family).join(', ')}`);
 };
 
 const takeProtocol = (words: Words): Protocol | 'all' =>

@@ -35,6 +35,8 @@ export interface RuleSpec {
   readonly protocolNegated?: boolean;
   /** `-f`: only second and later fragments; `! -f`: only whole packets and first fragments. IPv4 only. */
   readonly fragment?: 'later' | 'first';
+  /** The text of a rule that is not modelled: it matches no frame. */
+  readonly unmodelled?: string;
   /** Tested in this order, after addresses, devices and protocol. */
   readonly matches?: readonly MatchSpec[];
   readonly target?: TargetSpec;

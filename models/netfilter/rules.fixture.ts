@@ -5,6 +5,7 @@ import { after, type Duration, START } from '../../engine/time.ts';
 import { ETHERTYPE_IPV4, ETHERTYPE_IPV6, Frame, PROTOCOL_TCP } from '../packet/frame.ts';
 import { formatIp, type Ip, type IpFamily, parseAddress } from '../packet/ip-address.ts';
 import { ACCEPT, DROP } from './action.ts';
+import { IpSets } from './ipset/ip-sets.ts';
 import { parseIptablesSave, printIptablesSave, restoreTables } from './iptables-save.ts';
 import { type BuiltinChain, RuleTables, type TableName } from './rule-tables.ts';
 import { walk } from './walk.ts';
@@ -34,6 +35,7 @@ export function frameOf({ from = '10.0.0.1', to = '10.0.0.2', ...fields }: Frame
 export class TestNamespace {
   readonly tables: RuleTables;
   readonly clock = { instant: START };
+  readonly sets = new IpSets();
   readonly context: WalkContext;
 
   /** `tables` as iptables-save prints them; a table that is not closed by COMMIT gets one. */
@@ -45,6 +47,7 @@ export class TestNamespace {
     this.context = new WalkContext({
       namespace: 'node-1',
       cpus: this.clock,
+      sets: this.sets,
       random: new RandomStreams(seed).stream('netfilter'),
       addressType: (ip: Ip): AddressType => (local.includes(formatIp(ip, family)) ? 'LOCAL' : 'UNICAST'),
     });

@@ -15,6 +15,11 @@ export interface WordsOptions {
   readonly family: IpFamily;
 }
 
+/** Right, as far as it was read, but not modelled. */
+export class UnmodelledError extends RuleTextError {
+  override readonly name = 'RuleTextError';
+}
+
 export class Words {
   readonly #words: readonly string[];
   readonly source: string;
@@ -91,6 +96,11 @@ export class Words {
     const before = this.#next === 0 ? '' : ` after "${this.#words[this.#next - 1]}"`;
     const found = this.atEnd ? 'the end of the line' : `"${this.#words[this.#next]}"`;
     return this.failure(`found ${found}${before}; expected ${expected}`);
+  }
+
+  /** For a match, target or option that iptables may know, and the model does not. */
+  unmodelled(problem: string): UnmodelledError {
+    return new UnmodelledError(`${this.source}:${this.line}: ${problem}`);
   }
 
   failure(problem: string): RuleTextError {

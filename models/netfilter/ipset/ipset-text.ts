@@ -136,6 +136,7 @@ class Command {
     const words = this.#words;
     this.#skipFlags();
     const command = words.takeAs('create, add, del, flush, destroy, rename or swap', (word) => COMMANDS.get(word));
+    this.#skipFlags();
     try {
       this[command]();
     } catch (error) {
