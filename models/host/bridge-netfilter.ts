@@ -74,6 +74,11 @@ export class BridgeIptables implements BridgeNetfilter {
   /** A new destination: its MAC if it is on this bridge, else the bridge's own, so that the IP stack routes it. */
   #redirect(frame: Frame, ingress: BridgePort): boolean {
     const ip = frame.family === 6 ? this.#stack.ipv6 : this.#stack;
+    const refusal = frame.family === 6 ? undefined : this.#stack.inputRefusal(this.#bridge, frame.srcIp, frame.dstIp);
+    if (refusal !== undefined) {
+      this.#bridge.drop(frame, refusal);
+      return false;
+    }
     const route = ip?.fib.lookup(frame.dstIp);
     if (ip === undefined || route?.type !== 'unicast' || route.device !== this.#bridge) {
       frame.dstMac = this.#bridge.mac;

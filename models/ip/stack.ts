@@ -36,6 +36,7 @@ import {
   type Frame,
   PROTOCOL_ICMP,
   PROTOCOL_TCP,
+  TCP_RST,
 } from '../packet/frame.ts';
 import type { FrameStore } from '../packet/frame-store.ts';
 import {
@@ -60,7 +61,7 @@ import {
   type Prefix,
   prefix,
 } from '../packet/ip-address.ts';
-import { isGroupAddress } from '../packet/mac.ts';
+import { BROADCAST_MAC, isGroupAddress } from '../packet/mac.ts';
 import { Arp } from './arp.ts';
 import { Fib, formatRoute, isErrorRoute, type Route } from './fib.ts';
 import { fragment } from './fragmentation.ts';
@@ -113,6 +114,15 @@ const ACCEPTED = 2;
 const ON_LINK = 3;
 type SourceVerdict = typeof LOCAL_SOURCE | typeof WRONG_WAY | typeof ACCEPTED | typeof ON_LINK;
 
+/** What the kernel itself says may go to everybody; a socket would have to ask for that first. */
+const isKernelsOwn = ({ protocol, tcpFlags }: Frame): boolean =>
+  protocol === PROTOCOL_ICMP || (protocol === PROTOCOL_TCP && (tcpFlags & TCP_RST) !== 0);
+
+function refusalOf(verdict: SourceVerdict): DropReason | undefined {
+  if (verdict >= ACCEPTED) return undefined;
+  return verdict === LOCAL_SOURCE ? 'IP_LOCAL_SOURCE' : 'IP_RPFILTER';
+}
+
 export class IpStack implements FrameReceiver, NetfilterStack {
   readonly name: string;
   readonly cpus: CpuSet;
@@ -135,6 +145,7 @@ export class IpStack implements FrameReceiver, NetfilterStack {
   #ipv6: Ipv6Stack | undefined;
   #loopback: NetDevice | undefined;
   #identification: number;
+  #icmpBusy = false;
 
   constructor({ name, cpus, frames, random, forwarding }: IpStackOptions) {
     this.name = name;
@@ -178,14 +189,17 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     const unusable = this.#unusableAddress(frame.srcIp, dstIp, settings);
     if (unusable !== undefined) return this.drop(frame, unusable);
     const route = this.fib.lookup(dstIp);
-    if (route?.type === 'local' || route?.type === 'broadcast' || dstIp === LIMITED_BROADCAST_IP) {
+    const isForAll = route?.type === 'broadcast' || dstIp === LIMITED_BROADCAST_IP || dstIp === ANY_IP;
+    if (isForAll || route?.type === 'local') {
       const source = this.#judgeSource(frame.srcIp, device, undefined, settings);
-      return source < ACCEPTED ? this.#dropForSource(frame, source) : this.#localDeliver(frame, device, route);
+      const refusal = refusalOf(source);
+      return refusal === undefined ? this.#localDeliver(frame, device, route) : this.drop(frame, refusal);
     }
     if (settings.forwarding === 0 || isMulticast(dstIp)) return this.drop(frame, 'IP_NOFORWARD');
     if (route === undefined || route.type !== 'unicast') return this.#noRoute(frame, route);
     const source = this.#judgeSource(frame.srcIp, device, route.device, settings);
-    if (source < ACCEPTED) return this.#dropForSource(frame, source);
+    const refusal = refusalOf(source);
+    if (refusal !== undefined) return this.drop(frame, refusal);
     this.#forward(frame, device, route, source);
   }
 
@@ -195,7 +209,7 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     const dst = dstIp >>> 24;
     if (src !== 0 && src !== 127 && src < 224 && dst !== 0 && dst !== 127) return undefined;
     if (isMulticast(srcIp) || srcIp === LIMITED_BROADCAST_IP) return 'IP_INVALID_SOURCE';
-    if (dstIp === LIMITED_BROADCAST_IP) return undefined; // also from 0.0.0.0, from which DHCP asks
+    if (dstIp === LIMITED_BROADCAST_IP || (srcIp | dstIp) === ANY_IP) return undefined; // also from 0.0.0.0, as DHCP asks
     if (srcIp === ANY_IP) return 'IP_INVALID_SOURCE';
     if (dstIp === ANY_IP) return 'IP_INVALID_DEST';
     return (src === 127 || dst === 127) && route_localnet === 0 ? 'IP_LOCALNET' : undefined;
@@ -222,17 +236,19 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     return rp_filter === 0 || (rp_filter === 2 && this.#hasAddress(device)) ? ACCEPTED : WRONG_WAY;
   }
 
-  #dropForSource(frame: Frame, verdict: SourceVerdict): void {
-    this.drop(frame, verdict === LOCAL_SOURCE ? 'IP_LOCAL_SOURCE' : 'IP_RPFILTER');
+  /** Why a packet with these addresses could not come in by `device`; without a route nobody looks at the source. */
+  inputRefusal(device: NetDevice, srcIp: Ip, dstIp: Ip): DropReason | undefined {
+    const settings = this.settings.of(device);
+    const unusable = this.#unusableAddress(srcIp, dstIp, settings);
+    const route = this.fib.lookup(dstIp);
+    if (unusable !== undefined || route === undefined || isErrorRoute(route)) return unusable;
+    const outDevice = route.type === 'unicast' ? route.device : undefined;
+    return refusalOf(this.#judgeSource(srcIp, device, outDevice, settings));
   }
 
   /** For ARP: where a packet would go that came in by `device`; undefined if it would be refused, or has nowhere to go. */
   inputRoute(device: NetDevice, srcIp: Ip, dstIp: Ip): Route | undefined {
-    const settings = this.settings.of(device);
-    if (this.#unusableAddress(srcIp, dstIp, settings) !== undefined) return undefined;
-    const route = this.fib.lookup(dstIp);
-    const outDevice = route?.type === 'unicast' ? route.device : undefined;
-    return this.#judgeSource(srcIp, device, outDevice, settings) < ACCEPTED ? undefined : route;
+    return this.inputRefusal(device, srcIp, dstIp) === undefined ? this.fib.lookup(dstIp) : undefined;
   }
 
   #hasAddress(device: NetDevice): boolean {
@@ -315,12 +331,14 @@ export class IpStack implements FrameReceiver, NetfilterStack {
         if (frame.journey !== undefined) this.#noteRoute(frame, route);
       }
     }
-    this.#output(frame, route);
+    if (route.type === 'broadcast') this.#outputToAll(frame, route.device);
+    else this.#output(frame, route);
     return undefined;
   }
 
   /** Does the route lead anywhere, and may the source be seen there? 127.0.0.0/8 only with route_localnet. */
   #mayLeave(frame: Frame, route: Route): boolean {
+    if (route.type === 'broadcast') return isKernelsOwn(frame);
     if (route.type !== 'unicast') return route.type === 'local';
     return !isLoopback(frame.srcIp) || this.settings.of(route.device).route_localnet !== 0;
   }
@@ -358,10 +376,32 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     if (this.netfilter !== undefined && !this.netfilter.run(POSTROUTING, frame, undefined, device)) return;
     if (device === this.#loopback) return device.transmit(frame);
     const nextHop = route.gateway === ANY_IP ? frame.dstIp : route.gateway;
+    this.#icmpBusy = false;
     if (frame.fragments !== undefined || frame.sizeBytes - ETHERNET_HEADER_BYTES > this.#mtuFor(frame, device)) {
       return this.#outputFragments(frame, device, nextHop);
     }
     this.neighbors.output(frame, device, nextHop);
+  }
+
+  /** ip_mc_output: what goes to all goes to this host too, by a copy that seems to have come in by the device. */
+  #outputToAll(frame: Frame, device: NetDevice): void {
+    const { netfilter } = this;
+    const own = this.frames.copy(frame);
+    const isHeardHere = netfilter === undefined || netfilter.run(POSTROUTING, own, undefined, device);
+    if (netfilter === undefined || netfilter.run(POSTROUTING, frame, undefined, device)) {
+      const { mtuBytes } = device;
+      const fits = frame.sizeBytes - ETHERNET_HEADER_BYTES <= mtuBytes;
+      for (const part of fits ? [frame] : fragment(frame, mtuBytes, this.frames)) {
+        part.srcMac = device.mac;
+        part.dstMac = BROADCAST_MAC;
+        device.transmit(part);
+      }
+    }
+    if (!isHeardHere) return;
+    const { dstIp } = own;
+    own.receivedOn = device;
+    if (netfilter === undefined || netfilter.run(PREROUTING, own, device, undefined))
+      this.#localDeliver(own, device, this.fib.lookup(dstIp));
   }
 
   // ── fragments and path MTUs ────────────────────────────────────────────────────────────────────────────────────────
@@ -428,7 +468,7 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     code: number,
     { mtuBytes = 0, gateway = ANY_IP }: { mtuBytes?: number; gateway?: Ip } = {},
   ): void {
-    if (!mayCauseError(about) || this.fib.lookup(about.dstIp)?.type === 'broadcast') return;
+    if (this.#icmpBusy || !mayCauseError(about) || this.fib.lookup(about.dstIp)?.type === 'broadcast') return;
     // Nothing limits what has come by loopback.
     const cameByLoopback = about.receivedOn !== undefined && about.receivedOn === this.#loopback;
     const isLocal = this.isLocal(about.srcIp);
@@ -441,7 +481,14 @@ export class IpStack implements FrameReceiver, NetfilterStack {
       error.srcIp = this.#addressOf(about.receivedOn, about.srcIp);
     this.#noteIcmp(about, error);
     this.#attachConntrack(error, about);
-    this.send(error);
+    this.#sendIcmp(error);
+  }
+
+  /** icmp_xmit_lock: while a message of ICMP is on its way through the hooks, nothing that happens to it causes another. */
+  #sendIcmp(message: Frame): void {
+    this.#icmpBusy = true;
+    this.send(message);
+    this.#icmpBusy = false;
   }
 
   /** UDP has no socket for a packet that it was given. */
@@ -484,8 +531,7 @@ export class IpStack implements FrameReceiver, NetfilterStack {
       fillEchoReply(reply, frame);
       if (toAll) reply.srcIp = ANY_IP; // the route's
       this.frames.deliver(frame);
-      this.send(reply);
-      return;
+      return this.#sendIcmp(reply);
     }
     const { quoted } = frame;
     if (isIcmpError(frame.icmpType) && frame.icmpType !== ICMP_REDIRECT && quoted !== undefined) {

@@ -198,13 +198,11 @@ const PROTOCOLS: Readonly<Record<number, string>> = { 1: 'icmp', 6: 'tcp', 17: '
  * When Linux puts a packet together and sends it on in its fragments (ip_do_fragment), it writes the new headers of all
  * but the first where the old ones were: the tap that has yet to be read shows what came later.
  */
-const REWRITTEN_IN_FRAGMENTS: ReadonlySet<string> = new Set(['ttl', 'smac', 'dmac', 'frag', 'vni']);
+const REWRITTEN_IN_FRAGMENTS: ReadonlySet<string> = new Set(['ttl', 'smac', 'dmac', 'src', 'dst', 'frag', 'vni']);
 
-/** Without a direction it is the packet in a tunnel's, which is written over when it comes out at the other end. */
-function isRewrittenFragment(frame: Seen): boolean {
-  if (frame.inner !== undefined) return isRewrittenFragment(frame.inner);
-  const isOutgoing = 'dir' in frame && frame.dir === 'out';
-  return !isOutgoing && ((frame.frag ?? 0) & 0x1fff) > 0;
+/** The next node may do that while the frame is still to be read at this one, and with one in a tunnel as well. */
+function isRewrittenFragment({ frag = 0, inner }: Seen): boolean {
+  return inner === undefined ? (frag & 0x1fff) > 0 : isRewrittenFragment(inner);
 }
 
 /** ARP, and of ICMPv6: multicast listeners, routers and neighbors. */

@@ -127,6 +127,9 @@ export class SimulatedNetwork {
   #makeNode(node: ParityNode, { position, fabric }: { position: number; fabric: Bridge | undefined }): void {
     const namespace = this.#make(node.name, { forwarding: true });
     namespace.enableNetfilter();
+    // Before there are devices, which begin with what is the default then; and again for those of single devices.
+    const sysctls = Object.entries(sysctlsOf(node));
+    for (const [name, value] of sysctls) if (!isOfDevice(name)) setSysctl(namespace, name, value);
     let bridge: Bridge | undefined;
     if (node.bridge !== false) {
       bridge = namespace.add(new Bridge(namespace.device('cbr0', nodeMac(position, CBR0))));
@@ -136,7 +139,7 @@ export class SimulatedNetwork {
     for (const [number, pod] of node.pods.entries()) this.#makePod(pod, { node, position, number, bridge });
     if (fabric !== undefined && this.topology.overlay === 'vxlan') this.#makeTunnel(node, position);
     if (node.podCIDR6 !== undefined) addIpv6(this, node, node.podCIDR6);
-    for (const [name, value] of Object.entries(sysctlsOf(node))) setSysctl(namespace, name, value);
+    for (const [name, value] of sysctls) setSysctl(namespace, name, value);
   }
 
   /** flannel's VXLAN: an end per node, whose address is the first of its pod range. */
@@ -293,6 +296,9 @@ const VX0 = 3;
 const FABRIC_POSITION = 254;
 
 /** In the order in which they are set. Bridges call both tables alike unless the case says otherwise. */
+/** `net.ipv4.conf.veth0.proxy_arp`, but not those of `all`, `default` and `lo`. */
+const isOfDevice = (name: string): boolean => /[./](?:conf|neigh)[./](?!(?:all|default|lo)[./])/.test(name);
+
 function sysctlsOf({ podCIDR6, sysctls = {} }: ParityNode): Readonly<Record<string, number | string>> {
   if (podCIDR6 === undefined) return { ...NODE_SYSCTLS, ...sysctls };
   const bridgeCalls = sysctls['net.bridge.bridge-nf-call-iptables'] ?? 1;
