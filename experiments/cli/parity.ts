@@ -5,18 +5,23 @@ import { basename } from 'node:path';
 import { createInterface } from 'node:readline';
 import { Readable } from 'node:stream';
 import { RuleTextError } from '../../models/netfilter/words.ts';
-import type { Outcome, ParityCase } from '../../models/parity/case.ts';
+import type { Outcome, ParityCase, RuleBackend } from '../../models/parity/case.ts';
 import { CaseError } from '../../models/parity/case-error.ts';
 import { parseCase } from '../../models/parity/case-text.ts';
-import { formatDifference } from '../../models/parity/compare.ts';
-import { differencesOf } from '../../models/parity/judge.ts';
+import { compareWithSimulator, formatDifference } from '../../models/parity/compare.ts';
+import { tell } from '../../models/parity/facts/fact.ts';
+import { FACTS } from '../../models/parity/facts/facts.ts';
+import { backendsOf, FEATURES, type Feature } from '../../models/parity/generate.ts';
+import { differencesOf, type Judge } from '../../models/parity/judge.ts';
 import { KernelRefusal, KernelRunner } from '../../models/parity/kernel/runner.ts';
 import { toolVersions, writeRecording } from '../../models/parity/recording.ts';
 import { runInSimulator } from '../../models/parity/simulator/runner.ts';
 import { cannot, UserError } from '../harness/user-error.ts';
-import { type Command, type CommandContext, examples, optionValue } from './command-line.ts';
+import { type Command, type CommandContext, examples, optionValue, wholeNumber } from './command-line.ts';
 import { compareLatency } from './parity-latency.ts';
+import { compareRandomCases } from './parity-random.ts';
 
+const BACKENDS = ['legacy', 'nft', 'nftnative'] as const;
 const SIDES = ['simulator', 'kernel', 'both'] as const;
 type Side = (typeof SIDES)[number];
 
@@ -24,6 +29,12 @@ interface ParityOptions {
   readonly on: Side;
   readonly jsonl?: true;
   readonly record?: true;
+  readonly random?: number;
+  readonly seed: number;
+  readonly features: readonly Feature[];
+  readonly backends?: readonly RuleBackend[];
+  readonly out: string;
+  readonly facts?: true;
   readonly latency?: true;
   readonly quick?: true;
   readonly json?: true;
@@ -47,13 +58,31 @@ export function addParity(program: Command, context: CommandContext): void {
       'a case per line in, an outcome (or list of differences) per line out; without a file from stdin',
     )
     .option('--record', 'keep what the kernel answers under models/parity/recorded/')
+    .option('--random <n>', 'instead of a file: so many random cases on every backend', wholeNumber())
+    .option('--seed <n>', 'with --random: the same seed makes the same cases', wholeNumber({ from: 0 }), 1)
+    .option(
+      '--features <names>',
+      `with --random, what cases are made of: ${FEATURES.join(', ')}`,
+      optionValue((text: string) => listOf(text, FEATURES)),
+      FEATURES,
+    )
+    .option(
+      '--backends <names>',
+      `with --random: ${BACKENDS.join(', ')}`,
+      optionValue((text: string) => listOf(text, BACKENDS)),
+    )
+    .option('--out <directory>', 'with --random: where reproducers of differences go', '.')
+    .option('--facts', 'instead of a file: the facts about Linux that are kept with the recordings')
     .option('--latency', 'instead of cases: how long connections and round trips take on both sides')
     .option('--quick', 'with --latency: fewer rounds and rulesets')
     .option('--json', 'with --latency: as JSON')
     .addHelpText('after', examples(...EXAMPLES))
     .action(async (file: string | undefined, options: ParityOptions) => {
       if (options.latency === true) return compareLatency(options, context);
-      if (file === undefined && options.jsonl !== true) throw new UserError('expected a file with a case, or --jsonl');
+      if (options.random !== undefined) return withKernel(context, ({ runner }) => random(options, runner, context));
+      if (options.facts === true) return withKernel(context, (kernel) => checkFacts(kernel, options, context));
+      if (file === undefined && options.jsonl !== true)
+        throw new UserError('expected a file with a case, --jsonl, --random, --facts or --latency');
       if (options.on !== 'simulator' || options.record === true) await withKernel(context, (kernel) => run(kernel));
       else await run(undefined);
 
@@ -68,10 +97,46 @@ export function addParity(program: Command, context: CommandContext): void {
     });
 }
 
+function random(
+  { random: count = 0, seed, features, backends, out }: ParityOptions,
+  kernel: Judge,
+  context: CommandContext,
+) {
+  const all = { count, seed, features, backends: backends ?? backendsOf(features), directory: out };
+  return compareRandomCases(all, kernel, context);
+}
+
+/** Also keeps what the kernel answers, with --record. */
+async function checkFacts(
+  { runner, version }: AskableKernel,
+  { record }: ParityOptions,
+  context: CommandContext,
+): Promise<void> {
+  const versions = await toolVersions(version);
+  let different = 0;
+  for (const { name, case: parityCase, shows, watch } of FACTS) {
+    const outcome = await runner.run(parityCase);
+    if (record === true) writeRecording(name, versions, outcome);
+    const lines = compareWithSimulator(parityCase, outcome).map(formatDifference);
+    if (tell(parityCase, outcome, watch).join('\n') !== shows.join('\n'))
+      lines.unshift('the kernel shows something else');
+    if (lines.length > 0) different++;
+    context.stdout.write(
+      `${lines.length === 0 ? 'holds' : 'DIFFERS'}  ${name}\n${lines.map((line) => `  ${line}\n`).join('')}`,
+    );
+  }
+  if (different > 0) context.exitCode = 1;
+  context.stdout.write(
+    `${FACTS.length} facts on ${version}: ${different === 0 ? 'all hold' : `${different} differ`}\n`,
+  );
+}
+
 const EXAMPLES = [
   'podwire parity case.json --on simulator',
   'podwire parity case.json                 # differences; exit code 1 if there are any',
   'podwire parity --jsonl --on kernel < cases.jsonl',
+  'podwire parity --random 300 --seed 1 --features nat,conntrack,nft',
+  'podwire parity --facts                   # --record renews the recordings',
   'podwire parity --latency                 # exit code 1 if the simulator is more than 15 % off anywhere',
 ];
 
@@ -192,6 +257,15 @@ function readSide(text: string): Side {
   const side = SIDES.find((candidate) => candidate === text);
   if (side === undefined) throw new RangeError('Expected simulator, kernel or both.');
   return side;
+}
+
+/** `nat,filter`; every word one of these. */
+function listOf<T extends string>(text: string, known: readonly T[]): T[] {
+  return text.split(',').map((word) => {
+    const found = known.find((candidate) => candidate === word.trim());
+    if (found === undefined) throw new RangeError(`Unknown "${word}"; expected some of ${known.join(', ')}.`);
+    return found;
+  });
 }
 
 const count = (number: number, what: string): string => `${number} ${what}${number === 1 ? '' : 's'}`;

@@ -39,14 +39,14 @@ function whenKernelRefuses(parityCase: ParityCase, { message }: KernelRefusal): 
   try {
     runInSimulator(parityCase);
   } catch (error) {
-    refusal(error);
-    return [];
+    if (error instanceof CaseError || error instanceof RuleTextError) return [];
+    return [{ place: 'case', kernel: `refuses it (${message})`, simulator: refusal(error) }];
   }
   return [{ place: 'case', kernel: `refuses it (${message})`, simulator: 'runs it' }];
 }
 
-/** Errors of the simulator that are answers; others are its own faults. */
+/** Errors about the case are answers; others are faults of the simulator, and to be shrunk like any difference. */
 function refusal(error: unknown): string {
   if (error instanceof CaseError || error instanceof RuleTextError) return `refuses it (${error.message})`;
-  throw error;
+  return `fails (${error instanceof Error ? error.message : error})`;
 }

@@ -7,6 +7,7 @@ import { after, ms } from '../../../engine/time.ts';
 import type { NetworkNamespace } from '../../host/network-namespace.ts';
 import { Chain } from '../../netfilter/chain.ts';
 import { formatConntrack } from '../../netfilter/conntrack-text.ts';
+import { restoreIpsets } from '../../netfilter/ipset/ipset-text.ts';
 import { parseIptablesSave, printIptablesSave, restoreTables, type SavedTable } from '../../netfilter/iptables-save.ts';
 import type { RuleTables } from '../../netfilter/rule-tables.ts';
 import { TABLE_NAMES } from '../../netfilter/table-order.ts';
@@ -107,10 +108,12 @@ class SimulatedRun {
   #arrival(packet: PacketStep, captures: readonly Capture[]): Capture | undefined {
     const [sender] = packet.from.split('/');
     const arrivals = captures.filter(
-      (capture) =>
-        capture.dir === 'in' && capture.dev === 'eth0' && this.#network.isPod(capture.ns) && isAnswerable(capture),
+      (capture) => capture.dir === 'in' && capture.dev === 'eth0' && isAnswerable(capture),
     );
-    return arrivals.findLast(({ ns }) => ns !== sender) ?? arrivals.findLast(({ ns }) => ns === sender);
+    return (
+      arrivals.findLast(({ ns }) => ns !== sender && this.#network.isPod(ns)) ??
+      arrivals.findLast(({ ns }) => ns === sender)
+    );
   }
 
   #wait(waitMs: number): StepOutcome {
@@ -157,8 +160,9 @@ class SimulatedRun {
 
 /** Loads a node's rules as the backend's command would. Throws a CaseError for what is not modelled. */
 export function loadRules(namespace: NetworkNamespace, { backend, text, text6, ipset }: NodeRules, node: string): void {
-  if (ipset !== undefined) throw new CaseError(`rules.${node}.ipset: ipset is not modelled`);
-  const { tables, tables6, nftables } = namespace.enableNetfilter();
+  const { tables, tables6, sets, nftables } = namespace.enableNetfilter();
+  const now = namespace.cpus.instant;
+  restoreIpsets(sets, ipset ?? '', { fileName: `rules.${node}.ipset`, now, exist: true });
   if (backend === 'nftnative') {
     for (const each of [tables, tables6]) replaceRules(each, []);
     return nftables.apply(`flush ruleset; ${text}`, { fileName: `rules.${node}.text` });
