@@ -17,22 +17,24 @@ export async function compareLatency(
 
 function describe(parity: LatencyParity, isTerminal = false): string {
   const { rows, notCompared, noiseFraction, agrees } = parity;
-  const columns = ['scenario', 'kernelUs', 'simulatorUs', 'ratio', ''];
+  const columns = ['scenario', 'kernelUs', 'simulatorUs', 'ratio', 'noise', ''];
   const cells = rows.map((row): Cell[] => [
     row.scenario,
     row.kernelUs,
     row.simulatorUs,
     row.ratio.toFixed(3),
+    percent(row.noiseFraction),
     isWithinTolerance(row) ? '' : 'off',
   ]);
   const off = rows.filter((row) => !isWithinTolerance(row)).length;
-  const percent = (fraction: number): string => `${(100 * fraction).toFixed(0)} %`;
   return [
     renderTable({ columns, rows: cells, isTerminal }),
     ...notCompared.map(({ scenario, reason }) => `not compared: ${scenario}: ${reason}\n`),
     agrees
       ? `all ${rows.length} within ${percent(TOLERANCE)}`
       : `${off} of ${rows.length} more than ${percent(TOLERANCE)} off`,
-    `; rounds of the plainest paths differ by ${percent(noiseFraction)} (quartiles)\n`,
+    `; the kernel's rounds differ by up to ${percent(noiseFraction)} (noise: distance of the quartiles)\n`,
   ].join('');
 }
+
+const percent = (fraction: number): string => `${(100 * fraction).toFixed(0)} %`;

@@ -98,13 +98,10 @@ export class Measurement {
     return this.#timesOf(path)[round] ?? Number.NaN;
   }
 
-  /** Distance of the quartiles, as a fraction of the median: the widest of the plain paths. */
-  get noiseFraction(): number {
-    const spreads = ['sender', 'veth', 'bridge', 'route'].map((path) => {
-      const times = this.#timesOf(path);
-      return (quantile(times, 0.75) - quantile(times, 0.25)) / quantile(times, 0.5);
-    });
-    return Math.max(...spreads);
+  /** How far rounds differ: the distance of a path's quartiles, as a fraction of its median. */
+  noiseFraction(path: string): number {
+    const times = this.#timesOf(path);
+    return (quantile(times, 0.75) - quantile(times, 0.25)) / quantile(times, 0.5);
   }
 
   #timesOf(path: string): readonly number[] {

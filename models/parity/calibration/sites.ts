@@ -12,6 +12,7 @@ import {
   MANY_SERVER_IPS,
   ROUTER_MAC,
   routed,
+  routedTwice,
   SERVER_IP,
   SERVER_MAC,
   SINK_IP,
@@ -112,7 +113,7 @@ const ROUTE: Site = {
   needs: [],
   async build(lab) {
     const { client } = await routed(lab);
-    const two = await routed(lab, 2);
+    const two = await routedTwice(lab);
     return [frames('route', client, {}), frames('route.twice', two.client, {})];
   },
 };
@@ -124,14 +125,13 @@ const FRAGMENTS: Site = {
   async build(lab) {
     const whole = await routed(lab);
     const cut = await routed(lab);
-    await lab.ip(cut.nodes[0] ?? '', ['link set o0 mtu 800']);
-    const passed = await routed(lab, 2);
-    const joined = await routed(lab, 2);
-    for (const { nodes, rules } of [
-      { nodes: passed.nodes, rules: FILTER },
-      { nodes: joined.nodes, rules: TRACKED },
-    ]) {
-      const [first = '', second = ''] = nodes;
+    await lab.ip(cut.node, ['link set o0 mtu 800']);
+    const passed = await routedTwice(lab);
+    const joined = await routedTwice(lab);
+    for (const [{ first, second }, rules] of [
+      [passed, FILTER],
+      [joined, TRACKED],
+    ] as const) {
       await lab.ip(first, ['link set o0 mtu 800']);
       await lab.run(second, 'iptables-legacy-restore', [], rules);
     }
@@ -153,9 +153,9 @@ const VXLAN: Site = {
   needs: ['bridge'],
   async build(lab) {
     const through = await tunnelled(lab);
-    const { client, nodes } = await tunnelled(lab);
+    const { client, first } = await tunnelled(lab);
     // The outer frame goes to a MAC that nobody has, as the routed one to the sink does.
-    await lab.ip(nodes[0] ?? '', [`neigh replace 10.101.0.2 lladdr ${SINK_MAC} dev o0`]);
+    await lab.ip(first, [`neigh replace 10.101.0.2 lladdr ${SINK_MAC} dev o0`]);
     return [frames('vxlan', through.client, {}), frames('vxlan.encapsulated', client, {})];
   },
 };
@@ -257,8 +257,7 @@ function ipsetSite(count: number): Site {
     name: `set.ipset${count}`,
     needs: ['ipset', 'iptables-legacy-restore'],
     async build(lab) {
-      const { client, nodes } = await routed(lab);
-      const [node = ''] = nodes;
+      const { client, node } = await routed(lab);
       const members = elements(count).map((ip) => `add s ${ip},udp:80\n`);
       await lab.run(node, 'ipset', ['restore'], `create s hash:ip,port maxelem ${2 * count}\n${members.join('')}`);
       const rule = '-A FORWARD -m set --match-set s dst,dst -j DROP';
@@ -304,9 +303,8 @@ function ruledSite(
     needs: [restore],
     async build(lab) {
       const network = await routed(lab);
-      const [node = ''] = network.nodes;
-      await lab.run(node, restore, restore === 'nft' ? ['-f', '-'] : [], text);
-      return paths({ ...network, node });
+      await lab.run(network.node, restore, restore === 'nft' ? ['-f', '-'] : [], text);
+      return paths(network);
     },
   };
 }

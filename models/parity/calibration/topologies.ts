@@ -10,6 +10,7 @@ export const CLIENT_IP = '10.0.0.1';
 export const SERVER_IP = '10.9.0.2';
 /** Addresses without end that lead to the server, which takes them for its own: a new flow for each. */
 export const MANY_SERVER_IPS = '10.7.0.1';
+const MANY_SERVERS = '10.7.0.0/16';
 /** An address whose owner drops what it gets. */
 export const SINK_IP = '10.9.0.3';
 export const SINK_MAC = '02:00:00:00:09:08';
@@ -65,7 +66,7 @@ export async function crossing(lab: Lab): Promise<Between> {
     const node = await lab.namespace();
     const peer = ends[2 - number];
     await lab.ip(node, [
-      `link add br0 type bridge forward_delay 0`,
+      'link add br0 type bridge forward_delay 0',
       'link set br0 up',
       `addr add ${bridge}/24 dev br0`,
     ]);
@@ -86,39 +87,38 @@ export async function crossing(lab: Lab): Promise<Between> {
 
 export const ROUTER_MAC = '02:00:00:00:01:00';
 
-/** Over so many routers; the first one gets the rules. */
-export async function routed(lab: Lab, routers = 1): Promise<Between & { readonly nodes: readonly string[] }> {
-  const [client, server] = [await lab.namespace(), await lab.namespace()];
-  const nodes: string[] = [];
-  for (let i = 0; i < routers; i++) nodes.push(await lab.namespace());
-  const last = routers - 1;
-  for (const [i, node] of nodes.entries()) {
-    const before = i === 0 ? { namespace: client, device: 'v0', ip: `${CLIENT_IP}/16` } : uplink(nodes[i - 1] ?? '', i);
-    const ip = i === 0 ? '10.0.255.254/16' : `10.${100 + i}.0.2/24`;
-    await lab.veth(before, { namespace: node, device: 'i0', mac: `02:00:00:00:01:0${i}`, ip });
-    if (i > 0) await lab.ip(node, [`route add 10.0.0.0/16 via 10.${100 + i}.0.1`]);
-  }
-  await lab.veth(
-    { namespace: nodes[last] ?? '', device: 'o0', ip: '10.9.255.253/16' },
-    { namespace: server, device: 'w0', ip: `${SERVER_IP}/16`, mac: SERVER_MAC },
-  );
-  for (const [i, node] of nodes.entries()) {
-    const next =
-      i === last ? [`neigh add ${SINK_IP} lladdr ${SINK_MAC} dev o0`] : [`route add 10.9.0.0/16 via 10.${101 + i}.0.2`];
-    await lab.ip(node, next);
-  }
-  await lab.ip(client, ['route add default via 10.0.255.254']);
-  await lab.ip(server, ['route add default via 10.9.255.253', 'route add local 10.7.0.0/16 dev lo']);
-  await lab.ip(nodes[last] ?? '', [`route add 10.7.0.0/16 via ${SERVER_IP}`]);
-  return { client, server, nodes };
+/** Over one router. */
+export async function routed(lab: Lab): Promise<Between & { readonly node: string }> {
+  const [client, server, node] = [await lab.namespace(), await lab.namespace(), await lab.namespace()];
+  await joinClient(lab, { client, router: node });
+  await joinServer(lab, { server, router: node });
+  return { client, server, node };
 }
 
-const uplink = (namespace: string, i: number) => ({ namespace, device: 'o0', ip: `10.${100 + i}.0.1/24` });
+export interface BetweenRouters extends Between {
+  readonly first: string;
+  readonly second: string;
+}
 
-/** Two routers joined by a VXLAN tunnel between their addresses 10.101.0.1 and .2. */
-export async function tunnelled(lab: Lab): Promise<Between & { readonly nodes: readonly string[] }> {
-  const network = await routed(lab, 2);
-  const [first = '', second = ''] = network.nodes;
+/** Over two routers, 10.101.0.1 and .2. */
+export async function routedTwice(lab: Lab): Promise<BetweenRouters> {
+  const [client, server] = [await lab.namespace(), await lab.namespace()];
+  const [first, second] = [await lab.namespace(), await lab.namespace()];
+  await joinClient(lab, { client, router: first });
+  await lab.veth(
+    { namespace: first, device: 'o0', ip: '10.101.0.1/24' },
+    { namespace: second, device: 'i0', ip: '10.101.0.2/24' },
+  );
+  await joinServer(lab, { server, router: second });
+  await lab.ip(first, ['route add 10.9.0.0/16 via 10.101.0.2']);
+  await lab.ip(second, ['route add 10.0.0.0/16 via 10.101.0.1']);
+  return { client, server, first, second };
+}
+
+/** The same two routers, joined by a VXLAN tunnel. */
+export async function tunnelled(lab: Lab): Promise<BetweenRouters> {
+  const network = await routedTwice(lab);
+  const { first, second } = network;
   await lab.ip(first, [
     'link add vx0 address 02:00:00:00:04:00 type vxlan id 1 local 10.101.0.1 dev o0 dstport 8472 nolearning',
     'link set vx0 up',
@@ -131,4 +131,24 @@ export async function tunnelled(lab: Lab): Promise<Between & { readonly nodes: r
   ]);
   await lab.run(first, 'bridge', ['fdb', 'append', '02:00:00:00:04:01', 'dev', 'vx0', 'dst', '10.101.0.2']);
   return network;
+}
+
+async function joinClient(lab: Lab, { client, router }: { client: string; router: string }): Promise<void> {
+  await lab.veth(
+    { namespace: client, device: 'v0', ip: `${CLIENT_IP}/16` },
+    { namespace: router, device: 'i0', ip: '10.0.255.254/16', mac: ROUTER_MAC },
+  );
+  await lab.ip(client, ['route add default via 10.0.255.254']);
+}
+
+async function joinServer(lab: Lab, { server, router }: { server: string; router: string }): Promise<void> {
+  await lab.veth(
+    { namespace: router, device: 'o0', ip: '10.9.255.253/16' },
+    { namespace: server, device: 'w0', ip: `${SERVER_IP}/16`, mac: SERVER_MAC },
+  );
+  await lab.ip(router, [
+    `neigh add ${SINK_IP} lladdr ${SINK_MAC} dev o0`,
+    `route add ${MANY_SERVERS} via ${SERVER_IP}`,
+  ]);
+  await lab.ip(server, ['route add default via 10.9.255.253', `route add local ${MANY_SERVERS} dev lo`]);
 }
