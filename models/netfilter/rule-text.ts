@@ -256,10 +256,10 @@ class RuleDraft {
   }
 
   #merge(fields: Record<string, unknown>, added: object, option: string): void {
-    for (const [name, value] of Object.entries(added)) {
+    for (const name of Object.keys(added)) {
       if (name in fields) throw this.#words.failure(`${option} is given twice, or with an option that it excludes`);
-      fields[name] = value;
     }
+    Object.assign(fields, added);
   }
 
   /** The long options that begin with this one, as getopt_long completes them. */
@@ -303,11 +303,13 @@ class RuleDraft {
   }
 
   /** One rule for each pair of a source and a destination. */
-  #expand(spec: RuleSpec): RuleSpec[] {
+  #expand(spec: Mutable<RuleSpec>): RuleSpec[] {
     if (this.#sources.length <= 1 && this.#destinations.length <= 1) {
       const [source] = this.#sources;
       const [destination] = this.#destinations;
-      return [{ ...spec, ...(source && { source }), ...(destination && { destination }) }];
+      if (source !== undefined) spec.source = source;
+      if (destination !== undefined) spec.destination = destination;
+      return [spec];
     }
     const withSource = this.#sources.length === 0 ? [spec] : this.#sources.map((source) => ({ ...spec, source }));
     if (this.#destinations.length === 0) return withSource;

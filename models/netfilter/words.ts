@@ -1,7 +1,7 @@
 // Rule text as words: how iptables-restore splits a line, how iptables-save quotes a value, and a reader that takes the
 // words one by one and says where and what was expected when they are wrong.
 
-import { type Ip, type IpFamily, isIpv4, isIpv6, parseIp, parseIpv6 } from '../packet/ip-address.ts';
+import { type Ip, type IpFamily, isIpv6, parseIpv6, readIpv4 } from '../packet/ip-address.ts';
 
 /** Wrong text of a user: one line that names the place. */
 export class RuleTextError extends Error {
@@ -118,7 +118,7 @@ export function readNumber(word: string, last: number): number | undefined {
 /** Undefined for what is no address of that family. */
 export function readIp(word: string, family: IpFamily): Ip | undefined {
   if (family === 6) return isIpv6(word) ? parseIpv6(word) : undefined;
-  return isIpv4(word) ? parseIp(word) : undefined;
+  return readIpv4(word);
 }
 
 /** A value as iptables-save prints it: bare if it has nothing but letters, digits, `_` and `-`. */

@@ -31,6 +31,7 @@ import {
   parseIpv6Prefix,
   parsePrefix,
   prefix,
+  readIpv4,
   solicitedNodeGroup,
 } from './ip-address.ts';
 import { commonIpv6Bits, hashIpv6Prefix, internIpv6, ipv6SharesPrefix, maskIpv6 } from './ipv6-address.ts';
@@ -208,4 +209,25 @@ test('addresses share as many of their first bits as a prefix of both is long', 
       expect(commonIpv6Bits(a, other)).toBe(commonIpv6Bits(other, a));
     }),
   );
+});
+
+test('IPv4 read by hand is IPv4 as the library reads it', () => {
+  const part = fc.oneof(
+    fc.nat({ max: 300 }).map(String),
+    fc.constantFrom('', '00', '01', '0', '255', '256', 'a', ' 1'),
+  );
+  fc.assert(
+    fc.property(fc.array(part, { minLength: 3, maxLength: 5 }), (parts) => {
+      const text = parts.join('.');
+      expect(readIpv4(text)).toBe(isIpv4(text) ? parseIp(text) : undefined);
+    }),
+  );
+});
+
+test('IPv4 in IPv6 is dotted, as inet_ntop prints it', () => {
+  for (const text of ['::ffff:10.0.0.1', '::10.0.0.1', '::ffff:0:10.0.0.1']) expect(parseIpv6(text)).not.toBe(0);
+  expect(formatIp(parseIpv6('::ffff:a00:1'), 6)).toBe('::ffff:10.0.0.1');
+  expect(formatIp(parseIpv6('::10.0.0.1'), 6)).toBe('::10.0.0.1');
+  expect(parseIpv6('::10.0.0.1')).not.toBe(parseIpv6('::ffff:10.0.0.1'));
+  expect(formatIp(parseIpv6('::1'), 6)).toBe('::1');
 });

@@ -34,6 +34,30 @@ export function parseIp(text: string): Ip {
   return ipOfBytes(ipaddr.IPv4.parse(text).octets, 0);
 }
 
+/** {@link parseIp} by hand, for texts with hundreds of thousands of addresses; undefined for what is none. */
+export function readIpv4(text: string): Ip | undefined {
+  let ip = 0;
+  let part = -1; // none read yet
+  let dots = 0;
+  for (let i = 0; i < text.length; i++) {
+    const code = text.charCodeAt(i);
+    if (code === DOT) {
+      if (part < 0 || ++dots > 3) return undefined;
+      ip = (ip << 8) | part;
+      part = -1;
+    } else {
+      const digit = code - ZERO;
+      if (digit < 0 || digit > 9 || part === 0) return undefined; // a leading zero would mean octal
+      part = part < 0 ? digit : 10 * part + digit;
+      if (part > 255) return undefined;
+    }
+  }
+  return dots === 3 && part >= 0 ? (((ip << 8) | part) as Ip) : undefined;
+}
+
+const DOT = 0x2e;
+const ZERO = 0x30;
+
 /** Reads IPv6 in any of its notations, without a zone. Throws a RangeError that quotes the text. */
 export function parseIpv6(text: string): Ip {
   if (!isIpv6(text)) throw new RangeError(`IPv6 address "${text}"; expected up to eight hexadecimal parts`);
