@@ -674,19 +674,22 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     return best?.ip ?? this.#addresses.find(({ ip }) => !isLoopback(ip))?.ip ?? ANY_IP;
   }
 
-  addressType(ip: Ip, family: IpFamily): AddressType {
+  /** With a device, only its own addresses and networks are local and broadcast (inet_dev_addr_type). */
+  addressType(ip: Ip, family: IpFamily, device?: DeviceRef): AddressType {
     if (family === 6) return this.#ipv6?.addressType(ip) ?? 'UNREACHABLE';
     if (isMulticast(ip)) return 'MULTICAST';
-    if (ip === LIMITED_BROADCAST_IP) return 'BROADCAST';
+    if (ip === LIMITED_BROADCAST_IP || ip >>> 24 === 0) return 'BROADCAST';
+    const route = this.fib.lookup(ip);
+    if (device !== undefined && route?.device.index !== device.index) return 'UNICAST';
     if (this.isLocal(ip)) return 'LOCAL';
-    return this.fib.lookup(ip)?.type === 'broadcast' ? 'BROADCAST' : 'UNICAST';
+    return route?.type === 'broadcast' ? 'BROADCAST' : 'UNICAST';
   }
 
   /** Routes that refuse are none (`fib` of nftables, rpfilter). */
   routeTo(ip: Ip, family: IpFamily): RouteView | undefined {
     const route = family === 6 ? this.#ipv6?.routeFor(ip) : this.fib.lookup(ip);
     if (route?.type !== 'unicast' && route?.type !== 'local') return undefined;
-    return { isLocal: route.type === 'local', device: route.device, mtuBytes: route.device.mtuBytes };
+    return { isLocal: route.type === 'local', device: route.device, mtuBytes: this.mtuTo(ip, family) };
   }
 
   /** The first address of the device that a packet came in by (nf_nat_redirect). */
