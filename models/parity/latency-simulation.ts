@@ -6,7 +6,7 @@ import { parseIp } from '../packet/ip-address.ts';
 import { quantile } from './calibration/measurement.ts';
 import type { NodeRules, Topology } from './case.ts';
 import { SimulatedNetwork } from './simulator/network.ts';
-import { loadRules } from './simulator/runner.ts';
+import { loadRules } from './simulator/rules.ts';
 
 /** Between the pods `client` and `server`; the rules are those of node `n1`. */
 export interface Conversation {

@@ -4,13 +4,7 @@
 // A step is done when everything that takes no time has happened. Timers wait until a step waits for them.
 
 import { after, ms } from '../../../engine/time.ts';
-import type { NetworkNamespace } from '../../host/network-namespace.ts';
-import { Chain } from '../../netfilter/chain.ts';
 import { formatConntrack } from '../../netfilter/conntrack-text.ts';
-import { restoreIpsets } from '../../netfilter/ipset/ipset-text.ts';
-import { parseIptablesSave, printIptablesSave, restoreTables, type SavedTable } from '../../netfilter/iptables-save.ts';
-import type { RuleTables } from '../../netfilter/rule-tables.ts';
-import { TABLE_NAMES } from '../../netfilter/table-order.ts';
 import type { Frame } from '../../packet/frame.ts';
 import { contains, parseAddress, parseAnyPrefix } from '../../packet/ip-address.ts';
 import { type Mac, parseMac } from '../../packet/mac.ts';
@@ -18,6 +12,7 @@ import type { Capture, NodeRules, Outcome, PacketStep, ParityCase, ParityNode, S
 import { CaseError } from '../case-error.ts';
 import { SimulatedNetwork } from './network.ts';
 import { craft } from './packets.ts';
+import { countersOf, loadRules } from './rules.ts';
 import { SocketSteps } from './sockets.ts';
 
 /** Same case and seed, same outcome. Throws a CaseError or RuleTextError for what cannot be run. */
@@ -148,43 +143,9 @@ class SimulatedRun {
   }
 
   #countersOf(node: string): string {
-    const { netfilter } = this.#network.namespace(node);
-    if (netfilter === undefined) return '';
-    if (this.#rules.get(node)?.backend === 'nftnative') return netfilter.nftables.listJson();
-    // ip6tables-save's text follows where the case has rules for it.
-    const families =
-      this.#rules.get(node)?.text6 === undefined ? ['tables' as const] : (['tables', 'tables6'] as const);
-    return families.map((family) => printIptablesSave(netfilter[family], { counters: true })).join('');
+    const rules = this.#rules.get(node);
+    return rules === undefined ? '' : countersOf(this.#network.namespace(node).enableNetfilter(), rules);
   }
-}
-
-/** Loads a node's rules as the backend's command would. Throws a CaseError for what is not modelled. */
-export function loadRules(namespace: NetworkNamespace, { backend, text, text6, ipset }: NodeRules, node: string): void {
-  const { tables, tables6, sets, nftables } = namespace.enableNetfilter();
-  const now = namespace.cpus.instant;
-  restoreIpsets(sets, ipset ?? '', { fileName: `rules.${node}.ipset`, now, exist: true });
-  if (backend === 'nftnative') {
-    for (const each of [tables, tables6]) replaceRules(each, []);
-    return nftables.apply(`flush ruleset; ${text}`, { fileName: `rules.${node}.text` });
-  }
-  if (!nftables.isEmpty) nftables.apply('flush ruleset');
-  tables.backend = tables6.backend = backend;
-  replaceRules(tables, parseIptablesSave(text, { fileName: `rules.${node}.text`, family: 4 }));
-  replaceRules(tables6, parseIptablesSave(text6 ?? '', { fileName: `rules.${node}.text6`, family: 6 }));
-}
-
-/** Nothing of the earlier rules stays, also of tables that the new ones do not name. */
-function replaceRules(tables: RuleTables, saved: readonly SavedTable[]): void {
-  for (const table of TABLE_NAMES.filter((name) => tables.isLoaded(name))) {
-    const chains = saved.flatMap((each) => (each.name === table ? each.chains : []));
-    const kept = new Set(chains.map(({ chain }) => chain.name));
-    for (const old of tables.chainNames(table)) {
-      if (kept.has(old)) continue;
-      if (tables.chain(table, old)?.policy === undefined) tables.deleteChain(table, old);
-      else tables.replaceChains(table, [new Chain(old, [], 'ACCEPT')]);
-    }
-  }
-  restoreTables(tables, saved);
 }
 
 /** On the fabric: the node that has the address or its pod range, else the first other one. */
