@@ -152,3 +152,74 @@ COMMIT
   const { stdout } = await podwire(['netfilter', '--rules', rules, '--packet', packet]);
   expect(stdout).toContain('accepted  [fd00:10:244::9]:4000 > [fd00:10:244::5]:8053 tcp [S] to the next hop');
 });
+
+describe('nftables', () => {
+  const rules = directory.file(
+    'kube-proxy.nft',
+    `table ip kube-proxy {
+	map service-ips {
+		type ipv4_addr . inet_proto . inet_service : verdict
+		elements = { 10.96.0.10 . tcp . 80 : goto service-web }
+	}
+
+	chain nat-prerouting {
+		type nat hook prerouting priority dstnat; policy accept;
+		ip daddr . meta l4proto . th dport vmap @service-ips
+	}
+
+	chain service-web {
+		numgen random mod 3 vmap { 0 : goto endpoint-a, 1 : goto endpoint-b, 2 : goto endpoint-c }
+	}
+
+	chain endpoint-a {
+		meta l4proto tcp dnat to 10.244.1.2:8080
+	}
+
+	chain endpoint-b {
+		meta l4proto tcp dnat to 10.244.1.3:8080
+	}
+
+	chain endpoint-c {
+		meta l4proto tcp dnat to 10.244.2.2:8080
+	}
+}
+`,
+  );
+
+  test('verdict maps and numgen branch like -m statistic', async () => {
+    const packet = 'tcp 10.244.1.9:4000 > 10.96.0.10:80';
+    const { exitCode, stdout, stderr } = await podwire(['netfilter', '--rules', rules, '--packet', packet]);
+    expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: '' });
+    for (const endpoint of ['10.244.1.2', '10.244.1.3', '10.244.2.2'])
+      expect(stdout).toContain(` 33.333333 %  accepted  10.244.1.9:4000 > ${endpoint}:8080 tcp [S] to the next hop\n`);
+    expect(stdout).toContain('100.000000 %  in all');
+    expect(stdout).toContain('ip daddr . meta l4proto . th dport vmap @service-ips');
+  });
+});
+
+test('rules may name sets', async () => {
+  const sets = directory.file('node.ipset', 'create BLOCKED hash:ip family inet\nadd BLOCKED 198.51.100.7\n');
+  const rules = directory.file(
+    'sets.rules',
+    '*filter\n:FORWARD ACCEPT [0:0]\n-A FORWARD -m set --match-set BLOCKED src -j DROP\nCOMMIT\n',
+  );
+  const walk = (source: string) =>
+    podwire(['netfilter', '--rules', rules, '--ipset', sets, '--packet', `icmp ${source} > 10.244.1.2`]);
+  expect((await walk('198.51.100.7')).stdout).toContain('dropped');
+  expect((await walk('198.51.100.8')).stdout).toContain('accepted');
+});
+
+test('what is not modelled is an error with its line, or a note where leniency is asked for', async () => {
+  const rules = directory.file(
+    'u32.rules',
+    '*filter\n:FORWARD DROP [0:0]\n-A FORWARD -m u32 --u32 "6&0xFF=1" -j ACCEPT\nCOMMIT\n',
+  );
+  const walk = (...options: string[]) =>
+    podwire(['netfilter', '--rules', rules, '--packet', 'icmp 10.0.0.1 > 10.0.0.2', ...options]);
+  const strict = await walk();
+  expect({ exitCode: strict.exitCode, stdout: strict.stdout }).toEqual({ exitCode: 2, stdout: '' });
+  expect(strict.stderr).toMatch(/u32\.rules:3: .*u32/);
+  const lenient = await walk('--lenient');
+  expect(lenient.stdout).toContain('100.000000 %  dropped');
+  expect(lenient.stderr).toMatch(/^not modelled, matches nothing: .*u32\.rules:3: .*u32/);
+});

@@ -4,8 +4,7 @@ import { readFileSync } from 'node:fs';
 import { CT_ESTABLISHED, CT_INVALID, CT_RELATED, CT_UNTRACKED } from '../../models/netfilter/conntrack-state.ts';
 import { explorePacket, type PacketOutcome } from '../../models/netfilter/explore/explore.ts';
 import { fillFromText } from '../../models/netfilter/explore/packet-text.ts';
-import { parseIptablesSave } from '../../models/netfilter/iptables-save.ts';
-import type { Netfilter } from '../../models/netfilter/netfilter.ts';
+import { type RulesetText, readRules, readSets } from '../../models/netfilter/explore/ruleset-text.ts';
 import { describeFlow } from '../../models/packet/describe.ts';
 import { Frame } from '../../models/packet/frame.ts';
 import {
@@ -19,10 +18,12 @@ import {
 import type { JourneyStep } from '../../models/packet/journey.ts';
 import { formatSteps } from '../../models/packet/journey-text.ts';
 import { cannot } from '../harness/user-error.ts';
-import { type Command, type CommandContext, examples, optionValue } from './command-line.ts';
+import { type Command, type CommandContext, collect, examples, optionValue } from './command-line.ts';
 
 interface NetfilterOptions {
-  readonly rules: string;
+  readonly rules: readonly string[];
+  readonly ipset?: string;
+  readonly lenient?: true;
   readonly packet: (frame: Frame) => void;
   readonly in?: string;
   readonly out?: string;
@@ -38,11 +39,16 @@ type State = (typeof STATES)[number];
 export function addNetfilter(program: Command, context: CommandContext): void {
   program
     .command('netfilter')
-    .description('Walk a packet through the rules of a node (iptables-save text), rule by rule, into every outcome.')
+    .description(
+      'Walk a packet through the rules of a node (of iptables or nftables), rule by rule, into every outcome.',
+    )
     .requiredOption(
       '--rules <file>',
-      'what iptables-save (ip6tables-save for IPv6 packets) printed; - is standard input',
+      'what iptables-save, ip6tables-save (for IPv6 packets) or nft list ruleset printed; may be repeated; - is standard input',
+      collect,
     )
+    .option('--ipset <file>', 'what ipset save printed, for rules with -m set')
+    .option('--lenient', 'report matches and targets that are not modelled, and let their rules match nothing')
     .requiredOption(
       '--packet <packet>',
       "'tcp 10.244.1.5:4000 > 10.96.0.10:53'; udp, sctp, icmp, icmpv6; TCP flags as [S.]",
@@ -64,7 +70,7 @@ export function addNetfilter(program: Command, context: CommandContext): void {
     .option('--json', 'outcomes as JSON')
     .addHelpText('after', examples(...EXAMPLES))
     .action((options: NetfilterOptions) => {
-      const outcomes = explore(options);
+      const outcomes = explore(options, context);
       context.stdout.write(
         options.json ? `${JSON.stringify(outcomes.map(toJson), undefined, 2)}\n` : show(options, outcomes),
       );
@@ -77,11 +83,20 @@ const EXAMPLES = [
   "podwire netfilter --rules node-1.rules --packet 'tcp 10.244.1.5:4000 > 10.96.0.1:443 [R]' --state INVALID",
 ];
 
-function explore({ rules, packet, local = [], sentHere, state, ...devices }: NetfilterOptions): PacketOutcome[] {
+function explore(options: NetfilterOptions, { stderr }: CommandContext): PacketOutcome[] {
+  const { packet, local = [], sentHere, state, ...devices } = options;
   const { family } = framed(packet);
+  const lenient = options.lenient === true;
+  const parts = [
+    ...(options.ipset === undefined ? [] : [readSets(textOf(options.ipset))]),
+    ...options.rules.map((file) => readRules(textOf(file), { family, lenient })),
+  ];
+  for (const note of parts.flatMap(({ notes }) => notes)) stderr.write(`not modelled, matches nothing: ${note}\n`);
   return explorePacket(
     {
-      load: loaderOf(rules, family),
+      load: (netfilter) => {
+        for (const { load } of parts) load(netfilter);
+      },
       isLocal: (ip) =>
         local.some((address) => address.family === family && address.ip === ip) || isLoopbackOf(family, ip),
       masqueradeIp: () => local.find((address) => address.family === family)?.ip ?? ANY_IP,
@@ -111,25 +126,10 @@ const STATE_BITS: Readonly<Record<State, number>> = {
 
 // ── what is read ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** The file is read once; each outcome begins with a netfilter that shares its chains. */
-function loaderOf(file: string, family: IpFamily): (netfilter: Netfilter) => void {
-  const fileName = file === '-' ? 'standard input' : file;
-  const saved = parseIptablesSave(readText(file), { fileName, family });
-  const tables = saved.map(({ name, family, chains }) => ({
-    name,
-    family,
-    chains: new Map(chains.map(({ chain }) => [chain.name, chain])),
-  }));
-  return (netfilter) => {
-    for (const { name, family, chains } of tables) {
-      (family === 6 ? netfilter.tables6 : netfilter.tables).share(name, chains);
-    }
-  };
-}
-
-function readText(file: string): string {
+function textOf(file: string): RulesetText {
   try {
-    return readFileSync(file === '-' ? process.stdin.fd : file, 'utf8');
+    const text = readFileSync(file === '-' ? process.stdin.fd : file, 'utf8');
+    return { text, fileName: file === '-' ? 'standard input' : file };
   } catch (error) {
     throw cannot('read', file, error);
   }
