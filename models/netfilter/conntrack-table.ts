@@ -375,14 +375,13 @@ export const indexOf = (handle: number): number => handle & INDEX_MASK;
  * the slot. Odd constants from splitmix and murmur3.
  */
 function hashTuple(srcIp: number, dstIp: number, ports: number, kind: number): number {
-  if ((kind & IPV6_KIND) !== 0) return mixWords(hashIpv6(srcIp as Ip), hashIpv6(dstIp as Ip) + kind, ports);
-  return mixWords(srcIp, dstIp + kind, ports);
-}
-
-function mixWords(src: number, dst: number, ports: number): number {
-  const mixed = Math.imul(src, 0x9e3779b1) ^ Math.imul(dst, 0x85ebca6b) ^ Math.imul(ports, 0xc2b2ae35);
+  if ((kind & IPV6_KIND) !== 0) return hashIpv6Tuple(srcIp as Ip, dstIp as Ip, ports, kind);
+  const mixed = Math.imul(srcIp, 0x9e3779b1) ^ Math.imul(dstIp + kind, 0x85ebca6b) ^ Math.imul(ports, 0xc2b2ae35);
   return Math.imul(mixed ^ (mixed >>> 15), 0x7feb352d);
 }
+
+const hashIpv6Tuple = (srcIp: Ip, dstIp: Ip, ports: number, kind: number): number =>
+  hashTuple(hashIpv6(srcIp), hashIpv6(dstIp) + kind, ports, 0);
 
 const hashSlot = (slots: Int32Array, slot: number): number =>
   hashTuple(slots[slot]!, slots[slot + 1]!, slots[slot + 2]!, slots[slot + ITEM]! >>> ITEM_BITS);
