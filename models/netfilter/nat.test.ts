@@ -353,6 +353,50 @@ describe('ICMP errors', () => {
   });
 });
 
+describe('in IPv6, as Linux 6.18 has translated', () => {
+  const CLUSTER = `
+    ip6 nat PREROUTING -d fd09::1 -j DNAT --to-destination fd02::10
+    ip6 nat POSTROUTING -s fd01::2 -j MASQUERADE
+  `;
+  const node = () => new TestNode({ rules: CLUSTER, local: ['fd02::1'] });
+  const QUERY = 'udp [fd01::2]:4000 > [fd09::1]:53';
+  const TRANSLATED = 'udp [fd02::1]:4000 > [fd02::10]:53';
+
+  test('a query and its answer', () => {
+    const router = node();
+    expect(router.forward(QUERY)).toBe(TRANSLATED);
+    expect(router.forward(answerTo(TRANSLATED))).toBe(answerTo(QUERY));
+  });
+
+  test.each([1, 2, 3, 4, 5, 127])('an error of type %i about it, from any router', (type) => {
+    const router = node();
+    router.forward(QUERY);
+    expect(router.forward(`icmpv6 fd02::77 > fd02::1 ${type}/0 about ${TRANSLATED}`)).toBe(
+      `icmpv6 fd09::1 > fd01::2 ${type}/0 about ${QUERY}`,
+    );
+  });
+
+  test('pings, whose identifier changes where two would look the same, and errors about them', () => {
+    const router = node();
+    const first = 'icmpv6 fd01::2 > fd09::1 128/0 id 77';
+    expect(router.forward(first)).toBe('icmpv6 fd02::1 > fd02::10 128/0 id 77');
+    expect(router.forward('icmpv6 fd02::10 > fd02::1 129/0 id 77')).toBe('icmpv6 fd09::1 > fd01::2 129/0 id 77');
+    expect(router.forward('icmpv6 fd02::77 > fd02::1 3/0 about icmpv6 fd02::1 > fd02::10 128/0 id 77')).toBe(
+      `icmpv6 fd09::1 > fd01::2 3/0 about ${first}`,
+    );
+    expect(router.forward('icmpv6 fd01::2 > fd02::10 128/0 id 77')).not.toContain('id 77');
+    expect(router.netfilter.conntrack.statistics.found).toBe(2);
+  });
+
+  test('an error about something else stays as it is', () => {
+    const router = node();
+    router.forward(QUERY);
+    const other = 'icmpv6 fd02::77 > fd01::2 1/0 about udp [fd01::2]:1 > [fd02::10]:2';
+    expect(router.forward(other)).toBe(other);
+    expect(router.netfilter.conntrack.statistics).toMatchObject({ error: 1, invalid: 0 });
+  });
+});
+
 /** A connection to 10.244.9.9:80 from handshake to TIME_WAIT; the client sends numbers from 1000 on, the server from 5000. */
 function closeTcp(node: TestNode, { client, translated }: { client: string; translated: string }): void {
   const server = '10.244.9.9:80';
