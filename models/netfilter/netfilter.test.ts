@@ -3,6 +3,7 @@ import { ns } from '../../engine/time.ts';
 import { type CostModel, FREE } from '../cpu/cost-model.ts';
 import type { Frame } from '../packet/frame.ts';
 import { formatJourney } from '../packet/journey-text.ts';
+import { restoreIpsets } from './ipset/ipset-text.ts';
 import { readPacket, TestNode } from './netfilter.fixture.ts';
 import { FORWARD, type Hook, INPUT, OUTPUT, POSTROUTING, PREROUTING } from './netfilter.ts';
 import { Rule } from './rule.ts';
@@ -240,6 +241,20 @@ describe('what it costs', () => {
     node.netfilter.tables.backend = 'nft';
     node.forward(QUERY);
     expect(node.cpus.busyTime(0)).toBe(3 + 700);
+  });
+
+  test('an ipset by its elements, once for each length of its networks', () => {
+    const ipsetNs = [
+      [0, 500],
+      [10, 510],
+    ] as const;
+    const node = new TestNode({
+      rules: 'filter FORWARD -m set --match-set A dst -j DROP',
+      costs: { ...FREE, ipsetNs },
+    });
+    restoreIpsets(node.netfilter.sets, 'create A hash:net\nadd A 10.1.0.0/16\nadd A 10.2.3.0/24\nadd A 10.4.0.0/16\n');
+    node.forward(QUERY);
+    expect(node.cpus.busyTime(0)).toBe(2 * 503); // three elements, /24 and /16
   });
 
   test('a lookup by the size of the table, and an allocation', () => {

@@ -144,6 +144,7 @@ export class Netfilter {
       addressType: (ip, family, device) => stack.addressType(ip, family, device),
       routeTo: (ip, family) => stack.routeTo?.(ip, family),
       sets: this.sets,
+      ipsetNs: cpus.costs.ipsetNs,
       connections: this.conntrack,
     });
     this.nftables = new Nftables(() => cpus.instant);
@@ -261,12 +262,13 @@ export class Netfilter {
   ): Verdict {
     const context = this.#context;
     this.#enterHook(hook, inDevice, outDevice);
-    const visitedBefore = context.rulesVisited;
+    const { rulesVisited: visitedBefore, setLookupsNs: lookupsNsBefore } = context;
     const costs = this.#ruleCostsFor(frame);
     this.#cpus.charge(costs.baseChainNs);
     const verdict = walkBaseChain(chain, frame, context);
     // The hook's tables together: they share the cache.
-    const { rulesVisited } = context;
+    const { rulesVisited, setLookupsNs } = context;
+    this.#cpus.charge(setLookupsNs - lookupsNsBefore);
     if (rulesVisited !== visitedBefore) {
       this.#cpus.charge(costs.rulesNs(rulesVisited) - costs.rulesNs(visitedBefore));
       this.#rulesVisited += rulesVisited - visitedBefore;

@@ -2,6 +2,7 @@
 // object per namespace, refilled at every hook: nothing is allocated per frame.
 
 import type { RandomStream } from '../../engine/random.ts';
+import { FREE, interpolateNs, type PiecewiseLinear } from '../cpu/cost-model.ts';
 import type { CpuSet } from '../cpu/cpu-set.ts';
 import type { DeviceRef, Frame } from '../packet/frame.ts';
 import type { Ip, IpFamily } from '../packet/ip-address.ts';
@@ -54,6 +55,8 @@ export interface WalkContextOptions {
   /** Conntrack; absent where nothing is tracked. */
   readonly connections?: ConnectionQuery;
   readonly sets?: IpSets;
+  /** One lookup in an ipset, by its elements; free if absent. */
+  readonly ipsetNs?: PiecewiseLinear;
 }
 
 export class WalkContext {
@@ -90,6 +93,9 @@ export class WalkContext {
 
   /** Rules examined since {@link enterHook}. The walk adds to it; netfilter charges for it. */
   rulesVisited = 0;
+  /** What looking into ipsets has cost since {@link enterHook}; netfilter charges for it. */
+  setLookupsNs = 0;
+  readonly #ipsetNs: PiecewiseLinear;
   /** The rule whose target is left to netfilter, after a walk with the verdict TARGET. */
   decidingRule: Rule | undefined = undefined;
 
@@ -101,6 +107,7 @@ export class WalkContext {
     routeTo = () => undefined,
     connections = NO_CONNECTIONS,
     sets = new IpSets(),
+    ipsetNs = FREE.ipsetNs,
   }: WalkContextOptions) {
     this.namespace = namespace;
     this.cpus = cpus;
@@ -109,6 +116,12 @@ export class WalkContext {
     this.routeTo = routeTo;
     this.connections = connections;
     this.sets = sets;
+    this.#ipsetNs = ipsetNs;
+  }
+
+  /** An ipset of so many elements is searched. */
+  chargeSetLookup(elements: number): void {
+    this.setLookupsNs += interpolateNs(this.#ipsetNs, elements);
   }
 
   /** A frame has come to a hook; its tables are walked next. */
@@ -119,6 +132,7 @@ export class WalkContext {
     this.inName = inDevice === undefined ? '' : inDevice.name;
     this.outName = outDevice === undefined ? '' : outDevice.name;
     this.rulesVisited = 0;
+    this.setLookupsNs = 0;
     this.decidingRule = undefined;
   }
 

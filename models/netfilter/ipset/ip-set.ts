@@ -157,6 +157,7 @@ export class IpSet {
     const { parts, net } = element;
     const now = context.cpus.instant;
     for (const length of this.#store.lengths) {
+      context.chargeSetLookup(this.#store.size);
       const found = this.#store.find(
         parts,
         length,
