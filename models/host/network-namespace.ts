@@ -113,6 +113,12 @@ export class NetworkNamespace {
     return device;
   }
 
+  /** `ip link set DEVICE down`: frames end there from now on, and so do the connections that it masquerades. */
+  takeDown(device: NetDevice): void {
+    device.up = false;
+    this.netfilter?.conntrack.endMasqueraded(device.index);
+  }
+
   #hookBridge(device: NetDevice): void {
     if (!(device instanceof Bridge)) return;
     const calls = this.#bridgeCalls;

@@ -75,7 +75,10 @@ test('conntrack is configured in seconds, and netfilter is there from then on', 
   node.sysctl('net.netfilter.nf_conntrack_udp_timeout', 5);
   node.sysctl('net.netfilter.nf_conntrack_tcp_timeout_established', 86_400);
   node.sysctl('net.netfilter.nf_conntrack_tcp_be_liberal', 1);
-  expect(node.netfilter?.conntrack.settings).toMatchObject({ udpTimeout: s(5), tcpBeLiberal: true });
+  node.sysctl('net.netfilter.nf_conntrack_tcp_ignore_invalid_rst', 1);
+  node.sysctl('net.netfilter.nf_conntrack_gre_timeout_stream', 60);
+  expect(node.netfilter?.conntrack.settings).toMatchObject({ udpTimeout: s(5), greStreamTimeout: s(60) });
+  expect(node.netfilter?.conntrack.settings).toMatchObject({ tcpBeLiberal: true, tcpIgnoreInvalidReset: true });
   expect(node.netfilter?.conntrack.settings.tcpTimeouts).toMatchObject({ ESTABLISHED: s(86_400), SYN_SENT: s(120) });
 });
 

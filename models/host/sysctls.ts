@@ -249,6 +249,12 @@ function* conntrackVariables(owner: SysctlOwner): Generator<[string, Variable]> 
     (value) => ({ tcpBeLiberal: value === 1 }),
   );
   yield variable(
+    'tcp_ignore_invalid_rst',
+    { min: 0, max: 1 },
+    ({ tcpIgnoreInvalidReset }) => Number(tcpIgnoreInvalidReset),
+    (value) => ({ tcpIgnoreInvalidReset: value === 1 }),
+  );
+  yield variable(
     'tcp_max_retrans',
     { min: 0, max: 255 },
     ({ tcpMaxRetransmissions }) => tcpMaxRetransmissions,
@@ -257,6 +263,9 @@ function* conntrackVariables(owner: SysctlOwner): Generator<[string, Variable]> 
   yield timeout('udp_timeout', 'udpTimeout');
   yield timeout('udp_timeout_stream', 'udpStreamTimeout');
   yield timeout('icmp_timeout', 'icmpTimeout');
+  yield timeout('icmpv6_timeout', 'icmpv6Timeout');
+  yield timeout('gre_timeout', 'greTimeout');
+  yield timeout('gre_timeout_stream', 'greStreamTimeout');
   yield timeout('generic_timeout', 'genericTimeout');
   for (const [state, name] of Object.entries(TCP_TIMEOUT_NAMES) as [keyof ConntrackSettings['tcpTimeouts'], string][]) {
     yield variable(

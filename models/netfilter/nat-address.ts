@@ -2,7 +2,7 @@
 // a client has the same one for all of its connections to a server. Addresses of both families are four words, as in
 // union nf_inet_addr; those of an IPv4 address after the first are 0.
 
-import type { Ip, IpFamily, Prefix } from '../packet/ip-address.ts';
+import type { Ip, IpFamily } from '../packet/ip-address.ts';
 import { compareIpv6, internIpv6, ipv6Word } from '../packet/ipv6-address.ts';
 import { jhash2, swapBytes } from './jhash.ts';
 
@@ -43,17 +43,6 @@ export function addressFrom(range: AddressRange, { srcIp, dstIp, zoneId, persist
     if (word !== last[i]) isBelow = true;
     if (!persistent) hash = (hash ^ destination[i]!) >>> 0;
     return word;
-  });
-  return addressOf(words, family);
-}
-
-/** The address with the network's prefix in place of its own: NETMAP. */
-export function netmapAddress(ip: Ip, { family, net, mask, length }: Prefix): Ip {
-  if (family === 4) return ((ip & ~mask) | net) as Ip;
-  const words = wordsOf(ip, family).map((word, i) => {
-    const bits = Math.min(32, Math.max(0, length - 32 * i));
-    const wordMask = bits === 0 ? 0 : -1 << (32 - bits);
-    return (word & ~wordMask) | ipv6Word(net, i as 0 | 1 | 2 | 3);
   });
   return addressOf(words, family);
 }

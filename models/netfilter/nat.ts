@@ -10,7 +10,7 @@
 import type { RandomStream } from '../../engine/random.ts';
 import { type DeviceRef, type Frame, PROTOCOL_ICMP, PROTOCOL_TCP } from '../packet/frame.ts';
 import { ICMP_REDIRECT } from '../packet/icmp.ts';
-import { ANY_IP, type Ip, type Prefix } from '../packet/ip-address.ts';
+import { ANY_IP, type Ip } from '../packet/ip-address.ts';
 import {
   dstPortOf,
   familyOf,
@@ -43,7 +43,7 @@ import {
   ZONE,
 } from './conntrack-table.ts';
 import { beginsAbove, SYN_SENT, TIME_WAIT } from './conntrack-tcp.ts';
-import { type AddressRange, addressFrom, isInRange, netmapAddress } from './nat-address.ts';
+import { type AddressRange, addressFrom, isInRange } from './nat-address.ts';
 import type { NatRange } from './targets/nat-range.ts';
 
 /** Which end of a packet a hook rewrites: PREROUTING and OUTPUT its destination, POSTROUTING and INPUT its source. */
@@ -53,8 +53,6 @@ export type NatSide = typeof DESTINATION | typeof SOURCE;
 
 /** Where to, as a rule says it: addresses of the frame's family. */
 export interface NatMapping extends NatRange {
-  /** NETMAP: the address keeps its host bits and takes this network's others. Stands for an address range. */
-  readonly netmap?: Prefix;
   /** Ports of the range belong one by one to those from here on (`--to-destination 10.0.0.1:8000-8009/80`). */
   readonly basePort?: number;
   /** MASQUERADE: the index of the device that has the address. */
@@ -113,7 +111,7 @@ export class Nat {
     this.#kind = words[at + KIND]!;
     this.#protocol = protocol;
     this.#propose(srcIp, dstIp, ports);
-    this.#choose(side, mapping.netmap === undefined ? mapping : fixed(mapping, side === SOURCE ? srcIp : dstIp));
+    this.#choose(side, mapping);
 
     if (mapping.deviceIndex !== undefined) this.#conntrack.bindToDevice(index, mapping.deviceIndex);
     words[at + STATUS]! |= side === SOURCE ? SRC_NAT_DONE : DST_NAT_DONE;
@@ -351,13 +349,6 @@ export class Nat {
 
 /** What is done to the source of one direction is undone at the destination of the other. */
 const natBit = (side: NatSide, isReply: boolean): number => ((side === SOURCE) !== isReply ? SRC_NAT : DST_NAT);
-
-/** NETMAP of one address. */
-function fixed(mapping: NatMapping, ip: Ip): NatMapping {
-  if (mapping.netmap === undefined) return mapping;
-  const mapped = netmapAddress(ip, mapping.netmap);
-  return { ...mapping, minIp: mapped, maxIp: mapped };
-}
 
 const portIn = (port: number, { minPort, maxPort = minPort }: NatMapping): boolean =>
   minPort === undefined || maxPort === undefined || (port >= minPort && port <= maxPort);

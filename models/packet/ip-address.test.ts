@@ -33,6 +33,7 @@ import {
   prefix,
   readIpv4,
   solicitedNodeGroup,
+  withNetwork,
 } from './ip-address.ts';
 import { commonIpv6Bits, hashIpv6Prefix, internIpv6, ipv6SharesPrefix, maskIpv6 } from './ipv6-address.ts';
 import { formatMac, parseMac } from './mac.ts';
@@ -230,4 +231,15 @@ test('IPv4 in IPv6 is dotted, as inet_ntop prints it', () => {
   expect(formatIp(parseIpv6('::10.0.0.1'), 6)).toBe('::10.0.0.1');
   expect(parseIpv6('::10.0.0.1')).not.toBe(parseIpv6('::ffff:10.0.0.1'));
   expect(formatIp(parseIpv6('::1'), 6)).toBe('::1');
+});
+
+test.each([
+  ['10.9.3.77', '10.2.0.0/16', '10.2.3.77'],
+  ['10.9.3.77', '10.2.0.5/32', '10.2.0.5'],
+  ['fd09::abcd', 'fd02::/96', 'fd02::abcd'],
+  ['fd09:1:2:3:4:5:6:7', 'fd02:aaaa:bbbb:c000::/50', 'fd02:aaaa:bbbb:c003:4:5:6:7'],
+  ['fd09::1', 'fd02::/0', 'fd09::1'],
+])('%s with the network %s is %s', (address, network, moved) => {
+  const { family, ip } = parseAddress(address);
+  expect(formatIp(withNetwork(ip, parseAnyPrefix(network)), family)).toBe(moved);
 });
