@@ -7,7 +7,7 @@ import { findHookProblem } from './hook-reach.ts';
 import { matchKind } from './matches/registry.ts';
 import { Rule, type RuleSpec } from './rule.ts';
 import { RuleCounters } from './rule-counters.ts';
-import { isBuiltin, RuleTables, TABLE_NAMES, type TableName } from './rule-tables.ts';
+import { BUILTIN_CHAINS, isBuiltin, RuleTables, TABLE_NAMES, type TableName } from './rule-tables.ts';
 import { readRules } from './rule-text.ts';
 import { targetKind } from './targets/registry.ts';
 import { RuleTextError, UnmodelledError, Words } from './words.ts';
@@ -123,6 +123,10 @@ export function restoreTables(tables: RuleTables, saved: readonly SavedTable[]):
       name,
       chains.map(({ chain }) => chain),
     );
+    // Legacy tables come with all their builtin chains.
+    if (!tables.isLoaded(name) && tables.backend === 'legacy') {
+      tables.replaceChains(name, [new Chain(BUILTIN_CHAINS[name][0]!, [], 'ACCEPT')]);
+    }
   }
 }
 

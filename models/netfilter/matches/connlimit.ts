@@ -1,9 +1,10 @@
 // `-m connlimit`: how many connections there are from an address or network, the frame's own included. As in
 // nf_conncount.c, a rule knows the connections that it has seen, not all that conntrack knows; those that have ended or
-// are closing do not count.
+// are closing are forgotten when a new one is counted. (Linux forgets at most once per jiffy.)
 
 import { addressBits, type Ip, type IpFamily, maskOf } from '../../packet/ip-address.ts';
 import { maskIpv6 } from '../../packet/ipv6-address.ts';
+import type { ConnectionQuery } from '../connection-query.ts';
 import type { FrameTest, Selector } from '../selector.ts';
 import { NamespaceMemory } from '../walk-context.ts';
 import type { Words } from '../words.ts';
@@ -70,14 +71,20 @@ function compileConnlimit(spec: ConnlimitMatch, _selector: Selector, family: IpF
     const { connections } = context;
     const ip = masked(side === 'source' ? frame.srcIp : frame.dstIp, maskLength, family);
     const key = `${ip} ${frame.conntrackEntry === 0 ? 0 : connections.zone(frame, 0)}`;
-    const handles = (known.byKey.get(key) ?? []).filter((handle) => connections.isOpen(handle));
-    known.byKey.set(key, handles);
     const own = frame.conntrackEntry;
+    const handles = withoutEnded(known.byKey.get(key) ?? [], own, connections);
+    known.byKey.set(key, handles);
     if (own !== 0 && !handles.includes(own)) handles.push(own);
     // A frame without a connection counts for itself, and is forgotten.
     const count = handles.length + (own === 0 ? 1 : 0);
     return count > most === (limit === 'above');
   };
+}
+
+/** Looks at the older ones only: what follows the frame's own connection stays, ended or not (__nf_conncount_add). */
+function withoutEnded(handles: readonly number[], own: number, connections: ConnectionQuery): number[] {
+  const end = handles.indexOf(own);
+  return handles.filter((handle, i) => (end >= 0 && i >= end) || connections.isOpen(handle));
 }
 
 const masked = (ip: Ip, length: number, family: IpFamily): number =>

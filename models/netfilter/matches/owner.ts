@@ -1,10 +1,12 @@
-// `-m owner`: the process that sent the packet. In the simulator every process runs as root (user 0, group 0), and packets
-// of TCP, UDP and ICMP queries come from sockets of processes; ICMP errors and resets, which the stack sends by itself,
-// have none and match only what is negated (xt_owner.c).
+// `-m owner`: the process that sent the packet. In the simulator every process runs as root (user 0, group 0), and segments
+// of TCP, datagrams of UDP and ICMP queries come from sockets of processes. ICMP errors and answers, neighbor discovery and
+// resets come from a socket of the kernel, which has no owner: they match only users and groups that are negated.
 //
 // Not modelled: other users and groups, `--suppl-groups`, and POSTROUTING, where a packet no longer shows who sent it.
 
 import { type Frame, PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_TCP, TCP_RST } from '../../packet/frame.ts';
+import { ICMP_ECHO_REQUEST } from '../../packet/icmp.ts';
+import { ICMPV6_ECHO_REQUEST } from '../../packet/icmpv6.ts';
 import { readNumber, type Words } from '../words.ts';
 import type { MatchKind } from './match.ts';
 
@@ -42,12 +44,8 @@ export const owner: MatchKind<OwnerMatch> = {
   compile: ({ users, usersNegated = false, groups, groupsNegated = false, socketExists }) => {
     const isOfRoot = ({ first }: IdRange): boolean => first === ROOT;
     return (frame) => {
-      if (!hasSocket(frame)) {
-        return (
-          (users === undefined || usersNegated) && (groups === undefined || groupsNegated) && socketExists !== true
-        );
-      }
       if (socketExists === false) return false;
+      if (!isOfProcess(frame)) return (users === undefined || usersNegated) && (groups === undefined || groupsNegated);
       if (users !== undefined && isOfRoot(users) === usersNegated) return false;
       return groups === undefined || isOfRoot(groups) !== groupsNegated;
     };
@@ -56,9 +54,17 @@ export const owner: MatchKind<OwnerMatch> = {
 
 const ROOT = 0;
 
-function hasSocket({ protocol, tcpFlags, quoted }: Frame): boolean {
-  if (protocol === PROTOCOL_ICMP || protocol === PROTOCOL_ICMPV6) return quoted === undefined;
-  return protocol !== PROTOCOL_TCP || (tcpFlags & TCP_RST) === 0;
+function isOfProcess({ protocol, tcpFlags, icmpType }: Frame): boolean {
+  switch (protocol) {
+    case PROTOCOL_TCP:
+      return (tcpFlags & TCP_RST) === 0;
+    case PROTOCOL_ICMP:
+      return icmpType === ICMP_ECHO_REQUEST;
+    case PROTOCOL_ICMPV6:
+      return icmpType === ICMPV6_ECHO_REQUEST;
+    default:
+      return true;
+  }
 }
 
 const takeRange = (words: Words): IdRange =>
