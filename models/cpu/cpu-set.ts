@@ -23,6 +23,7 @@ export class CpuSet {
   readonly #cpus: Cpu[];
   #offsetNs = 0;
   #visiting = false;
+  #postponed: (() => void)[] | undefined;
 
   constructor(place: Place, { count, costs }: { count: number; costs: CostModel }) {
     if (!(Number.isInteger(count) && count >= 1)) throw new RangeError(`${count} CPUs; expected at least 1`);
@@ -61,6 +62,29 @@ export class CpuSet {
       target.waiting.push(work as Work, argument);
       if (target.waiting.length === 1) this.#wakeWhenFree(cpu, target);
     }
+  }
+
+  /**
+   * Runs `action` to its end before what it hands over with {@link postpone}, and that in order, as a softirq goes on with
+   * the next frame when it has done with one: all fragments of a packet have left before the first is looked at.
+   */
+  batch(action: () => void): void {
+    if (this.#postponed !== undefined) return action();
+    const postponed: (() => void)[] = [];
+    this.#postponed = postponed;
+    action();
+    for (let i = 0; i < postponed.length; i++) postponed[i]!(); // what they hand over comes behind them
+    this.#postponed = undefined;
+  }
+
+  /** Is what frames cause to wait for the end of a {@link batch}? */
+  get isBatching(): boolean {
+    return this.#postponed !== undefined;
+  }
+
+  /** Only within a {@link batch}. */
+  postpone(work: () => void): void {
+    this.#postponed?.push(work);
   }
 
   /** Visits that wait for this CPU. */

@@ -64,10 +64,12 @@ export class BridgeIptables implements BridgeNetfilter {
       return false;
     }
     const { cpus } = this.#bridge;
-    for (const part of fragment(frame, largestBytes, this.#stack.frames)) {
-      cpus.charge(cpus.costs.fragmentNs);
-      egress.transmit(part);
-    }
+    cpus.batch(() => {
+      for (const part of fragment(frame, largestBytes, this.#stack.frames)) {
+        cpus.charge(cpus.costs.fragmentNs);
+        egress.transmit(part);
+      }
+    });
     return false;
   }
 

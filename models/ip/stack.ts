@@ -391,11 +391,13 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     if (netfilter === undefined || netfilter.run(POSTROUTING, frame, undefined, device)) {
       const { mtuBytes } = device;
       const fits = frame.sizeBytes - ETHERNET_HEADER_BYTES <= mtuBytes;
-      for (const part of fits ? [frame] : fragment(frame, mtuBytes, this.frames)) {
-        part.srcMac = device.mac;
-        part.dstMac = BROADCAST_MAC;
-        device.transmit(part);
-      }
+      this.cpus.batch(() => {
+        for (const part of fits ? [frame] : fragment(frame, mtuBytes, this.frames)) {
+          part.srcMac = device.mac;
+          part.dstMac = BROADCAST_MAC;
+          device.transmit(part);
+        }
+      });
     }
     if (!isHeardHere) return;
     const { dstIp } = own;
@@ -411,10 +413,12 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     const mtuBytes = this.#mtuFor(frame, device);
     if (frame.dontFragment && this.#isTooBig(frame, mtuBytes)) return;
     const limit = frame.fragments === undefined ? mtuBytes : Math.min(mtuBytes, frame.fragments.largestBytes);
-    for (const part of fragment(frame, limit, this.frames)) {
-      this.cpus.charge(this.cpus.costs.fragmentNs);
-      this.neighbors.output(part, device, nextHop);
-    }
+    this.cpus.batch(() => {
+      for (const part of fragment(frame, limit, this.frames)) {
+        this.cpus.charge(this.cpus.costs.fragmentNs);
+        this.neighbors.output(part, device, nextHop);
+      }
+    });
   }
 
   /** A packet that forbids fragmentation, or whose largest fragment did: its sender hears of it, and it ends. */

@@ -63,6 +63,14 @@ export abstract class NetDevice implements DeviceRef {
     this.receiver.receive(frame, this);
   }
 
+  /** A frame of a batch has come in: it is seen now, and the receiver takes it when those before it are done with. */
+  deliverInTurn(frame: Frame): void {
+    const { receiver } = this;
+    if (!this.up || receiver === undefined) return this.drop(frame, 'DEV_READY');
+    if (this.tap !== undefined || frame.journey !== undefined) this.#observe(frame, 'in');
+    this.cpus.postpone(() => receiver.receive(frame, this));
+  }
+
   /** What kind of device this is: carries the frame to the other end. */
   protected abstract carry(frame: Frame): void;
 

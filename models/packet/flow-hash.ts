@@ -10,7 +10,8 @@ import { hashIpv6 } from './ipv6-address.ts';
 export function flowHash(frame: Frame): number {
   let hash =
     Math.imul(wordOf(frame.srcIp, frame.family), 0x9e3779b1) ^ Math.imul(wordOf(frame.dstIp, frame.family), 0x85ebca6b);
-  if (hasPorts(frame)) hash ^= Math.imul((frame.srcPort << 16) | frame.dstPort, 0xc2b2ae35);
+  // Ports tell protocols apart well enough.
+  hash ^= Math.imul(hasPorts(frame) ? (frame.srcPort << 16) | frame.dstPort : frame.protocol, 0xc2b2ae35);
   return (hash ^ (hash >>> 15)) >>> 0;
 }
 
