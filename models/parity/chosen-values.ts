@@ -29,6 +29,11 @@ export class ChosenValues {
     return named(this.#tunnelPorts, `${end} ${port}`, (number) => `tunnel port ${number}`);
   }
 
+  /** For sorting, like {@link portClass}. */
+  tunnelClass(port: number, end: string): string {
+    return this.#tunnelPorts.get(`${end} ${port}`) ?? 'tunnel';
+  }
+
   /** For sorting: without naming a port that has no name yet. */
   portClass(port: number): string {
     if (this.#case.ports.has(port)) return String(port);

@@ -147,7 +147,8 @@ class Observer {
     const words = [original, reply].flatMap((tuple) =>
       Object.entries(tuple).map(([key, value]) => {
         if (!PORTS.has(key)) return value;
-        return this.#tunnelEnd(tuple, key) === undefined ? this.#chosen.portClass(Number(value)) : 'tunnel';
+        const end = this.#tunnelEnd(tuple, key);
+        return end === undefined ? this.#chosen.portClass(Number(value)) : this.#chosen.tunnelClass(Number(value), end);
       }),
     );
     return [protocol, ...words].join(' ');

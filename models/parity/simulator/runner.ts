@@ -99,16 +99,14 @@ class SimulatedRun {
     return gateway.mac;
   }
 
-  /** The packet as it last came to another pod; or back to its sender, if to no other. */
+  /** The packet as it last came to another pod, else as it came back to the pod that sent it. */
   #arrival(packet: PacketStep, captures: readonly Capture[]): Capture | undefined {
     const [sender] = packet.from.split('/');
     const arrivals = captures.filter(
-      (capture) => capture.dir === 'in' && capture.dev === 'eth0' && isAnswerable(capture),
+      (capture) =>
+        capture.dir === 'in' && capture.dev === 'eth0' && this.#network.isPod(capture.ns) && isAnswerable(capture),
     );
-    return (
-      arrivals.findLast(({ ns }) => ns !== sender && this.#network.isPod(ns)) ??
-      arrivals.findLast(({ ns }) => ns === sender)
-    );
+    return arrivals.findLast(({ ns }) => ns !== sender) ?? arrivals.findLast(({ ns }) => ns === sender);
   }
 
   #wait(waitMs: number): StepOutcome {
