@@ -5,7 +5,9 @@
 // A frame whose destination PREROUTING has changed is bridged to the new one if that lies on the same bridge (TTL stays),
 // and goes up to the IP stack otherwise. Observed on Linux 6.18; net/bridge/br_netfilter_hooks.c, br_netfilter_ipv6.c.
 
+import { isErrorRoute, type Route } from '../ip/fib.ts';
 import { fragment } from '../ip/fragmentation.ts';
+import type { NeighborTable } from '../ip/neighbor-table.ts';
 import type { IpStack } from '../ip/stack.ts';
 import type { Bridge, BridgeNetfilter, BridgePort } from '../link/bridge.ts';
 import { FORWARD, type Netfilter, POSTROUTING, PREROUTING } from '../netfilter/netfilter.ts';
@@ -75,19 +77,38 @@ export class BridgeIptables implements BridgeNetfilter {
 
   /** A new destination: its MAC if it is on this bridge, else the bridge's own, so that the IP stack routes it. */
   #redirect(frame: Frame, ingress: BridgePort): boolean {
-    const ip = frame.family === 6 ? this.#stack.ipv6 : this.#stack;
-    const refusal = frame.family === 6 ? undefined : this.#stack.inputRefusal(this.#bridge, frame.srcIp, frame.dstIp);
+    if (frame.family === 6) return this.#redirectIpv6(frame, ingress);
+    const refusal = this.#stack.inputRefusal(this.#bridge, frame.srcIp, frame.dstIp);
     if (refusal !== undefined) {
       this.#bridge.drop(frame, refusal);
       return false;
     }
-    const route = ip?.fib.lookup(frame.dstIp);
-    if (ip === undefined || route?.type !== 'unicast' || route.device !== this.#bridge) {
-      frame.dstMac = this.#bridge.mac;
-      return true;
+    const route = this.#stack.fib.lookup(frame.dstIp);
+    if (route?.type === 'unicast' && route.device === this.#bridge) {
+      return this.#bridgeTo(route, this.#stack.neighbors, frame, ingress);
     }
-    const nextHop = route.gateway === ANY_IP ? frame.dstIp : route.gateway;
-    ip.neighbors.resolve(frame, this.#bridge, nextHop, (resolved, mac) => {
+    frame.dstMac = this.#bridge.mac;
+    return true;
+  }
+
+  /** br_nf_pre_routing_finish_ipv6: without a route the frame ends here, and nobody hears of it. */
+  #redirectIpv6(frame: Frame, ingress: BridgePort): boolean {
+    const { ipv6 } = this.#stack;
+    const route = ipv6?.fib.lookup(frame.dstIp);
+    if (ipv6 === undefined || route === undefined || isErrorRoute(route)) {
+      this.#bridge.drop(frame, 'IP_INNOROUTES');
+      return false;
+    }
+    if (route.type === 'unicast') {
+      if (route.device === this.#bridge) return this.#bridgeTo(route, ipv6.neighbors, frame, ingress);
+      frame.routedByBridge = true;
+    }
+    frame.dstMac = this.#bridge.mac;
+    return true;
+  }
+
+  #bridgeTo({ gateway }: Route, neighbors: NeighborTable, frame: Frame, ingress: BridgePort): false {
+    neighbors.resolve(frame, this.#bridge, gateway === ANY_IP ? frame.dstIp : gateway, (resolved, mac) => {
       resolved.dstMac = mac;
       this.#bridge.forward(resolved, ingress);
     });

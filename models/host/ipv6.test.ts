@@ -235,6 +235,10 @@ describe('ip6tables', () => {
   const filter = (rule: string): string =>
     `*filter\n:INPUT ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n-A FORWARD ${rule}\nCOMMIT\n`;
 
+  const dnat = (target: string): string =>
+    '*nat\n:PREROUTING ACCEPT [0:0]\n:INPUT ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n:POSTROUTING ACCEPT [0:0]\n' +
+    `-A PREROUTING -d fd00:10:96::a/128 -p udp -m udp --dport 80 -j DNAT ${target}\nCOMMIT\n`;
+
   beforeEach(settle);
 
   test.each(rejects)('-j REJECT --reject-with %s answers %s', (type, answer) => {
@@ -267,6 +271,24 @@ describe('ip6tables', () => {
     lab.namespace('n1').sysctl('net.bridge.bridge-nf-call-ip6tables', 1);
     expect(reset(lab.send({ ...syn(service, 80), srcPort: 4001 }))).toBe(
       '[fd00:10:244:2::2]:8080 > [fd00:10:244:1::2]:4001 tcp [R.] seq 0 ack 1001 win 0 len 0 ttl 64',
+    );
+  });
+
+  test('translates a bridged packet to where no route leads: it ends, and nobody hears of it', () => {
+    lab.namespace('n1').sysctl('net.bridge.bridge-nf-call-ip6tables', 1);
+    lab.restore('n1', dnat('--to-destination [fd00:99::1]:8080'));
+    expect(lab.send(udp(parseIpv6('fd00:10:96::a'), { dstPort: 80 }))).toEqual([]);
+    lab.namespace('n1').sysctl('net.bridge.bridge-nf-call-ip6tables', 0);
+    const [line] = heard(lab.send(udp(parseIpv6('fd00:10:96::a'), { srcPort: 4001, dstPort: 80 })));
+    expect(line).toContain('icmpv6 1/0 no route about [fd00:10:244:1::2]:4001 > [fd00:10:96::a]:80');
+  });
+
+  test('makes a router believe that a translated packet came by the uplink, so that it redirects the sender there', () => {
+    lab.namespace('n1').sysctl('net.bridge.bridge-nf-call-ip6tables', 1);
+    lab.restore('n1', dnat('--to-destination [fd00:192:168::2]:8080'));
+    const [line] = heard(lab.send(udp(parseIpv6('fd00:10:96::a'), { dstPort: 80 })));
+    expect(line).toBe(
+      'fe80::ff:fe00:101 > fd00:10:244:1::2 icmpv6 redirect fd00:192:168::2 at 02:00:00:00:02:02 about [fd00:10:244:1::2]:4000 > [fd00:192:168::2]:8080 udp ttl 255',
     );
   });
 

@@ -163,8 +163,10 @@ export class Ipv6Stack implements DiscoveryStack {
     }
     const { device } = route;
     const { srcIp } = frame;
-    if (device === inDevice) {
-      this.#redirect(frame, device, route);
+    if (device === inDevice || frame.routedByBridge) {
+      // What br_netfilter has routed counts as come in by the device by which it leaves (ip6_rcv_core).
+      frame.routedByBridge = false;
+      this.#redirect(frame, inDevice, route);
     } else if (srcIp === ANY_IP) {
       return this.drop(frame, 'IP_INADDRERRORS');
     } else if (isIpv6LinkLocal(srcIp)) {
@@ -194,13 +196,14 @@ export class Ipv6Stack implements DiscoveryStack {
   }
 
   /** To a sender on the link of the next hop, at most once a second on average, and so for the destination. */
-  #redirect(frame: Frame, device: NetDevice, { gateway }: Route): void {
+  #redirect(frame: Frame, inDevice: NetDevice, { device, gateway }: Route): void {
     const now = this.cpus.instant;
     if (!this.#peers.allow(frame.dstIp, REDIRECT_INTERVAL, now)) return;
-    const wayBack = this.#lookup(frame.srcIp, device);
+    const wayBack = this.#lookup(frame.srcIp, inDevice);
     if (wayBack === undefined || wayBack.gateway !== ANY_IP) return;
     if (!this.#peers.allow(frame.srcIp, REDIRECT_INTERVAL, now)) return;
-    this.#discovery.redirect(frame, device, gateway === ANY_IP ? frame.dstIp : gateway);
+    const target = gateway === ANY_IP ? frame.dstIp : gateway;
+    this.#discovery.redirect(frame, inDevice, { target, linkLayer: this.neighbors.known(device, target) });
   }
 
   // ── to a device ────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -70,11 +70,10 @@ export class NeighborDiscovery implements AddressResolution {
   }
 
   /** Tells the sender of `about` of a better next hop, by way of the device on which the packet came in. */
-  redirect(about: Frame, device: NetDevice, target: Ip): void {
+  redirect(about: Frame, device: NetDevice, { target, linkLayer }: { target: Ip; linkLayer: Mac | undefined }): void {
     const source = this.#stack.linkLocalOn(device);
     if (source === undefined) return;
     if (target !== about.dstIp && !isIpv6LinkLocal(target)) return; // a router is known by its link-local address only
-    const linkLayer = this.neighbors.known(device, target);
     const message = { target, linkLayer, isRouter: false, isSolicited: false, isOverride: false };
     const frame = this.#message(ICMPV6_REDIRECT, message);
     frame.quoted = new Frame();

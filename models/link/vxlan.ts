@@ -6,7 +6,7 @@
 // ageing of the entries of a learning device (they move, but stay).
 
 import type { CpuSet } from '../cpu/cpu-set.ts';
-import { flowHash } from '../packet/flow-hash.ts';
+import { symmetricFlowHash } from '../packet/flow-hash.ts';
 import { ETHERTYPE_IPV4, ETHERTYPE_IPV6, type Frame, PROTOCOL_UDP, VXLAN_HEADER_BYTES } from '../packet/frame.ts';
 import type { FrameStore } from '../packet/frame-store.ts';
 import { formatIp, type Ip } from '../packet/ip-address.ts';
@@ -114,7 +114,7 @@ export class VxlanDevice extends NetDevice {
 
   /** udp_flow_src_port: a flow's packets keep one port, so that they keep one path. */
   #sourcePort(inner: Frame): number {
-    let hash = Math.imul(flowHash(inner) ^ this.#secret, 0x9e3779b1);
+    let hash = Math.imul(symmetricFlowHash(inner) ^ this.#secret, 0x9e3779b1);
     hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b) >>> 0;
     return FIRST_SOURCE_PORT + Math.floor((hash * (LAST_SOURCE_PORT - FIRST_SOURCE_PORT)) / 2 ** 32);
   }

@@ -1,17 +1,26 @@
-// A number for the flow that a frame belongs to: the same for all its frames, and well mixed over flows. The kernel's
-// flow dissector takes addresses, and ports where every packet of the flow has them (skb_get_hash); real NICs use
-// Toeplitz. Any good mix serves.
+// A number for the flow that a frame belongs to: the same for all its frames, and well mixed over flows. Both kinds take
+// addresses, and ports where every packet of the flow has them. Any good mix serves.
 
 import { ETHERTYPE_ARP, type Frame, PROTOCOL_SCTP, PROTOCOL_TCP, PROTOCOL_UDP } from './frame.ts';
 import type { Ip, IpFamily } from './ip-address.ts';
 import { hashIpv6 } from './ipv6-address.ts';
 
-/** From 0 to 2^32 - 1; the answers of a flow have another. */
+/** As NICs have it (Toeplitz): from 0 to 2^32 - 1; the answers of a flow have another. */
 export function flowHash(frame: Frame): number {
   let hash =
     Math.imul(wordOf(frame.srcIp, frame.family), 0x9e3779b1) ^ Math.imul(wordOf(frame.dstIp, frame.family), 0x85ebca6b);
   // Ports tell protocols apart well enough.
   hash ^= Math.imul(hasPorts(frame) ? (frame.srcPort << 16) | frame.dstPort : frame.protocol, 0xc2b2ae35);
+  return (hash ^ (hash >>> 15)) >>> 0;
+}
+
+/** As the kernel has it (skb_get_hash): the answers of a flow have the same, seen on Linux 6.18 in both families. */
+export function symmetricFlowHash(frame: Frame): number {
+  const [src, dst] = [wordOf(frame.srcIp, frame.family), wordOf(frame.dstIp, frame.family)];
+  let hash = Math.imul(src ^ dst, 0x9e3779b1) ^ Math.imul(src + dst, 0x85ebca6b);
+  if (hasPorts(frame)) {
+    hash ^= Math.imul(frame.srcPort ^ frame.dstPort, 0xc2b2ae35) ^ Math.imul(frame.srcPort + frame.dstPort, 0x27d4eb2f);
+  }
   return (hash ^ (hash >>> 15)) >>> 0;
 }
 

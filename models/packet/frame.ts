@@ -154,6 +154,8 @@ export class Frame {
   fragments: FragmentSizes | undefined = undefined;
   /** Set when br_netfilter already ran PREROUTING for a frame that now goes up to the IP stack. */
   preRoutingDone = false;
+  /** Set when br_netfilter found a route for an IPv6 frame's new destination, which now goes up to take it. */
+  routedByBridge = false;
   /** What has happened to a frame that is followed; undefined for all others. */
   journey: Journey | undefined = undefined;
 
@@ -278,6 +280,7 @@ export class Frame {
     this.receivedOn = undefined;
     this.fragments = undefined;
     this.preRoutingDone = false;
+    this.routedByBridge = false;
     // The journey stays: it is the observer's.
   }
 
@@ -293,6 +296,7 @@ export class Frame {
     this.receivedOn = other.receivedOn;
     this.fragments = other.fragments;
     this.preRoutingDone = other.preRoutingDone;
+    this.routedByBridge = other.routedByBridge;
   }
 
   /** Copies headers and payload, not metadata, identity or journey. */

@@ -1,0 +1,39 @@
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import { flowHash, symmetricFlowHash } from './flow-hash.ts';
+import { Frame, PROTOCOL_ICMP, PROTOCOL_UDP } from './frame.ts';
+import type { Ip } from './ip-address.ts';
+import { internIpv6 } from './ipv6-address.ts';
+
+const anyInt32 = fc.integer({ min: -(2 ** 31), max: 2 ** 31 - 1 });
+const port = fc.integer({ min: 0, max: 65_535 });
+const ports = { srcPort: port, dstPort: port, protocol: fc.constantFrom(PROTOCOL_UDP, PROTOCOL_ICMP) };
+const ipv4 = anyInt32.map((ip) => ip as Ip);
+const ipv6 = fc.tuple(anyInt32, anyInt32, anyInt32, anyInt32).map((words) => internIpv6(...words));
+const anyFlow = fc.oneof(
+  fc.record({ family: fc.constant(4 as const), srcIp: ipv4, dstIp: ipv4, ...ports }),
+  fc.record({ family: fc.constant(6 as const), srcIp: ipv6, dstIp: ipv6, ...ports }),
+);
+
+test('the kernel sees one flow in both directions', () => {
+  fc.assert(
+    fc.property(anyFlow, ({ srcIp, dstIp, srcPort, dstPort, ...rest }) => {
+      const there = Object.assign(new Frame(), { ...rest, srcIp, dstIp, srcPort, dstPort });
+      const back = Object.assign(new Frame(), {
+        ...rest,
+        srcIp: dstIp,
+        dstIp: srcIp,
+        srcPort: dstPort,
+        dstPort: srcPort,
+      });
+      expect(symmetricFlowHash(back)).toBe(symmetricFlowHash(there));
+    }),
+  );
+});
+
+test('flows between the same hosts are spread by their ports', () => {
+  const frames = Array.from({ length: 1_000 }, (_, srcPort) =>
+    Object.assign(new Frame(), { protocol: PROTOCOL_UDP, srcIp: 1, dstIp: 2, srcPort, dstPort: 53 }),
+  );
+  for (const hash of [flowHash, symmetricFlowHash]) expect(new Set(frames.map(hash)).size).toBeGreaterThan(990);
+});
