@@ -48,6 +48,10 @@ interface FamilyWords {
   readonly rejectType: fc.Arbitrary<string>;
   readonly natRange: fc.Arbitrary<string>;
   readonly icmp: readonly [protocol: string, type: fc.Arbitrary<string>];
+  readonly maskLengths: readonly [string, string];
+  readonly hops: 'ttl' | 'hl';
+  /** A hash:ip, a hash:net and a hash:ip,port. */
+  readonly sets: readonly [string, string, string];
 }
 
 const ip4 = fc.integer({ min: 0, max: 5 }).map((host) => `10.96.0.${host}`);
@@ -64,6 +68,9 @@ const FAMILIES: Readonly<Record<IpFamily, FamilyWords>> = {
     rejectType: oneOf('icmp-port-unreachable', 'icmp-admin-prohibited', 'icmp-net-unreachable'),
     natRange: oneOf('10.96.0.1', '10.96.0.1-10.96.0.3:80-90', '10.96.0.1:8080', ':80'),
     icmp: ['-p icmp', phrase('-m icmp', not, '--icmp-type', oneOf('any', '8', '3', '3/4'))],
+    maskLengths: ['30', '32'],
+    hops: 'ttl',
+    sets: ['IP', 'NET', 'IP_PORT'],
   },
   6: {
     ip: ip6,
@@ -76,6 +83,9 @@ const FAMILIES: Readonly<Record<IpFamily, FamilyWords>> = {
     rejectType: oneOf('icmp6-port-unreachable', 'icmp6-adm-prohibited', 'icmp6-no-route'),
     natRange: oneOf('fd00:96::1', '[fd00:96::1-fd00:96::3]:80-90', '[fd00:96::1]:8080', ':80'),
     icmp: ['-p ipv6-icmp', phrase('-m icmp6', not, '--icmpv6-type', oneOf('8', '3', '3/4', '255'))],
+    maskLengths: ['126', '128'],
+    hops: 'hl',
+    sets: ['IP6', 'NET6', 'IP_PORT6'],
   },
 };
 
@@ -100,6 +110,81 @@ const multiport = phrase(
   oneOf('--sports', '--dports', '--ports'),
   oneOf('8000', '8001,8003:8010'),
 );
+/** Sets that rules name, for `ipset restore`. */
+export const RANDOM_RULE_SETS = [
+  'create IP hash:ip counters',
+  'create NET hash:net',
+  'create IP_PORT hash:ip,port',
+  'create IP6 hash:ip family inet6 counters',
+  'create NET6 hash:net family inet6',
+  'create IP_PORT6 hash:ip,port family inet6',
+  'create PORT bitmap:port range 8000-8010',
+  ...[1, 2, 3].flatMap((host) => [
+    `add IP 10.96.0.${host}`,
+    `add IP6 fd00:96::${host}`,
+    `add IP_PORT 10.96.0.${host},tcp:${8_000 + host}`,
+    `add IP_PORT6 fd00:96::${host},udp:${8_000 + host}`,
+    `add PORT ${8_000 + host}`,
+  ]),
+  'add NET 10.96.0.0/29',
+  'add NET 10.96.0.2/31 nomatch',
+  'add NET6 fd00:96::/64',
+  'add NET6 fd00:96::2/127 nomatch',
+  '',
+].join('\n');
+
+const side = oneOf('src', 'dst');
+const number = fc.integer({ min: 0, max: 70 });
+
+const moreMatchesFor = ({ ip, network, maskLengths, hops, sets }: FamilyWords): fc.Arbitrary<string>[] => [
+  phrase('-m connmark', not, '--mark', mark),
+  phrase('-m conntrack', maybe(phrase(not, '--ctproto', oneOf('6', '17'))), not, '--ctorigsrc', ip),
+  phrase(
+    '-m conntrack --ctstate NEW',
+    not,
+    '--ctrepldst',
+    network.map((text) => text.replace(/\/(32|128)$/, '')),
+  ),
+  phrase(
+    '-m conntrack',
+    not,
+    '--ctorigdstport',
+    port,
+    maybe(phrase(not, '--ctstatus', oneOf('NONE', 'ASSURED,CONFIRMED'))),
+  ),
+  phrase('-m conntrack', not, '--ctexpire', oneOf('5', '5:300'), oneOf('', '--ctdir ORIGINAL', '--ctdir REPLY')),
+  phrase('-m length', not, '--length', oneOf('60', '40:80', '0:39', '61:65535')),
+  phrase(
+    `-m ${hops}`,
+    fc.oneof(phrase(not, `--${hops}-eq`, number), phrase(oneOf(`--${hops}-lt`, `--${hops}-gt`), number)),
+  ),
+  phrase('-m tos', not, '--tos', oneOf('0x00/0xff', '0x10/0x3f')),
+  phrase('-m dscp', not, '--dscp', oneOf('0x00', '0x2e')),
+  phrase('-m mac', not, '--mac-source 02:00:00:00:00:01'),
+  phrase('-m pkttype', not, '--pkt-type', oneOf('unicast', 'broadcast', 'multicast')),
+  phrase(
+    '-m hashlimit',
+    oneOf('--hashlimit-upto', '--hashlimit-above'),
+    oneOf('5/sec', '3/min'),
+    '--hashlimit-burst',
+    oneOf('1', '5'),
+    maybe(phrase('--hashlimit-mode', oneOf('srcip', 'srcip,dstport', 'srcport,dstip'))),
+    '--hashlimit-name',
+    oneOf('ONE', 'TWO'),
+    oneOf('', `--hashlimit-srcmask ${maskLengths[0]}`),
+  ),
+  phrase(
+    '-m connlimit',
+    oneOf('--connlimit-upto 1', '--connlimit-above 0'),
+    '--connlimit-mask',
+    oneOf(...maskLengths),
+    oneOf('--connlimit-saddr', '--connlimit-daddr'),
+  ),
+  phrase('-m set', not, '--match-set', sets[0], side, oneOf('', '! --update-counters', '--packets-gt 3')),
+  phrase('-m set', not, '--match-set', sets[1], side, oneOf('', '--return-nomatch')),
+  fc.tuple(side, side).chain(([one, other]) => phrase('-m set', not, `--match-set ${sets[2]} ${one},${other}`)),
+];
+
 const matchesFor = ({ mask, ipRange }: FamilyWords): fc.Arbitrary<string>[] => [
   phrase('-m comment --comment', word),
   phrase(
@@ -149,7 +234,7 @@ const matchesFor = ({ mask, ipRange }: FamilyWords): fc.Arbitrary<string>[] => [
 
 /** By protocol: what may follow it. */
 function matchesByProtocol(words: FamilyWords): ReadonlyMap<string, fc.Arbitrary<string>[]> {
-  const common = matchesFor(words);
+  const common = [...matchesFor(words), ...moreMatchesFor(words)];
   const [icmpProtocol, icmpType] = words.icmp;
   return new Map([
     ['', common],
@@ -172,6 +257,26 @@ function targetOf(protocol: string, words: FamilyWords): fc.Arbitrary<string> {
   return fc.oneof(
     oneOf('', '-j ACCEPT', '-j DROP', '-j RETURN', '-j NOTRACK', '-j CT --notrack', '-j LOG'),
     phrase('-j MARK --set-xmark', xmark),
+    phrase('-j CONNMARK --set-xmark', xmark),
+    phrase(
+      '-j CONNMARK',
+      oneOf('--save-mark', '--restore-mark'),
+      '--nfmask 0xff --ctmask',
+      oneOf('0xff', '0xffffffff'),
+    ),
+    phrase('-j CT', oneOf('--zone', '--zone-orig', '--zone-reply'), oneOf('5', 'mark')),
+    phrase('-j TOS --set-tos', oneOf('0x10/0xff', '0x00/0x0f')),
+    phrase('-j DSCP --set-dscp', oneOf('0x00', '0x2e')),
+    phrase(
+      '-j NFLOG',
+      maybe(phrase('--nflog-prefix', oneOf('a', '"b c"'))),
+      oneOf('', '--nflog-group 5'),
+      oneOf('', '--nflog-size 80'),
+    ),
+    phrase('-j SET --add-set', words.sets[0], side, oneOf('', '--exist')),
+    phrase('-j SET --del-set', words.sets[2], 'src,dst'),
+    phrase('-j NETMAP --to', words.network),
+    oneOf('-j TRACE', '-j ACCEPT'),
     phrase(
       '-j LOG',
       maybe(
@@ -239,6 +344,8 @@ function frameFields(family: IpFamily): fc.Arbitrary<FrameFields> {
     tcpFlags: fc.nat({ max: 63 }),
     icmpType: fc.constantFrom(3, 8),
     mark: fc.constantFrom(0, 1, 0x4000),
+    ttl: fc.constantFrom(1, 64),
+    typeOfService: fc.constantFrom(0, 0x10),
     fragmentOffset: fc.constantFrom(0, 0, 0, 1_480),
     conntrackState: fc.constantFrom(0, CT_NEW, CT_INVALID, CT_RELATED, CT_ESTABLISHED, CT_ESTABLISHED | CT_DNAT),
     physIn: bridgePort,
