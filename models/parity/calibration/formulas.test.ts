@@ -14,8 +14,9 @@ function timesOf(costs: CostModel): Map<string, number> {
   const route = SENDER + 2 * veth + forward;
   const routeTwice = route + veth + forward;
   const filter = route + chain;
-  const datagram = send + 2 * veth + forward + delivery + chain;
-  const tracked = datagram + lookup + costs.conntrackNewNs;
+  const request = 2 * (send + 2 * veth + forward + chain + delivery + receive);
+  const tracked = request + 2 * lookup + costs.conntrackNewNs;
+  const translated = tracked + 2 * chain + costs.natNs;
   const oneWay = send + veth + delivery + receive;
   const times = new Map([
     ['sender', SENDER],
@@ -49,12 +50,12 @@ function timesOf(costs: CostModel): Map<string, number> {
     ['hook.filter', filter],
     ['hook.five', route + 5 * chain],
     ['hook.nftFive', route + 5 * costs.nftBaseChainNs],
-    ['hook.filter.newFlow.send', datagram],
-    ['conntrack.newFlow.send', tracked],
+    ['hook.filter.request', request],
+    ['conntrack.request', tracked],
     ['dnat', filter + lookup + costs.natNs],
-    ['dnat.newFlow.send', tracked + 2 * chain + costs.dnatNewNs],
-    ['masquerade.newFlow.send', tracked + 2 * chain + costs.snatNewNs],
-    ['masquerade.random.newFlow.send', tracked + 2 * chain + costs.snatRandomFullyNewNs],
+    ['dnat.request', translated + costs.dnatNewNs],
+    ['masquerade.request', translated + costs.snatNewNs],
+    ['masquerade.random.request', translated + costs.snatRandomFullyNewNs],
     ['set.none', filter],
   ]);
   for (const flows of FLOW_COUNTS)
@@ -67,7 +68,7 @@ function timesOf(costs: CostModel): Map<string, number> {
   for (const services of RULE_COUNTS) {
     const curves = { legacy: costs.rulesNs, nft: costs.nftRulesNs, native: costs.nativeRulesNs };
     for (const [backend, curve] of Object.entries(curves)) {
-      times.set(`${backend}.${services}`, 2 * tracked + interpolateNs(curve, services - 1));
+      times.set(`${backend}.${services}`, tracked + interpolateNs(curve, services - 1));
     }
   }
   return times;

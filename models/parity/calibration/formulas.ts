@@ -30,9 +30,10 @@ const forward = (time: TimeOf): number => time('route') - time('veth') - veth(ti
 /** The second fragment crosses one more veth pair. */
 const fragment = (time: TimeOf): number => (time('fragments.cut') - time('fragments.whole') - veth(time)) / 2;
 const encapsulation = (time: TimeOf): number => time('vxlan.encapsulated') - time('route');
-/** Beyond the first packet of a tracked flow, and the nat table's chains at PREROUTING and POSTROUTING. */
+const natLater = (time: TimeOf): number => time('dnat') - time('conntrack.1');
+/** Of the first packet; the answer is one of a translated flow. nat's chains are entered at PREROUTING and POSTROUTING. */
 const translation = (time: TimeOf, path: string): number =>
-  time(`${path}.newFlow.send`) - time('conntrack.newFlow.send') - 2 * baseChain(time);
+  time(`${path}.request`) - time('conntrack.request') - 2 * baseChain(time) - natLater(time);
 
 export const FORMULAS: { readonly [Name in CostName]?: Formula<number> } = {
   vethNs: { how: 'frames over a veth pair, less frames into a device that drops them', of: veth },
@@ -84,22 +85,22 @@ export const FORMULAS: { readonly [Name in CostName]?: Formula<number> } = {
   },
   natNs: {
     how: 'frames of a flow with DNAT, less frames of a tracked flow',
-    of: (time) => time('dnat') - time('conntrack.1'),
+    of: natLater,
   },
   conntrackNewNs: {
-    how: 'the first datagram of a flow with conntrack, less without, less a lookup',
-    of: (time) => time('conntrack.newFlow.send') - time('hook.filter.newFlow.send') - lookup(time),
+    how: 'a UDP request from a new socket with conntrack, less without, less two lookups',
+    of: (time) => time('conntrack.request') - time('hook.filter.request') - 2 * lookup(time),
   },
   dnatNewNs: {
-    how: 'the first datagram of a flow with DNAT, less with conntrack, less two chains',
+    how: 'a UDP request from a new socket with DNAT, less with conntrack, less two chains and the answer',
     of: (time) => translation(time, 'dnat'),
   },
   snatNewNs: {
-    how: 'the first datagram of a flow with MASQUERADE, less with conntrack, less two chains',
+    how: 'the same with MASQUERADE',
     of: (time) => translation(time, 'masquerade'),
   },
   snatRandomFullyNewNs: {
-    how: 'the same with --random-fully',
+    how: 'the same with MASQUERADE --random-fully',
     of: (time) => translation(time, 'masquerade.random'),
   },
 };

@@ -226,9 +226,7 @@ static int open_datagrams(struct path *path) {
   if ((path->sender = bound(path->ns, SOCK_DGRAM, path->source_port)) < 0) return -1;
   setsockopt(path->sender, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
   setsockopt(path->receiver, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-  // A client that waits for answers is connected, as resolvers are; what goes to ever new addresses is not.
-  if (path->kind == ROUND_TRIPS && connect(path->sender, (struct sockaddr *)&to, sizeof to))
-    return fail("connect: %s", strerror(errno));
+  if (connect(path->sender, (struct sockaddr *)&to, sizeof to)) return fail("connect: %s", strerror(errno));
   return 0;
 }
 
@@ -236,11 +234,8 @@ static int run_datagrams(struct path *path, int count) {
   char buffer[FRAME_BYTES] = {0};
   int64_t *sending = calloc(count, sizeof *sending), *receiving = calloc(count, sizeof *receiving);
   for (int i = 0, lost = 0; i < count;) {
-    struct sockaddr_in to = address(path->destination, path->destination_port);
-    if (path->flows > 0) to.sin_addr.s_addr = htonl(ntohl(to.sin_addr.s_addr) + path->next_flow++ % path->flows);
     int64_t began = now();
-    if (sendto(path->sender, buffer, path->size, 0, (struct sockaddr *)&to, sizeof to) < 0)
-      return fail("send: %s", strerror(errno));
+    if (send(path->sender, buffer, path->size, 0) < 0) return fail("send: %s", strerror(errno));
     int64_t sent = now();
     if (recv(path->receiver, buffer, sizeof buffer, 0) < 0) {
       if (++lost > MOST_LOST) return fail("nothing received: %s", strerror(errno));

@@ -120,17 +120,15 @@ class Datagrams(Path):
     def open(self):
         self.receiver = self.bound(self.peer, socket.SOCK_DGRAM, self.lport)
         self.sender = self.bound(self.ns, socket.SOCK_DGRAM, self.sport)
+        self.sender.connect(self.to)
         for end in self.sender, self.receiver:
             end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, PATIENCE)
 
     def run(self, count):
-        sending, receiving, lost = [], [], 0
-        data, to, first = bytes(self.size), self.to, ip_number(self.to[0])
+        sending, receiving, lost, data = [], [], 0, bytes(self.size)
         while len(sending) < count:
-            if self.flows:
-                to = ip_text(first + self.next_flow()), self.to[1]
             began = now()
-            self.sender.sendto(data, to)
+            self.sender.send(data)
             sent = now()
             try:
                 self.receiver.recv(2048)
@@ -145,10 +143,6 @@ class Datagrams(Path):
 
 
 class RoundTrips(Datagrams):
-    def open(self):
-        super().open()
-        self.sender.connect(self.to)
-
     def round_trip(self, client):
         data = bytes(self.size)
         began = now()

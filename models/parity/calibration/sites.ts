@@ -9,7 +9,6 @@ import {
   bridged,
   CLIENT_IP,
   direct,
-  MANY_SERVER_IPS,
   ROUTER_MAC,
   routed,
   routedTwice,
@@ -58,9 +57,7 @@ export function calibrationSites(ruleCounts: readonly number[]): Site[] {
 
 const COUNT = 2_000;
 const CONNECTS = 300;
-const NEW_FLOWS = 1_000;
-/** So many that a flow does not come again within a run. */
-const ENDLESS = 60_000;
+const REQUESTS = 300;
 
 // ── devices and sockets ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -85,7 +82,6 @@ const VETH: Site = {
       { name: 'idle', kind: 'idle', namespace: server, peer: '-', options: { lport: 9999 }, count: 0 },
       frames('veth.fullSocket', client, { dmac: SERVER_MAC, dst: SERVER_IP, dport: 9999 }),
       ...conversations('veth', { client, server }),
-      datagrams('veth.datagram', { client, server }, { dst: SERVER_IP }),
     ];
   },
 };
@@ -170,7 +166,7 @@ const TRACKED = '*filter\n:FORWARD ACCEPT [0:0]\n-A FORWARD -m conntrack --ctsta
 const HOOKS: readonly Site[] = [
   ruledSite('hook.filter', 'iptables-legacy-restore', FILTER, (network) => [
     frames('hook.filter', network.client, {}),
-    datagrams('hook.filter.newFlow', network, { dst: MANY_SERVER_IPS, flows: ENDLESS, count: NEW_FLOWS }),
+    requests('hook.filter.request', network),
   ]),
   // raw at PREROUTING, mangle at PREROUTING, FORWARD and POSTROUTING, filter at FORWARD.
   ruledSite('hook.five', 'iptables-legacy-restore', FIVE_TABLE_HOOKS, (network) => [
@@ -186,14 +182,11 @@ const HOOKS: readonly Site[] = [
 const nat = (rules: readonly string[]): string =>
   `*nat\n:PREROUTING ACCEPT [0:0]\n:POSTROUTING ACCEPT [0:0]\n${rules.map((rule) => `-A ${rule}\n`).join('')}COMMIT\n${TRACKED}`;
 
-const newFlows = (name: string, network: Routed, options: object = {}): MeasuredPath =>
-  datagrams(`${name}.newFlow`, network, { dst: MANY_SERVER_IPS, flows: ENDLESS, count: NEW_FLOWS, ...options });
-
 const CONNTRACK: readonly Site[] = [
   ...FLOW_COUNTS.map((flows) =>
     ruledSite(`conntrack.${flows}`, 'iptables-legacy-restore', TRACKED, (network) => [
       frames(`conntrack.${flows}`, network.client, flows === 1 ? {} : { flows, count: Math.max(flows, COUNT) }),
-      ...(flows === 1 ? [newFlows('conntrack', network)] : []),
+      ...(flows === 1 ? [requests('conntrack.request', network)] : []),
     ]),
   ),
   ruledSite(
@@ -201,21 +194,21 @@ const CONNTRACK: readonly Site[] = [
     'iptables-legacy-restore',
     nat([
       `PREROUTING -d 10.96.0.1/32 -j DNAT --to-destination ${SINK_IP}`,
-      `PREROUTING -d 10.97.0.0/16 -j DNAT --to-destination ${SERVER_IP}`,
+      `PREROUTING -d 10.96.0.2/32 -j DNAT --to-destination ${SERVER_IP}`,
     ]),
     (network) => [
       frames('dnat', network.client, { dst: '10.96.0.1' }),
-      newFlows('dnat', network, { dst: '10.97.0.1' }),
+      requests('dnat.request', network, { dst: '10.96.0.2' }),
     ],
   ),
   ruledSite('masquerade', 'iptables-legacy-restore', nat(['POSTROUTING -o o0 -j MASQUERADE']), (network) => [
-    newFlows('masquerade', network),
+    requests('masquerade.request', network),
   ]),
   ruledSite(
     'masquerade.random',
     'iptables-legacy-restore',
     nat(['POSTROUTING -o o0 -j MASQUERADE --random-fully']),
-    (network) => [newFlows('masquerade.random', network)],
+    (network) => [requests('masquerade.random.request', network)],
   ),
 ];
 
@@ -276,7 +269,9 @@ function ipsetSite(count: number): Site {
 const rules = (counts: readonly number[]): Site[] =>
   counts.flatMap((services) => {
     const text: ServiceRules = { services, protocol: 'udp', endpoint: `${SERVER_IP}:9000` };
-    const path = (name: string) => (network: Routed) => [requests(name, network, services > 1_000 ? 100 : 300)];
+    const path = (name: string) => (network: Routed) => [
+      requests(name, network, { count: services > 1_000 ? 100 : REQUESTS }),
+    ];
     return [
       ruledSite(`legacy.${services}`, 'iptables-legacy-restore', kubeProxyIptables(text), path(`legacy.${services}`)),
       ruledSite(`nft.${services}`, 'iptables-nft-restore', kubeProxyIptables(text), path(`nft.${services}`)),
@@ -329,26 +324,28 @@ function frames(
   return { name, kind: 'frames', namespace, peer: device, options, count };
 }
 
-function datagrams(
+/** Each from a socket of its own, and so a new flow, which conntrack forgets after the run. */
+function requests(
   name: string,
-  { client, server, node }: Between & { readonly node?: string },
-  { dst, flows = 0, count = COUNT }: { dst: string; flows?: number; count?: number },
+  { client, server, node }: Routed,
+  { dst = SERVER_IP, count = REQUESTS }: { dst?: string; count?: number } = {},
 ): MeasuredPath {
-  const flush = flows > 0 && node !== undefined ? { flush: node } : {};
-  const options = { dst, sport: 5_000, dport: 9_000, lport: 9_000, size: 18, flows, ...flush };
-  return { name, kind: 'datagrams', namespace: client, peer: server, options, count };
-}
-
-function requests(name: string, { client, server, node }: Routed, count: number): MeasuredPath {
-  const options = { dst: SERVER_IP, dport: 9_000, lport: 9_000, size: 18, flush: node };
+  const options = { dst, dport: 9_000, lport: 9_000, size: 18, flush: node };
   return { name, kind: 'requests', namespace: client, peer: server, options, count };
 }
 
-/** UDP round trips, TCP connections and TCP exchanges of one byte. */
+/** UDP one way and round trips, TCP connections and TCP exchanges of one byte. */
 function conversations(name: string, { client, server }: Between): MeasuredPath[] {
   const ends = { namespace: client, peer: server };
   const options = { src: CLIENT_IP, dst: SERVER_IP };
   return [
+    {
+      name: `${name}.datagram`,
+      kind: 'datagrams',
+      ...ends,
+      options: { ...options, dport: 9_000, lport: 9_000, size: 18 },
+      count: COUNT,
+    },
     {
       name: `${name}.roundTrip`,
       kind: 'roundtrips',
