@@ -188,8 +188,11 @@ export class ConntrackTable {
 
   // ── tuples ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  /** The item with this tuple that such a frame's zone admits, or 0. An item is `index * 2 + direction`. */
-  find(srcIp: number, dstIp: number, ports: number, kind: number, zone: number): number {
+  /**
+   * The item with this tuple in the zone, or 0. An item is `index * 2 + direction`. In the kernel the zone's number for
+   * `direction` belongs to what is hashed; beside it, the zones must agree in the item's own direction.
+   */
+  find(srcIp: number, dstIp: number, ports: number, kind: number, zone: number, direction: Direction): number {
     const slots = this.#slots;
     const mask = this.#slotMask;
     let slot = (hashTuple(srcIp, dstIp, ports, kind) >>> this.#hashShift) << SLOT_SHIFT;
@@ -201,7 +204,7 @@ export class ConntrackTable {
         slots[slot + 1] === dstIp &&
         slots[slot + 2] === ports &&
         tagged >>> ITEM_BITS === kind &&
-        ((zone === 0 && !this.#hasZones) || this.#isInZone(tagged & ITEM_MASK, zone))
+        ((zone === 0 && !this.#hasZones) || this.#isInZone(tagged & ITEM_MASK, zone, zoneIdOf(zone, direction)))
       ) {
         return tagged & ITEM_MASK;
       }
@@ -209,10 +212,9 @@ export class ConntrackTable {
     }
   }
 
-  /** In the item's direction, the entry's zone and the given one are the same. */
-  #isInZone(item: number, zone: number): boolean {
-    const own = this.words[(item >> 1) * WORDS_PER_ENTRY + ZONE]!;
-    return zoneIdOf(own, item & 1) === zoneIdOf(zone, item & 1);
+  #isInZone(item: number, zone: number, hashedId: number): boolean {
+    const own = zoneIdOf(this.words[(item >> 1) * WORDS_PER_ENTRY + ZONE]!, item & 1);
+    return own === hashedId && own === zoneIdOf(zone, item & 1);
   }
 
   /** The item with the same tuple as the entry has in that direction, or 0; finds the entry itself if it is indexed. */
@@ -220,7 +222,14 @@ export class ConntrackTable {
     const { words } = this;
     const at = index * WORDS_PER_ENTRY;
     const tuple = at + TUPLES + direction * TUPLE_WORDS;
-    return this.find(words[tuple]!, words[tuple + 1]!, words[tuple + 2]!, words[at + KIND]!, words[at + ZONE]!);
+    return this.find(
+      words[tuple]!,
+      words[tuple + 1]!,
+      words[tuple + 2]!,
+      words[at + KIND]!,
+      words[at + ZONE]!,
+      direction,
+    );
   }
 
   /** Makes the entry findable by its tuple of that direction, which no other item of its zone may have. */

@@ -244,6 +244,18 @@ describe('IPv6', () => {
   });
 });
 
+test('of several CT targets the first one counts', () => {
+  const node = new TestNode({
+    rules: `
+      raw PREROUTING -p udp -j CT --zone-orig 5
+      raw PREROUTING -p udp -j CT --zone-reply 6
+      raw PREROUTING -p udp -j CT --notrack
+    `,
+  });
+  expect(node.stateOf(QUERY)).toBe('NEW');
+  expect(node.entries[0]).toContain('dport=53 zone-orig=5 [UNREPLIED]');
+});
+
 describe('zones', () => {
   const query = (zone: number) => ({ packet: QUERY, zone });
   const answer = (zone: number) => ({ packet: ANSWER, zone });
@@ -262,6 +274,15 @@ describe('zones', () => {
     expect(pass(query(0))).toBe('NEW'); // but it would give the answer two owners
     expect(pass(answer(0))).toBe('ESTABLISHED');
     expect(pass(query(zoneOf(5, 'original')))).toBe('ESTABLISHED');
+  });
+
+  test('a zone of the reply direction leaves room for the answer as a connection of its own, in zone 0', () => {
+    const { pass, conntrack } = tracker();
+    pass(query(0));
+    expect(pass(answer(zoneOf(2, 'reply')))).toBe('NEW');
+    expect(pass(answer(zoneOf(2, 'reply')))).toBe('NEW');
+    expect(pass(answer(0))).toBe('ESTABLISHED');
+    expect(conntrack.list()).toHaveLength(2);
   });
 
   test('a zone of the reply direction finds the answer there only', () => {

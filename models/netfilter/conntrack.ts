@@ -268,7 +268,7 @@ export class Conntrack implements ConnectionQuery {
     const { protocol } = frame;
     if (isIcmp(protocol) && !isIcmpQueryOrAnswer(protocol, frame.icmpType)) return this.#trackIcmpMessage(frame);
     const kind = packProtocol(protocol, frame.family);
-    const item = this.#find(frame.srcIp, frame.dstIp, portsOf(frame), kind, frame.conntrackZone);
+    const item = this.#lookUp(frame.srcIp, frame.dstIp, portsOf(frame), kind, frame.conntrackZone);
     if (item === 0) return this.#allocate(frame);
 
     const index = item >> 1;
@@ -340,7 +340,7 @@ export class Conntrack implements ConnectionQuery {
   takenBy(index: number, srcIp: Ip, dstIp: Ip, ports: number): number {
     const { words } = this.table;
     const own = index * WORDS_PER_ENTRY;
-    const item = this.#find(srcIp, dstIp, ports, words[own + KIND]!, words[own + ZONE]!);
+    const item = this.#find(srcIp, dstIp, ports, words[own + KIND]!, words[own + ZONE]!, REPLY);
     if (item === 0 || this.#isSameFlow(own, (item >> 1) * WORDS_PER_ENTRY)) return 0;
     this.#events.found++;
     return item;
@@ -492,9 +492,16 @@ export class Conntrack implements ConnectionQuery {
 
   // ── lookup ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
+  /** The item of a frame, which may come from either side (nf_conntrack_find_get). */
+  #lookUp(srcIp: number, dstIp: number, ports: number, kind: number, zone: number): number {
+    const item = this.#find(srcIp, dstIp, ports, kind, zone, ORIGINAL);
+    if (item !== 0 || zoneIdOf(zone, ORIGINAL) === zoneIdOf(zone, REPLY)) return item;
+    return this.#find(srcIp, dstIp, ports, kind, zone, REPLY);
+  }
+
   /** The item with that tuple in that zone that is confirmed and alive at this instant, or 0. */
-  #find(srcIp: number, dstIp: number, ports: number, kind: number, zone: number): number {
-    const item = this.table.find(srcIp, dstIp, ports, kind, zone);
+  #find(srcIp: number, dstIp: number, ports: number, kind: number, zone: number, direction: Direction): number {
+    const item = this.table.find(srcIp, dstIp, ports, kind, zone, direction);
     if (item === 0) return 0;
     const { times } = this.table;
     const at = (item >> 1) * TIMES_PER_ENTRY;
@@ -531,7 +538,7 @@ export class Conntrack implements ConnectionQuery {
     if (isIcmp(protocol) && !isIcmpQueryOrAnswer(protocol, quoted.icmpType)) return this.#erroneous(frame);
     const ports = invertPorts(protocol, portsOf(quoted));
     const kind = packProtocol(protocol, frame.family);
-    const item = this.#find(quoted.dstIp, quoted.srcIp, ports, kind, frame.conntrackZone);
+    const item = this.#lookUp(quoted.dstIp, quoted.srcIp, ports, kind, frame.conntrackZone);
     if (item === 0) return this.#erroneous(frame);
     const index = item >> 1;
     const { words } = this.table;

@@ -233,6 +233,18 @@ describe('sources', () => {
     expect(node.forward(answerTo(second))).toBe('udp 10.96.0.10:53 > 10.244.1.2:4000');
   });
 
+  test('both ends of a UDP flow that begin it at once keep their ports, and the later packet is lost', () => {
+    // A port is confirmed 1 us after it was looked for.
+    const costs = { ...FREE, conntrackLookupNs: [[0, 1_000]] } as const;
+    const node = new TestNode({ rules: TO_SERVER, cpus: 2, costs });
+    const packet = 'udp 10.244.1.2:4000 > 10.244.2.9:5000';
+    expect(node.forward(packet, { cpu: 0 })).toBe(packet);
+    expect(node.forward(answerTo(packet), { cpu: 1 })).toBe('CONNTRACK_CLASH');
+    node.wait(us(2));
+    expect(node.forward(answerTo(packet), { cpu: 1 })).toBe(answerTo(packet));
+    expect(node.entries).toHaveLength(1);
+  });
+
   test('pings of two pods with one identifier get different ones', () => {
     const node = new TestNode({ rules: MASQUERADE });
     expect(node.forward('icmp 10.244.1.2 > 10.244.9.9 8/0 id 7')).toBe('icmp 10.244.1.1 > 10.244.9.9 8/0 id 7');

@@ -8,7 +8,7 @@
 // Not modelled: protocol helpers.
 
 import type { RandomStream } from '../../engine/random.ts';
-import { type DeviceRef, type Frame, PROTOCOL_ICMP, PROTOCOL_TCP } from '../packet/frame.ts';
+import { type DeviceRef, type Frame, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP } from '../packet/frame.ts';
 import { ICMP_REDIRECT } from '../packet/icmp.ts';
 import { ANY_IP, type Ip } from '../packet/ip-address.ts';
 import {
@@ -38,6 +38,7 @@ import {
   SRC_NAT_DONE,
   STATUS,
   TCP_STATE,
+  TUPLE_WORDS,
   TUPLES,
   WORDS_PER_ENTRY,
   ZONE,
@@ -193,7 +194,8 @@ export class Nat {
     const isRandom = mapping.random === true || mapping.randomFully === true;
     if (side === SOURCE && !isRandom) {
       if (this.#sourceIn(mapping)) {
-        if (!this.#isTaken()) return;
+        const item = this.#takenBy();
+        if (item === 0 || this.#isMirrored(item >> 1)) return;
       } else if (this.#adoptMappingOfSource(mapping)) return;
     }
     this.#moveAddress(side, mapping);
@@ -206,6 +208,23 @@ export class Nat {
       }
     }
     this.#searchPort(side, mapping);
+  }
+
+  /**
+   * Neither this nor the other connection is translated, and each is the other's answer: both ends of one UDP flow have
+   * begun it at once. The tuple stays; confirmation drops the loser (nf_nat_used_tuple_new).
+   */
+  #isMirrored(other: number): boolean {
+    if (this.#protocol !== PROTOCOL_UDP) return false;
+    const { words } = this.#conntrack.table;
+    const own = this.#index * WORDS_PER_ENTRY;
+    const at = other * WORDS_PER_ENTRY;
+    if (((words[own + STATUS]! | words[at + STATUS]!) & (SRC_NAT | DST_NAT)) !== 0) return false;
+    for (let word = 0; word < TUPLE_WORDS; word++) {
+      if (words[own + TUPLES + word] !== words[at + REPLY_TUPLE + word]) return false;
+      if (words[own + REPLY_TUPLE + word] !== words[at + TUPLES + word]) return false;
+    }
+    return true;
   }
 
   /**

@@ -181,7 +181,9 @@ export class NftWalk {
         if (frame.conntrackEntry !== 0) this.connections.setMark(frame, value | 0);
         break;
       case 'ct zone':
-        if (frame.conntrackEntry === 0 && frame.conntrackState === 0) frame.conntrackZone = zoneOf(value & 0xffff);
+        if (frame.conntrackEntry === 0 && frame.conntrackState === 0 && frame.conntrackZone === 0) {
+          frame.conntrackZone = zoneOf(value & 0xffff);
+        }
         break;
     }
   }

@@ -49,15 +49,19 @@ export const ct: TargetKind<CtTarget> = {
     if (notrack) return untrack;
     if (zone === 'mark') {
       return (frame) => {
-        if (frame.conntrackState === 0) frame.conntrackZone = zoneOf(frame.mark & LAST_ZONE, zoneDirections);
+        if (isUnmarked(frame)) frame.conntrackZone = zoneOf(frame.mark & LAST_ZONE, zoneDirections);
       };
     }
     const constant = zoneOf(zone, zoneDirections);
     return (frame) => {
-      if (frame.conntrackState === 0) frame.conntrackZone = constant;
+      if (isUnmarked(frame)) frame.conntrackZone = constant;
     };
   },
 };
+
+/** Conntrack has not seen the frame, and no rule has said anything about it: of several CT targets the first one counts. */
+const isUnmarked = ({ conntrackEntry, conntrackState, conntrackZone }: Frame): boolean =>
+  conntrackEntry === 0 && conntrackState === 0 && conntrackZone === 0;
 
 const ZONE_OPTIONS: Readonly<Record<ZoneDirections, string>> = {
   both: '--zone',
@@ -75,5 +79,5 @@ export const notrack: TargetKind<NotrackTarget> = {
 };
 
 function untrack(frame: Frame): void {
-  if (frame.conntrackState === 0) frame.conntrackState = CT_UNTRACKED;
+  if (isUnmarked(frame)) frame.conntrackState = CT_UNTRACKED;
 }
