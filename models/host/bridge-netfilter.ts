@@ -60,7 +60,6 @@ export class BridgeIptables implements BridgeNetfilter {
 
   /** br_nf_dev_queue_xmit: what came in fragments leaves in fragments; true for a packet that goes on whole. */
   #sendFragments(frame: Frame, { largestBytes }: FragmentSizes, egress: BridgePort): boolean {
-    if (frame.family === 6) return true;
     if (largestBytes > egress.device.mtuBytes) {
       this.#bridge.drop(frame, 'PKT_TOO_BIG');
       return false;

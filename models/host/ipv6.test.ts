@@ -223,6 +223,62 @@ describe('a host', () => {
   });
 });
 
+describe('fragments', () => {
+  const large = { sizeBytes: 3_000, id: 1 };
+  /** Lengths of the packets that came into a pod's eth0 or left it. */
+  function lengths(pod: string, wanted: 'in' | 'out'): number[] {
+    const sizesBytes: number[] = [];
+    const { device, tap } = tapOf(lab, pod);
+    device.tap = (frame, direction, ...rest) => {
+      if (direction === wanted && frame.isFragment) sizesBytes.push(frame.ipBytes());
+      tap?.(frame, direction, ...rest);
+    };
+    return sizesBytes;
+  }
+
+  function sendFromP1(): number[] {
+    const heardBytes: number[] = [];
+    const onDatagram = ({ sizeBytes }: { sizeBytes: number }) => heardBytes.push(sizeBytes);
+    lab.namespace('p3').udp.bind({ family: 6, port: 53, cpu: 0 }, { onDatagram });
+    const socket = lab.namespace('p1').udp.bind({ family: 6, cpu: 0 }, { onDatagram });
+    socket.send({ family: 6, ip: P3, port: 53 }, large);
+    lab.runFor(ms(1));
+    return heardBytes;
+  }
+
+  beforeEach(settle);
+
+  test('are made by the sender alone, and put together by the receiver', () => {
+    const seen = lengths('p3', 'in');
+    expect(sendFromP1()).toEqual([3_000]);
+    // 3008 bytes with the header of UDP, cut at multiples of 8 that fit 1500 - 48: 1448, 1448 and 112.
+    expect(seen).toEqual([1_496, 1_496, 160]);
+    lab.frames.assertConserved();
+  });
+
+  test('pass a node that tracks connections in the sizes in which they came', () => {
+    lab.restore('n1', '*filter\n:FORWARD ACCEPT [0:0]\n-A FORWARD -m conntrack --ctstate INVALID\nCOMMIT\n');
+    const seen = lengths('p3', 'in');
+    expect(sendFromP1()).toEqual([3_000]);
+    expect(seen).toEqual([1_496, 1_496, 160]);
+    expect(lab.namespace('n1').netfilter?.conntrack.list()).toHaveLength(1);
+    lab.frames.assertConserved();
+  });
+
+  test('get smaller when a router says so, after the datagram that it could not take', () => {
+    lab = new Ipv6Lab({ fabricMtuBytes: 1_400 });
+    settle();
+    const [left, seen] = [lengths('p1', 'out'), lengths('p3', 'in')];
+    expect(sendFromP1()).toEqual([]); // both large fragments are refused
+    expect(left).toEqual([1_496, 1_496, 160]);
+    expect(seen).toEqual([160]);
+    left.length = seen.length = 0;
+    lab.namespace('p3').udp.closeAll();
+    expect(sendFromP1()).toEqual([3_000]);
+    expect(seen).toEqual([1_400, 1_400, 352]); // 1352, 1352 and 304
+  });
+});
+
 describe('ip6tables', () => {
   const rejects = [
     ['icmp6-no-route', '1/0 no route'],

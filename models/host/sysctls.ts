@@ -178,6 +178,8 @@ function* ipv6Variables({ stack }: SysctlOwner): Generator<[string, Variable]> {
   ];
   yield ['net.ipv6.conf.all.hop_limit', variable('hop_limit', { min: 1, max: 255 })];
   yield ['net.ipv6.icmp.ratelimit', variable('icmp_ratelimit', { min: 0, max: INT_MAX })];
+  yield ['net.ipv6.ip6frag_time', variable('ip6frag_time', { min: 0, max: LONGEST_TIMEOUT_S })];
+  yield ['net.ipv6.ip6frag_high_thresh', variable('ip6frag_high_thresh', { min: 0, max: INT_MAX })];
 }
 
 /** A number of the IP stack's settings. */

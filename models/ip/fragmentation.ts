@@ -1,19 +1,25 @@
-// IPv4 fragmentation (ip_do_fragment): one packet becomes several that fit an MTU, each with a header of its own. A packet
+// Fragmentation (ip_do_fragment, and ip6_fragment of hosts): one packet becomes several that fit an MTU, each with a header of its own. A packet
 // that was put together from fragments on its way through this host leaves in the same pieces, if they fit.
 //
 // Not modelled: IP options, which only some fragments would repeat.
 
-import { type FragmentSizes, Frame, IPV4_HEADER_BYTES } from '../packet/frame.ts';
+import {
+  type FragmentSizes,
+  Frame,
+  IPV4_HEADER_BYTES,
+  IPV6_FRAGMENT_HEADER_BYTES,
+  IPV6_HEADER_BYTES,
+} from '../packet/frame.ts';
 import type { FrameStore } from '../packet/frame-store.ts';
 
 /** Cuts a packet for `mtuBytes`. The first fragment is the frame itself; none of them forbids further fragmentation. */
 export function fragment(frame: Frame, mtuBytes: number, frames: FrameStore): Frame[] {
   const { fragments } = frame;
-  const dataBytes = frame.ipBytes() - IPV4_HEADER_BYTES;
+  const dataBytes = frame.ipBytes() - frame.ipHeaderBytes();
   const sizes =
     fragments !== undefined && leaveAsTheyCame(fragments, mtuBytes)
       ? fragments.dataBytes
-      : evenSizes(dataBytes, mtuBytes);
+      : evenSizes(dataBytes, mtuBytes - fragmentHeaderBytes(frame));
   const whole = wholeOf(frame);
   const parts: Frame[] = [];
   let offset = frame.fragmentOffset;
@@ -32,9 +38,12 @@ export function fragment(frame: Frame, mtuBytes: number, frames: FrameStore): Fr
 const leaveAsTheyCame = ({ dataBytes, largestBytes }: FragmentSizes, mtuBytes: number): boolean =>
   largestBytes <= mtuBytes && dataBytes.every((size, i) => size % 8 === 0 || i === dataBytes.length - 1);
 
+/** What stands before the data in every fragment. */
+const fragmentHeaderBytes = ({ family }: Frame): number =>
+  family === 6 ? IPV6_HEADER_BYTES + IPV6_FRAGMENT_HEADER_BYTES : IPV4_HEADER_BYTES;
+
 /** Offsets are counted in units of eight bytes, so every part but the last is a multiple of that. */
-function evenSizes(dataBytes: number, mtuBytes: number): number[] {
-  const most = mtuBytes - IPV4_HEADER_BYTES;
+function evenSizes(dataBytes: number, most: number): number[] {
   const step = most & ~7;
   const sizes: number[] = [];
   let left = dataBytes;

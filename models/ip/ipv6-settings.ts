@@ -10,4 +10,8 @@ export class Ipv6Settings {
   hop_limit = 64;
   /** net.ipv6.icmp.ratelimit: milliseconds between ICMPv6 errors to one destination; 0 for no limit. */
   icmp_ratelimit = 1_000;
+  /** net.ipv6.ip6frag_time: seconds that fragments wait for each other. */
+  ip6frag_time = 60;
+  /** net.ipv6.ip6frag_high_thresh: bytes of memory that they may take. */
+  ip6frag_high_thresh = 4_194_304;
 }

@@ -3,7 +3,7 @@
 // source address, next hops are asked for by neighbor discovery, and every device has a link-local address, whose
 // destinations mean something on its link only.
 //
-// Not modelled: extension headers, reassembly, multicast routing, sockets that talk to link-local addresses (they would
+// Not modelled: extension headers but the fragment header, multicast routing, sockets that talk to link-local addresses (they would
 // need a scope), flow labels, reverse path filters (IPv6 has none but `-m rpfilter`).
 
 import type { RandomStream } from '../../engine/random.ts';
@@ -15,6 +15,7 @@ import { CT_RELATED } from '../netfilter/conntrack-state.ts';
 import {
   type AddressType,
   FORWARD,
+  type Hook,
   INPUT,
   type Netfilter,
   OUTPUT,
@@ -26,6 +27,7 @@ import type { DropReason } from '../packet/drop-reason.ts';
 import {
   type DeviceRef,
   ETHERNET_HEADER_BYTES,
+  type FragmentSizes,
   type Frame,
   MIN_IPV6_MTU_BYTES,
   PROTOCOL_ICMPV6,
@@ -59,6 +61,7 @@ import {
 } from '../packet/ip-address.ts';
 import { isGroupAddress } from '../packet/mac.ts';
 import { formatRoute, type Route } from './fib.ts';
+import { fragment } from './fragmentation.ts';
 import { fillIcmpv6EchoReply, fillIcmpv6Error, mayCauseIcmpv6Error, PeerRateLimit } from './icmpv6.ts';
 import { Ipv6Fib } from './ipv6-fib.ts';
 import { Ipv6Interface } from './ipv6-interface.ts';
@@ -66,6 +69,7 @@ import { Ipv6Settings } from './ipv6-settings.ts';
 import { type Ipv6Address, selectSource } from './ipv6-source-address.ts';
 import { type DiscoveryStack, NeighborDiscovery } from './neighbor-discovery.ts';
 import type { NeighborTable } from './neighbor-table.ts';
+import { Reassembly, type ReassemblyLimits } from './reassembly.ts';
 import type { ProtocolHandler, SendError } from './stack.ts';
 
 /** The stack of both families that this one is half of. */
@@ -99,13 +103,17 @@ export class Ipv6Stack implements DiscoveryStack {
   readonly #peers = new PeerRateLimit();
   /** What routers said about the way to an address (RFC 8201). */
   readonly #pathMtus = new Map<Ip, { readonly mtuBytes: number; readonly until: Instant }>();
+  /** Made with the first fragment: most hosts never see one. */
+  #reassembly: Reassembly | undefined;
   #loopback: NetDevice | undefined;
+  #identification: number;
 
   constructor(host: Ipv6Host, random: RandomStream) {
     this.#host = host;
     this.name = host.name;
     this.cpus = host.cpus;
     this.frames = host.frames;
+    this.#identification = random.bits31();
     this.#discovery = new NeighborDiscovery(this, random);
     this.neighbors = this.#discovery.neighbors;
   }
@@ -116,9 +124,11 @@ export class Ipv6Stack implements DiscoveryStack {
   receive(frame: Frame, device: NetDevice): void {
     if (!this.#isAcceptable(frame, device)) return;
     const { netfilter } = this.#host;
-    if (frame.preRoutingDone)
-      frame.preRoutingDone = false; // br_netfilter has been here with this frame
-    else if (netfilter !== undefined && !netfilter.run(PREROUTING, frame, device, undefined)) return;
+    if (frame.preRoutingDone) {
+      // br_netfilter has been here with this frame; ip6_rcv_core forgets the sizes of the fragments in which it came.
+      frame.preRoutingDone = false;
+      if (frame.fragments !== undefined) frame.fragments = SIZES_FORGOTTEN;
+    } else if (netfilter !== undefined && !netfilter.run(PREROUTING, frame, device, undefined)) return;
     const { dstIp } = frame;
     if (isIpv6Multicast(dstIp)) {
       if (this.#interfaceOf(device).isMember(dstIp, this.isRouter)) return this.#localDeliver(frame, device);
@@ -143,6 +153,7 @@ export class Ipv6Stack implements DiscoveryStack {
   #localDeliver(frame: Frame, device: NetDevice): void {
     const { netfilter } = this.#host;
     if (netfilter !== undefined && !netfilter.run(INPUT, frame, device, undefined)) return;
+    if (frame.isFragment && !this.#gather(frame, 'delivery')) return;
     if (frame.protocol === PROTOCOL_ICMPV6) return this.#receiveIcmpv6(frame, device);
     const toGroup = isIpv6Multicast(frame.dstIp) || isGroupAddress(frame.dstMac);
     if (toGroup && frame.protocol === PROTOCOL_TCP) return this.drop(frame, 'NO_SOCKET'); // tcp_v6_rcv: not even a reset
@@ -174,7 +185,7 @@ export class Ipv6Stack implements DiscoveryStack {
       return this.drop(frame, 'IP_INADDRERRORS');
     }
     const mtuBytes = Math.max(device.mtuBytes, MIN_IPV6_MTU_BYTES);
-    if (frame.sizeBytes - ETHERNET_HEADER_BYTES > mtuBytes) {
+    if (isTooBig(frame, mtuBytes)) {
       this.sendError(frame, ICMPV6_PACKET_TOO_BIG, 0, { info: mtuBytes, device });
       return this.drop(frame, 'PKT_TOO_BIG');
     }
@@ -253,10 +264,55 @@ export class Ipv6Stack implements DiscoveryStack {
     const { netfilter } = this.#host;
     if (netfilter !== undefined && !netfilter.run(POSTROUTING, frame, undefined, device)) return;
     if (device === this.#loopback) return device.transmit(frame);
-    if (!isIpv6Multicast(nextHop)) return this.neighbors.output(frame, device, nextHop);
+    if (!isIpv6Multicast(nextHop)) {
+      const mtuBytes = frame.receivedOn === undefined ? this.mtuTo(frame.dstIp) : device.mtuBytes;
+      if (frame.sizeBytes - ETHERNET_HEADER_BYTES > mtuBytes || frame.fragments !== undefined)
+        return this.#outputFragments(frame, device, { nextHop, mtuBytes });
+      return this.neighbors.output(frame, device, nextHop);
+    }
     frame.srcMac = device.mac;
     frame.dstMac = multicastMacOf(nextHop);
     device.transmit(frame);
+  }
+
+  // ── fragments ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** ip6_fragment: of what this host sends, and of what connection tracking has put together; never larger than it came. */
+  #outputFragments(frame: Frame, device: NetDevice, { nextHop, mtuBytes }: { nextHop: Ip; mtuBytes: number }): void {
+    const { fragments } = frame;
+    if (fragments === SIZES_FORGOTTEN) frame.fragments = undefined;
+    const largestBytes = frame.fragments?.largestBytes ?? mtuBytes;
+    const limit = Math.min(mtuBytes, Math.max(largestBytes, MIN_IPV6_MTU_BYTES));
+    if (frame.sizeBytes - ETHERNET_HEADER_BYTES <= limit) {
+      frame.fragments = undefined;
+      return this.neighbors.output(frame, device, nextHop);
+    }
+    if (fragments === undefined) frame.identification = this.#identification = (this.#identification + 1) | 0;
+    this.cpus.batch(() => {
+      for (const part of fragment(frame, limit, this.frames)) {
+        this.cpus.charge(this.cpus.costs.fragmentNs);
+        this.neighbors.output(part, device, nextHop);
+      }
+    });
+  }
+
+  /** For connection tracking, which sees whole packets only: bridged ones apart from those of the IP stack. */
+  defragment(frame: Frame, hook: Hook): boolean {
+    return this.#gather(frame, hook === OUTPUT ? 'output' : frame.physIn === undefined ? 'tracking' : 'bridge');
+  }
+
+  get reassemblyLimits(): ReassemblyLimits {
+    return { timeS: this.settings.ip6frag_time, memoryBytes: this.settings.ip6frag_high_thresh };
+  }
+
+  #gather(frame: Frame, purpose: string): boolean {
+    this.#reassembly ??= new Reassembly(this);
+    return this.#reassembly.add(frame, purpose);
+  }
+
+  /** ip6frag_expire_frag_queue; connection tracking says nothing. */
+  reassemblyTimedOut(first: Frame, purpose: string): void {
+    if (purpose === 'delivery') this.sendError(first, ICMPV6_TIME_EXCEEDED, REASSEMBLY_TIME);
   }
 
   /** Packets for the host's own addresses go by loopback, whatever device has the address. */
@@ -499,6 +555,18 @@ export class Ipv6Stack implements DiscoveryStack {
     about.journey?.add({ at: this.cpus.instant, namespace: this.name, stage: 'icmp', text });
   }
 }
+
+/** What was put together from fragments may leave in fragments, unless even those are too big. */
+function isTooBig({ sizeBytes, fragments }: Frame, mtuBytes: number): boolean {
+  if (sizeBytes - ETHERNET_HEADER_BYTES <= mtuBytes) return false;
+  return fragments === undefined || fragments.largestBytes > mtuBytes;
+}
+
+/** Of a packet that came in fragments of any size. */
+const SIZES_FORGOTTEN: FragmentSizes = { dataBytes: [], largestBytes: 0 };
+
+/** Code of {@link ICMPV6_TIME_EXCEEDED}. */
+const REASSEMBLY_TIME = 1;
 
 /** errno of a local sender by the type of its route (ip6_rt_type_to_error); a link-local address needs a scope. */
 function sendErrorOf(route: Route | undefined): SendError | undefined {

@@ -1,4 +1,4 @@
-// Putting IPv4 fragments together (net/ipv4/ip_fragment.c): for a packet that ends here, and for connection tracking,
+// Putting fragments together (net/ipv4/ip_fragment.c, net/ipv6/reassembly.c, nf_conntrack_reasm.c): for a packet that ends here, and for connection tracking,
 // which sees whole packets only. Fragments wait for each other for net.ipv4.ipfrag_time and in net.ipv4.ipfrag_high_thresh
 // bytes of memory; a packet whose fragments overlap is dropped (RFC 5722), a fragment that comes again is ignored.
 //
@@ -8,17 +8,23 @@ import { s } from '../../engine/time.ts';
 import { Timer } from '../../engine/timer.ts';
 import type { CpuSet } from '../cpu/cpu-set.ts';
 import type { DropReason } from '../packet/drop-reason.ts';
-import { type Frame, IPV4_HEADER_BYTES } from '../packet/frame.ts';
+import type { Frame } from '../packet/frame.ts';
 import type { FrameHolder, FrameStore } from '../packet/frame-store.ts';
 import { truesizeBytes } from '../packet/truesize.ts';
-import type { Ipv4Settings } from './ipv4-settings.ts';
+
+export interface ReassemblyLimits {
+  /** Seconds that fragments wait for each other. */
+  readonly timeS: number;
+  /** Beyond it no new packet is begun. */
+  readonly memoryBytes: number;
+}
 
 /** What reassembly needs of the IP stack it belongs to. */
 export interface ReassemblyStack {
   readonly name: string;
   readonly cpus: CpuSet;
   readonly frames: FrameStore;
-  readonly settings: Ipv4Settings;
+  readonly reassemblyLimits: ReassemblyLimits;
   drop(frame: Frame, reason: DropReason): void;
   /** The rest of this packet did not come in time; `frame` is its first fragment. */
   reassemblyTimedOut(frame: Frame, purpose: string): void;
@@ -69,7 +75,7 @@ export class Reassembly implements FrameHolder {
     this.#heldBytes += truesizeBytes(frame.sizeBytes);
     if (!queue.isComplete) return false;
     this.#remove(queue);
-    if (queue.dataBytes + IPV4_HEADER_BYTES > 0xffff) {
+    if (queue.dataBytes + frame.ipHeaderBytes() > 0xffff) {
       for (const part of queue.parts) this.#stack.drop(part, 'FRAG_INCONSISTENT');
       return false;
     }
@@ -78,11 +84,11 @@ export class Reassembly implements FrameHolder {
   }
 
   #newQueue(key: string, purpose: string): Queue | undefined {
-    const { ipfrag_high_thresh, ipfrag_time } = this.#stack.settings;
-    if (this.#heldBytes > ipfrag_high_thresh) return undefined;
+    const { memoryBytes, timeS } = this.#stack.reassemblyLimits;
+    if (this.#heldBytes > memoryBytes) return undefined;
     const { cpus } = this.#stack;
     const queue = new Queue(key, purpose, new Timer(cpus.place, () => cpus.submit(0, this.#onTimeout, queue)));
-    queue.timer.start(s(ipfrag_time));
+    queue.timer.start(s(timeS));
     this.#queues.set(key, queue);
     return queue;
   }
@@ -114,8 +120,8 @@ export class Reassembly implements FrameHolder {
   /** `latest`, one of the parts, becomes the packet; the others have arrived in it. */
   #join(parts: readonly Frame[], latest: Frame): void {
     const first = parts[0]!;
-    const dataBytes = parts.map((part) => part.ipBytes() - IPV4_HEADER_BYTES);
-    const largestBytes = Math.max(...dataBytes) + IPV4_HEADER_BYTES;
+    const dataBytes = parts.map((part) => part.ipBytes() - part.ipHeaderBytes());
+    const largestBytes = Math.max(...parts.map((part) => part.ipBytes()));
     const forbidding = parts.filter(({ dontFragment }) => dontFragment).map((part) => part.ipBytes());
     const { whole } = first;
     const isUntouched = whole !== undefined && parts.every((part) => part.whole === whole);
@@ -201,4 +207,4 @@ class Queue {
   }
 }
 
-const endOf = (part: Frame): number => part.fragmentOffset + part.ipBytes() - IPV4_HEADER_BYTES;
+const endOf = (part: Frame): number => part.fragmentOffset + part.ipBytes() - part.ipHeaderBytes();

@@ -82,7 +82,7 @@ import { type DeviceSettings, Ipv4Settings } from './ipv4-settings.ts';
 import { Ipv6Stack } from './ipv6-stack.ts';
 import type { NeighborTable } from './neighbor-table.ts';
 import { PathMtus } from './path-mtu.ts';
-import { Reassembly } from './reassembly.ts';
+import { Reassembly, type ReassemblyLimits } from './reassembly.ts';
 import { fillReset, icmpCodeOf, mayCauseReset } from './reject.ts';
 
 /** Why a local sender could not send, as errno names it. */
@@ -444,7 +444,12 @@ export class IpStack implements FrameReceiver, NetfilterStack {
 
   /** For connection tracking, which sees whole packets only: bridged ones apart from those of the IP stack. */
   defragment(frame: Frame, hook: Hook): boolean {
+    if (frame.family === 6) return this.#ipv6 === undefined || this.#ipv6.defragment(frame, hook);
     return this.#gather(frame, hook === OUTPUT ? 'output' : frame.physIn === undefined ? 'tracking' : 'bridge');
+  }
+
+  get reassemblyLimits(): ReassemblyLimits {
+    return { timeS: this.settings.ipfrag_time, memoryBytes: this.settings.ipfrag_high_thresh };
   }
 
   #gather(frame: Frame, purpose: string): boolean {
