@@ -8,18 +8,14 @@ MAC addresses are made of positions: 02:00:00:NODE:KIND:NUMBER.
 
 import ipaddress
 import socket
-import struct
 import time
 
-from frames import decode_frame, learning_frame
+from capture import Capture
+from frames import learning_frame
 from namespace import Namespace, read_sysctl, write_sysctl
 from netfilter import NodeFilter
 from netlink import NETLINK_NETFILTER, NETLINK_ROUTE, Netlink, flush_conntrack, forget_learned_neighbors, link_is_ready
 
-ETH_P_ALL = 3
-SO_TIMESTAMPNS, SO_RCVBUFFORCE = 35, 33
-PACKET_OUTGOING = 4
-CAPTURE_BUFFER_BYTES = 4 << 20
 READY_WITHIN_SECONDS = 10
 
 ROUTED_GATEWAY, ROUTED_GATEWAY6 = "169.254.1.1", "fe80::ecee:eeff:feee:eeee"
@@ -82,7 +78,6 @@ class Network:
         self._captures = []
         self._routes = {}
         self._conntracks = {}
-        self._buffer = bytearray(1 << 16)
         self._began_ns = 0
         try:
             self._build()
@@ -119,7 +114,7 @@ class Network:
         """Every frame since the last time, at all places, in the order in which they passed."""
         frames = []
         for capture in self._captures:
-            capture.drain(self._buffer, frames)
+            capture.drain(frames)
         frames.sort(key=lambda frame: frame["t"])
         for frame in frames:
             frame["t"] -= self._began_ns
@@ -344,48 +339,6 @@ class Network:
             if name not in self._routes:
                 route.close()
             return ready and not has_tentative_addresses()
-
-
-class Capture:
-    """Sees every frame of a namespace, at the devices of interest; and sends frames, which it does not see."""
-
-    def __init__(self, namespace, devices):
-        self.namespace = namespace
-        self._devices = {socket.if_nametoindex(device): device for device in devices}
-        self._socket = socket.socket(
-            socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, socket.htons(ETH_P_ALL)
-        )
-        self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, CAPTURE_BUFFER_BYTES)
-        self._socket.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
-
-    def send(self, device, frame):
-        self._socket.sendto(frame, (device, frame[12] << 8 | frame[13]))
-
-    def drain(self, buffer, frames):
-        view = memoryview(buffer)
-        while True:
-            try:
-                size, ancillary, _, (device_name, _, direction, _, _) = self._socket.recvmsg_into([buffer], 64)
-            except BlockingIOError:
-                return
-            if device_name not in self._devices.values():
-                continue
-            decoded = decode_frame(bytes(view[:size]))
-            if decoded is None:
-                continue
-            seconds, nanoseconds = struct.unpack_from("=qq", ancillary[0][2])
-            frames.append(
-                {
-                    "ns": self.namespace,
-                    "dev": device_name,
-                    "dir": "out" if direction == PACKET_OUTGOING else "in",
-                    **decoded,
-                    "t": seconds * 1_000_000_000 + nanoseconds,
-                }
-            )
-
-    def close(self):
-        self._socket.close()
 
 
 def addresses_of(pod):
