@@ -500,8 +500,14 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     this.#icmpBusy = false;
   }
 
-  /** UDP has no socket for a packet that it was given. */
+  /**
+   * UDP has no socket for a packet that it was given. It has let go of the packet's connection (nf_reset_ct in
+   * __udp4_lib_rcv), so that rules before conntrack see an error of no connection.
+   */
   portUnreachable(frame: Frame): void {
+    frame.conntrackEntry = 0;
+    frame.conntrackReply = false;
+    frame.conntrackState = 0;
     if (frame.family === 6) this.#ipv6?.sendError(frame, ICMPV6_DEST_UNREACHABLE, ICMPV6_PORT_UNREACHABLE);
     else this.sendIcmpError(frame, ICMP_DEST_UNREACHABLE, ICMP_PORT_UNREACHABLE);
   }

@@ -87,7 +87,7 @@ export class TestNode implements NetfilterStack {
     const natRandom = place.random('nat');
     const common = { cpus: this.cpus, frames, namespace: 'node-1', stack: this, conntrack };
     this.netfilter = new Netfilter({ ...common, random, natRandom });
-    this.addRules(rules);
+    if (rules !== '') this.addRules(rules);
   }
 
   addRules(rules: string): void {

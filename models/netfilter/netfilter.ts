@@ -111,7 +111,7 @@ export class Netfilter {
   readonly #registrations = new Registrations();
   readonly #registrations6 = new Registrations();
   // What the tables said when they last changed: the steps of each hook, by family.
-  #changes = 0;
+  #isStale = true;
   #isIdle = true;
   #plans: readonly HookPlan[] = NO_PLANS;
   #plans6: readonly HookPlan[] = NO_PLANS;
@@ -148,6 +148,11 @@ export class Netfilter {
       connections: this.conntrack,
     });
     this.nftables = new Nftables(() => cpus.instant);
+    for (const rules of [this.tables, this.tables6, this.nftables]) {
+      rules.whenChanged = () => {
+        this.#isStale = true;
+      };
+    }
     this.#nftWalk = new NftWalk({ context: this.#context, connections: this.conntrack, cpus });
   }
 
@@ -158,7 +163,7 @@ export class Netfilter {
 
   /** True: the frame goes on. False: it has ended, dropped or rejected; do not touch it. */
   run(hook: Hook, frame: Frame, inDevice: DeviceRef | undefined, outDevice: DeviceRef | undefined): boolean {
-    if (this.tables.changes + this.tables6.changes + this.nftables.changes !== this.#changes) this.#readTables();
+    if (this.#isStale) this.#readTables();
     if (this.#isIdle) return true;
     // A frame that waited, or that answers one that did, may have outlived its connection's entry.
     if (frame.conntrackEntry !== 0 && !this.conntrack.isCurrent(frame.conntrackEntry)) frame.conntrackEntry = 0;
@@ -197,7 +202,7 @@ export class Netfilter {
 
   #readTables(): void {
     const { tables, tables6, nftables } = this;
-    this.#changes = tables.changes + tables6.changes + nftables.changes;
+    this.#isStale = false;
     this.#registrations.update(tables, nftables);
     this.#registrations6.update(tables6, nftables);
     const users = { tables, nftables, registrations: this.#registrations };
@@ -382,6 +387,11 @@ export class Netfilter {
   ): boolean {
     const verdict = this.#askNatChains(natChains, hook, frame, inDevice, outDevice);
     if (verdict === DROP) return false;
+    if (verdict === TARGET && this.#target?.target === 'REJECT') {
+      // Chains of nftables may do that even here.
+      this.#stack.reject(frame, hook, this.#target.rejectWith ?? defaultRejectType(frame.family), inDevice);
+      return false;
+    }
     const mapping = verdict === TARGET ? this.#mapping(side, hook, frame, inDevice, outDevice) : KEEP_ADDRESSES;
     if (mapping === undefined) return false;
     // The choice comes first: until the connection is confirmed, another CPU may choose the same.

@@ -32,7 +32,6 @@ export class RuleTables {
     nat: new RuleTable('nat'),
     filter: new RuleTable('filter'),
   };
-  #changes = 0;
   /** The lists of `-m recent` that a frame has touched. As in xt_recent, a list ends with the last rule that names it. */
   readonly recentLists: RecentLists = new Map();
   #needsConntrack: boolean | undefined = false;
@@ -117,13 +116,11 @@ export class RuleTables {
   /** Which kernel code runs the rules; before any are loaded. */
   set backend(backend: RuleBackend) {
     this.#backend = backend;
-    this.#changes++;
+    this.whenChanged();
   }
 
-  /** Counts the changes of all tables: what was derived from them holds while it stays the same. */
-  get changes(): number {
-    return this.#changes;
-  }
+  /** Told of every change: what was derived from the tables no longer holds. */
+  whenChanged: () => void = () => {};
 
   /** Some rule, reachable or not, matches on connection state or translates addresses: frames are tracked. */
   get needsConntrack(): boolean {
@@ -137,7 +134,7 @@ export class RuleTables {
   }
 
   #changed(table: TableName): void {
-    this.#changes++;
+    this.whenChanged();
     this.#tables[table].generation++;
     this.#needsConntrack = undefined;
     for (const list of this.recentLists.keys()) {

@@ -262,8 +262,8 @@ class RuleCompiler {
   // ── address translation ────────────────────────────────────────────────────────────────────────────────────────────
 
   #nat(nat: NatStatement): Step {
-    const address = nat.address === undefined ? undefined : this.#natOperand(nat.address);
-    const port = nat.port === undefined ? undefined : this.#natOperand(nat.port);
+    const address = nat.address === undefined ? NO_PARTS : this.#natOperand(nat.address);
+    const port = nat.port === undefined ? NO_PARTS : this.#natOperand(nat.port);
     const flags = {
       ...(nat.random && { random: true }),
       ...(nat.fullyRandom && { randomFully: true }),
@@ -272,10 +272,11 @@ class RuleCompiler {
     const family = nat.family;
     return (frame, walk) => {
       if (family !== undefined && family !== frame.family) return BREAK;
-      const to = address?.(frame, walk);
-      const ports = port?.(frame, walk);
+      const to = address(frame, walk);
+      const ports = port(frame, walk);
       if (to === NOTHING || ports === NOTHING) return BREAK;
-      const [addresses, mappedPorts = ports?.[0]] = to ?? [];
+      // A map may give both.
+      const [addresses, mappedPorts = ports[0]] = to;
       walk.translate(nat.type, {
         ...(addresses !== undefined && { minIp: addresses.first as Ip, maxIp: addresses.last as Ip }),
         ...(mappedPorts !== undefined && { minPort: Number(mappedPorts.first), maxPort: Number(mappedPorts.last) }),
@@ -306,6 +307,8 @@ class RuleCompiler {
     };
   }
 }
+
+const NO_PARTS = (): readonly NatPart[] => [];
 
 interface NatPart {
   readonly first: Value;

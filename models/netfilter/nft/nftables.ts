@@ -21,16 +21,13 @@ export class Nftables {
   readonly #now: () => Instant;
   #ruleset = EMPTY_RULESET;
   readonly #states = new Map<string, TableState>();
-  #changes = 0;
 
   constructor(now: () => Instant) {
     this.#now = now;
   }
 
-  /** Counts changes: what was derived from the ruleset holds while it stays the same. */
-  get changes(): number {
-    return this.#changes;
-  }
+  /** Told of every change: what was derived from the ruleset no longer holds. */
+  whenChanged: () => void = () => {};
 
   /** Without what it has counted: what other namespaces can share. */
   get ruleset(): NftRuleset {
@@ -40,7 +37,7 @@ export class Nftables {
   /** Takes the place of the one before; what stays the same object keeps what it remembers. */
   set ruleset(ruleset: NftRuleset) {
     this.#ruleset = ruleset;
-    this.#changes++;
+    this.whenChanged();
     for (const key of this.#states.keys()) if (!ruleset.tables.has(key)) this.#states.delete(key);
     for (const [key, table] of ruleset.tables) {
       const state = this.#states.get(key);

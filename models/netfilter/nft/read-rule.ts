@@ -461,7 +461,7 @@ function readNat(reader: TokenReader, family: NftFamily): NatStatement {
   const movesAddress = type === 'dnat' || type === 'snat';
   let operands: Pick<NatStatement, 'address' | 'port'> = {};
   if (movesAddress) {
-    reader.expect('to');
+    reader.takeIf('to'); // nft also knows the form without it
     operands = readNatTarget(reader, family, own);
     if (operands.address !== undefined && own === undefined) {
       throw reader.failure(`${type} in a table of family inet; expected ${type} ip to or ${type} ip6 to`);

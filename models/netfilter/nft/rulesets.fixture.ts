@@ -20,7 +20,7 @@ export const randomTable = (): fc.Arbitrary<string> =>
       flags: fc.constantFrom('', '\t\tflags timeout\n', '\t\tsize 1000\n'),
       rules: fc.array(rule(), { minLength: 1, maxLength: 12 }),
       natRules: fc.array(natRule(), { maxLength: 5 }),
-      hook: fc.constantFrom('prerouting', 'input', 'forward', 'output'),
+      hook: fc.constantFrom('prerouting', 'input', 'forward'),
       priority: fc.integer({ min: -320, max: 120 }),
       policy: fc.constantFrom('accept', 'drop'),
     })

@@ -112,6 +112,23 @@ describe('a transaction', () => {
   });
 });
 
+test('handles are those that the kernel gives: chains first, then objects, sets and rules', () => {
+  const table = read(`
+    table ip t {
+      set s { type ipv4_addr; }
+      counter hits { }
+      chain c {
+        ip saddr @s accept
+        tcp dport { 80, 443 } accept
+        accept
+      }
+    }`).tables.get('ip t');
+  expect(table?.chains.get('c')?.handle).toBe(1);
+  expect(table?.objects.get('hits')?.handle).toBe(2);
+  expect(table?.sets.get('s')?.handle).toBe(3);
+  expect(table?.chains.get('c')?.rules.map(({ handle }) => handle)).toEqual([4, 6, 7]); // 5 is the set in the rule
+});
+
 test('variables and included files', () => {
   const files: Readonly<Record<string, string>> = { 'pods.nft': 'define pods = { 10.244.1.0/24, 10.244.2.0/24 }\n' };
   const ruleset = applyNftText(
@@ -151,6 +168,19 @@ describe('an error names file, line, and what was expected', () => {
     expect(() => read('table ip t {\nchain a {\njump b\n}\nchain b {\njump a\n}\n}')).toThrow('leads back to itself');
     expect(() => read('add rule ip t c accept')).toThrow('test.nft:1: there is no table ip t');
     expect(() => read('define a = $b')).toThrow('variable $b is not defined');
+  });
+
+  test('about statements that do not suit the base chain that leads to them', () => {
+    const at = (type: string, hook: string, rule: string) => () =>
+      read(`table ip t {\nchain x {\n${rule}\n}\nchain c {\ntype ${type} hook ${hook} priority 0;\njump x\n}\n}`);
+    expect(at('filter', 'forward', 'masquerade')).toThrow(
+      'chain x, rule 1: masquerade is not for type filter, hook forward',
+    );
+    expect(at('nat', 'postrouting', 'dnat to 10.0.0.1')).toThrow('dnat is not for type nat, hook postrouting');
+    expect(at('nat', 'input', 'snat to 10.0.0.1')).not.toThrow();
+    expect(at('filter', 'postrouting', 'reject')).toThrow('reject is not for');
+    expect(at('filter', 'output', 'fib saddr . iif oif missing drop')).toThrow('fib oif is not for');
+    expect(() => read('table ip t {\nchain x {\nmasquerade\n}\n}')).not.toThrow(); // nothing leads there
   });
 
   test('and jumps are at most 16 deep', () => {

@@ -1,7 +1,18 @@
 // What the kernel refuses when a transaction ends: references to nothing, loops of jumps, statements in chains that do
 // not suit them.
 
-import type { Expression, NftChain, NftRuleset, NftSet, NftTable, SetReference, Statement } from './syntax.ts';
+import type {
+  BaseChainSpec,
+  Expression,
+  NatStatement,
+  NftChain,
+  NftHook,
+  NftRuleset,
+  NftSet,
+  NftTable,
+  SetReference,
+  Statement,
+} from './syntax.ts';
 
 /** NFT_JUMP_STACK_SIZE */
 export const DEEPEST_JUMP = 16;
@@ -22,6 +33,10 @@ function tableProblem(table: NftTable): string | undefined {
   const depths = new Map<string, number>();
   for (const chain of table.chains.values()) {
     const problem = chainProblem(table, chain) ?? jumpProblem(table, chain, depths);
+    if (problem !== undefined) return problem;
+  }
+  for (const chain of table.chains.values()) {
+    const problem = chain.base === undefined ? undefined : placeProblem(table, chain, chain.base, new Set());
     if (problem !== undefined) return problem;
   }
   for (const set of table.sets.values()) {
@@ -158,4 +173,60 @@ function targetsOfChain(table: NftTable, { rules }: NftChain): Set<string> {
     }
   }
   return targets;
+}
+
+// ── where statements may stand ───────────────────────────────────────────────────────────────────────────────────────
+
+/** In a base chain, and in all chains that it leads to (nft_chain_validate). */
+function placeProblem(table: NftTable, chain: NftChain, base: BaseChainSpec, seen: Set<NftChain>): string | undefined {
+  seen.add(chain);
+  for (const [i, { statements }] of chain.rules.entries()) {
+    for (const statement of statements) {
+      const what = misplaced(statement, base);
+      if (what === undefined) continue;
+      return `chain ${chain.name}, rule ${i + 1}: ${what} is not for type ${base.type}, hook ${base.hook}`;
+    }
+  }
+  for (const name of targetsOfChain(table, chain)) {
+    const target = table.chains.get(name);
+    const problem = target === undefined || seen.has(target) ? undefined : placeProblem(table, target, base, seen);
+    if (problem !== undefined) return problem;
+  }
+  return undefined;
+}
+
+const NAT_HOOKS: Readonly<Record<NatStatement['type'], readonly NftHook[]>> = {
+  dnat: ['prerouting', 'output'],
+  redirect: ['prerouting', 'output'],
+  snat: ['postrouting', 'input'],
+  masquerade: ['postrouting'],
+};
+const HOOKS_WITH_INPUT: readonly NftHook[] = ['prerouting', 'input', 'forward'];
+const HOOKS_WITH_OUTPUT: readonly NftHook[] = ['forward', 'output', 'postrouting'];
+
+/** What of the statement does not suit the chain. Checked on Linux 6.18, type by type and hook by hook. */
+function misplaced(statement: Statement, { type, hook }: BaseChainSpec): string | undefined {
+  switch (statement.kind) {
+    case 'nat':
+      return type === 'nat' && NAT_HOOKS[statement.type].includes(hook) ? undefined : statement.type;
+    case 'reject':
+      return hook === 'postrouting' ? 'reject' : undefined;
+    case 'match':
+      return misplacedExpression(statement.left, hook);
+    case 'vmap':
+    case 'update':
+      return misplacedExpression(statement.key, hook);
+    default:
+      return undefined;
+  }
+}
+
+function misplacedExpression(expression: Expression, hook: NftHook): string | undefined {
+  for (const part of expression.kind === 'concat' ? expression.parts : [expression]) {
+    if (part.kind !== 'fib') continue;
+    const { inputs, result } = part;
+    if ((result !== 'type' || inputs.includes('iif')) && !HOOKS_WITH_INPUT.includes(hook)) return `fib ${result}`;
+    if (result === 'type' && inputs.includes('oif') && !HOOKS_WITH_OUTPUT.includes(hook)) return 'fib with oif';
+  }
+  return undefined;
 }
