@@ -129,7 +129,7 @@ describe('who answers, and whom the server sees', () => {
     cluster.addService({ name: 'nobody', port: 80 });
     expect(whoAnswers(cluster, client, cluster.resolve('nobody:80'), { requests: 1 })).toEqual(['refused']);
     expect(whoAnswers(cluster, client, { ip: parseIp('10.96.99.99'), port: 80 }, { requests: 1 })).toEqual([
-      'unreachable',
+      'network unreachable',
     ]);
   });
 });

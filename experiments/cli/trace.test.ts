@@ -117,8 +117,8 @@ describe('the last line tells the outcome', () => {
     ['--from client --to nobody', /^no answer: refused$/],
     ['--from client --to default/web-0:9', /^no answer: refused$/],
     ['--from client --to default/web-0:9 --protocol udp', /^no answer: refused$/],
-    ['--from outside --to web', /^no answer: unreachable$/],
-    ['--from client --to 10.244.0.77:80', /^no answer: (unreachable|timed out)$/],
+    ['--from outside --to web', /^no answer: (network|host) unreachable$/],
+    ['--from client --to 10.244.0.77:80', /^no answer: (host unreachable|timed out)$/],
   ])('%s', async (line, outcome) => {
     const { exitCode, stdout, stderr } = await trace(line);
     expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: '' });

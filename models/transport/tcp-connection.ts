@@ -11,7 +11,7 @@ import type { SendError } from '../ip/stack.ts';
 import type { DropReason } from '../packet/drop-reason.ts';
 import { type Frame, type Message, PROTOCOL_TCP, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN } from '../packet/frame.ts';
 import type { Ip, IpFamily } from '../packet/ip-address.ts';
-import { type IcmpError, icmpErrorOf } from './icmp-error.ts';
+import { type IcmpError, icmpErrorOf, sendErrorOf } from './icmp-error.ts';
 import { isAfter, isBefore } from './sequence.ts';
 import type { ConnectedSocket } from './socket-table.ts';
 import { DelayedAck } from './tcp-delayed-ack.ts';
@@ -42,7 +42,9 @@ export type TcpCloseReason =
   | 'refused' //      ECONNREFUSED: reset or port unreachable during the handshake
   | 'reset' //        ECONNRESET
   | 'timed out' //    ETIMEDOUT
-  | 'unreachable' //  EHOSTUNREACH, ENETUNREACH
+  | 'network unreachable' // ENETUNREACH
+  | 'host unreachable' //    EHOSTUNREACH
+  | 'prohibited' //          EACCES
   | 'no free port'; // EADDRNOTAVAIL: connect() found every ephemeral port in use
 
 /** What an application hears of its connection. Nothing but onClosed is called after it has closed the connection itself. */
@@ -286,8 +288,16 @@ export class TcpConnection implements ConnectedSocket, SegmentOutput {
     this.#layer.counters.activeOpens++;
     this.#state = 'SYN_SENT';
     const error = this.#sendSyn();
-    // A packet filter that drops the SYN does not fail connect(): the SYN is repeated like one lost on the way.
-    if (error !== undefined && error !== 'EPERM' && this.#state === 'SYN_SENT') this.#end('unreachable');
+    if (error !== undefined && this.#state === 'SYN_SENT') this.#couldNotSend(error);
+  }
+
+  /**
+   * Without a route connect() fails. A packet filter that drops the SYN, or a translation that leaves it with an address
+   * that may not leave, does not fail it: the SYN is repeated like one lost on the way.
+   */
+  #couldNotSend(error: SendError): void {
+    const obstacle = sendErrorOf(error);
+    if (obstacle !== 'not permitted' && obstacle !== 'invalid argument') this.#end(obstacle);
   }
 
   /** For the layer: a listener takes this SYN. */
@@ -733,7 +743,7 @@ export class TcpConnection implements ConnectedSocket, SegmentOutput {
     if (this.#sender.outstanding) this.#layer.counters.timeouts++;
     const { retries, orphanRetries } = this.settings;
     if (this.#sender.timerFired(this.#applicationClosed ? orphanRetries : retries)) return;
-    this.#end(this.#softError === 'unreachable' ? 'unreachable' : 'timed out');
+    this.#end(this.#softError === undefined || this.#softError === 'refused' ? 'timed out' : this.#softError);
   }
 
   /** For the layer: an ICMP error about a segment of ours. It ends a handshake; later it may pass (RFC 5461). */

@@ -148,9 +148,9 @@ describe('refused and unreachable', () => {
 
   test.each([
     { name: 'port', code: 3, reason: 'refused' },
-    { name: 'network', code: 0, reason: 'unreachable' },
-    { name: 'host', code: 1, reason: 'unreachable' },
-    { name: 'administratively', code: 13, reason: 'unreachable' },
+    { name: 'network', code: 0, reason: 'network unreachable' },
+    { name: 'host', code: 1, reason: 'host unreachable' },
+    { name: 'administratively', code: 13, reason: 'host unreachable' },
   ])('ICMP $name unreachable during the handshake: $reason', ({ code, reason }) => {
     const { wire, client, server } = clientAndServer();
     wire.fate = (frame) => {
@@ -169,7 +169,7 @@ describe('refused and unreachable', () => {
     const { connection, heard } = connect(client, server);
     expect(heard).toEqual([]); // the application hears of it later, like of anything
     wire.sim.run();
-    expect(heard).toEqual(['0 unreachable']);
+    expect(heard).toEqual(['0 network unreachable']);
     expect(wire.trace).toEqual([]);
     expect(connection.send({ sizeBytes: 1, id: 1 })).toBe(false);
   });
@@ -198,7 +198,7 @@ describe('refused and unreachable', () => {
     wire.runUntil(minutes(10));
     expect(connection.state).toBe('ESTABLISHED');
     wire.sim.run();
-    expect(heard[1]).toMatch(/unreachable$/);
+    expect(heard[1]).toMatch(/ host unreachable$/);
   });
 });
 

@@ -106,7 +106,7 @@ export class TcpLayer implements ProtocolHandler, ConnectionLayer, FrameHolder {
     const initialSequence = this.#initialSequence(localIp, localPort, to);
     const addresses = { family, localIp, localPort, remoteIp: to.ip, remotePort: to.port };
     const connection = new TcpConnection(this, { ...addresses, cpu, initialSequence });
-    const obstacle = route === undefined ? 'unreachable' : port === undefined ? 'no free port' : undefined;
+    const obstacle = route === undefined ? 'network unreachable' : port === undefined ? 'no free port' : undefined;
     if (obstacle === undefined) this.#connections.add(connection);
     connection.connect(handlers, obstacle);
     return connection;

@@ -44,7 +44,7 @@ describe('datagrams', () => {
 
   test.each([
     { name: 'host unreachable', code: 1, hears: [] }, // may pass: kept from a socket without IP_RECVERR
-    { name: 'communication prohibited', code: 13, hears: ['unreachable 10.0.0.2:53'] },
+    { name: 'communication prohibited', code: 13, hears: ['host unreachable 10.0.0.2:53'] },
   ])('ICMP $name', ({ code, hears }) => {
     const { wire, client, server } = clientAndServer();
     const { socket, heard } = bind(client);
@@ -67,7 +67,11 @@ describe('datagrams', () => {
     client.sendError = 'ENETUNREACH';
     socket.send({ ip: server.ip, port: 53 }, { id: 3, sizeBytes: 40 });
     wire.sim.run();
-    expect(heard).toEqual(['message too long 10.0.0.2:53', 'not permitted 10.0.0.2:53', 'unreachable 10.0.0.2:53']);
+    expect(heard).toEqual([
+      'message too long 10.0.0.2:53',
+      'not permitted 10.0.0.2:53',
+      'network unreachable 10.0.0.2:53',
+    ]);
     wire.frames.assertConserved();
   });
 });

@@ -5,16 +5,16 @@
 
 import type { RandomStream } from '../../engine/random.ts';
 import type { CpuSet } from '../cpu/cpu-set.ts';
-import type { ProtocolHandler, SendError } from '../ip/stack.ts';
+import type { ProtocolHandler } from '../ip/stack.ts';
 import { type Frame, IPV4_HEADER_BYTES, type Message, PROTOCOL_UDP, UDP_HEADER_BYTES } from '../packet/frame.ts';
 import { ANY_IP, formatSocketAddress, type Ip, type IpFamily } from '../packet/ip-address.ts';
 import { EphemeralPorts } from './ephemeral-ports.ts';
-import { type IcmpError, icmpErrorOf, isHardError, isTooBig } from './icmp-error.ts';
+import { type IcmpError, icmpErrorOf, isHardError, isTooBig, type LocalError, sendErrorOf } from './icmp-error.ts';
 import { type BoundSocket, PortTable } from './socket-table.ts';
 import type { SocketAddress, TransportStack } from './transport-stack.ts';
 
-/** Why a datagram was not sent, or not taken: errno's EPERM and EMSGSIZE beside what ICMP says. */
-export type SocketError = IcmpError | 'not permitted' | 'message too long';
+/** Why a datagram was not sent, or not taken: EMSGSIZE beside what the stack and ICMP say. */
+export type SocketError = IcmpError | LocalError | 'message too long';
 
 export interface UdpHandlers {
   onDatagram(message: Message, from: SocketAddress, socket: UdpSocket): void;
@@ -217,7 +217,7 @@ export class UdpSocket implements BoundSocket {
     frame.dontFragment = frame.ipBytes() <= stack.mtuTo(peer.ip, family);
     frame.journey?.add({ at: stack.cpus.instant, namespace: stack.name, stage: 'socket', text: SENT });
     const error = stack.send(frame);
-    if (error !== undefined) socket.reportError(socketErrorOf(error), peer);
+    if (error !== undefined) socket.reportError(sendErrorOf(error), peer);
   };
 
   /** For the layer. False if the receive buffer is full. */
@@ -264,10 +264,6 @@ export class UdpSocket implements BoundSocket {
 interface Datagram {
   readonly message: Message;
   readonly peer: SocketAddress;
-}
-
-function socketErrorOf(error: SendError): SocketError {
-  return error === 'EPERM' ? 'not permitted' : 'unreachable';
 }
 
 /** What the length field of an IPv4 packet leaves. */

@@ -155,10 +155,10 @@ describe('a request fails', () => {
   test('when nobody has the address', () => {
     const to = { ip: parseIp('192.0.2.77'), port: 80 };
     const { failures, afterUs } = outcomeOf(new TwoMachines(), { to });
-    expect(failures).toEqual({ unreachable: 1 });
+    expect(failures).toEqual({ 'host unreachable': 1 });
     expect(afterUs).toBeGreaterThan(1e6); // three unanswered requests for its MAC, a second apart
     expect(outcomeOf(new TwoMachines(), { to: { ip: parseIp('198.51.100.1'), port: 80 } })).toEqual({
-      failures: { unreachable: 1 }, // without a route, at once
+      failures: { 'network unreachable': 1 }, // without a route, at once
       afterUs: 0,
     });
   });

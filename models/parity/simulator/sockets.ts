@@ -22,14 +22,19 @@ const TCP_ERRNOS: Readonly<Record<TcpCloseReason, string>> = {
   refused: 'ECONNREFUSED',
   reset: 'ECONNRESET',
   'timed out': 'ETIMEDOUT',
-  unreachable: 'EHOSTUNREACH',
+  'network unreachable': 'ENETUNREACH',
+  'host unreachable': 'EHOSTUNREACH',
+  prohibited: 'EACCES',
   'no free port': 'EADDRNOTAVAIL',
 };
 
 const UDP_ERRNOS: Readonly<Record<SocketError, string>> = {
   refused: 'ECONNREFUSED',
-  unreachable: 'EHOSTUNREACH',
+  'network unreachable': 'ENETUNREACH',
+  'host unreachable': 'EHOSTUNREACH',
+  prohibited: 'EACCES',
   'not permitted': 'EPERM',
+  'invalid argument': 'EINVAL',
   'message too long': 'EMSGSIZE',
 };
 
