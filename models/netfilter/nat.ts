@@ -21,7 +21,7 @@ import {
   protocolOf,
   srcPortOf,
 } from './connection-tuple.ts';
-import { zoneIdOf } from './connection-zone.ts';
+import { zoneIdOf, zoneNumberOf } from './connection-zone.ts';
 import { type Conntrack, natState } from './conntrack.ts';
 import {
   BYTES_PER_ENTRY,
@@ -238,7 +238,7 @@ export class Nat {
     const srcIp = this.#srcIp;
     const ports = this.#ports;
     const srcPort = srcPortOf(ports);
-    const zoneId = this.#zoneId();
+    const zoneId = zoneIdOf(this.#zone(), ORIGINAL);
     for (let other = table.firstBySource(srcIp, srcPort, kind); other !== 0; other = table.nextBySource(other)) {
       const at = other * WORDS_PER_ENTRY;
       if (words[at + TUPLES] !== srcIp || srcPortOf(words[at + TUPLES + 2]!) !== srcPort) continue;
@@ -260,7 +260,7 @@ export class Nat {
     const ip = addressFrom(range, {
       srcIp: this.#srcIp,
       dstIp: this.#dstIp,
-      zoneId: this.#zoneId(),
+      zoneId: zoneNumberOf(this.#zone()),
       persistent: mapping.persistent === true,
     });
     if (side === SOURCE) this.#srcIp = ip;
@@ -335,8 +335,8 @@ export class Nat {
     return { family: familyOf(this.#kind), minIp, maxIp };
   }
 
-  #zoneId(): number {
-    return zoneIdOf(this.#conntrack.table.words[this.#index * WORDS_PER_ENTRY + ZONE]!, ORIGINAL);
+  #zone(): number {
+    return this.#conntrack.table.words[this.#index * WORDS_PER_ENTRY + ZONE]!;
   }
 
   #hasNumbers(): boolean {
