@@ -106,7 +106,9 @@ export class BridgeIptables implements BridgeNetfilter {
     return true;
   }
 
+  /** Costs what routing it would: ip_route_input() and the neighbor's MAC (br_nf_pre_routing_finish_bridge). */
   #bridgeTo({ gateway }: Route, neighbors: NeighborTable, frame: Frame, ingress: BridgePort): false {
+    this.#bridge.cpus.charge(this.#bridge.cpus.costs.forwardNs);
     neighbors.resolve(frame, this.#bridge, gateway === ANY_IP ? frame.dstIp : gateway, (resolved, mac) => {
       resolved.dstMac = mac;
       this.#bridge.forward(resolved, ingress);

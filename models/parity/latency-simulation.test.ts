@@ -37,6 +37,15 @@ describe('a conversation takes what the stages on its way cost', () => {
     expect(simulateLatency({ topology: ROUTED, costs: LINUX_6_18, protocol: 'udp', ...large })).toBe(2 * oneWay);
   });
 
+  test('a UDP round trip through DNAT on one bridge: the way there is routed to find its MAC', () => {
+    // All but the first round trip are of a tracked and translated flow, whose packets do not walk nat's rules.
+    const stages = socketSendNs + 2 * vethNs + bridgeNs + bridgeNetfilterNs + localDeliveryNs + socketReceiveNs;
+    const oneWay = stages + interpolateNs(LINUX_6_18.conntrackLookupNs, 1) + LINUX_6_18.natNs;
+    const there = { ...lastOf(1), rules: rulesFor(1, 'udp') };
+    const roundTrip = simulateLatency({ topology: BRIDGED, costs: LINUX_6_18, protocol: 'udp', ...there });
+    expect(roundTrip).toBe(2 * oneWay + forwardNs);
+  });
+
   test('connect() over a router: three segments each way, the ACK included', () => {
     const connect = simulateLatency({ topology: ROUTED, costs: LINUX_6_18, protocol: 'tcp', ...server });
     expect(connect).toBe(handshake + 3 * (2 * vethNs + forwardNs));
