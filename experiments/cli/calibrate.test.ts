@@ -66,6 +66,7 @@ test.each([
     ['run', 'services', '--cost', directory.file('list.json', '[]')],
     /^error: .*list\.json: no cost file; expected "podwireCosts": 1, .*\n$/,
   ],
+  [['parity', '--json', 'case.json'], 'error: --quick and --json go with --latency\n'],
   [
     ['calibrate', '--out', '/nowhere/costs.json'],
     'error: cannot write /nowhere/costs.json: ENOENT: no such file or directory\n',

@@ -79,6 +79,7 @@ export function addParity(program: Command, context: CommandContext): void {
     .addHelpText('after', examples(...EXAMPLES))
     .action(async (file: string | undefined, options: ParityOptions) => {
       if (options.latency === true) return compareLatency(options, context);
+      if (options.quick === true || options.json === true) throw new UserError('--quick and --json go with --latency');
       if (options.random !== undefined) return withKernel(context, ({ runner }) => random(options, runner, context));
       if (options.facts === true) return withKernel(context, (kernel) => checkFacts(kernel, options, context));
       if (file === undefined && options.jsonl !== true)
