@@ -376,7 +376,8 @@ static int read_option(struct path *path, const char *option) {
     snprintf(path->flush, sizeof path->flush, "%s", value);
     return open_conntrack(path);
   }
-  if (strncmp(option, "src=", 4) == 0) return inet_pton(AF_INET, value, &path->source) == 1 ? 0 : fail("bad src %s", value);
+  if (strncmp(option, "src=", 4) == 0)
+    return inet_pton(AF_INET, value, &path->source) == 1 ? 0 : fail("bad src %s", value);
   if (strncmp(option, "dst=", 4) == 0)
     return inet_pton(AF_INET, value, &path->destination) == 1 ? 0 : fail("bad dst %s", value);
   unsigned char *m = path->destination_mac;
@@ -394,7 +395,8 @@ static int open_path(char *arguments) {
   if (path_count == MAX_PATHS) return fail("more than %d paths", MAX_PATHS);
   struct path *path = &paths[path_count];
   *path = (struct path){.protocol = IPPROTO_UDP, .size = 60, .sender = -1, .receiver = -1, .conntrack = -1};
-  if (sscanf(arguments, "%63s %15s %63s %63s%n", path->name, kind, path->ns, peer, &read) != 4) return fail("open: %s", arguments);
+  if (sscanf(arguments, "%63s %15s %63s %63s%n", path->name, kind, path->ns, peer, &read) != 4)
+    return fail("open: %s", arguments);
   snprintf(path->peer, sizeof path->peer, "%s", peer);
   snprintf(path->device, sizeof path->device, "%.15s", peer);
   for (char *option = strtok(arguments + read, " "); option != NULL; option = strtok(NULL, " "))
