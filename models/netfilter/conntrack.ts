@@ -11,9 +11,9 @@
 // that comes across it or by a sweep of two records per new entry, so that a table holds at most about twice its live
 // entries. There are no events.
 //
-// Not modelled: helpers and expectations, accounting, event listeners, checksums, the state
-// machine of SCTP (tracked like an unknown protocol, but with ports), chains that are too long, and the garbage
-// collector's preference for closing connections in a nearly full table.
+// Not modelled: helpers and expectations, accounting, event listeners, checksums, the state machine of SCTP (tracked like
+// an unknown protocol, but with ports), chains that are too long, and the garbage collector's preference for closing
+// connections in a nearly full table.
 
 import { after, type Duration, type Instant, START, s } from '../../engine/time.ts';
 import { type Frame, PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_TCP, PROTOCOL_UDP } from '../packet/frame.ts';
