@@ -318,6 +318,17 @@ test('rules ask for tuples, status, expiry and zone of a connection', () => {
   expect(conntrack.isOpen(frame.conntrackEntry)).toBe(false);
 });
 
+test('a connection that a rule resets is over, as in Linux 6.18: CLOSE, for ten seconds', () => {
+  const node = new TestNode({ rules: 'filter FORWARD -m conntrack --ctstate INVALID' });
+  node.forward('tcp 10.1.0.2:4000 > 10.2.0.2:80 S seq 1000');
+  node.forward('tcp 10.2.0.2:80 > 10.1.0.2:4000 S. seq 5000 ack 1001');
+  node.forward('tcp 10.1.0.2:4000 > 10.2.0.2:80 . seq 1001 ack 5001');
+  expect(node.entries[0]).toMatch(/^tcp {6}6 432000 ESTABLISHED /);
+  node.addRules('filter FORWARD -p tcp -j REJECT --reject-with tcp-reset');
+  node.forward('tcp 10.1.0.2:4000 > 10.2.0.2:80 P. seq 1001 ack 5001 len 2');
+  expect(node.entries[0]).toMatch(/^tcp {6}6 10 CLOSE .*\[ASSURED\]/);
+});
+
 describe('the race for one tuple', () => {
   /** Every lookup takes 1 us, so that an entry is confirmed 1 us or more after it was looked for. */
   const SLOW = { ...FREE, conntrackLookupNs: [[0, 1_000]] } as const;

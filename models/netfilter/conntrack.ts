@@ -16,7 +16,7 @@
 // connections in a nearly full table.
 
 import { after, type Duration, type Instant, START, s } from '../../engine/time.ts';
-import { type Frame, PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_TCP, PROTOCOL_UDP } from '../packet/frame.ts';
+import { type Frame, PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_TCP, PROTOCOL_UDP, TCP_RST } from '../packet/frame.ts';
 import type { Ip, IpAddress, IpFamily } from '../packet/ip-address.ts';
 import type { ConnectionQuery } from './connection-query.ts';
 import {
@@ -324,6 +324,20 @@ export class Conntrack implements ConnectionQuery {
     table.insertTuple(index, ORIGINAL);
     table.insertTuple(index, REPLY);
     return CONFIRMED_NEW;
+  }
+
+  /**
+   * A rule answers the segment by a reset: its connection is over, whatever the two ends have yet to hear
+   * (nf_conntrack_tcp_set_closing). Resets themselves are not answered.
+   */
+  closeByReset({ conntrackEntry, protocol, tcpFlags }: Frame): void {
+    const index = indexOf(conntrackEntry);
+    if (protocol !== PROTOCOL_TCP || (tcpFlags & TCP_RST) !== 0) return;
+    if ((this.#statusOf(index) & (CONFIRMED | DYING)) !== CONFIRMED) return;
+    const at = index * BYTES_PER_ENTRY + TCP_STATE;
+    if (this.table.bytes[at] === CLOSE) return;
+    this.table.bytes[at] = CLOSE;
+    this.#prolong(index, this.#settings.tcpTimeouts.CLOSE);
   }
 
   /** The entry of a frame that waited has not ended in the meantime. */

@@ -251,7 +251,7 @@ export class Netfilter {
         const target = this.#target;
         if (target?.target !== 'REJECT')
           throw new Error(`${target?.target} where nothing is translated; the kernel would not load that rule`);
-        this.#stack.reject(frame, hook, target.rejectWith ?? defaultRejectType(frame.family), inDevice);
+        this.#reject(target.rejectWith, frame, hook, inDevice);
         return this.#drop(frame, 'NETFILTER_DROP');
       }
     }
@@ -308,6 +308,12 @@ export class Netfilter {
 
   #ruleCostsFor({ family }: Frame): RuleCosts {
     return family === 6 ? this.#ruleCosts6 : this.#ruleCosts;
+  }
+
+  #reject(given: RejectType | undefined, frame: Frame, hook: Hook, inDevice: DeviceRef | undefined): void {
+    const rejectWith = given ?? defaultRejectType(frame.family);
+    if (rejectWith === 'tcp-reset') this.conntrack.closeByReset(frame);
+    this.#stack.reject(frame, hook, rejectWith, inDevice);
   }
 
   #drop(frame: Frame, reason: DropReason): false {
@@ -389,7 +395,7 @@ export class Netfilter {
     if (verdict === DROP) return false;
     if (verdict === TARGET && this.#target?.target === 'REJECT') {
       // Chains of nftables may do that even here.
-      this.#stack.reject(frame, hook, this.#target.rejectWith ?? defaultRejectType(frame.family), inDevice);
+      this.#reject(this.#target.rejectWith, frame, hook, inDevice);
       return false;
     }
     const mapping = verdict === TARGET ? this.#mapping(side, hook, frame, inDevice, outDevice) : KEEP_ADDRESSES;
