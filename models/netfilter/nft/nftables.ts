@@ -38,12 +38,14 @@ export class Nftables {
   set ruleset(ruleset: NftRuleset) {
     this.#ruleset = ruleset;
     this.whenChanged();
-    for (const key of this.#states.keys()) if (!ruleset.tables.has(key)) this.#states.delete(key);
+    const before = new Map(this.#states);
+    // In the ruleset's order: a table that was deleted and made again is the youngest.
+    this.#states.clear();
     for (const [key, table] of ruleset.tables) {
-      const state = this.#states.get(key);
-      if (state === undefined) this.#states.set(key, new TableState(table));
-      else state.table = table;
-      this.#states.get(key)!.start(this.#now());
+      const state = before.get(key) ?? new TableState(table);
+      state.table = table;
+      state.start(this.#now());
+      this.#states.set(key, state);
     }
   }
 

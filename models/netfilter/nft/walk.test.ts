@@ -56,6 +56,19 @@ describe('verdicts', () => {
     expect(counts(node)).toEqual([1, 0]); // Linux 6.18
   });
 
+  test('a table that is made again is younger than one that was made with it', () => {
+    const table = (name: string): string => `table ip ${name} {
+      chain c { type filter hook forward priority 0;
+        meta mark 0x0 meta mark set 0x1 counter
+      }
+    }
+    `;
+    const node = nodeWith(table('a') + table('b'));
+    node.netfilter.nftables.apply(`flush ruleset\n${table('b')}${table('a')}`);
+    node.forward(QUERY);
+    expect(counts(node)).toEqual([0, 1]); // listed: b, a
+  });
+
   test('jump comes back, goto does not, and a policy speaks where no rule has', () => {
     const node = nodeWith(`
       table ip t {
