@@ -195,6 +195,8 @@ export class SimulatedNetwork {
     const namespace = this.namespace(node.name);
     const ip = parseIp(pod.ip);
     namespace.stack.addRoute({ destination: prefix(ip, 32), device: outside });
+    setSysctl(namespace, `net.ipv4.conf.${outside.name}.proxy_arp`, 1);
+    setSysctl(namespace, `net.ipv4.neigh.${outside.name}.proxy_delay`, 0);
     const { stack } = this.namespace(pod.name);
     stack.addAddress(inside, ip, 32);
     stack.addRoute({ destination: prefix(ROUTED_GATEWAY, 32), device: inside });
