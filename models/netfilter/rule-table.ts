@@ -31,7 +31,7 @@ export class RuleTable {
   readonly #uses = new Map<string, ChainUse>();
   /** How many own chains name each list of `-m recent`. */
   readonly #ownLists = new Map<string, number>();
-  /** Counts its changes. Legacy iptables replaces a whole table with every change. */
+  /** Counts its replacements: legacy iptables replaces the whole table with every change. */
   generation = 0;
 
   constructor(name: TableName) {

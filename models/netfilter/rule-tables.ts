@@ -135,7 +135,8 @@ export class RuleTables {
 
   #changed(table: TableName): void {
     this.whenChanged();
-    this.#tables[table].generation++;
+    // nft changes rules one by one: those that stay remember what they knew.
+    if (this.#backend === 'legacy') this.#tables[table].generation++;
     this.#needsConntrack = undefined;
     for (const list of this.recentLists.keys()) {
       if (!TABLE_NAMES.some((name) => this.#tables[name].namesList(list))) this.recentLists.delete(list);

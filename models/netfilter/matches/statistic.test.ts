@@ -38,6 +38,9 @@ test('nth matches the frame numbered `packet` of every round, and starts afresh 
   expect(verdicts()).toBe('-x--');
   node.tables.appendRule('nat', 'OUTPUT', new Rule(parseRule('-j ACCEPT')));
   expect(verdicts()).toBe('--x-'); // without the change: x--x
+  node.tables.backend = 'nft'; // changes rules one by one
+  node.tables.appendRule('nat', 'OUTPUT', new Rule(parseRule('-j ACCEPT')));
+  expect(verdicts()).toBe('-x--');
 });
 
 test('two namespaces that share a rule count apart', () => {
