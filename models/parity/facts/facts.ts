@@ -3,6 +3,7 @@
 import { DELIVERY } from './delivery.ts';
 import type { Fact } from './fact.ts';
 import { NAT_PORTS } from './nat-ports.ts';
+import { NFT_FORMS } from './nft-forms.ts';
 import { OVERLAYS } from './overlay.ts';
 import { REJECTION } from './rejection.ts';
 import { SAME_NODE_SERVICE } from './same-node-service.ts';
@@ -15,4 +16,5 @@ export const FACTS: readonly Fact[] = [
   ...REJECTION,
   ...DELIVERY,
   ...OVERLAYS,
+  ...NFT_FORMS,
 ];
