@@ -131,7 +131,7 @@ class TableCandidate implements Candidate {
   }
 
   find({ srcIp, dstIp, srcPort, dstPort }: Flow): number {
-    return this.#table.find(srcIp, dstIp, packPorts(srcPort, dstPort), PROTOCOL_TCP, 0, ORIGINAL);
+    return this.#table.find(srcIp, dstIp, packPorts(srcPort, dstPort), PROTOCOL_TCP);
   }
 }
 

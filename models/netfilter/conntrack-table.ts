@@ -120,7 +120,7 @@ export class ConntrackTable {
   #hashShift: number;
   #items = 0;
   /** Some entry has been in a zone other than 0. */
-  #hasZones = false;
+  hasZones = false;
   /** First entry of each by-source list, by hash of the original source. */
   #sources: Int32Array;
 
@@ -188,11 +188,8 @@ export class ConntrackTable {
 
   // ── tuples ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  /**
-   * The item with this tuple in the zone, or 0. An item is `index * 2 + direction`. In the kernel the zone's number for
-   * `direction` belongs to what is hashed; beside it, the zones must agree in the item's own direction.
-   */
-  find(srcIp: number, dstIp: number, ports: number, kind: number, zone: number, direction: Direction): number {
+  /** The item with this tuple, or 0, in a table without zones. An item is `index * 2 + direction`. */
+  find(srcIp: number, dstIp: number, ports: number, kind: number): number {
     const slots = this.#slots;
     const mask = this.#slotMask;
     let slot = (hashTuple(srcIp, dstIp, ports, kind) >>> this.#hashShift) << SLOT_SHIFT;
@@ -203,13 +200,29 @@ export class ConntrackTable {
         slots[slot] === srcIp &&
         slots[slot + 1] === dstIp &&
         slots[slot + 2] === ports &&
-        tagged >>> ITEM_BITS === kind &&
-        ((zone === 0 && !this.#hasZones) || this.#isInZone(tagged & ITEM_MASK, zone, zoneIdOf(zone, direction)))
+        tagged >>> ITEM_BITS === kind
       ) {
         return tagged & ITEM_MASK;
       }
       slot = (slot + SLOT_WORDS) & mask;
     }
+  }
+
+  /**
+   * The item with this tuple in the zone, or 0. In the kernel the zone's number for `direction` belongs to what is
+   * hashed; beside it, the zones must agree in the item's own direction.
+   */
+  findInZone(srcIp: number, dstIp: number, ports: number, kind: number, zone: number, direction: Direction): number {
+    const slots = this.#slots;
+    const hashedId = zoneIdOf(zone, direction);
+    let slot = this.#homeOf(hashTuple(srcIp, dstIp, ports, kind));
+    for (; slots[slot + ITEM] !== 0; slot = (slot + SLOT_WORDS) & this.#slotMask) {
+      if (slots[slot] !== srcIp || slots[slot + 1] !== dstIp || slots[slot + 2] !== ports) continue;
+      const tagged = slots[slot + ITEM]!;
+      if (tagged >>> ITEM_BITS === kind && this.#isInZone(tagged & ITEM_MASK, zone, hashedId))
+        return tagged & ITEM_MASK;
+    }
+    return 0;
   }
 
   #isInZone(item: number, zone: number, hashedId: number): boolean {
@@ -222,14 +235,13 @@ export class ConntrackTable {
     const { words } = this;
     const at = index * WORDS_PER_ENTRY;
     const tuple = at + TUPLES + direction * TUPLE_WORDS;
-    return this.find(
-      words[tuple]!,
-      words[tuple + 1]!,
-      words[tuple + 2]!,
-      words[at + KIND]!,
-      words[at + ZONE]!,
-      direction,
-    );
+    const srcIp = words[tuple]!;
+    const dstIp = words[tuple + 1]!;
+    const ports = words[tuple + 2]!;
+    const kind = words[at + KIND]!;
+    const zone = words[at + ZONE]!;
+    if (zone === 0 && !this.hasZones) return this.find(srcIp, dstIp, ports, kind);
+    return this.findInZone(srcIp, dstIp, ports, kind, zone, direction);
   }
 
   /** Makes the entry findable by its tuple of that direction, which no other item of its zone may have. */
@@ -238,7 +250,7 @@ export class ConntrackTable {
     const { words } = this;
     const at = index * WORDS_PER_ENTRY;
     const tuple = at + TUPLES + direction * TUPLE_WORDS;
-    if (words[at + ZONE] !== 0) this.#hasZones = true;
+    if (words[at + ZONE] !== 0) this.hasZones = true;
     const tagged = (words[at + KIND]! << ITEM_BITS) | (index * 2 + direction);
     this.#place(words[tuple]!, words[tuple + 1]!, words[tuple + 2]!, tagged);
   }

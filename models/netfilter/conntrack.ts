@@ -268,7 +268,11 @@ export class Conntrack implements ConnectionQuery {
     const { protocol } = frame;
     if (isIcmp(protocol) && !isIcmpQueryOrAnswer(protocol, frame.icmpType)) return this.#trackIcmpMessage(frame);
     const kind = packProtocol(protocol, frame.family);
-    const item = this.#lookUp(frame.srcIp, frame.dstIp, portsOf(frame), kind, frame.conntrackZone);
+    const zone = frame.conntrackZone;
+    const item =
+      zone === 0
+        ? this.#find(frame.srcIp, frame.dstIp, portsOf(frame), kind, 0, ORIGINAL)
+        : this.#lookUp(frame.srcIp, frame.dstIp, portsOf(frame), kind, zone);
     if (item === 0) return this.#allocate(frame);
 
     const index = item >> 1;
@@ -509,13 +513,17 @@ export class Conntrack implements ConnectionQuery {
   /** The item of a frame, which may come from either side (nf_conntrack_find_get). */
   #lookUp(srcIp: number, dstIp: number, ports: number, kind: number, zone: number): number {
     const item = this.#find(srcIp, dstIp, ports, kind, zone, ORIGINAL);
-    if (item !== 0 || zoneIdOf(zone, ORIGINAL) === zoneIdOf(zone, REPLY)) return item;
+    if (item !== 0 || zone === 0 || zoneIdOf(zone, ORIGINAL) === zoneIdOf(zone, REPLY)) return item;
     return this.#find(srcIp, dstIp, ports, kind, zone, REPLY);
   }
 
   /** The item with that tuple in that zone that is confirmed and alive at this instant, or 0. */
   #find(srcIp: number, dstIp: number, ports: number, kind: number, zone: number, direction: Direction): number {
-    const item = this.table.find(srcIp, dstIp, ports, kind, zone, direction);
+    const { table } = this;
+    const item =
+      zone === 0 && !table.hasZones
+        ? table.find(srcIp, dstIp, ports, kind)
+        : table.findInZone(srcIp, dstIp, ports, kind, zone, direction);
     if (item === 0) return 0;
     const { times } = this.table;
     const at = (item >> 1) * TIMES_PER_ENTRY;
