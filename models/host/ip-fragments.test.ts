@@ -109,7 +109,11 @@ describe('connection tracking puts fragments together', () => {
     expect(arrive('p2', '10.244.1.3', [1376, 72])).toEqual(['1396 at 0 more', '92 at 1376']);
     expect(arrive('p2', '10.244.1.3', [16, 16])).toEqual(['36 at 0 more', '36 at 16']);
     expect(arrive('p3', P3, [1376, 72])).toEqual(['1468 at 0']);
-    expect(arrive('p3', P3, [16, 16], { df: true })).toEqual(['52 at 0']);
+    expect(arrive('p3', P3, [16, 16], { df: true })).toEqual(['52 at 0 df']);
+    narrow(n2, 1000);
+    expect(arrive('p3', P3, [600, 600])).toEqual(['996 at 0 more', '244 at 976']); // n1 has put it together for good
+    narrow(n1, 1000, 'eth0');
+    expect(arrive('p3', P3, [800, 800])).toEqual(['820 at 0 more', '820 at 800']); // it must be cut: as it came
   });
 
   test('nothing leaves until the last has come; a repetition is ignored, an overlap ends the packet', () => {

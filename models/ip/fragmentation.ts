@@ -1,5 +1,6 @@
-// Fragmentation (ip_do_fragment, and ip6_fragment of hosts): one packet becomes several that fit an MTU, each with a header of its own. A packet
-// that was put together from fragments on its way through this host leaves in the same pieces, if they fit.
+// Fragmentation (ip_do_fragment, and ip6_fragment of hosts): one packet becomes several that fit an MTU, each with a header
+// of its own. A packet that was put together from fragments on its way through this host leaves in the same pieces, if
+// they fit.
 //
 // Not modelled: IP options, which only some fragments would repeat.
 
@@ -16,10 +17,9 @@ import type { FrameStore } from '../packet/frame-store.ts';
 export function fragment(frame: Frame, mtuBytes: number, frames: FrameStore): Frame[] {
   const { fragments } = frame;
   const dataBytes = frame.ipBytes() - frame.ipHeaderBytes();
+  const most = mtuBytes - fragmentHeaderBytes(frame);
   const sizes =
-    fragments !== undefined && leaveAsTheyCame(fragments, mtuBytes)
-      ? fragments.dataBytes
-      : evenSizes(dataBytes, mtuBytes - fragmentHeaderBytes(frame));
+    fragments !== undefined && leaveAsTheyCame(fragments, most) ? fragments.dataBytes : evenSizes(dataBytes, most);
   const whole = wholeOf(frame);
   const parts: Frame[] = [];
   let offset = frame.fragmentOffset;
@@ -34,9 +34,9 @@ export function fragment(frame: Frame, mtuBytes: number, frames: FrameStore): Fr
   return parts;
 }
 
-/** The largest fragments that there were may leave as they came, unless the way out is narrower. */
-const leaveAsTheyCame = ({ dataBytes, largestBytes }: FragmentSizes, mtuBytes: number): boolean =>
-  largestBytes <= mtuBytes && dataBytes.every((size, i) => size % 8 === 0 || i === dataBytes.length - 1);
+/** Fragments may leave as they came, unless the way out is narrower. */
+const leaveAsTheyCame = ({ dataBytes }: FragmentSizes, most: number): boolean =>
+  dataBytes.every((size, i) => size <= most && (size % 8 === 0 || i === dataBytes.length - 1));
 
 /** What stands before the data in every fragment. */
 const fragmentHeaderBytes = ({ family }: Frame): number =>

@@ -178,10 +178,9 @@ export class IpStack implements FrameReceiver, NetfilterStack {
 
   #preRouting(frame: Frame, device: NetDevice): void {
     if (frame.preRoutingDone) {
-      // br_netfilter has been here with this frame; ip_rcv forgets in which fragments it came.
+      // br_netfilter has been here with this frame; ip_rcv forgets its largest fragment, so that it leaves whole if it can.
       frame.preRoutingDone = false;
-      if (frame.fragments !== undefined) frame.dontFragment = false;
-      frame.fragments = undefined;
+      if (frame.fragments !== undefined) frame.fragments = { ...frame.fragments, largestBytes: 0 };
     } else if (this.netfilter !== undefined && !this.netfilter.run(PREROUTING, frame, device, undefined)) return;
     if (device === this.#loopback) return this.#localDeliver(frame, device, this.fib.lookup(frame.dstIp)); // routed when sent
     const settings = this.settings.of(device);
@@ -377,7 +376,8 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     if (device === this.#loopback) return device.transmit(frame);
     const nextHop = route.gateway === ANY_IP ? frame.dstIp : route.gateway;
     this.#icmpBusy = false;
-    if (frame.fragments !== undefined || frame.sizeBytes - ETHERNET_HEADER_BYTES > this.#mtuFor(frame, device)) {
+    const isToBeCut = frame.fragments !== undefined && frame.fragments.largestBytes > 0;
+    if (isToBeCut || frame.sizeBytes - ETHERNET_HEADER_BYTES > this.#mtuFor(frame, device)) {
       return this.#outputFragments(frame, device, nextHop);
     }
     this.neighbors.output(frame, device, nextHop);
@@ -412,7 +412,9 @@ export class IpStack implements FrameReceiver, NetfilterStack {
   #outputFragments(frame: Frame, device: NetDevice, nextHop: Ip): void {
     const mtuBytes = this.#mtuFor(frame, device);
     if (frame.dontFragment && this.#isTooBig(frame, mtuBytes)) return;
-    const limit = frame.fragments === undefined ? mtuBytes : Math.min(mtuBytes, frame.fragments.largestBytes);
+    const limit = Math.min(mtuBytes, frame.fragments?.largestBytes || mtuBytes);
+    // Fragments that have no room for a tunnel's headers cannot be sent again as they are: the packet is cut anew.
+    if (device.headroomBytes > 0) frame.fragments = undefined;
     this.cpus.batch(() => {
       for (const part of fragment(frame, limit, this.frames)) {
         this.cpus.charge(this.cpus.costs.fragmentNs);

@@ -35,6 +35,8 @@ export abstract class NetDevice implements DeviceRef {
   readonly index: number;
   readonly cpus: CpuSet;
   protected readonly frames: FrameStore;
+  /** What the device puts before a frame (needed_headroom). */
+  readonly headroomBytes: number = 0;
   up = true;
   receiver: FrameReceiver | undefined;
   tap: DeviceTap | undefined;
@@ -63,12 +65,10 @@ export abstract class NetDevice implements DeviceRef {
     this.receiver.receive(frame, this);
   }
 
-  /** A frame of a batch has come in: it is seen now, and the receiver takes it when those before it are done with. */
+  /** The same, after those frames of a batch that came before (netif_rx). */
   deliverInTurn(frame: Frame): void {
-    const { receiver } = this;
-    if (!this.up || receiver === undefined) return this.drop(frame, 'DEV_READY');
-    if (this.tap !== undefined || frame.journey !== undefined) this.#observe(frame, 'in');
-    this.cpus.postpone(() => receiver.receive(frame, this));
+    if (this.cpus.isBatching) this.cpus.postpone(() => this.deliver(frame));
+    else this.deliver(frame);
   }
 
   /** What kind of device this is: carries the frame to the other end. */

@@ -40,6 +40,7 @@ export interface VxlanOptions extends NetDeviceOptions {
 }
 
 export class VxlanDevice extends NetDevice {
+  override readonly headroomBytes = VXLAN_OVERHEAD_BYTES;
   readonly vni: number;
   readonly local: Ip;
   readonly port: number;
@@ -128,7 +129,7 @@ export class VxlanDevice extends NetDevice {
     frame.mark = mark;
     if (frame.srcMac === this.mac) return this.drop(frame, 'LOCAL_MAC');
     if (this.#learning && !this.#learn(frame.srcMac, srcIp)) return this.drop(frame, 'VXLAN_ENTRY_EXISTS');
-    this.deliver(frame);
+    this.deliverInTurn(frame);
   }
 
   /** vxlan_snoop; false: the source claims a place that a static entry gives to another. */

@@ -356,7 +356,7 @@ export class Frame {
 export interface FragmentSizes {
   /** After the IP header, in order. */
   readonly dataBytes: readonly number[];
-  /** The largest fragment, with its header. */
+  /** The largest fragment, with its header; 0 where that has been forgotten, so that the packet may leave whole. */
   readonly largestBytes: number;
 }
 

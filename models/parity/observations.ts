@@ -92,7 +92,6 @@ class Observer {
     const fields: Record<string, string> = {};
     for (const [key, value] of Object.entries(frame)) {
       if (value === undefined || OF_PLACE.has(key)) continue;
-      if (REWRITTEN_IN_FRAGMENTS.has(key) && isRewrittenFragment(frame)) continue;
       if (key === 'quoted' || key === 'inner') {
         for (const [inner, text] of Object.entries(this.#frameFields(value))) fields[`${key} ${inner}`] = text;
       } else {
@@ -194,17 +193,6 @@ type Seen = CapturedPacket | Omit<Capture, 'ns' | 'dev' | 'dir'>;
 const OF_PLACE: ReadonlySet<string> = new Set(['ns', 'dev', 'dir', 't']);
 const PORTS: ReadonlySet<string> = new Set(['sport', 'dport']);
 const PROTOCOLS: Readonly<Record<number, string>> = { 1: 'icmp', 6: 'tcp', 17: 'udp', 58: 'icmpv6', 132: 'sctp' };
-
-/**
- * When Linux puts a packet together and sends it on in its fragments (ip_do_fragment), it writes the new headers of all
- * but the first where the old ones were: the tap that has yet to be read shows what came later.
- */
-const REWRITTEN_IN_FRAGMENTS: ReadonlySet<string> = new Set(['ttl', 'smac', 'dmac', 'src', 'dst', 'frag', 'vni']);
-
-/** The next node may do that while the frame is still to be read at this one, and with one in a tunnel as well. */
-function isRewrittenFragment({ frag = 0, inner }: Seen): boolean {
-  return inner === undefined ? (frag & 0x1fff) > 0 : isRewrittenFragment(inner);
-}
 
 /** ARP, and of ICMPv6: multicast listeners, routers and neighbors. */
 const isResolution = ({ arp, proto, type = 0 }: Capture): boolean =>
