@@ -17,7 +17,8 @@ export function flowHash(frame: Frame): number {
 /** As the kernel has it (skb_get_hash): the answers of a flow have the same, seen on Linux 6.18 in both families. */
 export function symmetricFlowHash(frame: Frame): number {
   const [src, dst] = [wordOf(frame.srcIp, frame.family), wordOf(frame.dstIp, frame.family)];
-  let hash = Math.imul(src ^ dst, 0x9e3779b1) ^ Math.imul(src + dst, 0x85ebca6b);
+  let hash =
+    Math.imul(src ^ dst, 0x9e3779b1) ^ Math.imul(src + dst, 0x85ebca6b) ^ Math.imul(frame.protocol, 0x165667b1);
   if (hasPorts(frame)) {
     hash ^= Math.imul(frame.srcPort ^ frame.dstPort, 0xc2b2ae35) ^ Math.imul(frame.srcPort + frame.dstPort, 0x27d4eb2f);
   }

@@ -154,7 +154,8 @@ function describeTransport(frame: Frame): Transport {
   const { protocol, srcPort: sport, dstPort: dport } = frame;
   switch (protocol) {
     case PROTOCOL_UDP:
-      if (frame.inner === undefined) return { proto: 'udp', sport, dport };
+      // Who looks at bytes knows a tunnel by its port, and not behind a translation.
+      if (frame.inner === undefined || !VXLAN_PORTS.has(dport)) return { proto: 'udp', sport, dport };
       return { proto: 'udp', sport, dport, vni: frame.vni, inner: describeFrame(frame.inner) };
     case PROTOCOL_TCP:
       return {
@@ -192,6 +193,7 @@ function describeIcmp(
 
 type Transport = Pick<CapturedPacket, 'proto'> & Partial<Capture>;
 
+const VXLAN_PORTS: ReadonlySet<number> = new Set([4789, 8472]);
 const REDIRECT = 5;
 const ICMP_ERRORS: ReadonlySet<number> = new Set([3, 4, REDIRECT, 11, 12]);
 const ICMPV6_ERRORS: ReadonlySet<number> = new Set([1, 2, 3, 4]);
