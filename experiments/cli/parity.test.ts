@@ -61,8 +61,24 @@ test('without a kernel to ask, it says what is missing; with one, both agree', a
   expect(stdout).toMatch(hasKernel ? /^no differences\n$/ : /^skipped: ./);
 });
 
+test('--random makes the cases of a seed, runs them on the backends and sums up', { timeout: 60_000 }, async ({
+  skip,
+}) => {
+  if (!hasKernel) return skip('needs a kernel that can be asked');
+  const line = `parity --random 2 --seed 5 --features filter,bridge --backends legacy,nft --out ${directory.path}`;
+  const { exitCode, stdout } = await podwire(line.split(' '));
+  expect({ exitCode, stdout }).toEqual({
+    exitCode: 0,
+    stdout: expect.stringMatching(
+      /^4 cases \(2 each on legacy, nft\), \d+ packets, seed 5: 0 with differences, \d+ s\n$/,
+    ),
+  });
+});
+
 test.for([
-  [['parity'], 'expected a file with a case, or --jsonl'],
+  [['parity', '--random', '3', '--features', 'nat,magic'], 'Unknown "magic"; expected some of nat, filter'],
+  [['parity', '--random', '3', '--backends', 'ebpf'], 'Unknown "ebpf"; expected some of legacy, nft, nftnative'],
+  [['parity'], 'expected a file with a case, --jsonl, --random'],
   [['parity', 'nowhere.json', '--on', 'simulator'], 'cannot read nowhere.json: ENOENT'],
   [['parity', file, '--on', 'moon'], 'Expected simulator, kernel or both'],
   [['parity', directory.file('broken.json', '{"packets":[]}'), '--on', 'simulator'], 'topology: expected an object'],
