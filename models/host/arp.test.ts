@@ -136,6 +136,18 @@ describe('a node with a bridge', () => {
     expect(answers).toEqual(['0.00', '3.07']); // the redirect to the address itself, then host unreachable
   });
 
+  test('tells the senders of about 100 of 150 packets that waited: 50 by the credit left, 50 by the refill', () => {
+    const send = (port: number): string[] =>
+      lab.send('p1', `udp 10.244.1.2:${port} > 10.244.1.77:9`, { dstMac: node.bridge!.mac });
+    node.root.sysctl('net.ipv4.conf.all.send_redirects', 0);
+    node.root.sysctl('net.ipv4.conf.cbr0.send_redirects', 0);
+    lab.send('p1', 'udp 10.244.1.2:1 > 10.244.1.1:9'); // port unreachable: from now on there is credit
+    for (let port = 1; port <= 150; port++) send(port);
+    const told = lab.during(() => {}, s(4)).filter((line) => line.includes('icmp 3/1'));
+    // Each takes none, one or two of the credit (get_random_u32_below(3)): 100 give or take 8; 97 to 109 were seen.
+    expect(Math.abs(told.length - 100)).toBeLessThan(24);
+  });
+
   /** An ARP packet from the pod's device. */
   function say(fields: Partial<Frame>): void {
     const packet = {
