@@ -44,7 +44,7 @@ export function tokenize(text: string, source: string): Token[] {
       while (at < text.length && text[at] !== '\n') at++;
     } else {
       const address = take(ADDRESS6);
-      if (address !== undefined && isIpv6(address[0])) push('address6', address);
+      if (address !== undefined && hasTwoColons(address[0]) && isIpv6(address[0])) push('address6', address);
       else {
         const name = take(NAME);
         const number = take(NUMBER);
@@ -67,6 +67,9 @@ export function tokenize(text: string, source: string): Token[] {
   tokens.push({ kind: 'end', text: 'the end', line });
   return tokens;
 }
+
+/** Cheaper than asking whether it is an address: most colons of a ruleset stand alone. */
+const hasTwoColons = (text: string): boolean => text.indexOf(':') !== text.lastIndexOf(':');
 
 /** What is not modelled, though nft knows it: lenient reading passes it by. */
 export class UnmodelledError extends RuleTextError {}

@@ -59,11 +59,9 @@ function chainProblem(table: NftTable, chain: NftChain): string | undefined {
       return `chain ${chain.name}: priority ${base.priority} is before conntrack; type nat needs more than -200`;
     }
   }
-  for (const [i, { statements }] of chain.rules.entries()) {
-    for (const statement of statements) {
-      const problem = statementProblem(table, statement);
-      if (problem !== undefined) return `chain ${chain.name}, rule ${i + 1}: ${problem}`;
-    }
+  for (const { ruleNumber, statement } of factsOf(chain).referring) {
+    const problem = statementProblem(table, statement);
+    if (problem !== undefined) return `chain ${chain.name}, rule ${ruleNumber}: ${problem}`;
   }
   return undefined;
 }
@@ -128,12 +126,20 @@ const partCount = (expression: Expression): number => (expression.kind === 'conc
 
 // ── jumps ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-const targetsOfSet = ({ data, elements }: NftSet): string[] =>
-  data?.kind !== 'verdict'
-    ? []
-    : elements.flatMap((element) =>
-        element.data?.kind === 'verdict' && 'chain' in element.data.verdict ? [element.data.verdict.chain] : [],
-      );
+function targetsOfSet(set: NftSet): readonly string[] {
+  if (set.data?.kind !== 'verdict') return NO_TARGETS;
+  let targets = knownTargets.get(set);
+  if (targets === undefined) {
+    targets = set.elements.flatMap(({ data }) =>
+      data?.kind === 'verdict' && 'chain' in data.verdict ? [data.verdict.chain] : [],
+    );
+    knownTargets.set(set, targets);
+  }
+  return targets;
+}
+
+const NO_TARGETS: readonly string[] = [];
+const knownTargets = new WeakMap<NftSet, readonly string[]>();
 
 function jumpProblem(table: NftTable, chain: NftChain, depths: Map<string, number>): string | undefined {
   const depth = depthOf(table, chain.name, depths);
@@ -162,17 +168,77 @@ function depthOf(table: NftTable, name: string, depths: Map<string, number>): nu
   return deepest;
 }
 
-function targetsOfChain(table: NftTable, { rules }: NftChain): Set<string> {
+function targetsOfChain(table: NftTable, chain: NftChain): readonly string[] {
+  const { targets, maps } = factsOf(chain);
+  if (maps.length === 0) return targets;
+  return [...targets, ...maps.flatMap((name) => targetsOf(table, name))];
+}
+
+function targetsOf(table: NftTable, map: string): readonly string[] {
+  const set = table.sets.get(map);
+  return set === undefined ? NO_TARGETS : targetsOfSet(set);
+}
+
+interface Placed {
+  readonly ruleNumber: number;
+  readonly statement: Statement;
+}
+
+/** What of a chain must be looked at whenever its table changes. A transaction changes few chains of many. */
+interface ChainFacts {
+  /** Chains that its rules lead to, without the help of a named map. */
+  readonly targets: readonly string[];
+  /** Named verdict maps. */
+  readonly maps: readonly string[];
+  /** Statements that refer to sets and objects, or suit only some hooks. */
+  readonly referring: readonly Placed[];
+  readonly particular: readonly Placed[];
+}
+
+const knownFacts = new WeakMap<NftChain, ChainFacts>();
+
+function factsOf(chain: NftChain): ChainFacts {
+  let facts = knownFacts.get(chain);
+  if (facts === undefined) knownFacts.set(chain, (facts = readFacts(chain)));
+  return facts;
+}
+
+function readFacts({ rules }: NftChain): ChainFacts {
   const targets = new Set<string>();
-  for (const { statements } of rules) {
+  const maps = new Set<string>();
+  const referring: Placed[] = [];
+  const particular: Placed[] = [];
+  for (const [i, { statements }] of rules.entries()) {
     for (const statement of statements) {
+      const placed = { ruleNumber: i + 1, statement };
       if (statement.kind === 'verdict' && 'chain' in statement.verdict) targets.add(statement.verdict.chain);
-      if (statement.kind !== 'vmap') continue;
-      const set = statement.map.kind === 'anonymous' ? statement.map.set : table.sets.get(statement.map.name);
-      for (const target of set === undefined ? [] : targetsOfSet(set)) targets.add(target);
+      if (statement.kind === 'vmap' && statement.map.kind === 'named') maps.add(statement.map.name);
+      if (statement.kind === 'vmap' && statement.map.kind === 'anonymous') {
+        for (const target of targetsOfSet(statement.map.set)) targets.add(target);
+      }
+      if (refers(statement)) referring.push(placed);
+      if (isParticular(statement)) particular.push(placed);
     }
   }
-  return targets;
+  return { targets: [...targets], maps: [...maps], referring, particular };
+}
+
+function refers(statement: Statement): boolean {
+  switch (statement.kind) {
+    case 'match':
+      return statement.right.kind === 'set';
+    case 'set':
+      return statement.value.kind === 'map';
+    case 'nat':
+      return [statement.address, statement.port].some((operand) => operand?.kind === 'expression');
+    case 'vmap':
+    case 'object':
+    case 'objectMap':
+    case 'update':
+      return true;
+    default:
+      return false;
+  }
 }
 
 // ── where statements may stand ───────────────────────────────────────────────────────────────────────────────────────
@@ -180,12 +246,10 @@ function targetsOfChain(table: NftTable, { rules }: NftChain): Set<string> {
 /** In a base chain, and in all chains that it leads to (nft_chain_validate). */
 function placeProblem(table: NftTable, chain: NftChain, base: BaseChainSpec, seen: Set<NftChain>): string | undefined {
   seen.add(chain);
-  for (const [i, { statements }] of chain.rules.entries()) {
-    for (const statement of statements) {
-      const what = misplaced(statement, base);
-      if (what === undefined) continue;
-      return `chain ${chain.name}, rule ${i + 1}: ${what} is not for type ${base.type}, hook ${base.hook}`;
-    }
+  for (const { ruleNumber, statement } of factsOf(chain).particular) {
+    const what = misplaced(statement, base);
+    if (what === undefined) continue;
+    return `chain ${chain.name}, rule ${ruleNumber}: ${what} is not for type ${base.type}, hook ${base.hook}`;
   }
   for (const name of targetsOfChain(table, chain)) {
     const target = table.chains.get(name);
@@ -220,6 +284,24 @@ function misplaced(statement: Statement, { type, hook }: BaseChainSpec): string 
       return undefined;
   }
 }
+
+function isParticular(statement: Statement): boolean {
+  switch (statement.kind) {
+    case 'nat':
+    case 'reject':
+      return true;
+    case 'match':
+      return asksRouting(statement.left);
+    case 'vmap':
+    case 'update':
+      return asksRouting(statement.key);
+    default:
+      return false;
+  }
+}
+
+const asksRouting = (expression: Expression): boolean =>
+  (expression.kind === 'concat' ? expression.parts : [expression]).some(({ kind }) => kind === 'fib');
 
 function misplacedExpression(expression: Expression, hook: NftHook): string | undefined {
   for (const part of expression.kind === 'concat' ? expression.parts : [expression]) {
