@@ -22,8 +22,9 @@ export interface RandomOptions {
   readonly directory: string;
 }
 
-/** So many differences are shrunk; more are only told. */
-const SHRUNK = 10;
+/** So many differences are shrunk, for so long each; more are only told. */
+const SHRUNK = 5;
+const SHRINK_MS = 30_000;
 /** Cases that wait for the kernel while the simulator is at work. */
 const AHEAD = 4;
 const LINES_SHOWN = 8;
@@ -101,7 +102,9 @@ async function report(
 async function shrunk(parityCase: ParityCase, differences: readonly Difference[], kernel: Judge): Promise<Asked> {
   const isRefused = (found: readonly Difference[]): boolean => found.some(({ place }) => place === 'case');
   let last = { parityCase, differences };
+  const until = performance.now() + SHRINK_MS;
   await shrinkCase(parityCase, async (candidate) => {
+    if (performance.now() > until) return false;
     try {
       const found = await differencesOf(checkCase(candidate, 'candidate'), kernel);
       if (found.length === 0 || isRefused(found) !== isRefused(differences)) return false;
