@@ -118,10 +118,12 @@ const LONE_NUMBER = /(?<=[ :,])(\d{1,5})(?=[\s,;:}]|$)/gm;
 /** `--to-ports 5000-5003`, `:5000-5003`; a range of addresses has dots. */
 const RANGE = /(?<=[ :])(\d{1,5})-(\d{1,5})(?=[\s,;}]|$)/gm;
 
-/** The rules toss coins: the kernel's outcome is one of several. */
-export function tossesCoins({ rules = {}, packets }: ParityCase): boolean {
+/** The rules toss coins: the kernel's outcome is one of several. Of few ports two flows may draw the same, or not. */
+export function tossesCoins(parityCase: ParityCase): boolean {
+  const { rules = {}, packets } = parityCase;
   const loaded = [rules, ...packets.flatMap((step) => ('rules' in step ? [step.rules] : []))];
-  return loaded.some((byNode) => Object.values(byNode).some(({ text, text6 = '' }) => COIN.test(text + text6)));
+  const texts = loaded.flatMap((byNode) => Object.values(byNode).map(({ text, text6 = '' }) => text + text6));
+  return texts.some((text) => COIN.test(text)) || valuesOf(parityCase).portRanges.length > 0;
 }
 
 /** A hash without a seed of its own is as good as a coin. */
