@@ -1,4 +1,4 @@
-/** A parity case that cannot be read or run. The message is one line: file, place, what was expected, what was there. */
+/** A parity case that cannot be read or run. The message is one line: file, place, expectation, what was there. */
 export class CaseError extends Error {
   override readonly name = 'CaseError';
 }

@@ -1,5 +1,6 @@
-// Reads parity cases from JSON. A case is checked whole before anything is built of it: the first wrong field ends in one
-// line that names file, place, expectation and what was there. Unknown fields are errors: nothing is read and ignored.
+// Reads parity cases from JSON. A case is checked whole before anything is built of it: the first wrong field ends in
+// one line that names file, place, expectation and what was there. Unknown fields are errors: nothing is read and
+// ignored.
 
 import { z } from 'zod';
 import { isIpv4, isIpv6 } from '../packet/ip-address.ts';

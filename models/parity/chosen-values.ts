@@ -1,7 +1,7 @@
 // What each side chooses by itself: source ports of NAT, of sockets and of VXLAN, ICMP identifiers, initial sequence
-// numbers. Two runs of one case agree if one's values can be renamed into the other's, so every outcome gets its own names
-// for them, in the order in which they appear: `port 1 of 1024-65535`. The class of a port stays part of its name, because
-// NAT keeps to it.
+// numbers. Two runs of one case agree if one's values can be renamed into the other's, so every outcome gets its own
+// names for them, in the order in which they appear: `port 1 of 1024-65535`. The class of a port stays part of its
+// name, because NAT keeps to it.
 //
 // What the case itself says (ports of its packets and rules) is no choice and keeps its value.
 
@@ -24,7 +24,7 @@ export class ChosenValues {
     return named(this.#ports, port, (number) => `port ${number} of ${this.#classOf(port)}`);
   }
 
-  /** The outer source port of VXLAN: a hash of the inner flow with a secret of the machine at this end of the tunnel. */
+  /** The outer source port of VXLAN: a hash of the inner flow, with a secret of the machine at this end. */
   tunnelPort(port: number, end: string): string {
     return named(this.#tunnelPorts, `${end} ${port}`, (number) => `tunnel port ${number}`);
   }

@@ -1,5 +1,5 @@
-// Do kernel and simulator agree about a case? Compares two outcomes field by field: verdicts, the frames at every tap in
-// their order, socket results, connections, rule counters.
+// Do kernel and simulator agree about a case? Compares two outcomes field by field: verdicts, the frames at every tap
+// in their order, socket results, connections, rule counters.
 //
 // Where rules toss coins, the simulator agrees if it can toss them as the kernel did.
 

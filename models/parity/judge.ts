@@ -1,6 +1,7 @@
 // Asks the kernel and the simulator about one case, and says where they disagree.
 //
-// A difference that does not come again is no difference: a port that NAT drew may by chance be one that the case names.
+// A difference that does not come again is no difference: a port that NAT drew may by chance be one that the case
+// names.
 
 import { RuleTextError } from '../netfilter/words.ts';
 import type { Outcome, ParityCase } from './case.ts';

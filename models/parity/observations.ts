@@ -1,9 +1,9 @@
-// An outcome as a list of things that can be compared: one per packet's verdict, frame at a tap, connection, counter. Two
-// outcomes of one case agree if they have the same observations.
+// An outcome as a list of things that can be compared: one per packet's verdict, frame at a tap, connection, counter.
+// Two outcomes of one case agree if they have the same observations.
 //
 // Left out: address resolution (ARP, neighbor discovery, multicast listeners), which either side does when it needs to;
-// the order of frames at different taps, since a frame that is copied to two ports is at both at once. What a side chooses
-// by itself gets a name (chosen-values.ts).
+// the order of frames at different taps, since a frame that is copied to two ports is at both at once. What a side
+// chooses by itself gets a name (chosen-values.ts).
 
 import type { Capture, CapturedPacket, Outcome, ParityCase, StepOutcome } from './case.ts';
 import { type CaseValues, ChosenValues, VXLAN_PORT } from './chosen-values.ts';

@@ -1,12 +1,12 @@
-// How often rules matched, from the texts in which the tools print it: `iptables-save -c` (and `ip6tables-save -c` after
-// it), `nft -j list ruleset`. Only what counts is read; what a rule says is not compared here.
+// How often rules matched, from the texts in which the tools print it: `iptables-save -c` (and `ip6tables-save -c`
+// after it), `nft -j list ruleset`. Only what counts is read; what a rule says is not compared here.
 
 export interface RuleCount {
   readonly packets: number;
   readonly bytes: number;
 }
 
-/** By `table CHAIN policy`, `table CHAIN 1`, `table CHAIN 2`, …: rules are numbered as `iptables -L --line-numbers` does. */
+/** By `table CHAIN policy`, `table CHAIN 1`, `table CHAIN 2`, …: rules are numbered as by `iptables -L --line-numbers`. */
 export type RuleCounts = ReadonlyMap<string, RuleCount>;
 
 export function parseRuleCounts(text: string): RuleCounts {

@@ -1,5 +1,6 @@
-// Every fact of facts.ts: the simulator shows it and agrees with what the kernel once answered; the recorded answer shows it;
-// and where the kernel can be asked, it shows it still, and the simulator agrees with all that it answers now.
+// Every fact of facts.ts: the simulator shows it and agrees with what the kernel once answered; the recorded answer
+// shows it; and where the kernel can be asked, it shows it still, and the simulator agrees with all that it answers
+// now.
 
 import { afterAll, describe, expect, test } from 'vitest';
 import { compareWithSimulator, formatDifference } from '../compare.ts';

@@ -1,5 +1,5 @@
-// A pod calls a Service whose endpoint is on its own node: itself, or its neighbor on the bridge. What becomes of the call
-// depends on net.bridge.bridge-nf-call-iptables, on hairpin mode, and on who is masqueraded.
+// A pod calls a Service whose endpoint is on its own node: itself, or its neighbor on the bridge. What becomes of the
+// call depends on net.bridge.bridge-nf-call-iptables, on hairpin mode, and on who is masqueraded.
 
 import type { NodeRules, Topology } from '../case.ts';
 import { type Fact, table } from './fact.ts';

@@ -1,5 +1,5 @@
-// The rules of a node, loaded and told as the commands of its backend do: iptables-restore and iptables-save -c, nft -f and
-// nft -j list ruleset, ipset restore.
+// The rules of a node, loaded and told as the commands of its backend do: iptables-restore and iptables-save -c, nft -f
+// and nft -j list ruleset, ipset restore.
 
 import type { NetworkNamespace } from '../../host/network-namespace.ts';
 import { Chain } from '../../netfilter/chain.ts';

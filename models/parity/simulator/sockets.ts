@@ -1,5 +1,5 @@
-// Real sockets of a parity case: programs in a namespace that listen, connect or send one datagram, and what their system
-// calls came back with. A TCP listener accepts and stays silent, a UDP listener sends every datagram back.
+// Real sockets of a parity case: programs in a namespace that listen, connect or send one datagram, and what their
+// system calls came back with. A TCP listener accepts and stays silent, a UDP listener sends every datagram back.
 
 import { after, ms } from '../../../engine/time.ts';
 import { parseAddress } from '../../packet/ip-address.ts';
