@@ -7,8 +7,8 @@ Reads one request per line, answers each with one line, both JSON:
     {"case": CASE}      {"outcome": OUTCOME} or {"error": {"kind": "rules" | "case", "node"?, "message"}}
 
 A frame that is written to a packet socket is carried by the sender's own softirq through veth pairs, bridges, netfilter
-and routes to the last device before the system call returns. So a step is: send, then read what the captures saw. Nothing
-sleeps but wait steps and sockets that time out.
+and routes to the last device before the system call returns. So a step is: send, then read what the captures saw.
+Nothing sleeps but wait steps and sockets that time out.
 
 Networks are kept for the cases that follow, at most KEPT_NETWORKS; they end with this process, however it ends.
 """
@@ -219,7 +219,8 @@ def arrival(captures, sender, pods):
 
 
 def is_answerable(frame):
-    return frame.get("proto") in ("udp", "tcp") or (frame.get("proto"), frame.get("type")) in (("icmp", 8), ("icmpv6", 128))
+    protocol, kind = frame.get("proto"), frame.get("type")
+    return protocol in ("udp", "tcp") or (protocol, kind) in (("icmp", 8), ("icmpv6", 128))
 
 
 def reply_to(frame, step):
@@ -249,12 +250,13 @@ def network_key(case):
 def leaves_traces(case):
     """Incomplete datagrams, sockets in TIME_WAIT and what a cold network learned cannot be taken back."""
     return case["topology"].get("cold", False) or any(
-        step.get("frag", 0) & 0x3FFF or ("socket" in step and step["socket"]["do"] == "close") for step in case["packets"]
+        step.get("frag", 0) & 0x3FFF or ("socket" in step and step["socket"]["do"] == "close")
+        for step in case["packets"]
     )
 
 
 def count_redirects(outcome):
-    """Of ICMPv6, as they left: a host gets six at once and one per second, whatever the settings (inet_peer_xrlim_allow)."""
+    """Of ICMPv6, as they left: a host gets six at once and then one per second (inet_peer_xrlim_allow)."""
     captures = (frame for step in outcome["steps"] for key in ("captures", "reply") for frame in step.get(key, ()))
     return sum(frame.get("type") == 137 and frame["dir"] == "out" and frame["proto"] == "icmpv6" for frame in captures)
 

@@ -1,7 +1,7 @@
 """What passes the devices of a namespace: a packet socket with a ring that the kernel fills (TPACKET_V2).
 
-The ring holds copies. Frames read from the socket itself share their bytes with the live ones, which the kernel may write
-to afterwards: ip_do_fragment() puts new headers on fragments that were captured when they came in.
+The ring holds copies. Frames read from the socket itself share their bytes with the live ones, which the kernel may
+write to afterwards: ip_do_fragment() puts new headers on fragments that were captured when they came in.
 """
 
 import mmap

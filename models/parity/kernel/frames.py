@@ -36,8 +36,9 @@ def craft(packet, source_mac, destination_mac):
     mtu = packet.get("fragmentMtu")
     header_bytes = 48 if ipv6 else 20
     if mtu is None or header_bytes + len(payload) <= mtu:
-        ip = ipv6_packet(packet, payload, packet.get("frag")) if ipv6 else ipv4_packet(packet, payload, ipv4_flags(packet))
-        return [ethernet + ip]
+        if ipv6:
+            return [ethernet + ipv6_packet(packet, payload, packet.get("frag"))]
+        return [ethernet + ipv4_packet(packet, payload, ipv4_flags(packet))]
     step = (mtu - header_bytes) & ~7
     frames = []
     for start in range(0, len(payload), step):
@@ -115,7 +116,8 @@ def transport_payload(packet, ipv6):
 def pseudo_header(packet, length, ipv6):
     family = socket.AF_INET6 if ipv6 else socket.AF_INET
     addresses = socket.inet_pton(family, packet["src"]) + socket.inet_pton(family, packet["dst"])
-    return addresses + struct.pack("!II" if ipv6 else "!HH", *((length, protocol_number(packet)) if ipv6 else (protocol_number(packet), length)))
+    protocol = protocol_number(packet)
+    return addresses + (struct.pack("!II", length, protocol) if ipv6 else struct.pack("!HH", protocol, length))
 
 
 def checksum(data):

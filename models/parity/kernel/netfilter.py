@@ -1,8 +1,8 @@
 """The rules of one node: loaded, replaced, read back with their counters; and its conntrack entries.
 
-What a node's earlier rules leave behind must not be seen by later cases. An empty iptables-legacy table stays registered
-until its namespace goes, which is invisible but for `nat`: its hooks give a connection a null binding, which resolves
-clashes of reply tuples. Networks are therefore kept apart by who has a legacy nat table (Cases in agent.py).
+What a node's earlier rules leave behind must not be seen by later cases. An empty iptables-legacy table stays
+registered until its namespace goes, which is invisible but for `nat`: its hooks give a connection a null binding, which resolves
+clashes of reply tuples. Networks are therefore kept apart by who has a legacy nat table (network_key in agent.py).
 """
 
 import os
@@ -46,7 +46,7 @@ class NodeFilter:
             self.load(rules)
 
     def load(self, rules):
-        """These rules instead of the earlier ones, as an administrator replaces them: what is remembered by name stays."""
+        """These rules instead of the earlier ones, as an administrator replaces them: lists found by name stay."""
         if self._rules is not None and self._rules["backend"] != rules["backend"]:
             self._clear()
         if rules.get("ipset"):

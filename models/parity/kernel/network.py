@@ -157,7 +157,7 @@ class Network:
         if name in self.namespaces:
             raise ValueError(f"two namespaces are called {name}")
         namespace = self.namespaces[name] = Namespace(name)
-        settings = {"net.ipv6.conf.all.disable_ipv6": 0 if ipv6 else 1, "net.ipv6.conf.default.disable_ipv6": 0 if ipv6 else 1}
+        settings = {f"net.ipv6.conf.{scope}.disable_ipv6": 0 if ipv6 else 1 for scope in ("all", "default")}
         if ipv6:
             for scope in ("all", "default"):
                 settings[f"net.ipv6.conf.{scope}.accept_dad"] = 0
@@ -185,7 +185,8 @@ class Network:
                 "link set cbr0 up",
             ]
             if ipv6:
-                lines.append(f"addr add {gateway6_of(node['podCIDR6'])}/{prefix_length(node['podCIDR6'])} dev cbr0 nodad")
+                gateway6, length6 = gateway6_of(node["podCIDR6"]), prefix_length(node["podCIDR6"])
+                lines.append(f"addr add {gateway6}/{length6} dev cbr0 nodad")
         if fabric is not None:
             lines += self._uplink(position, node, fabric)
         for number, pod in enumerate(node["pods"]):
@@ -195,7 +196,8 @@ class Network:
             fabric.ip([f"link set f{position} master fab0", f"link set f{position} up"])
         for number, pod in enumerate(node["pods"]):
             self._build_pod(position, node, number, pod)
-        hairpins = [f"link set dev veth{number} hairpin on" for number, pod in enumerate(node["pods"]) if pod.get("hairpin")]
+        hairpin_pods = [number for number, pod in enumerate(node["pods"]) if pod.get("hairpin")]
+        hairpins = [f"link set dev veth{number} hairpin on" for number in hairpin_pods]
         if hairpins and bridged:
             host.run(["bridge", "-batch", "-"], "\n".join(hairpins) + "\n")
         if not bridged:
@@ -224,7 +226,8 @@ class Network:
         self.node_of[pod["name"]] = name
         self.macs[name, veth] = mac(position, KIND_VETH, number + 1) if bridged else ROUTED_MAC
         address = self.macs[pod["name"], "eth0"] = mac(position, KIND_POD, number + 1)
-        lines = [f"link add {veth} address {self.macs[name, veth]} type veth peer name eth0 address {address} netns {inside.path}"]
+        peer = f"peer name eth0 address {address} netns {inside.path}"
+        lines = [f"link add {veth} address {self.macs[name, veth]} type veth {peer}"]
         lines += [f"link set {veth} master cbr0"] if bridged else []
         lines.append(f"link set {veth} up")
         if not bridged:

@@ -15,7 +15,12 @@ TOOLS = {
         "ip6tables-legacy-restore",
         "ip6tables-legacy-save",
     ),
-    "rules of backend nft": ("iptables-nft-restore", "iptables-nft-save", "ip6tables-nft-restore", "ip6tables-nft-save"),
+    "rules of backend nft": (
+        "iptables-nft-restore",
+        "iptables-nft-save",
+        "ip6tables-nft-restore",
+        "ip6tables-nft-save",
+    ),
     "rules of backend nftnative": ("nft",),
     "ipset": ("ipset",),
 }
@@ -56,8 +61,8 @@ def missing_in_kernel():
                 yield f"{module} in this kernel: {failure.message}"
         with namespace:
             if not os.path.exists("/proc/sys/net/bridge/bridge-nf-call-iptables"):
-                yield "br_netfilter in this kernel: no net.bridge.bridge-nf-call-iptables in a new namespace (modprobe br_netfilter)"
+                yield "br_netfilter in this kernel: a new namespace has no net.bridge.* (modprobe br_netfilter)"
             if not os.path.exists("/proc/net/nf_conntrack"):
-                yield "conntrack in this kernel: no /proc/net/nf_conntrack in a new namespace (CONFIG_NF_CONNTRACK_PROCFS)"
+                yield "/proc/net/nf_conntrack: not in this kernel (CONFIG_NF_CONNTRACK_PROCFS, modprobe nf_conntrack)"
     finally:
         namespace.close()
