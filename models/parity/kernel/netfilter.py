@@ -1,8 +1,8 @@
 """The rules of one node: loaded, replaced, read back with their counters; and its conntrack entries.
 
 What a node's earlier rules leave behind must not be seen by later cases. An empty iptables-legacy table stays
-registered until its namespace goes, which is invisible but for `nat`: its hooks give a connection a null binding, which resolves
-clashes of reply tuples. Networks are therefore kept apart by who has a legacy nat table (network_key in agent.py).
+registered until its namespace goes, which is invisible but for `nat`: its hooks give a connection a null binding, which
+resolves clashes of reply tuples. Networks are therefore kept apart by who has a legacy nat table (network_key in agent.py).
 """
 
 import os

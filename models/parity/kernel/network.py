@@ -79,8 +79,6 @@ class Network:
         self._routes = {}
         self._conntracks = {}
         self._began_ns = 0
-        #: ICMPv6 redirects sent since it was built.
-        self.redirects = 0
         try:
             self._build()
         except BaseException:
