@@ -45,11 +45,12 @@ export class ChosenValues {
     return named(this.#identifiers, id, (number) => `identifier ${number}`);
   }
 
-  /** `initial 1 + 1`; numbers of crafted segments stay. */
+  /** `initial 1 + 1`; numbers that the case gives stay, even if an initial one was drawn near them. */
   sequence(sequence: number, { isInitial }: { isInitial: boolean }): string {
+    if (this.#case.sequences.has(sequence)) return String(sequence);
     const near = this.#initials.findIndex((initial) => (sequence - initial) >>> 0 < NEAR);
     if (near >= 0) return `initial ${near + 1} + ${(sequence - this.#initials[near]!) >>> 0}`;
-    if (!isInitial || this.#case.sequences.has(sequence)) return String(sequence);
+    if (!isInitial) return String(sequence);
     this.#initials.push(sequence);
     return `initial ${this.#initials.length} + 0`;
   }
