@@ -179,6 +179,8 @@ export interface Outcome {
 }
 
 export interface StepOutcome {
+  /** Kernel only: when the step began, in nanoseconds since the case did. */
+  readonly at?: number;
   readonly captures?: readonly Capture[];
   /** What the automatic reply caused. */
   readonly reply?: readonly Capture[];

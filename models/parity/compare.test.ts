@@ -103,6 +103,32 @@ test('connections and counters are compared; a timeout may have lost a second', 
   ]);
 });
 
+test('a machine that was busy between two packets makes no difference', () => {
+  const streaming: ParityCase = { ...CASE, packets: [CASE.packets[0]!, CASE.packets[0]!] };
+  const quick = runInSimulator(streaming);
+  expect(quick.conntrack.n1![0]).toMatch(/^ipv4 +2 udp +17 30 /);
+  const times = [0, 2_500_000_000]; // UDP is a stream after two seconds
+  const slow: Outcome = { ...quick, steps: quick.steps.map((step, i) => ({ ...step, at: times[i]! })) };
+  const busy = runInSimulator(streaming, { timesOf: slow });
+  expect(busy.conntrack.n1![0]).toMatch(/^ipv4 +2 udp +17 120 .*\[ASSURED\]/);
+  const kernel: Outcome = { ...busy, steps: slow.steps };
+  expect(compareOutcomes(streaming, { kernel, simulator: quick })).not.toEqual([]);
+  expect(compareWithSimulator(streaming, kernel)).toEqual([]);
+});
+
+test('numbers that a case gives are no initial ones, even if a socket drew one near them', () => {
+  const flags = ['S', 'R'];
+  const segments = (sequences: readonly number[]): Outcome => ({
+    ...KERNEL,
+    steps: KERNEL.steps.map(({ captures = [], ...step }, i) => ({
+      ...step,
+      captures: captures.map((capture) => ({ ...capture, proto: 'tcp', flags: flags[i]!, seq: sequences[i]!, ack: 0 })),
+    })),
+  });
+  const justBelow = segments([2 ** 32 - 5, 0]);
+  expect(compareOutcomes(CASE, { kernel: justBelow, simulator: segments([777_777, 0]) })).toEqual([]);
+});
+
 test('where rules toss coins, the simulator agrees with whatever can happen', () => {
   const text = `*nat
 :PREROUTING ACCEPT [0:0]

@@ -23,10 +23,10 @@ const TOSSES = 256;
 
 /** Runs the case in the simulator and compares; coins are tossed until they fall as the kernel's did. */
 export function compareWithSimulator(parityCase: ParityCase, kernel: Outcome): Difference[] {
-  let closest = compareOutcomes(parityCase, { kernel, simulator: runInSimulator(parityCase) });
+  let closest = compareOutcomes(parityCase, { kernel, simulator: runInSimulator(parityCase, { timesOf: kernel }) });
   if (!tossesCoins(parityCase)) return closest;
   for (let toss = 1; toss < TOSSES && closest.length > 0; toss++) {
-    const simulator = runInSimulator(parityCase, { seed: `toss ${toss}` });
+    const simulator = runInSimulator(parityCase, { seed: `toss ${toss}`, timesOf: kernel });
     const differences = compareOutcomes(parityCase, { kernel, simulator });
     if (differences.length < closest.length) closest = differences;
   }

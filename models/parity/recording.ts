@@ -50,9 +50,9 @@ export async function toolVersions(kernel: string): Promise<Versions> {
   return { kernel, iptables: iptables ?? '', nft: nft ?? '' };
 }
 
-/** When a frame passed is no part of the answer. */
+/** When a frame passed and when a step began is no part of the answer. */
 const withoutTimes = (outcome: Outcome): Outcome =>
-  JSON.parse(JSON.stringify(outcome, (key, value) => (key === 't' ? undefined : value)));
+  JSON.parse(JSON.stringify(outcome, (key, value) => (key === 't' || key === 'at' ? undefined : value)));
 
 /** Indented down to the depth of frames, connections and counter texts, which are one line each. */
 function printRecording(recording: Recording): string {

@@ -102,7 +102,7 @@ class CaseRun:
         check_nodes(case.get("rules", {}), network)
         network.prepare(case.get("rules", {}))
         try:
-            steps = [self._step(step) for step in case["packets"]]
+            steps = [{"at": network.elapsed_ns(), **self._step(step)} for step in case["packets"]]
             return {
                 "steps": steps,
                 "conntrack": {name: filter.conntrack() for name, filter in network.filters.items()},

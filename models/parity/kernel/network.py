@@ -120,6 +120,10 @@ class Network:
             frame["t"] -= self._began_ns
         return frames
 
+    def elapsed_ns(self):
+        """Since the case began."""
+        return time.time_ns() - self._began_ns
+
     def send(self, namespace, device, frame):
         capture = next(each for each in self._captures if each.namespace == namespace)
         capture.send(device, frame)

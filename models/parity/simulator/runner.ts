@@ -1,9 +1,10 @@
 // Runs a parity case in the simulator and answers as the kernel's side does: every frame at every tap, `conntrack -L`,
 // rule counters.
 //
-// A step is done when everything that takes no time has happened. Timers wait until a step waits for them.
+// A step is done when everything that takes no time has happened. Timers wait until a step waits for them, or until the
+// step's own time comes, where the times of another run are given.
 
-import { after, ms } from '../../../engine/time.ts';
+import { after, type Instant, ms, ns } from '../../../engine/time.ts';
 import { formatConntrack } from '../../netfilter/conntrack-text.ts';
 import type { Frame } from '../../packet/frame.ts';
 import { contains, parseAddress, parseAnyPrefix } from '../../packet/ip-address.ts';
@@ -15,9 +16,21 @@ import { craft } from './packets.ts';
 import { countersOf, loadRules } from './rules.ts';
 import { SocketSteps } from './sockets.ts';
 
-/** Same case and seed, same outcome. Throws a CaseError or RuleTextError for what cannot be run. */
-export function runInSimulator(parityCase: ParityCase, { seed = 'parity' }: { seed?: string } = {}): Outcome {
-  return new SimulatedRun(parityCase, seed).run();
+export interface SimulatedRunOptions {
+  readonly seed?: string;
+  /**
+   * An outcome of the same case whose steps say when they began: no step begins earlier here. A busy machine may take
+   * seconds between two packets, which timeouts, limits and UDP streams notice.
+   */
+  readonly timesOf?: Outcome;
+}
+
+/** Same case and options, same outcome. Throws a CaseError or RuleTextError for what cannot be run. */
+export function runInSimulator(
+  parityCase: ParityCase,
+  { seed = 'parity', timesOf }: SimulatedRunOptions = {},
+): Outcome {
+  return new SimulatedRun(parityCase, seed).run(timesOf?.steps.map(({ at }) => at) ?? []);
 }
 
 class SimulatedRun {
@@ -26,22 +39,34 @@ class SimulatedRun {
   readonly #sockets: SocketSteps;
   /** By node: what was loaded last. */
   readonly #rules = new Map<string, NodeRules>();
+  readonly #began: Instant;
 
   constructor(parityCase: ParityCase, seed: string) {
     this.#case = parityCase;
     this.#network = new SimulatedNetwork(parityCase.topology, seed);
     this.#sockets = new SocketSteps(this.#network);
     this.#load(parityCase.rules ?? {});
+    this.#began = this.#network.sim.now;
   }
 
-  run(): Outcome {
-    const steps = this.#case.packets.map((step) => this.#take(step));
+  run(times: readonly (number | undefined)[]): Outcome {
+    const steps = this.#case.packets.map((step, index) => {
+      this.#pass(times[index] ?? 0);
+      return this.#take(step);
+    });
     const nodes = this.#case.topology.nodes.map(({ name }) => name);
     return {
       steps,
       conntrack: Object.fromEntries(nodes.map((node) => [node, this.#conntrackOf(node)])),
       counters: Object.fromEntries([...this.#rules.keys()].map((node) => [node, this.#countersOf(node)])),
     };
+  }
+
+  /** Frames that timers send meanwhile are seen by the step that follows, as the kernel's side sees them. */
+  #pass(sinceBeginNs: number): void {
+    const { sim } = this.#network;
+    const until = after(this.#began, ns(sinceBeginNs));
+    if (until > sim.now) sim.run({ until });
   }
 
   #take(step: Step): StepOutcome {
