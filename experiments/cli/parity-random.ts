@@ -7,6 +7,7 @@ import { checkCase } from '../../models/parity/case-text.ts';
 import { type Difference, formatDifference } from '../../models/parity/compare.ts';
 import { type Feature, generateCase } from '../../models/parity/generate.ts';
 import { differencesOf, type Judge } from '../../models/parity/judge.ts';
+import type { KernelPool } from '../../models/parity/kernel/pool.ts';
 import { shrinkCase } from '../../models/parity/shrink.ts';
 import { startProgress } from '../harness/progress.ts';
 import { cannot } from '../harness/user-error.ts';
@@ -25,14 +26,14 @@ export interface RandomOptions {
 /** So many differences are shrunk, for so long each; more are only told. */
 const SHRUNK = 5;
 const SHRINK_MS = 30_000;
-/** Cases that wait for the kernel while the simulator is at work. */
-const AHEAD = 4;
+/** Cases per agent of the kernel, so that none waits for the simulator. */
+const AHEAD = 2;
 const LINES_SHOWN = 8;
 
 /** Exit code 1 if there is a difference. */
 export async function compareRandomCases(
   options: RandomOptions,
-  kernel: Judge,
+  kernel: KernelPool,
   context: CommandContext,
 ): Promise<void> {
   const { count, seed, features, backends } = options;
@@ -45,7 +46,8 @@ export async function compareRandomCases(
   let packets = 0;
   let different = 0;
   for (const [i] of cases.entries()) {
-    while (answers.length < Math.min(i + AHEAD, cases.length)) answers.push(ask(cases[answers.length]!.make(), kernel));
+    while (answers.length < Math.min(i + AHEAD * kernel.size, cases.length))
+      answers.push(ask(cases[answers.length]!.make(), kernel));
     const { parityCase, differences } = await answers[i]!;
     progress.step();
     packets += parityCase.packets.filter((step) => 'from' in step).length;

@@ -13,6 +13,7 @@ import { type Fact, tell } from '../../models/parity/facts/fact.ts';
 import { FACTS } from '../../models/parity/facts/facts.ts';
 import { backendsOf, FEATURES, type Feature } from '../../models/parity/generate.ts';
 import { differencesOf, type Judge } from '../../models/parity/judge.ts';
+import { KernelPool } from '../../models/parity/kernel/pool.ts';
 import { KernelRefusal, KernelRunner } from '../../models/parity/kernel/runner.ts';
 import { toolVersions, writeRecording } from '../../models/parity/recording.ts';
 import { runInSimulator } from '../../models/parity/simulator/runner.ts';
@@ -23,6 +24,8 @@ import { compareRandomCases } from './parity-random.ts';
 
 const BACKENDS = ['legacy', 'nft', 'nftnative'] as const;
 const SIDES = ['simulator', 'kernel', 'both'] as const;
+/** Of two cores, with each agent waiting most of its time, these take no more than all. */
+const AGENTS = 4;
 type Side = (typeof SIDES)[number];
 
 interface ParityOptions {
@@ -80,7 +83,7 @@ export function addParity(program: Command, context: CommandContext): void {
     .action(async (file: string | undefined, options: ParityOptions) => {
       if (options.latency === true) return compareLatency(options, context);
       if (options.quick === true || options.json === true) throw new UserError('--quick and --json go with --latency');
-      if (options.random !== undefined) return withKernel(context, ({ runner }) => random(options, runner, context));
+      if (options.random !== undefined) return random(options, context);
       if (options.facts === true) return withKernel(context, (kernel) => checkFacts(kernel, options, context));
       if (file === undefined && options.jsonl !== true)
         throw new UserError('expected a file with a case, --jsonl, --random, --facts or --latency');
@@ -98,13 +101,18 @@ export function addParity(program: Command, context: CommandContext): void {
     });
 }
 
-function random(
+async function random(
   { random: count = 0, seed, features, backends, out }: ParityOptions,
-  kernel: Judge,
   context: CommandContext,
-) {
+): Promise<void> {
   const all = { count, seed, features, backends: backends ?? backendsOf(features), directory: out };
-  return compareRandomCases(all, kernel, context);
+  if ((await askableVersion(context)) === undefined) return;
+  const kernel = new KernelPool(AGENTS);
+  try {
+    await compareRandomCases(all, kernel, context);
+  } finally {
+    await kernel.close();
+  }
 }
 
 /** Also keeps what the kernel answers, with --record. */
@@ -157,16 +165,20 @@ interface AskableKernel {
   readonly version: string;
 }
 
-/** Without a kernel that can be asked: says what is missing, and that is all. */
-async function withKernel(context: CommandContext, use: (kernel: AskableKernel) => Promise<void>): Promise<void> {
+/** Of the kernel. Where it cannot be asked, what is missing is said, and that is all. */
+async function askableVersion(context: CommandContext): Promise<string | undefined> {
   const probe = await KernelRunner.probe();
-  if (!probe.ok) {
-    context.stdout.write(`skipped: ${probe.missing.join('; ')}\n`);
-    return;
-  }
+  if (probe.ok) return probe.version;
+  context.stdout.write(`skipped: ${probe.missing.join('; ')}\n`);
+  return undefined;
+}
+
+async function withKernel(context: CommandContext, use: (kernel: AskableKernel) => Promise<void>): Promise<void> {
+  const version = await askableVersion(context);
+  if (version === undefined) return;
   const runner = new KernelRunner();
   try {
-    await use({ runner, version: probe.version });
+    await use({ runner, version });
   } finally {
     await runner.close();
   }
