@@ -181,6 +181,7 @@ const parityCase = z
   .strictObject({
     name: z.string().optional(),
     topology,
+    paceMs: whole(0, 1000).optional(),
     rules: rulesByNode.optional(),
     packets: z.array(step).max(100_000, 'at most 100000 steps'),
   })

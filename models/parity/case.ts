@@ -25,6 +25,11 @@ export interface ParityCase {
   readonly topology: Topology;
   /** By node. Nodes without an entry have no rules. */
   readonly rules?: Readonly<Record<string, NodeRules>>;
+  /**
+   * So long passes before each packet and each automatic reply: connlimit forgets connections at most once per jiffy,
+   * and those of another CPU after two (nf_conncount.c).
+   */
+  readonly paceMs?: number;
   readonly packets: readonly Step[];
 }
 

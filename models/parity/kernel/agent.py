@@ -96,6 +96,7 @@ class CaseRun:
         self._sockets = Sockets(network.namespaces)
         self._home_cpus = os.sched_getaffinity(0)
         self._pinned = any("cpu" in step for step in case["packets"])
+        self._pace_seconds = case.get("paceMs", 0) / 1000
 
     def run(self):
         network, case = self._network, self._case
@@ -149,6 +150,8 @@ class CaseRun:
         return {"captures": captures, "reply": self._network.drain()}
 
     def _send(self, namespace, device, packet, destination_mac):
+        if self._pace_seconds:
+            time.sleep(self._pace_seconds)
         if self._pinned:
             cpus = sorted(self._home_cpus)
             os.sched_setaffinity(0, {cpus[packet.get("cpu", 0) % len(cpus)]})
