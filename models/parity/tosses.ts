@@ -8,8 +8,12 @@ import { runInSimulator, type SimulatedRunOptions } from './simulator/runner.ts'
 
 /** Of one step: a packet and its answer meet a few coins, with a handful of sides. */
 const TOSSES_OF_A_STEP = 48;
+/** Of each step again, for what is seen at the end only. */
+const TOSSES_AT_THE_END = 12;
+/** Sums that lead nowhere, after which a way that adds up is not looked for any longer. */
+const SUMS = 100_000;
 /** Runs in all before a difference is taken for one; they are most of what telling one costs. */
-const RUNS = 600;
+const RUNS = 800;
 
 type Compare = (simulator: Outcome, kernel: Outcome) => Difference[];
 
@@ -48,16 +52,32 @@ class TossSearch {
       if (found === undefined) break;
       stepSeeds.push(found);
     }
-    let closest = this.differences({ seed, stepSeeds });
+    const closest = this.differences({ seed, stepSeeds });
     if (stepSeeds.length < this.#case.packets.length) return closest;
-    // Step by step again, in turns: what one step adds to a counter is independent of the others.
-    for (let toss = 0; closest.length > 0 && this.goesOn; toss++) {
-      const step = toss % stepSeeds.length;
-      const other = stepSeeds.with(step, `${seed}, ${step} again ${toss}`);
-      const differences = this.differences({ seed, stepSeeds: other });
-      if (distance(differences) > distance(closest)) continue;
-      stepSeeds[step] = other[step]!;
-      closest = differences;
+    return closest.length === 0 ? closest : this.#settle(seed, stepSeeds, closest);
+  }
+
+  /**
+   * The steps show what the kernel's do, but counters and connections do not yet. What one step adds to them hardly
+   * depends on the others: other tosses are tried for each by itself, and those are combined that add up.
+   */
+  #settle(seed: string, stepSeeds: readonly string[], differences: Difference[]): Difference[] {
+    let closest = differences;
+    for (let round = 0; this.goesOn; round++) {
+      const missing = gapOf(differences);
+      const choices = stepSeeds.map((_, step): Choice[] => {
+        const tosses = Array.from({ length: TOSSES_AT_THE_END }, (_, toss) => `${seed}, ${step}, ${round} ${toss}`);
+        const found = tosses.map((stepSeed) => {
+          const others = this.differences({ seed, stepSeeds: stepSeeds.with(step, stepSeed) });
+          return { stepSeed, adds: minus(missing, gapOf(others)) };
+        });
+        return distinct([{ stepSeed: stepSeeds[step]!, adds: new Map() }, ...found]);
+      });
+      const chosen = addUp(choices, missing);
+      if (chosen === undefined) continue;
+      const settled = this.differences({ seed, stepSeeds: chosen });
+      if (settled.length < closest.length) closest = settled;
+      if (closest.length === 0) return closest;
     }
     return closest;
   }
@@ -92,12 +112,63 @@ const upTo = (step: number, { steps }: Outcome): Outcome => ({
   counters: {},
 });
 
-/** Counters that are off by two are farther away than those that are off by one. */
-function distance(differences: readonly Difference[]): number {
-  let sum = 0;
-  for (const { kernel, simulator } of differences) {
-    const apart = Math.abs(Number(kernel) - Number(simulator));
-    sum += Number.isNaN(apart) ? 10 : 1 + Math.min(apart, 9) / 10;
+/** How far a simulated outcome is from the kernel's, by place: what counters lack, and 1 for whatever else differs. */
+type Gap = ReadonlyMap<string, number>;
+
+interface Choice {
+  readonly stepSeed: string;
+  readonly adds: Gap;
+}
+
+function gapOf(differences: readonly Difference[]): Gap {
+  const gap = new Map<string, number>();
+  for (const { place, kernel, simulator } of differences) {
+    const [here, there] = [countsOf(kernel), countsOf(simulator)];
+    if (here === undefined || there === undefined) gap.set(place, 1);
+    else for (const [name, count] of here) gap.set(`${place}${name}`, count - (there.get(name) ?? 0));
   }
-  return sum;
+  return gap;
+}
+
+/** `12`, `12 packets, 966 bytes`, `nothing` */
+function countsOf(text: string): ReadonlyMap<string, number> | undefined {
+  if (/^\d+$/.test(text)) return new Map([['', Number(text)]]);
+  const [, packets, bytes] = /^(\d+) packets, (\d+) bytes$/.exec(text) ?? (text === 'nothing' ? ['', '0', '0'] : []);
+  if (packets === undefined) return undefined;
+  return new Map([
+    [': packets', Number(packets)],
+    [': bytes', Number(bytes)],
+  ]);
+}
+
+function minus(a: Gap, b: Gap): Gap {
+  const result = new Map<string, number>();
+  for (const key of new Set([...a.keys(), ...b.keys()])) {
+    const value = (a.get(key) ?? 0) - (b.get(key) ?? 0);
+    if (value !== 0) result.set(key, value);
+  }
+  return result;
+}
+
+const textOf = (gap: Gap): string => JSON.stringify([...gap].sort(([a], [b]) => (a < b ? -1 : 1)));
+
+const distinct = (choices: readonly Choice[]): Choice[] => [
+  ...new Map(choices.toReversed().map((choice) => [textOf(choice.adds), choice])).values(),
+];
+
+/** One choice per step whose sum is what is missing; the first that is found, or undefined. */
+function addUp(choices: readonly (readonly Choice[])[], missing: Gap): string[] | undefined {
+  const hopeless = new Set<string>();
+  const search = (step: number, left: Gap): string[] | undefined => {
+    if (step === choices.length) return left.size === 0 ? [] : undefined;
+    const place = `${step} ${textOf(left)}`;
+    if (hopeless.has(place) || hopeless.size >= SUMS) return undefined;
+    for (const { stepSeed, adds } of choices[step]!) {
+      const rest = search(step + 1, minus(left, adds));
+      if (rest !== undefined) return [stepSeed, ...rest];
+    }
+    hopeless.add(place);
+    return undefined;
+  };
+  return search(0, missing);
 }
