@@ -4,6 +4,7 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import { ms, s } from '../../engine/time.ts';
 import { Bridge } from '../link/bridge.ts';
+import { PROTOCOL_UDP } from '../packet/frame.ts';
 import { ALL_NODES_IPV6, ANY_IP, LOOPBACK_IPV6, parseIpv6, parseIpv6Prefix } from '../packet/ip-address.ts';
 import { parseMac } from '../packet/mac.ts';
 import { echo, GATEWAY, Ipv6Lab, P2, P3, syn, udp } from './ipv6-lab.fixture.ts';
@@ -263,6 +264,34 @@ describe('fragments', () => {
     expect(seen).toEqual([1_496, 1_496, 160]);
     expect(lab.namespace('n1').netfilter?.conntrack.list()).toHaveLength(1);
     lab.frames.assertConserved();
+  });
+
+  /** Sends a datagram in fragments that carry so many bytes; returns the lengths of the packets that p3 got. */
+  function arrive(sizesBytes: readonly number[]): number[] {
+    const seen: number[] = [];
+    lab.namespace('p3').deviceNamed('eth0').tap = (frame, direction) => {
+      if (direction === 'in' && frame.protocol === PROTOCOL_UDP) seen.push(frame.ipBytes());
+    };
+    for (let i = 0, fragmentOffset = 0; i < sizesBytes.length; fragmentOffset += sizesBytes[i++]!) {
+      const payloadBytes = sizesBytes[i]! - (i === 0 ? 8 : 0);
+      lab.send(udp(P3, { identification: 7, fragmentOffset, moreFragments: i < sizesBytes.length - 1, payloadBytes }));
+    }
+    return seen;
+  }
+
+  test('of a tracked datagram are as small as they were, although all of it would fit', () => {
+    lab.restore('n1', '*filter\n:FORWARD ACCEPT [0:0]\n-A FORWARD -m conntrack --ctstate INVALID\nCOMMIT\n');
+    expect(arrive([528, 180])).toEqual([576, 228]);
+    expect(arrive([528, 528, 528, 24])).toEqual([576, 576, 576, 72]);
+    expect(arrive([16, 4])).toEqual([60]); // 40 + 20 bytes are no more than the 40 + 8 + 16 of the largest
+  });
+
+  test('that a bridge has put together go on whole if they can, else as they came', () => {
+    lab.namespace('n1').sysctl('net.bridge.bridge-nf-call-ip6tables', 1);
+    lab.restore('n1', '*filter\n:FORWARD ACCEPT [0:0]\n-A FORWARD -m conntrack --ctstate INVALID\nCOMMIT\n');
+    expect(arrive([528, 180])).toEqual([748]);
+    expect(arrive([528, 528, 396])).toEqual([1_492]);
+    expect(arrive([528, 528, 528, 24])).toEqual([576, 576, 576, 72]);
   });
 
   test('get smaller when a router says so, after the datagram that it could not take', () => {

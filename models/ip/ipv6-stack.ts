@@ -27,7 +27,6 @@ import type { DropReason } from '../packet/drop-reason.ts';
 import {
   type DeviceRef,
   ETHERNET_HEADER_BYTES,
-  type FragmentSizes,
   type Frame,
   MIN_IPV6_MTU_BYTES,
   PROTOCOL_ICMPV6,
@@ -125,9 +124,10 @@ export class Ipv6Stack implements DiscoveryStack {
     if (!this.#isAcceptable(frame, device)) return;
     const { netfilter } = this.#host;
     if (frame.preRoutingDone) {
-      // br_netfilter has been here with this frame; ip6_rcv_core forgets the sizes of the fragments in which it came.
+      // br_netfilter has been here with this frame; ip6_rcv_core forgets its largest fragment, so that it leaves whole if
+      // it can, but not the list of them.
       frame.preRoutingDone = false;
-      if (frame.fragments !== undefined) frame.fragments = SIZES_FORGOTTEN;
+      if (frame.fragments !== undefined) frame.fragments = { ...frame.fragments, largestBytes: 0 };
     } else if (netfilter !== undefined && !netfilter.run(PREROUTING, frame, device, undefined)) return;
     const { dstIp } = frame;
     if (isIpv6Multicast(dstIp)) {
@@ -266,7 +266,8 @@ export class Ipv6Stack implements DiscoveryStack {
     if (device === this.#loopback) return device.transmit(frame);
     if (!isIpv6Multicast(nextHop)) {
       const mtuBytes = frame.receivedOn === undefined ? this.mtuTo(frame.dstIp) : device.mtuBytes;
-      if (frame.sizeBytes - ETHERNET_HEADER_BYTES > mtuBytes || frame.fragments !== undefined)
+      const largestBytes = frame.fragments?.largestBytes || mtuBytes;
+      if (frame.sizeBytes - ETHERNET_HEADER_BYTES > Math.min(largestBytes, mtuBytes))
         return this.#outputFragments(frame, device, { nextHop, mtuBytes });
       return this.neighbors.output(frame, device, nextHop);
     }
@@ -277,17 +278,16 @@ export class Ipv6Stack implements DiscoveryStack {
 
   // ── fragments ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  /** ip6_fragment: of what this host sends, and of what connection tracking has put together; never larger than it came. */
+  /**
+   * ip6_fragment: of what this host sends, and of what connection tracking has put together. That leaves in the fragments
+   * in which it came, however small; if they do not fit, in new ones that are no larger than the largest that came.
+   */
   #outputFragments(frame: Frame, device: NetDevice, { nextHop, mtuBytes }: { nextHop: Ip; mtuBytes: number }): void {
-    const { fragments } = frame;
-    if (fragments === SIZES_FORGOTTEN) frame.fragments = undefined;
-    const largestBytes = frame.fragments?.largestBytes ?? mtuBytes;
+    const largestBytes = frame.fragments?.largestBytes || mtuBytes;
     const limit = Math.min(mtuBytes, Math.max(largestBytes, MIN_IPV6_MTU_BYTES));
-    if (frame.sizeBytes - ETHERNET_HEADER_BYTES <= limit) {
-      frame.fragments = undefined;
-      return this.neighbors.output(frame, device, nextHop);
-    }
-    if (fragments === undefined) frame.identification = this.#identification = (this.#identification + 1) | 0;
+    // Fragments that have no room for a tunnel's headers cannot be sent again as they are: the packet is cut anew.
+    if (device.headroomBytes > 0) frame.fragments = undefined;
+    frame.identification = this.#identification = (this.#identification + 1) | 0;
     this.cpus.batch(() => {
       for (const part of fragment(frame, limit, this.frames)) {
         this.cpus.charge(this.cpus.costs.fragmentNs);
@@ -561,9 +561,6 @@ function isTooBig({ sizeBytes, fragments }: Frame, mtuBytes: number): boolean {
   if (sizeBytes - ETHERNET_HEADER_BYTES <= mtuBytes) return false;
   return fragments === undefined || fragments.largestBytes > mtuBytes;
 }
-
-/** Of a packet that came in fragments of any size. */
-const SIZES_FORGOTTEN: FragmentSizes = { dataBytes: [], largestBytes: 0 };
 
 /** Code of {@link ICMPV6_TIME_EXCEEDED}. */
 const REASSEMBLY_TIME = 1;

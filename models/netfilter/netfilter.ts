@@ -173,8 +173,7 @@ export class Netfilter {
       const step = plan[i]!;
       switch (step.kind) {
         case DEFRAGMENT:
-          if ((frame.moreFragments || frame.fragmentOffset > 0) && this.#stack.defragment?.(frame, hook) === false)
-            return false;
+          if (frame.isFragment && this.#stack.defragment?.(frame, hook) === false) return false;
           break;
         case WALK:
           if (!this.#passes(step.chain!, hook, frame, inDevice, outDevice)) return false;

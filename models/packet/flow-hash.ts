@@ -28,7 +28,7 @@ export function symmetricFlowHash(frame: Frame): number {
 const wordOf = (ip: Ip, family: IpFamily): number => (family === 4 ? ip : hashIpv6(ip));
 
 /** Later fragments have no ports, so the first one's do not count either. */
-function hasPorts({ etherType, protocol, moreFragments, fragmentOffset }: Frame): boolean {
-  if (moreFragments || fragmentOffset > 0 || etherType === ETHERTYPE_ARP) return false;
+function hasPorts({ etherType, protocol, isFragment }: Frame): boolean {
+  if (isFragment || etherType === ETHERTYPE_ARP) return false;
   return protocol === PROTOCOL_TCP || protocol === PROTOCOL_UDP || protocol === PROTOCOL_SCTP;
 }

@@ -95,6 +95,8 @@ export class Frame {
   dontFragment = true;
   moreFragments = false;
   fragmentOffset = 0;
+  /** IPv6: all in one, but with a fragment header (RFC 6946). */
+  isAtomicFragment = false;
 
   /** UDP, TCP and SCTP ports; 0 otherwise. */
   srcPort = 0;
@@ -171,7 +173,7 @@ export class Frame {
   }
 
   get isFragment(): boolean {
-    return this.moreFragments || this.fragmentOffset > 0;
+    return this.moreFragments || this.fragmentOffset > 0 || this.isAtomicFragment;
   }
 
   /** Length of the IP packet: IPv4's total length field. */
@@ -241,6 +243,7 @@ export class Frame {
     this.dontFragment = true;
     this.moreFragments = false;
     this.fragmentOffset = 0;
+    this.isAtomicFragment = false;
     this.srcPort = 0;
     this.dstPort = 0;
     this.icmpType = 0;
@@ -317,6 +320,7 @@ export class Frame {
     this.dontFragment = other.dontFragment;
     this.moreFragments = other.moreFragments;
     this.fragmentOffset = other.fragmentOffset;
+    this.isAtomicFragment = other.isAtomicFragment;
     this.srcPort = other.srcPort;
     this.dstPort = other.dstPort;
     this.icmpType = other.icmpType;

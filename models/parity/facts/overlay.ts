@@ -1,8 +1,21 @@
 // Frames between nodes by VXLAN.
 
+import type { ParityCase } from '../case.ts';
 import { type Fact, TWO_NODES, table, udp } from './fact.ts';
 
 const OVERLAY = { ...TWO_NODES, overlay: 'vxlan' } as const;
+/** The same in both families; bridges do not call iptables. */
+const DUAL_STACK_OVERLAY: ParityCase['topology'] = {
+  overlay: 'vxlan',
+  nodes: TWO_NODES.nodes.map((node, i) => ({
+    ...node,
+    ip6: `fd00:192:168:1::${i + 1}`,
+    podCIDR6: `fd00:10:244:${i + 1}::/64`,
+    sysctls: { 'net.bridge.bridge-nf-call-iptables': 0 },
+    pods: node.pods.map((pod, j) => ({ ...pod, ip6: `fd00:10:244:${i + 1}::${j + 2}` })),
+  })),
+};
+const udp6 = { ...udp, src: 'fd00:10:244:1::2', dst: 'fd00:10:244:2::2' };
 
 export const OVERLAYS: readonly Fact[] = [
   {
@@ -55,5 +68,20 @@ export const OVERLAYS: readonly Fact[] = [
       packets: [{ ...udp, dst: '10.96.0.1', df: true, pad: 1423 }],
     },
     shows: ['1: p1 gets icmp 3/4 10.96.0.1 > 10.244.1.2 mtu 1450 about udp 10.244.1.2:40000 > 10.96.0.1:53 ttl 64'],
+  },
+  {
+    name: 'vxlan-cuts-tracked-ipv6-fragments-anew',
+    says: 'Tracked IPv6 fragments have no room for the headers of VXLAN: they are cut anew, at 1280 bytes if they were smaller; what fits into one is an atomic fragment, what is no longer than their largest leaves whole.',
+    case: {
+      topology: DUAL_STACK_OVERLAY,
+      rules: { n1: { backend: 'legacy', text: '', text6: table('filter', ['FORWARD -m conntrack --ctstate NEW']) } },
+      packets: [1600, 700, 9].map((pad) => ({ ...udp6, pad, fragmentMtu: pad === 9 ? 64 : 576 })),
+    },
+    shows: [
+      '1: p3 gets udp fd00:10:244:1::2:40000 > fd00:10:244:2::2:53 fragment of 1280 bytes ttl 62',
+      '1: p3 gets 17 fd00:10:244:1::2 > fd00:10:244:2::2 fragment of 424 bytes ttl 62',
+      '2: p3 gets udp fd00:10:244:1::2:40000 > fd00:10:244:2::2:53 fragment of 756 bytes ttl 62',
+      '3: p3 gets udp fd00:10:244:1::2:40000 > fd00:10:244:2::2:53 ttl 62',
+    ],
   },
 ];
