@@ -3,6 +3,7 @@
 
 import { beforeEach, describe, expect, test } from 'vitest';
 import { ms, s } from '../../engine/time.ts';
+import { Ipv6Settings } from '../ip/ipv6-settings.ts';
 import { Bridge } from '../link/bridge.ts';
 import { PROTOCOL_UDP } from '../packet/frame.ts';
 import { ALL_NODES_IPV6, ANY_IP, LOOPBACK_IPV6, parseIpv6, parseIpv6Prefix } from '../packet/ip-address.ts';
@@ -190,6 +191,16 @@ describe('a router', () => {
     lab.runFor(ms(600)); // 1.05 s after the burst
     expect(errors()).toBe(1);
     lab.runFor(ms(2_100));
+    expect(errors()).toBe(2);
+  });
+
+  test('sends one every 100 ms unless told otherwise', () => {
+    lab = new Ipv6Lab({ ratelimit: new Ipv6Settings().icmp_ratelimit });
+    settle();
+    lab.runFor(s(8));
+    const errors = (): number => Array.from({ length: 20 }, () => heard(lab.send(udp(P3, { ttl: 1 })))).flat().length;
+    expect(errors()).toBe(6);
+    lab.runFor(ms(210));
     expect(errors()).toBe(2);
   });
 });

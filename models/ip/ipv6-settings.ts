@@ -8,8 +8,8 @@ export class Ipv6Settings {
   forwarding = 0;
   /** net.ipv6.conf.all.hop_limit, of packets that the host sends. */
   hop_limit = 64;
-  /** net.ipv6.icmp.ratelimit: milliseconds between ICMPv6 errors to one destination; 0 for no limit. */
-  icmp_ratelimit = 1_000;
+  /** net.ipv6.icmp.ratelimit: milliseconds between ICMPv6 errors to one destination; 0 for no limit. 100 in 6.18.44. */
+  icmp_ratelimit = 100;
   /** net.ipv6.ip6frag_time: seconds that fragments wait for each other. */
   ip6frag_time = 60;
   /** net.ipv6.ip6frag_high_thresh: bytes of memory that they may take. */
