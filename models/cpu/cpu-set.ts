@@ -20,6 +20,8 @@ export class CpuSet {
   readonly costs: CostModel;
   /** The CPU of the running visit. */
   current = 0;
+  /** Tunnels that the running visit is sending into at this point, one within another (dev_xmit_recursion). */
+  tunnelDepth = 0;
   readonly #cpus: Cpu[];
   #offsetNs = 0;
   #visiting = false;
@@ -73,8 +75,11 @@ export class CpuSet {
     const postponed: (() => void)[] = [];
     this.#postponed = postponed;
     action();
+    const { tunnelDepth } = this;
+    this.tunnelDepth = 0; // what is sent has been sent
     for (let i = 0; i < postponed.length; i++) postponed[i]!(); // what they hand over comes behind them
     this.#postponed = undefined;
+    this.tunnelDepth = tunnelDepth;
   }
 
   /** Is what frames cause to wait for the end of a {@link batch}? */

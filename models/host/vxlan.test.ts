@@ -150,10 +150,21 @@ describe('the forwarding database', () => {
   });
 });
 
-test('a route to the endpoint that leads into the tunnel ends, like every other mistake, in a drop', () => {
-  n1.root.stack.addRoute({ destination: { ...n1.podRange, net: n2.ip, mask: -1, length: 32 }, device: n1.vxlan! });
-  n1.root.stack.neighbors.addPermanent(n1.vxlan!, n2.ip, n2.vxlan!.mac);
+test('rules may send a tunnel into itself, but only three times', () => {
+  loadRules(
+    n1.root,
+    `*mangle
+    :OUTPUT ACCEPT [0:0]
+    -A OUTPUT -p udp -m udp --dport 8472
+    COMMIT
+    *nat
+    :OUTPUT ACCEPT [0:0]
+    -A OUTPUT -p udp -m udp --dport 8472 -j DNAT --to-destination 10.244.2.2
+    COMMIT`,
+  );
   lab.send('p1', 'udp 10.244.1.2:1 > 10.244.2.2:2');
+  const counters = printIptablesSave(n1.root.netfilter!.tables, { counters: true });
+  expect(counters).toContain('[3:384] -A OUTPUT -p udp'); // 78, 128 and 178 bytes
   expect(lab.frames.drops().get('TX_RECURSION')).toBe(1);
 });
 
