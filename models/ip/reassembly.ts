@@ -128,6 +128,7 @@ export class Reassembly implements FrameHolder {
     if (latest !== first) {
       latest.copyPacketFrom(first);
       latest.mark = first.mark;
+      latest.flowHash = first.flowHash;
     }
     latest.moreFragments = latest.isAtomicFragment = false;
     // Fragments that could not be cut further make a packet that cannot, if they were not merely small ones.

@@ -6,7 +6,7 @@
 // ageing of the entries of a learning device (they move, but stay).
 
 import type { CpuSet } from '../cpu/cpu-set.ts';
-import { symmetricFlowHash } from '../packet/flow-hash.ts';
+import { lastingFlowHash } from '../packet/flow-hash.ts';
 import { ETHERTYPE_IPV4, ETHERTYPE_IPV6, type Frame, PROTOCOL_UDP, VXLAN_HEADER_BYTES } from '../packet/frame.ts';
 import type { FrameStore } from '../packet/frame-store.ts';
 import { formatIp, type Ip } from '../packet/ip-address.ts';
@@ -96,11 +96,12 @@ export class VxlanDevice extends NetDevice {
 
   #sendTo(remote: Ip, inner: Frame): void {
     this.cpus.charge(this.cpus.costs.vxlanEncapNs);
+    const flowHash = lastingFlowHash(inner);
     const outer = this.frames.encapsulate(inner);
     outer.protocol = PROTOCOL_UDP;
     outer.srcIp = this.local;
     outer.dstIp = remote;
-    outer.srcPort = this.#sourcePort(inner);
+    outer.srcPort = this.#sourcePort(flowHash);
     outer.dstPort = this.port;
     outer.dontFragment = false; // df unset, the default
     outer.typeOfService = outerCongestionBits(inner);
@@ -114,8 +115,8 @@ export class VxlanDevice extends NetDevice {
   }
 
   /** udp_flow_src_port: a flow's packets keep one port, so that they keep one path. */
-  #sourcePort(inner: Frame): number {
-    let hash = Math.imul(symmetricFlowHash(inner) ^ this.#secret, 0x9e3779b1);
+  #sourcePort(flowHash: number): number {
+    let hash = Math.imul(flowHash ^ this.#secret, 0x9e3779b1);
     hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b) >>> 0;
     return FIRST_SOURCE_PORT + Math.floor((hash * (LAST_SOURCE_PORT - FIRST_SOURCE_PORT)) / 2 ** 32);
   }

@@ -66,6 +66,7 @@ export class WireDevice extends NetDevice implements FrameHolder {
   /** The last bit of a frame has come in: an event of its own. */
   arrive(frame: Frame): void {
     frame.clearMetadata();
+    frame.flowHash = 0; // only bytes cross a cable
     const { cpus } = this;
     // Receive-side scaling: the same flow always meets the same CPU.
     const cpu = cpus.count === 1 ? 0 : flowHash(frame) % cpus.count;

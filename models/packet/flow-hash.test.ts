@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { flowHash, symmetricFlowHash } from './flow-hash.ts';
+import { flowHash, lastingFlowHash, symmetricFlowHash } from './flow-hash.ts';
 import { Frame, PROTOCOL_ICMP, PROTOCOL_UDP } from './frame.ts';
 import type { Ip } from './ip-address.ts';
 import { internIpv6 } from './ipv6-address.ts';
@@ -29,6 +29,18 @@ test('the kernel sees one flow in both directions', () => {
       expect(symmetricFlowHash(back)).toBe(symmetricFlowHash(there));
     }),
   );
+});
+
+test('a hash with ports stays what it was when it was first asked for, one without does not', () => {
+  for (const [protocol, stays] of [
+    [PROTOCOL_UDP, true],
+    [PROTOCOL_ICMP, false],
+  ] as const) {
+    const frame = Object.assign(new Frame(), { protocol, srcIp: 1, dstIp: 2, srcPort: 3, dstPort: 53 });
+    const before = lastingFlowHash(frame);
+    frame.dstIp = 7 as Ip; // by DNAT
+    expect(lastingFlowHash(frame) === before).toBe(stays);
+  }
 });
 
 test('flows between the same hosts are spread by their ports', () => {

@@ -14,7 +14,18 @@ export function flowHash(frame: Frame): number {
   return (hash ^ (hash >>> 15)) >>> 0;
 }
 
-/** As the kernel has it (skb_get_hash): the answers of a flow have the same, seen on Linux 6.18 in both families. */
+/**
+ * skb_get_hash: worked out once, and then the frame's own, whatever becomes of its addresses. One without ports is worked
+ * out again by the next who asks (skb_clear_hash_if_not_l4 in iptunnel_xmit).
+ */
+export function lastingFlowHash(frame: Frame): number {
+  if (frame.flowHash !== 0) return frame.flowHash;
+  const hash = symmetricFlowHash(frame) | 0;
+  if (hasPorts(frame) && (frame.srcPort | frame.dstPort) !== 0) frame.flowHash = hash === 0 ? 1 : hash;
+  return hash;
+}
+
+/** As the kernel has it (flow_hash_from_keys): the answers of a flow have the same, seen on Linux 6.18 in both families. */
 export function symmetricFlowHash(frame: Frame): number {
   const [src, dst] = [wordOf(frame.srcIp, frame.family), wordOf(frame.dstIp, frame.family)];
   let hash =

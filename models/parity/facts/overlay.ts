@@ -1,6 +1,6 @@
 // Frames between nodes by VXLAN.
 
-import type { ParityCase } from '../case.ts';
+import type { NodeRules, ParityCase } from '../case.ts';
 import { type Fact, TWO_NODES, table, udp } from './fact.ts';
 
 const OVERLAY = { ...TWO_NODES, overlay: 'vxlan' } as const;
@@ -16,6 +16,15 @@ const DUAL_STACK_OVERLAY: ParityCase['topology'] = {
   })),
 };
 const udp6 = { ...udp, src: 'fd00:10:244:1::2', dst: 'fd00:10:244:2::2' };
+
+const ping = { from: 'p1', proto: 'icmp', src: '10.244.1.2', dst: '10.244.2.2' } as const;
+
+/** Datagrams of the tunnel are counted in OUTPUT, and this is done to the first of every flow. */
+const whenSent = (nat: string): NodeRules => ({
+  backend: 'legacy',
+  text: table('mangle', ['OUTPUT -p udp -m udp --dport 8472']) + table('nat', [nat]),
+});
+const SENT = { sent: 'n1 mangle OUTPUT 1', 'to begin a flow': 'n1 nat OUTPUT 1' };
 
 export const OVERLAYS: readonly Fact[] = [
   {
@@ -82,6 +91,49 @@ export const OVERLAYS: readonly Fact[] = [
       '1: p3 gets 17 fd00:10:244:1::2 > fd00:10:244:2::2 fragment of 424 bytes ttl 62',
       '2: p3 gets udp fd00:10:244:1::2:40000 > fd00:10:244:2::2:53 fragment of 756 bytes ttl 62',
       '3: p3 gets udp fd00:10:244:1::2:40000 > fd00:10:244:2::2:53 ttl 62',
+    ],
+  },
+  {
+    name: 'vxlan-into-itself',
+    says: 'A tunnel into itself: three times, with the source port of the first (skb->hash stays), also of fragments.',
+    case: {
+      topology: OVERLAY,
+      rules: { n1: whenSent('OUTPUT -p udp -m udp --dport 8472 -j DNAT --to-destination 10.244.2.2') },
+      packets: [udp, { ...udp, pad: 1400 }],
+    },
+    watch: { connectionsOf: 'n1', counters: SENT, steps: false },
+    shows: [
+      'udp 10.244.1.2:40000 > 10.244.2.2:53 30 s UNREPLIED',
+      'udp 192.168.1.1:port 1 of 1024-65535 > 192.168.1.2:8472, answers 10.244.2.2:8472 > 192.168.1.1:port 1 of 1024-65535, 30 s UNREPLIED',
+      'counted: 9 sent, 1 to begin a flow',
+    ],
+  },
+  {
+    name: 'vxlan-into-itself-without-ports',
+    says: 'The hash of an ICMP message does not stay, that of the datagram around it does.',
+    case: {
+      topology: OVERLAY,
+      rules: { n1: whenSent('OUTPUT -p udp -m udp --dport 8472 -j DNAT --to-destination 10.244.2.2') },
+      packets: [ping],
+    },
+    watch: { counters: SENT, steps: false },
+    shows: ['counted: 3 sent, 2 to begin a flow'],
+  },
+  {
+    name: 'vxlan-to-and-fro',
+    says: 'Between two nodes the TTL decides, and the source port stays that of the first node, whatever NAT does.',
+    case: {
+      topology: OVERLAY,
+      rules: {
+        n1: whenSent('PREROUTING -i vx0 -d 10.244.1.2 -j DNAT --to-destination 10.244.2.2'),
+        n2: whenSent('PREROUTING -i vx0 -d 10.244.2.2 -j DNAT --to-destination 10.244.1.2'),
+      },
+      packets: [{ ...udp, ttl: 12 }],
+    },
+    watch: { counters: { 'sent by n1': 'n1 mangle OUTPUT 1', 'by n2': 'n2 mangle OUTPUT 1' } },
+    shows: [
+      '1: p1 gets icmp 11/0 10.244.1.2 > 10.244.1.2 about udp 10.244.1.2:port 1 of 1024-65535 > 10.244.1.2:53 ttl 63',
+      'counted: 6 sent by n1, 6 by n2',
     ],
   },
 ];
