@@ -226,7 +226,8 @@ export class UdpSocket implements BoundSocket {
     if (this.#bufferedBytes + buffered > this.#receiveBufferBytes) return false;
     this.#bufferedBytes += buffered;
     this.#incoming.push({
-      message: frame.message!,
+      // Rules can lead to a socket what no application wrote: a tunnel's datagram.
+      message: frame.message ?? { id: 0, sizeBytes: frame.payloadBytes },
       peer: { family: frame.family, ip: frame.srcIp, port: frame.srcPort },
     });
     if (!this.#readingPaused) this.#readOne();
