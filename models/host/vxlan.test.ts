@@ -183,6 +183,15 @@ describe('rules that send a tunnel into itself', () => {
   });
 });
 
+test('a route to the endpoint that leads into the tunnel is refused before any rule sees the datagram', () => {
+  loadRules(n1.root, '*mangle\n:OUTPUT ACCEPT [0:0]\n-A OUTPUT -p udp\nCOMMIT\n');
+  n1.root.stack.addRoute({ destination: { ...n1.podRange, net: n2.ip, mask: -1, length: 32 }, device: n1.vxlan! });
+  n1.root.stack.neighbors.addPermanent(n1.vxlan!, n2.ip, n2.vxlan!.mac);
+  lab.send('p1', 'udp 10.244.1.2:1 > 10.244.2.2:2');
+  expect(lab.frames.drops().get('TX_RECURSION')).toBe(1);
+  expect(printIptablesSave(n1.root.netfilter!.tables, { counters: true })).toContain('[0:0] -A OUTPUT');
+});
+
 test('the hash of a flow does not cross a cable: every machine works out its own', () => {
   const isKnown: Record<string, boolean> = {};
   for (const { uplink } of [n1, n2]) uplink.tap = ({ flowHash }) => (isKnown[uplink.namespace] = flowHash !== 0);

@@ -308,11 +308,16 @@ export class IpStack implements FrameReceiver, NetfilterStack {
 
   /**
    * Sends a locally made packet; the frame is no longer the caller's, whatever comes back. The source address is chosen
-   * by route where it is ANY_IP. Returns what send() would fail with.
+   * by route where it is ANY_IP. Returns what send() would fail with. A `tunnel` sends its datagrams by this way, too; it
+   * does not send into itself by any route, only by rules (udp_tunnel_dst_lookup).
    */
-  send(frame: Frame): SendError | undefined {
+  send(frame: Frame, tunnel?: DeviceRef): SendError | undefined {
     if (frame.family === 6) return this.#sendOverIpv6(frame);
     let route = this.fib.lookup(frame.dstIp);
+    if (tunnel !== undefined && route?.device === tunnel) {
+      this.drop(frame, 'TX_RECURSION');
+      return undefined;
+    }
     if (frame.srcIp === ANY_IP && route !== undefined) frame.srcIp = this.#sourceBy(route, frame.dstIp);
     if (frame.journey?.title === '') frame.journey.title = describeFlow(frame);
     if (route === undefined || !this.#mayLeave(frame, route)) return this.#unsendable(frame, route);

@@ -7,7 +7,14 @@
 
 import type { CpuSet } from '../cpu/cpu-set.ts';
 import { lastingFlowHash } from '../packet/flow-hash.ts';
-import { ETHERTYPE_IPV4, ETHERTYPE_IPV6, type Frame, PROTOCOL_UDP, VXLAN_HEADER_BYTES } from '../packet/frame.ts';
+import {
+  type DeviceRef,
+  ETHERTYPE_IPV4,
+  ETHERTYPE_IPV6,
+  type Frame,
+  PROTOCOL_UDP,
+  VXLAN_HEADER_BYTES,
+} from '../packet/frame.ts';
 import type { FrameStore } from '../packet/frame-store.ts';
 import { formatIp, type Ip } from '../packet/ip-address.ts';
 import { formatMac, type Mac, ZERO_MAC } from '../packet/mac.ts';
@@ -21,8 +28,8 @@ export const VXLAN_OVERHEAD_BYTES = 50;
 
 /** The namespace's IP stack, below the tunnel. */
 export interface VxlanUnderlay {
-  /** Sends a packet of this host; it ends there if it cannot go. */
-  send(frame: Frame): void;
+  /** Sends a datagram of the tunnel; it ends there if it cannot go, or would go into the tunnel. */
+  send(frame: Frame, tunnel: DeviceRef): void;
 }
 
 export interface VxlanOptions extends NetDeviceOptions {
@@ -111,7 +118,7 @@ export class VxlanDevice extends NetDevice {
     outer.mark = inner.mark; // skb_scrub_packet within one namespace: conntrack goes, the mark stays
     inner.clearMetadata();
     this.#note(outer, `in VXLAN ${this.vni} to ${formatIp(remote)}`);
-    this.#underlay.send(outer);
+    this.#underlay.send(outer, this);
   }
 
   /** udp_flow_src_port: a flow's packets keep one port, so that they keep one path. */
