@@ -25,6 +25,13 @@ export function lastingFlowHash(frame: Frame): number {
   return hash;
 }
 
+/** What a connected socket gives its packets: by chance (net_tx_rndhash), here from a number that is by chance. */
+export function socketFlowHash(number: number): number {
+  let hash = Math.imul(number + 0x6d2b79f5, 0x9e3779b1);
+  hash = Math.imul(hash ^ (hash >>> 15), 0x85ebca6b);
+  return hash ^ (hash >>> 13) || 1;
+}
+
 /** As the kernel has it (flow_hash_from_keys): the answers of a flow have the same, seen on Linux 6.18 in both families. */
 export function symmetricFlowHash(frame: Frame): number {
   const [src, dst] = [wordOf(frame.srcIp, frame.family), wordOf(frame.dstIp, frame.family)];

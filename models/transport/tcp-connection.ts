@@ -9,6 +9,7 @@ import { after, type Duration, type Instant, ms } from '../../engine/time.ts';
 import type { CpuSet } from '../cpu/cpu-set.ts';
 import type { SendError } from '../ip/stack.ts';
 import type { DropReason } from '../packet/drop-reason.ts';
+import { socketFlowHash } from '../packet/flow-hash.ts';
 import { type Frame, type Message, PROTOCOL_TCP, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN } from '../packet/frame.ts';
 import type { Ip, IpFamily } from '../packet/ip-address.ts';
 import { type IcmpError, icmpErrorOf, sendErrorOf } from './icmp-error.ts';
@@ -104,6 +105,8 @@ export class TcpConnection implements ConnectedSocket, SegmentOutput {
   #state: TcpState = 'CLOSED';
 
   readonly #initialSequence: number;
+  /** What its segments have for a flow hash, so that a path that loses them is left (sk_txhash). */
+  #flowHash: number;
   readonly #sender: TcpSender;
   /** Of the handshake, of retransmissions and probes, and of FIN_WAIT2: never two of them at a time. */
   readonly #timer: TcpTimer;
@@ -153,6 +156,7 @@ export class TcpConnection implements ConnectedSocket, SegmentOutput {
     this.settings = layer.settings;
     this.#layer = layer;
     this.#initialSequence = options.initialSequence;
+    this.#flowHash = socketFlowHash(options.initialSequence);
     const mssBytes = layer.mssTo(options.remoteIp, options.family);
     this.#timer = new TcpTimer(cpus.place, () => cpus.submit(this.cpu, TcpConnection.#onTimer, this));
     this.#ackTimer = new TcpTimer(cpus.place, () => cpus.submit(this.cpu, TcpConnection.#onAckTimer, this));
@@ -548,6 +552,7 @@ export class TcpConnection implements ConnectedSocket, SegmentOutput {
     frame.dstIp = this.remoteIp;
     frame.srcPort = this.localPort;
     frame.dstPort = this.remotePort;
+    frame.flowHash = this.#flowHash;
     return frame;
   }
 
@@ -678,6 +683,7 @@ export class TcpConnection implements ConnectedSocket, SegmentOutput {
       sendNext: this.#sender.max,
       receiveNext: this.#received.next,
       recentTimestamp: this.#recentTimestamp,
+      flowHash: this.#flowHash,
       now: this.cpus.instant,
     };
     this.#layer.enterTimeWait(this, new TimeWait(this, last));
@@ -733,6 +739,7 @@ export class TcpConnection implements ConnectedSocket, SegmentOutput {
     this.#layer.counters.timeouts++;
     if (this.#handshakeTimeouts >= retries) return this.#end('timed out');
     this.#handshakeTimeouts++;
+    this.#flowHash = socketFlowHash(this.#flowHash);
     this.countRetransmission();
     const doublings = Math.max(this.#handshakeTimeouts - linear, 0);
     this.#startTimer(Math.min(initialTimeout * 2 ** doublings, maxTimeout) as Duration);
@@ -740,7 +747,10 @@ export class TcpConnection implements ConnectedSocket, SegmentOutput {
   }
 
   #retry(): void {
-    if (this.#sender.outstanding) this.#layer.counters.timeouts++;
+    if (this.#sender.outstanding) {
+      this.#layer.counters.timeouts++;
+      this.#flowHash = socketFlowHash(this.#flowHash); // tcp_write_timeout: net.core.txrehash is on
+    }
     const { retries, orphanRetries } = this.settings;
     if (this.#sender.timerFired(this.#applicationClosed ? orphanRetries : retries)) return;
     this.#end(this.#softError === undefined || this.#softError === 'refused' ? 'timed out' : this.#softError);

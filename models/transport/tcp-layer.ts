@@ -284,6 +284,7 @@ export class TcpLayer implements ProtocolHandler, ConnectionLayer, FrameHolder {
     ack.sequence = timeWait.sendNext;
     ack.acknowledgment = timeWait.receiveNext;
     ack.tcpFlags = TCP_ACK;
+    ack.flowHash = timeWait.flowHash;
     if (timeWait.recentTimestamp !== 0) {
       ack.timestampValue = this.timestamp();
       ack.timestampEcho = about.timestampValue;

@@ -1,7 +1,7 @@
 // Frames between nodes by VXLAN.
 
 import type { NodeRules, ParityCase } from '../case.ts';
-import { type Fact, TWO_NODES, table, udp } from './fact.ts';
+import { type Fact, TWO_NODES, TWO_NODES_WITH_STACKS, table, tcp, udp } from './fact.ts';
 
 const OVERLAY = { ...TWO_NODES, overlay: 'vxlan' } as const;
 /** The same in both families; bridges do not call iptables. */
@@ -118,6 +118,46 @@ export const OVERLAYS: readonly Fact[] = [
     },
     watch: { counters: SENT, steps: false },
     shows: ['counted: 3 sent, 2 to begin a flow'],
+  },
+  {
+    name: 'vxlan-and-sockets',
+    says: 'What connected sockets send has a hash of the socket, and so another source port than others of the flow.',
+    case: {
+      topology: { ...TWO_NODES_WITH_STACKS, overlay: 'vxlan' },
+      rules: { n1: whenSent('OUTPUT -p udp -m udp --dport 8472 -j DNAT --to-destination 192.168.1.2') },
+      packets: [
+        { socket: { do: 'connect', in: 'p1', proto: 'udp', ip: '10.244.2.2', port: 53, sport: 40_000 } },
+        { socket: { do: 'close', in: 'p1' } },
+        { socket: { do: 'connect', in: 'p1', proto: 'udp', ip: '10.244.2.2', port: 53, sport: 40_000 } },
+        udp,
+        { socket: { do: 'listen', in: 'p3', proto: 'tcp', port: 80 } },
+        { socket: { do: 'connect', in: 'p1', proto: 'tcp', ip: '10.244.2.2', port: 80, sport: 40_000 } }, // SYN, ACK
+        { ...tcp, flags: 'A', seq: 5, ack: 7 },
+      ],
+    },
+    watch: { counters: SENT, steps: false },
+    shows: ['counted: 6 sent, 5 to begin a flow'],
+  },
+  {
+    name: 'vxlan-and-repeated-syns',
+    says: 'A socket draws another hash whenever it has waited in vain (net.core.txrehash).',
+    case: {
+      topology: OVERLAY,
+      rules: { n1: whenSent('OUTPUT -p udp -m udp --dport 8472 -j DNAT --to-destination 192.168.1.2') },
+      packets: [
+        {
+          socket: { do: 'connect', in: 'n1', proto: 'tcp', ip: '10.244.2.2', port: 80, sport: 40_000, timeoutMs: 2500 },
+        },
+      ],
+    },
+    watch: { counters: SENT },
+    shows: [
+      '1: ETIMEDOUT',
+      '1: p3 gets tcp [S] 10.244.1.0:40000 > 10.244.2.2:80 ttl 63',
+      '1: p3 gets tcp [S] 10.244.1.0:40000 > 10.244.2.2:80 ttl 63',
+      '1: p3 gets tcp [S] 10.244.1.0:40000 > 10.244.2.2:80 ttl 63',
+      'counted: 3 sent, 3 to begin a flow',
+    ],
   },
   {
     name: 'vxlan-to-and-fro',
