@@ -5,6 +5,7 @@ import { beforeEach, describe, expect, test } from 'vitest';
 import { ms, s } from '../../engine/time.ts';
 import { Ipv6Settings } from '../ip/ipv6-settings.ts';
 import { Bridge } from '../link/bridge.ts';
+import { printIptablesSave } from '../netfilter/iptables-save.ts';
 import { PROTOCOL_UDP } from '../packet/frame.ts';
 import { ALL_NODES_IPV6, ANY_IP, LOOPBACK_IPV6, parseIpv6, parseIpv6Prefix } from '../packet/ip-address.ts';
 import { parseMac } from '../packet/mac.ts';
@@ -143,6 +144,20 @@ describe('a router', () => {
     expect(heard(lab.send(udp(P2)))[0]).not.toBe(redirect);
     lab.runFor(s(2));
     expect(heard(lab.send(udp(P2)))[0]).toBe(redirect);
+  });
+
+  test('tells itself of a redirect that it rejects in OUTPUT, as it knows the link of the address that it is from', () => {
+    settle();
+    const rules = ['--icmpv6-type 137 -j REJECT', '--icmpv6-type 1'].map(
+      (rest) => `-A OUTPUT -p icmpv6 -m icmp6 ${rest}\n`,
+    );
+    lab.restore('n1', `*filter\n:OUTPUT ACCEPT [0:0]\n${rules.join('')}COMMIT\n`);
+    lab.send(udp(P2));
+    const { tables6 } = lab.namespace('n1').enableNetfilter();
+    const counters = printIptablesSave(tables6, { counters: true });
+    expect(counters).toContain(':FORWARD ACCEPT [1:48]');
+    expect(counters).toContain('[1:136] -A OUTPUT -p ipv6-icmp -m icmp6 --icmpv6-type 137');
+    expect(counters).toContain('[1:184] -A OUTPUT -p ipv6-icmp -m icmp6 --icmpv6-type 1\n'); // 40 + 8 before it
   });
 
   test('keeps link-local sources on their link', () => {

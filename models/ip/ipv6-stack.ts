@@ -123,6 +123,7 @@ export class Ipv6Stack implements DiscoveryStack {
   receive(frame: Frame, device: NetDevice): void {
     if (!this.#isAcceptable(frame, device)) return;
     const { netfilter } = this.#host;
+    const sentTo = frame.dstIp;
     if (frame.preRoutingDone) {
       // br_netfilter has been here with this frame; ip6_rcv_core forgets its largest fragment, so that it leaves whole if
       // it can, but not the list of them.
@@ -134,6 +135,8 @@ export class Ipv6Stack implements DiscoveryStack {
       if (this.#interfaceOf(device).isMember(dstIp, this.isRouter)) return this.#localDeliver(frame, device);
       return this.drop(frame, 'NOT_A_MEMBER');
     }
+    // What comes by loopback was routed when it was sent (skb_valid_dst in ip6_rcv_finish), also to a link's own address.
+    if (device === this.#loopback && dstIp === sentTo) return this.#localDeliver(frame, device);
     const route = this.#lookup(dstIp, device);
     if (route?.type === 'local' || route?.type === 'anycast') return this.#localDeliver(frame, device);
     this.#forward(frame, device, route);
@@ -346,7 +349,7 @@ export class Ipv6Stack implements DiscoveryStack {
 
   /** An error to the sender of `about`, if RFC 4443 and the rate limit allow one (icmp6_send). */
   sendError(about: Frame, type: number, code: number, options: Icmpv6ErrorOptions = {}): void {
-    const { info = 0, device = about.receivedOn } = options;
+    const { info = 0, device = about.receivedOn ?? this.#deviceOfDiscovery(about) } = options;
     if (!mayCauseIcmpv6Error(about, type)) return;
     const route = this.#lookup(about.srcIp, device);
     if (route === undefined || sendErrorOf(route) !== undefined || route.type === 'anycast') return;
@@ -359,6 +362,11 @@ export class Ipv6Stack implements DiscoveryStack {
     this.#noteError(about, error);
     this.attachConntrack(error, about);
     this.send(error, device);
+  }
+
+  /** What neighbor discovery sends has its device before it comes to OUTPUT (ndisc_alloc_skb): rules may reject it there. */
+  #deviceOfDiscovery({ discovery, srcIp }: Frame): DeviceRef | undefined {
+    return discovery === undefined ? undefined : this.#interfaces.find((known) => known?.has(srcIp))?.device;
   }
 
   #mayError(peer: Ip, type: number, route: Route): boolean {
