@@ -47,6 +47,7 @@ import {
   WALK,
 } from './hook-plan.ts';
 import { IpSets } from './ipset/ip-sets.ts';
+import type { Accounts } from './matches/nfacct.ts';
 import { DESTINATION, Nat, type NatMapping, type NatSide, SOURCE } from './nat.ts';
 import { Nftables, type NftBaseChain } from './nft/nftables.ts';
 import { NftWalk } from './nft/walk.ts';
@@ -159,6 +160,11 @@ export class Netfilter {
   /** Rules that packets have been compared with so far, in all tables. */
   get rulesVisited(): number {
     return this.#rulesVisited;
+  }
+
+  /** What rules of `-m nfacct` have counted, by name, for both families. */
+  get accounts(): Readonly<Accounts> {
+    return this.#context.accounts;
   }
 
   /** True: the frame goes on. False: it has ended, dropped or rejected; do not touch it. */

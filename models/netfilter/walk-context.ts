@@ -9,6 +9,7 @@ import type { Ip, IpFamily } from '../packet/ip-address.ts';
 import { type ConnectionQuery, NO_CONNECTIONS } from './connection-query.ts';
 import { IpSets } from './ipset/ip-sets.ts';
 import type { HashlimitTables } from './matches/hashlimit.ts';
+import type { Accounts } from './matches/nfacct.ts';
 import type { RecentLists } from './matches/recent.ts';
 import type { Rule } from './rule.ts';
 import { NO_TABLE, type RuleTable } from './rule-table.ts';
@@ -69,6 +70,8 @@ export class WalkContext {
   readonly sets: IpSets;
   /** What rules of `-m hashlimit` have counted. */
   readonly hashlimitTables: HashlimitTables = new Map();
+  /** What rules of `-m nfacct` have counted. */
+  readonly accounts: Accounts = new Map();
 
   /** The hook, as its builtin chains are called: `PREROUTING`. */
   hook = '';
