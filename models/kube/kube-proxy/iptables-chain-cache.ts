@@ -4,7 +4,8 @@
 
 import { Chain } from '../../netfilter/chain.ts';
 import { Rule, type RuleSpec } from '../../netfilter/rule.ts';
-import { type Dispatch, dispatchOf } from './iptables-dispatch.ts';
+import type { IpFamily } from '../../packet/ip-address.ts';
+import { type Dispatch, dispatchOf, ofFamily } from './iptables-dispatch.ts';
 import { type FixedChainSettings, type FixedChains, fixedChains } from './iptables-fixed-chains.ts';
 import {
   type ChainSpec,
@@ -28,6 +29,8 @@ export interface ServiceRules {
   readonly nodeChains: readonly Chain[];
   /** In all these chains together. */
   readonly ruleCount: number;
+  /** Traffic from inside, or from outside, is dropped here: the endpoints are on other nodes, and its policy is Local. */
+  readonly lacksLocalEndpoints: { readonly internal: boolean; readonly external: boolean };
 }
 
 /** One for all proxiers of a cluster. */
@@ -160,33 +163,48 @@ class PortRules {
       ...this.#chainsOf(`firewall ${on.hasEndpoints} ${on.nodeIsInSourceRanges}`, () => firewallChains(on)),
     ];
     const ruleCount = [...forCluster, ...forNode].reduce((sum, { rules }) => sum + rules.length, 0);
-    return { dispatch: this.#dispatch(on), clusterChains: forCluster, nodeChains: forNode, ruleCount };
+    const lacksLocalEndpoints = {
+      internal: on.hasEndpoints && !on.servesInternal,
+      external: on.hasEndpoints && !on.servesExternal,
+    };
+    return {
+      dispatch: this.#dispatch(on),
+      clusterChains: forCluster,
+      nodeChains: forNode,
+      ruleCount,
+      lacksLocalEndpoints,
+    };
   }
 
   #dispatch(on: PortOnNode): Dispatch<Rule> {
     const key = `${on.hasEndpoints} ${on.servesInternal} ${on.servesExternal}`;
     let dispatch = this.#dispatches.get(key);
-    if (dispatch === undefined) this.#dispatches.set(key, (dispatch = compileDispatch(dispatchOf(on))));
+    if (dispatch === undefined) this.#dispatches.set(key, (dispatch = this.#compileDispatch(on)));
     return dispatch;
+  }
+
+  #compileDispatch(on: PortOnNode): Dispatch<Rule> {
+    const { family } = this.port;
+    const specs = dispatchOf(on, this.#options);
+    return {
+      natServices: compile(specs.natServices, family),
+      natNodePorts: compile(specs.natNodePorts, family),
+      filterServices: compile(specs.filterServices, family),
+      filterExternalServices: compile(specs.filterExternalServices, family),
+      filterNodePorts: compile(specs.filterNodePorts, family),
+      filterProxyFirewall: compile(specs.filterProxyFirewall, family),
+    };
   }
 
   #chainsOf(key: string, specs: () => readonly ChainSpec[]): readonly Chain[] {
     let chains = this.#chains.get(key);
     if (chains === undefined) {
-      chains = specs().map(({ name, rules }) => new Chain(name, compile(rules)));
+      chains = specs().map(({ name, rules }) => new Chain(name, compile(rules, this.port.family)));
       this.#chains.set(key, chains);
     }
     return chains;
   }
 }
 
-const compile = (specs: readonly RuleSpec[]): Rule[] => specs.map((spec) => new Rule(spec));
-
-const compileDispatch = (specs: Dispatch<RuleSpec>): Dispatch<Rule> => ({
-  natServices: compile(specs.natServices),
-  natNodePorts: compile(specs.natNodePorts),
-  filterServices: compile(specs.filterServices),
-  filterExternalServices: compile(specs.filterExternalServices),
-  filterNodePorts: compile(specs.filterNodePorts),
-  filterProxyFirewall: compile(specs.filterProxyFirewall),
-});
+const compile = (specs: readonly RuleSpec[], family: IpFamily): Rule[] =>
+  specs.map((spec) => new Rule(ofFamily(family, spec)));

@@ -3,21 +3,19 @@
 import type { RandomStream } from '../../../engine/random.ts';
 import { Chain } from '../../netfilter/chain.ts';
 import type { Rule } from '../../netfilter/rule.ts';
-import type { Prefix } from '../../packet/ip-address.ts';
 import type { ServiceChainCache, ServiceRules } from './iptables-chain-cache.ts';
 import type { Dispatch } from './iptables-dispatch.ts';
-import { type FixedChainSettings, nodePortJumps } from './iptables-fixed-chains.ts';
+import { type FixedChainSettings, type NodePortSettings, nodePortJumps } from './iptables-fixed-chains.ts';
 import type { ServiceChainOptions } from './iptables-service-chains.ts';
 import type { LocalDetector } from './local-detector.ts';
 import type { ProxyNode } from './port-on-node.ts';
 import type { ServiceSnapshot } from './service-tracker.ts';
 
-export interface IptablesConfig extends FixedChainSettings {
+/** Of one family. Addresses and ranges of the other have no place here. */
+export interface IptablesConfig extends FixedChainSettings, NodePortSettings {
   /** --masquerade-all: masquerade all traffic to cluster IPs, whatever its source. */
   readonly masqueradeAll: boolean;
   readonly localDetector: LocalDetector;
-  /** --nodeport-addresses: node addresses in these ranges serve node ports; empty: all addresses of the node. */
-  readonly nodePortAddresses: readonly Prefix[];
 }
 
 export interface RuleSet {
@@ -52,7 +50,7 @@ export function writeRules({ node, services, config, cache, random }: RuleSetInp
     ownServiceChains.push(...notIn(shared.chains, rules));
   }
   const dispatch = inOrder(random.shuffle(byPort));
-  const jumps = nodePortJumps(node, { addresses: config.nodePortAddresses, localhost: config.localhostNodePorts });
+  const jumps = nodePortJumps(node, config);
   const fixed = cache.fixedChains(config);
   return {
     filter: [
@@ -77,11 +75,14 @@ export function writeRules({ node, services, config, cache, random }: RuleSetInp
 const LARGE_CLUSTER_ENDPOINTS = 1_000;
 
 export const chainOptions = (
-  { masqueradeAll, localDetector }: IptablesConfig,
+  { masqueradeAll, localDetector, localhostNodePorts, accounts }: IptablesConfig,
   { endpointCount }: ServiceSnapshot,
 ): ServiceChainOptions => ({
   masqueradeAll,
   localDetector,
+  loopbackNodePortAccount: localhostNodePorts
+    ? accounts.find((name) => name === 'localhost_nps_accepted_pkts')
+    : undefined,
   endpointComments: endpointCount <= LARGE_CLUSTER_ENDPOINTS,
 });
 

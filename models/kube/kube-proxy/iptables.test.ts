@@ -335,12 +335,14 @@ describe('a sync', () => {
       chainsWritten: 10 + 2 * 3,
       rulesWritten: 4 + 4 + 1 + 2 + 2 * 7,
       chainsDeleted: [],
+      noLocalEndpoints: { internal: 0, external: 0 },
     });
     expect(node.sync(tracker.snapshot())).toEqual({
       kind: 'partial',
       chainsWritten: 10,
       rulesWritten: 4 + 4 + 1 + 2,
       chainsDeleted: [],
+      noLocalEndpoints: { internal: 0, external: 0 },
     });
   });
 
