@@ -3,6 +3,7 @@
 import type { RandomStream } from '../../../engine/random.ts';
 import { Chain } from '../../netfilter/chain.ts';
 import type { Rule } from '../../netfilter/rule.ts';
+import type { EndpointComments } from './endpoint-comments.ts';
 import type { ServiceChainCache, ServiceRules } from './iptables-chain-cache.ts';
 import type { Dispatch } from './iptables-dispatch.ts';
 import { type FixedChainSettings, type NodePortSettings, nodePortJumps } from './iptables-fixed-chains.ts';
@@ -35,20 +36,23 @@ export interface RuleSetInput {
   readonly services: ServiceSnapshot;
   readonly config: IptablesConfig;
   readonly cache: ServiceChainCache;
+  readonly comments: EndpointComments;
   /** Draws the order of services in the chains that they share: kube-proxy iterates over a Go map. */
   readonly random: RandomStream;
 }
 
-export function writeRules({ node, services, config, cache, random }: RuleSetInput): RuleSet {
-  const serviceRules = cache.servicesWith(chainOptions(config, services));
+export function writeRules({ node, services, config, cache, comments, random }: RuleSetInput): RuleSet {
+  const serviceRules = cache.servicesWith(chainOptions(config, { endpointComments: comments.usual }));
   const shared = serviceRules.shared(services, node.zone);
   const byPort = [...shared.rules];
-  const ownServiceChains: Chain[] = [];
-  for (const i of shared.varying) {
-    const rules = serviceRules.onNode(services.ports[i]!, node);
-    byPort[i] = rules;
-    ownServiceChains.push(...notIn(shared.chains, rules));
+  for (const i of shared.varying) byPort[i] = serviceRules.onNode(services.ports[i]!, node);
+  const unusual = comments.unusual(services);
+  if (unusual.length > 0) {
+    const others = cache.servicesWith(chainOptions(config, { endpointComments: !comments.usual }));
+    for (const i of unusual) byPort[i] = others.onNode(services.ports[i]!, node);
   }
+  const own = new Set([...shared.varying, ...unusual]);
+  const ownServiceChains = [...own].flatMap((i) => notIn(shared.chains, byPort[i]!));
   const dispatch = inOrder(random.shuffle(byPort));
   const jumps = nodePortJumps(node, config);
   const fixed = cache.fixedChains(config);
@@ -71,19 +75,16 @@ export function writeRules({ node, services, config, cache, random }: RuleSetInp
   };
 }
 
-/** More endpoints than these, summed over service ports, and kube-proxy leaves out comments. */
-const LARGE_CLUSTER_ENDPOINTS = 1_000;
-
 export const chainOptions = (
   { masqueradeAll, localDetector, localhostNodePorts, accounts }: IptablesConfig,
-  { endpointCount }: ServiceSnapshot,
+  { endpointComments }: { readonly endpointComments: boolean },
 ): ServiceChainOptions => ({
   masqueradeAll,
   localDetector,
   loopbackNodePortAccount: localhostNodePorts
     ? accounts.find((name) => name === 'localhost_nps_accepted_pkts')
     : undefined,
-  endpointComments: endpointCount <= LARGE_CLUSTER_ENDPOINTS,
+  endpointComments,
 });
 
 function notIn(shared: ReadonlyMap<string, Chain>, { clusterChains, nodeChains }: ServiceRules): Chain[] {

@@ -516,6 +516,35 @@ describe('size', () => {
     expect(large.dump('nat', 'KUBE-SEP')).not.toContain('--comment');
     expect(large.dump('nat', 'KUBE-SVC').match(/--comment/g)).toHaveLength(1); // the rule to masquerade
   });
+
+  test('a cluster that becomes large keeps its comments where a partial sync writes nothing', () => {
+    const node = new TestCluster().node(1);
+    const other = service('other', { clusterIP: '10.96.0.11', ports: [{ port: 80 }] });
+    const tracker = trackerOf(web, webEndpoints);
+    const commented = (endpoint: string): boolean | undefined => {
+      const rules = node.dump('nat', 'KUBE-SEP').split('\n');
+      return rules.find((rule) => rule.endsWith(`--to-destination ${endpoint}:8080`))?.includes('--comment');
+    };
+    node.sync(tracker.snapshot());
+    const many = Array.from({ length: 999 }, (_, i) => `10.245.${i >> 8}.${i & 255}`);
+    for (const object of [other, slice('other', many)]) tracker.apply({ type: 'ADDED', object });
+    node.sync(tracker.snapshot()); // 1,001 endpoints
+    expect([commented('10.244.1.5'), commented('10.245.0.1')]).toEqual([true, false]);
+
+    tracker.apply({ type: 'MODIFIED', object: slice('other', many.slice(1)) });
+    node.sync(tracker.snapshot()); // 1,000: the service that changed has comments again
+    expect([commented('10.244.1.5'), commented('10.245.0.0'), commented('10.245.0.1')]).toEqual([
+      true,
+      undefined,
+      true,
+    ]);
+
+    tracker.apply({ type: 'MODIFIED', object: slice('other', many) });
+    node.sync(tracker.snapshot());
+    node.proxier.updateNode({ name: 'node-1', zone: undefined, ips: [] });
+    node.sync(tracker.snapshot());
+    expect([commented('10.244.1.5'), commented('10.245.0.1')]).toEqual([false, false]);
+  });
 });
 
 const isRoot = process.getuid?.() === 0;

@@ -1,12 +1,13 @@
 // kube-proxy in iptables mode: keeps the tables of one node in line with the Services of the cluster. Behaviour of
 // kube-proxy 1.30.
 //
-// One proxier serves one family; a dual-stack node has two. Not modelled: failures of iptables-restore, and two economies
-// of large clusters (README.md). When a sync happens and how long it takes is not decided here.
+// One proxier serves one family; a dual-stack node has two. Not modelled: failures of iptables-restore, and the late end of
+// stale chains in large clusters (README.md). When a sync happens and how long it takes is not decided here.
 
 import type { RandomStream } from '../../../engine/random.ts';
 import { Chain } from '../../netfilter/chain.ts';
 import type { RuleTables, TableName } from '../../netfilter/rule-tables.ts';
+import { EndpointComments } from './endpoint-comments.ts';
 import type { ServiceChainCache, ServiceRules } from './iptables-chain-cache.ts';
 import { ofFamily } from './iptables-dispatch.ts';
 import { jumpsOf, servesLoopback } from './iptables-fixed-chains.ts';
@@ -49,6 +50,7 @@ export class IptablesProxier {
   readonly #config: IptablesConfig;
   readonly #cache: ServiceChainCache;
   readonly #random: RandomStream;
+  readonly #comments = new EndpointComments();
   #node: ProxyNode;
   #services = NO_SERVICES;
   #needsFullSync = true;
@@ -77,11 +79,14 @@ export class IptablesProxier {
     const kind = this.#needsFullSync || isCanaryGone(tables) ? 'full' : 'partial';
     const isWritten = (port: ServicePort): boolean => kind === 'full' || !this.#services.has(port);
     const before = kind === 'full' ? tables.chainNames('nat').filter(isServiceChain) : this.#chainsBesides(services);
+    if (kind === 'full') this.#comments.writeAll(services);
+    else this.#comments.write(services, isWritten);
     const ruleSet = writeRules({
       node: this.#node,
       services,
       config: this.#config,
       cache: this.#cache,
+      comments: this.#comments,
       random: this.#random,
     });
     installChains(tables, ruleSet, before);
@@ -93,16 +98,15 @@ export class IptablesProxier {
       kind,
       ...countWritten(ruleSet, written),
       chainsDeleted: before.filter((name) => tables.chain('nat', name) === undefined),
-      noLocalEndpoints: {
-        internal: ruleSet.byPort.filter(({ lacksLocalEndpoints }) => lacksLocalEndpoints.internal).length,
-        external: ruleSet.byPort.filter(({ lacksLocalEndpoints }) => lacksLocalEndpoints.external).length,
-      },
+      noLocalEndpoints: countNoLocalEndpoints(ruleSet),
     };
   }
 
   /** The chains that this node has for service ports which are not, or no longer the same, in the snapshot. */
   #chainsBesides(services: ServiceSnapshot): string[] {
-    const rules = this.#cache.servicesWith(chainOptions(this.#config, this.#services));
+    // With or without comments: the names are the same.
+    const options = chainOptions(this.#config, { endpointComments: this.#comments.usual });
+    const rules = this.#cache.servicesWith(options);
     return this.#services.ports
       .filter((port) => !services.has(port))
       .map((port) => rules.onNode(port, this.#node))
@@ -146,6 +150,15 @@ function countWritten({ filter, nat }: RuleSet, services: readonly ServiceRules[
     chainsWritten: everySync.length + sum(chains),
     rulesWritten: sum(everySync.map(({ rules }) => rules.length)) + sum(services.map(({ ruleCount }) => ruleCount)),
   };
+}
+
+function countNoLocalEndpoints({ byPort }: RuleSet): SyncReport['noLocalEndpoints'] {
+  let [internal, external] = [0, 0];
+  for (const { lacksLocalEndpoints } of byPort) {
+    if (lacksLocalEndpoints.internal) internal++;
+    if (lacksLocalEndpoints.external) external++;
+  }
+  return { internal, external };
 }
 
 const sum = (numbers: readonly number[]): number => numbers.reduce((total, number) => total + number, 0);
