@@ -19,16 +19,21 @@ export interface IptablesNode extends SyncedNode {
   readonly report: SyncReport;
 }
 
-export function syncIptablesNode(recorded: RecordedCase): IptablesNode {
+/** With `isFull` every sync is full, as after a failure of iptables-restore; otherwise only the first. */
+export function syncIptablesNode(recorded: RecordedCase, { isFull = false } = {}): IptablesNode {
   const { config } = recorded;
+  const node = { name: config.nodeName, zone: zoneOf(config), ips: nodeIpsOf(config) };
   const proxier = new IptablesProxier({
-    node: { name: config.nodeName, zone: zoneOf(config), ips: nodeIpsOf(config) },
+    node,
     config: iptablesConfigOf(config),
     cache: new ServiceChainCache(),
     random: new RandomStream(recorded.id),
   });
   const tables = new RuleTables(config.ipFamily);
-  const report = replay(recorded, (services) => proxier.sync(tables, services));
+  const report = replay(recorded, (services) => {
+    if (isFull) proxier.updateNode(node);
+    return proxier.sync(tables, services);
+  });
   return { tables, report, load: (netfilter) => loadTables(tables, netfilter) };
 }
 

@@ -5,7 +5,7 @@ import { z } from 'zod';
 import { formatSocketAddress, isIpv4, isIpv6, parseAddress } from '../packet/ip-address.ts';
 import { exploreFlow, type FlowOutcome } from './flow-explorer.ts';
 import { PROXY_MODES } from './proxy-modes.ts';
-import { isNodesOwn, recordedAddress, recordedCase, remarks } from './recorded-case.ts';
+import { isNodesOwn, recordedAddress, recordedCase, remarks, unmodelledGate } from './recorded-case.ts';
 import { compareText, defineSuite } from './suite.ts';
 
 const VERDICTS = ['REJECT', 'DROP', 'ACCEPT-UNCHANGED'] as const;
@@ -50,8 +50,9 @@ export const kubeProxyFlows = defineSuite({
   check: (cases, tally) => {
     for (const recorded of cases) {
       const sync = PROXY_MODES[recorded.mode];
-      if (sync === undefined) {
-        tally.notModelled(`mode ${recorded.mode}`, recorded.flows.length);
+      const gate = unmodelledGate(recorded.config.featureGates);
+      if (sync === undefined || gate !== undefined) {
+        tally.notModelled(gate ?? `mode ${recorded.mode}`, recorded.flows.length);
         continue;
       }
       const { load } = sync(recorded);

@@ -14,7 +14,7 @@ import { parseRule } from '../netfilter/rule-text.ts';
 import { RuleTextError } from '../netfilter/words.ts';
 import { addressAt, formatIp, type IpFamily, parsePrefix } from '../packet/ip-address.ts';
 import { syncIptablesNode } from './iptables-node.ts';
-import { type RecordedCase, recordedCase, remarks } from './recorded-case.ts';
+import { type RecordedCase, recordedCase, remarks, unmodelledGate } from './recorded-case.ts';
 import { serviceWithPorts } from './recorded-objects.ts';
 import { compareText, type Difference, defineSuite, type Tally } from './suite.ts';
 
@@ -131,8 +131,10 @@ const hasExpectedRules = (value: object): boolean => {
 };
 
 function inIptablesMode(recorded: RecordedCase, tally: Tally, differences: () => Difference[]): void {
-  if (recorded.mode === 'iptables') tally.fact(`${recorded.id}: ${recorded.about}`, differences());
-  else tally.notModelled(`rules of iptables in mode ${recorded.mode}`);
+  const gate = unmodelledGate(recorded.config.featureGates);
+  if (gate !== undefined) tally.notModelled(gate);
+  else if (recorded.mode !== 'iptables') tally.notModelled(`rules of iptables in mode ${recorded.mode}`);
+  else tally.fact(`${recorded.id}: ${recorded.about}`, differences());
 }
 
 // ── names ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -153,7 +155,7 @@ function checkName(example: NamingExample, tally: Tally): void {
 
 function ruleDifferences(recorded: RuleCase): Difference[] {
   const { config, expected, sync } = recorded;
-  const { tables, report } = syncIptablesNode(recorded);
+  const { tables, report } = syncIptablesNode(recorded, { isFull: sync === 'full' });
   const { filter, nat } = expected;
   const written = filter.rules.length + nat.rules.length;
   const deleted = [...filter.deletedChains, ...nat.deletedChains];

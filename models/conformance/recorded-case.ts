@@ -40,11 +40,9 @@ export const remarks = {
   features: z.array(z.string()).optional(),
 };
 
-/** Gates that are on in current releases, as recorded for older ones. */
-export const featureGates = z.strictObject({
-  LoadBalancerIPMode: z.boolean().optional(),
-  PreferSameTrafficDistribution: z.boolean().optional(),
-});
+/** Gates of releases that had not decided yet: on or off, by name. */
+export const featureGates = z.record(z.string(), z.boolean());
+type FeatureGates = z.output<typeof featureGates>;
 
 const nfacctCounter = z.enum(['ct_state_invalid_dropped_pkts', 'localhost_nps_accepted_pkts']);
 const BIT_OF_MARK = 'one bit as hexadecimal number such as 0x4000';
@@ -103,13 +101,20 @@ export interface SyncedNode {
 }
 
 /** What the recorded release takes of the objects. */
-export const settingsOf = (
-  {
-    LoadBalancerIPMode: honoursIpMode = true,
-    PreferSameTrafficDistribution: honoursNodeHints = true,
-  }: z.output<typeof featureGates> = {},
-  family: IpFamily = 4,
-): ServicePortSettings => ({ family, honoursIpMode, honoursNodeHints });
+export const settingsOf = (gates: FeatureGates = {}, family: IpFamily = 4): ServicePortSettings => ({
+  family,
+  honoursIpMode: gates[IP_MODE] ?? true,
+  honoursNodeHints: gates[NODE_HINTS] ?? true,
+});
+
+const IP_MODE = 'LoadBalancerIPMode';
+const NODE_HINTS = 'PreferSameTrafficDistribution';
+
+/** What a release with these gates may have done otherwise, in words; undefined if every gate is modelled. */
+export function unmodelledGate(gates: FeatureGates = {}): string | undefined {
+  const gate = Object.keys(gates).find((name) => name !== IP_MODE && name !== NODE_HINTS);
+  return gate === undefined ? undefined : `feature gate ${gate}`;
+}
 
 /** Syncs to what was there before, if anything was, and then to what is recorded. */
 export function replay<Report>(recorded: RecordedCase, sync: (services: ServiceSnapshot) => Report): Report {
