@@ -5,7 +5,9 @@ import type { Outcome } from './comparison.ts';
 import { rowName } from './report.ts';
 
 export function ratioChart(outcomes: readonly Outcome[]): Chart {
-  const values = outcomes.flatMap((outcome) => {
+  const hasTarget = ({ atLeast }: Outcome): boolean => atLeast !== undefined;
+  const inOrder = [...outcomes.filter(hasTarget), ...outcomes.filter((outcome) => !hasTarget(outcome))];
+  const values = inOrder.flatMap((outcome) => {
     const { peer, ratio, atLeast, isMet } = outcome;
     return ratio === undefined
       ? []

@@ -67,15 +67,13 @@ export async function compareByTurns(
   const failures = new Map<Contender, string>();
   for (let round = 0; round < rounds; round++) {
     for (const contender of round % 2 === 0 ? contenders : contenders.toReversed()) {
-      if (failures.has(contender)) continue;
+      if (failures.has(contender) || signal?.aborted) continue;
       try {
-        const measured = await contender.measure();
-        figures.get(contender)!.push(measured);
+        figures.get(contender)!.push(await contender.measure());
       } catch (error) {
-        // Ctrl-C reaches the program that is measured, too.
+        // Ctrl-C on a terminal ends the program that is measured, too; that is no failure.
         if (!signal?.aborted) failures.set(contender, messageOf(error));
       }
-      if (signal?.aborted) return comparisons.map((comparison) => outcomeOf(comparison, figures, failures));
       onMeasured(contender);
     }
   }

@@ -39,8 +39,8 @@ export async function eventListSubject(workbench: Workbench): Promise<Subject> {
     ];
   });
   const remarks = [
-    'Event list: an event of Podwire has a time and an order key of 53 bits each; of std::priority_queue it has 16 bytes' +
-      ' in all. ns-3 is measured without its simulator and event objects, and without deletion.',
+    'Event list: an event of Podwire has a time and an order key of 53 bits each; one of std::priority_queue has 16' +
+      " bytes in all. Of ns-3 it is the scheduler alone, without the simulator's event objects.",
     ...notBuilt,
   ];
   return { comparisons, remarks };

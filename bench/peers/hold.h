@@ -11,6 +11,9 @@
 
 inline constexpr uint32_t HOLDS_PER_SAMPLE = 2000;
 inline constexpr std::chrono::milliseconds TIME_PER_SIZE{60};
+// On a busy machine most of that time may be other programs'.
+inline constexpr size_t SAMPLES_PER_SIZE = 101;
+inline constexpr std::chrono::seconds MOST_TIME_PER_SIZE{5};
 // A queue that collapses on a mix of delays would not end its warm-up.
 inline constexpr std::chrono::seconds MOST_WARM_UP{1};
 
@@ -53,12 +56,14 @@ double HoldsPerSecond(Queue &queue, uint32_t size, const std::vector<int64_t> &d
   for (uint32_t i = 0; i < warmUp && Clock::now() - start < MOST_WARM_UP; i++) hold();
 
   std::vector<double> seconds;
-  const auto end = Clock::now() + TIME_PER_SIZE;
-  do {
+  const auto begin = Clock::now();
+  for (auto spent = Clock::duration::zero();
+       spent < TIME_PER_SIZE || (seconds.size() < SAMPLES_PER_SIZE && spent < MOST_TIME_PER_SIZE);
+       spent = Clock::now() - begin) {
     const auto before = Clock::now();
     hold();
     seconds.push_back(std::chrono::duration<double>(Clock::now() - before).count());
-  } while (Clock::now() < end);
+  }
   std::nth_element(seconds.begin(), seconds.begin() + seconds.size() / 2, seconds.end());
   return HOLDS_PER_SAMPLE / seconds[seconds.size() / 2];
 }
