@@ -6,7 +6,7 @@
 import { ms, s } from '../engine/time.ts';
 import { Cluster } from '../models/cluster.ts';
 import { type ManifestFile, readManifests } from '../models/kube/manifests.ts';
-import type { ClusterRanges } from '../models/kube/ranges.ts';
+import { parseRanges, type RangeTexts } from '../models/kube/ranges.ts';
 import { PcapngWriter } from '../models/packet/pcapng.ts';
 import { type Experiment, experimentsOn } from './harness/experiment.ts';
 import { Survey } from './service-survey.ts';
@@ -16,7 +16,7 @@ export interface ServicesOptions {
   readonly files: readonly ManifestFile[];
   /** Nodes to make if the manifests have none. */
   readonly nodes: number;
-  readonly ranges: Partial<ClusterRanges>;
+  readonly ranges: RangeTexts;
   /** Requests per second from each client to each service port. */
   readonly perSecond: number;
   readonly durationMs: number;
@@ -24,7 +24,15 @@ export interface ServicesOptions {
   readonly pcap: string | undefined;
 }
 
-export default function services({ files, nodes, ranges, perSecond, durationMs, pcap }: ServicesOptions): Experiment {
+export default function services({
+  files,
+  nodes,
+  ranges: texts,
+  perSecond,
+  durationMs,
+  pcap,
+}: ServicesOptions): Experiment {
+  const ranges = parseRanges(texts);
   const experiment = experimentsOn((run) => Cluster.fromManifests(readManifests(files), { ...run, nodes, ranges }));
   return experiment({
     name: 'services',

@@ -2,6 +2,7 @@
 
 import { rmSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
+import { formatRanges } from '../../models/kube/ranges.ts';
 import type { TableRow } from '../harness/experiment.ts';
 import { checkWritable } from '../harness/output-path.ts';
 import { type Cell, renderTable } from '../harness/report.ts';
@@ -64,7 +65,7 @@ async function runServices(options: RunServicesOptions, context: CommandContext)
   const moduleOptions: ServicesOptions = {
     files,
     nodes,
-    ranges: rangesOf(options),
+    ranges: formatRanges(rangesOf(options)),
     perSecond,
     durationMs,
     pcap: pcap && resolve(pcap),

@@ -172,14 +172,15 @@ describe('wrong use is told in one line, and nothing is written', () => {
     ],
     [
       'more Services than addresses',
-      TWO_NODES.replace('clusterIP: 10.96.0.11, ', ''),
-      'bad.yaml: document 6 (Service default/nobody): spec.clusterIP: the service range 10.96.0.10/32 is used up',
-      '--service-range 10.96.0.10/32',
+      `${TWO_NODES.replace('clusterIP: 10.96.0.11, ', '')}---
+{apiVersion: v1, kind: Service, metadata: {name: asks}, spec: {clusterIP: 10.96.0.9, ports: [{port: 80}]}}`,
+      'bad.yaml: document 6 (Service default/nobody): spec.clusterIP: range is full: every address of 10.96.0.8/30 is taken',
+      '--service-range 10.96.0.8/30',
     ],
     [
       'only IPv6',
       '{apiVersion: v1, kind: Service, metadata: {name: six}, spec: {ipFamilies: [IPv6], ports: [{port: 80}]}}',
-      'bad.yaml: document 1 (Service default/six): spec.ipFamilies: expected IPv4 among them',
+      'bad.yaml: document 1 (Service default/six): spec.ipFamilies[0]: IPv6 is not configured on this cluster; expected IPv4',
     ],
     [
       'an alias bomb',

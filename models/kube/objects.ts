@@ -38,6 +38,8 @@ export type ServicePort = Service['spec']['ports'][number];
 export type Endpoint = EndpointSlice['endpoints'][number];
 export type EndpointPort = EndpointSlice['ports'][number];
 export type OwnerReference = Pod['metadata']['ownerReferences'][number];
+/** `IPv4` or `IPv6`. */
+export type IpFamilyName = NonNullable<Service['spec']['ipFamilies']>[number];
 /** `TCP`, `UDP` or `SCTP`. */
 export type ServiceProtocol = ServicePort['protocol'];
 export type Labels = Readonly<Record<string, string>>;
@@ -65,14 +67,30 @@ export const describeObject = (object: KubeObject): string => `${object.kind} ${
 /** A Service of a manifest that has no address of its own: clients get the addresses of its pods from DNS. */
 export const isHeadless = (service: Service): boolean => service.spec.clusterIP === 'None';
 
+/** The virtual addresses of a Service, at most one of each family, the primary one first. */
+export function clusterIpsOf({ spec }: Service): readonly string[] {
+  if (spec.type === 'ExternalName') return [];
+  return (spec.clusterIPs ?? [spec.clusterIP ?? 'None']).filter((address) => address !== 'None');
+}
+
 /** The virtual address of a family that kube-proxy serves. */
-export const clusterIpOf = ({ spec }: Service, family: IpFamily = 4): string | undefined =>
-  spec.type === 'ExternalName'
-    ? undefined
-    : (spec.clusterIPs ?? [spec.clusterIP ?? 'None']).find(family === 6 ? isIpv6 : isIpv4);
+export const clusterIpOf = (service: Service, family: IpFamily = 4): string | undefined =>
+  clusterIpsOf(service).find(family === 6 ? isIpv6 : isIpv4);
 
 /** Whether the API server gives the Service a virtual address. */
 export const hasClusterIp = ({ spec }: Service): boolean => spec.type !== 'ExternalName' && spec.clusterIP !== 'None';
+
+/** Of a type that has node ports; a load balancer may do without. */
+export const mayHaveNodePorts = ({ spec }: Service): boolean =>
+  spec.type === 'NodePort' || spec.type === 'LoadBalancer';
+
+/** Reached under addresses that are not the cluster's own. */
+export const isExternal = (service: Service): boolean =>
+  mayHaveNodePorts(service) || (service.spec.type === 'ClusterIP' && service.spec.externalIPs.length > 0);
+
+/** A load balancer that must find the nodes with endpoints asks each of them. */
+export const needsHealthCheck = ({ spec }: Service): boolean =>
+  spec.type === 'LoadBalancer' && spec.externalTrafficPolicy === 'Local';
 
 /** The Ready condition; a pod whose status does not say (one from a manifest, not from a snapshot) counts as ready. */
 export function isReady(pod: Pod): boolean {

@@ -310,7 +310,10 @@ const servicePort = z
     targetPort: z
       .union([portNumber, portName], 'a port number from 1 to 65535 or the name of a container port')
       .optional(),
-    nodePort: portNumber.optional(),
+    /** 0 is "none given". */
+    nodePort: wholeNumber(0, 65_535)
+      .transform((given) => (given === 0 ? undefined : given))
+      .optional(),
     appProtocol: z.string().optional(),
   })
   .transform((given) => ({ ...given, targetPort: given.targetPort ?? given.port }));
@@ -319,28 +322,40 @@ const clusterIp = z
   .string('an IP address or None')
   .refine((text) => text === '' || text === 'None' || isIpv4(text) || isIpv6(text), 'an IP address or None');
 
+const emptyIsAbsent = <Item>(given: Item[]): Item[] | undefined => (given.length === 0 ? undefined : given);
+
 const serviceSpec = z.object({
   type: z.enum(['ClusterIP', 'NodePort', 'LoadBalancer', 'ExternalName']).default('ClusterIP'),
   selector: strings.default({}),
   ports: z.array(servicePort).default([]),
   /** Absent until the API server allocates one; `None` makes the Service headless. */
   clusterIP: clusterIp.transform((given) => (given === '' ? undefined : given)).optional(),
-  clusterIPs: z.array(clusterIp).optional(),
-  ipFamilies: z.array(z.enum(['IPv4', 'IPv6'])).default(['IPv4']),
-  ipFamilyPolicy: z.enum(['SingleStack', 'PreferDualStack', 'RequireDualStack']).default('SingleStack'),
+  clusterIPs: z.array(clusterIp).transform(emptyIsAbsent).optional(),
+  /** Absent until the API server derives them from the addresses, the policy and its own ranges. */
+  ipFamilies: z
+    .array(z.enum(['IPv4', 'IPv6']))
+    .transform(emptyIsAbsent)
+    .optional(),
+  ipFamilyPolicy: z.enum(['SingleStack', 'PreferDualStack', 'RequireDualStack']).optional(),
   sessionAffinity: z.enum(['None', 'ClientIP']).default('None'),
   sessionAffinityConfig: z
     .object({ clientIP: z.object({ timeoutSeconds: wholeNumber(1, 86_400).default(10_800) }).prefault({}) })
     .optional(),
   internalTrafficPolicy: z.enum(['Cluster', 'Local']).default('Cluster'),
-  externalTrafficPolicy: z.enum(['Cluster', 'Local']).default('Cluster'),
+  /** Absent, unless the Service is reached from outside: then the API server says Cluster. */
+  externalTrafficPolicy: z.enum(['Cluster', 'Local']).optional(),
   externalIPs: z.array(ipAddress).default([]),
   externalName: z.string().optional(),
   publishNotReadyAddresses: z.boolean().default(false),
   loadBalancerSourceRanges: z.array(ipPrefix).default([]),
-  allocateLoadBalancerNodePorts: z.boolean().default(true),
-  healthCheckNodePort: z.int().optional(),
-  trafficDistribution: z.string().optional(),
+  /** Absent, unless the type is LoadBalancer: then the API server says true. */
+  allocateLoadBalancerNodePorts: z.boolean().optional(),
+  loadBalancerClass: z.string().optional(),
+  /** 0 is "none given", as the API prints it. */
+  healthCheckNodePort: wholeNumber(0, 65_535)
+    .transform((given) => (given === 0 ? undefined : given))
+    .optional(),
+  trafficDistribution: z.enum(['PreferClose', 'PreferSameZone', 'PreferSameNode']).optional(),
 });
 
 const service = z.object({
@@ -354,11 +369,17 @@ const service = z.object({
         .object({
           ingress: z
             .array(
-              z.object({
-                ip: ipAddress.optional(),
-                hostname: z.string().optional(),
-                ipMode: z.enum(['VIP', 'Proxy']).default('VIP'),
-              }),
+              z
+                .object({
+                  ip: ipAddress.optional(),
+                  hostname: z.string().optional(),
+                  ipMode: z.enum(['VIP', 'Proxy']).optional(),
+                })
+                .refine(({ ip, ipMode }) => ip !== undefined || ipMode === undefined, {
+                  path: ['ipMode'],
+                  message: 'none, as there is no ip',
+                })
+                .transform((given) => (given.ip === undefined ? given : { ...given, ipMode: given.ipMode ?? 'VIP' })),
             )
             .default([]),
         })
