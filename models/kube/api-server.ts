@@ -214,7 +214,7 @@ export class ApiServer {
   }
 
   #complete(object: KubeObject): KubeObject {
-    if (object.kind === 'Node') return this.#allocations.complete(withKubeletLabels(object));
+    if (object.kind === 'Node') return this.#allocations.complete(asKubeletReports(object));
     if (object.kind === 'Pod') return this.#withNodeAddress(object);
     return this.#allocations.complete(object);
   }
@@ -258,12 +258,20 @@ function orderOfNews(object: KubeObject): number {
   }
 }
 
-/** A kubelet labels its node so; charts select on them. */
-function withKubeletLabels(node: Node): Node {
+/** A kubelet labels its node so (charts select on them), and says how many CPUs there are for pods. */
+function asKubeletReports(node: Node): Node {
   const own = {
     'kubernetes.io/hostname': node.metadata.name,
     'kubernetes.io/os': 'linux',
     'kubernetes.io/arch': 'amd64',
   };
-  return { ...node, metadata: { ...node.metadata, labels: { ...own, ...node.metadata.labels } } };
+  const { allocatable } = node.status;
+  return {
+    ...node,
+    metadata: { ...node.metadata, labels: { ...own, ...node.metadata.labels } },
+    status: { ...node.status, allocatable: { ...allocatable, cpu: allocatable.cpu ?? DEFAULT_CPUS } },
+  };
 }
+
+/** Of nodes that no snapshot describes: as many as those of a simulated cluster have by default. */
+const DEFAULT_CPUS = 2;

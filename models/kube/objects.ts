@@ -104,6 +104,12 @@ export const isTerminating = (pod: Pod): boolean => pod.metadata.deletionTimesta
 /** Its containers have ended for good: it holds no address any more, even if its status still shows one. */
 export const isFinished = ({ status }: Pod): boolean => status.phase === 'Succeeded' || status.phase === 'Failed';
 
+/** The Ready condition; a node that does not say (one from a manifest, not from a snapshot) counts as ready. */
+export function isNodeReady(node: Node): boolean {
+  const condition = node.status.conditions?.find(({ type }) => type === 'Ready');
+  return condition === undefined || condition.status === 'True';
+}
+
 /** The owner that manages the object: the ReplicaSet of a pod, the Deployment of a ReplicaSet. */
 export function controllerOf({ metadata }: KubeObject): OwnerReference | undefined {
   return metadata.ownerReferences.find(({ controller }) => controller) ?? metadata.ownerReferences[0];

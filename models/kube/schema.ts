@@ -190,7 +190,13 @@ const node = z.object({
   status: z
     .object({
       addresses: z.array(nodeAddress).default([]),
-      allocatable: z.object({ pods: z.union([z.string(), z.number()]).optional() }).prefault({}),
+      allocatable: z
+        .object({
+          pods: z.union([z.string(), z.number()]).optional(),
+          cpu: z.union([z.string(), z.number()]).optional(),
+        })
+        .prefault({}),
+      conditions: z.array(z.object({ type: z.string(), status: z.string() })).optional(),
     })
     .prefault({}),
 });
