@@ -275,14 +275,39 @@ const workloadSpec = z.object({
 
 const replicatedSpec = workloadSpec.extend({ replicas: count.default(1) });
 
+const COUNT_OR_SHARE = 'a number of pods, or a share such as "25%"';
+const countOrShare = z.union([count, z.string().regex(/^\d{1,9}%$/, COUNT_OR_SHARE)], COUNT_OR_SHARE);
+
 const deployment = z.object({
   apiVersion: z.literal('apps/v1').optional(),
   kind: z.literal('Deployment'),
   metadata,
-  spec: replicatedSpec.superRefine(templateIsSelected),
+  spec: replicatedSpec
+    .extend({
+      strategy: z
+        .object({
+          type: z.enum(['RollingUpdate', 'Recreate']).default('RollingUpdate'),
+          rollingUpdate: z
+            .object({ maxSurge: countOrShare.default('25%'), maxUnavailable: countOrShare.default('25%') })
+            .prefault({})
+            .refine(({ maxSurge, maxUnavailable }) => !isNothing(maxSurge) || !isNothing(maxUnavailable), {
+              path: ['maxUnavailable'],
+              message: 'more than 0, as maxSurge is 0',
+            }),
+        })
+        .prefault({}),
+    })
+    .superRefine(templateIsSelected),
 });
 
-const replicaSet = deployment.extend({ kind: z.literal('ReplicaSet') });
+const isNothing = (given: number | string): boolean => given === 0 || given === '0%';
+
+const replicaSet = z.object({
+  apiVersion: z.literal('apps/v1').optional(),
+  kind: z.literal('ReplicaSet'),
+  metadata,
+  spec: replicatedSpec.superRefine(templateIsSelected),
+});
 
 const statefulSet = z.object({
   apiVersion: z.literal('apps/v1').optional(),
