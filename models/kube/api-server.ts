@@ -157,13 +157,18 @@ export class ApiServer {
     return complete;
   }
 
-  /** As `kubectl delete`: a pod on a node gets a deletionTimestamp, and goes when its kubelet calls `remove`. */
-  delete(kind: Kind, key: string): void {
+  /**
+   * As `kubectl delete`: a pod on a node gets a deletionTimestamp, and goes when its kubelet calls `remove`. A grace period
+   * of 0 is `--force`: the object goes at once, whatever still runs.
+   */
+  delete(kind: Kind, key: string, { gracePeriodSeconds }: { gracePeriodSeconds?: number } = {}): void {
     const object = this.get(kind, key);
-    if (object?.kind !== 'Pod' || object.spec.nodeName === undefined || isFinished(object))
+    if (object?.kind !== 'Pod' || object.spec.nodeName === undefined || isFinished(object) || gracePeriodSeconds === 0)
       return this.remove(kind, key);
     if (isTerminating(object)) return;
-    this.update({ ...object, metadata: { ...object.metadata, deletionTimestamp: formatInstant(this.#now()) } });
+    const deletionGracePeriodSeconds = gracePeriodSeconds ?? object.spec.terminationGracePeriodSeconds;
+    const deletionTimestamp = formatInstant(this.#now());
+    this.update({ ...object, metadata: { ...object.metadata, deletionTimestamp, deletionGracePeriodSeconds } });
   }
 
   /** Takes the object away at once, and frees its addresses. */

@@ -68,6 +68,11 @@ export class ClusterNode {
     });
   }
 
+  /** Cut off from the other machines, as by a cable that is pulled; what goes on within the node, goes on. */
+  set connected(connected: boolean) {
+    this.machine.root.deviceNamed(this.#nicName).up = connected;
+  }
+
   /** Routes to the pods of other nodes. */
   addPeers(peers: Iterable<PeerNode>): void {
     addPeerRoutes(this.machine, this.machine.root.deviceNamed(this.#nicName), peers);

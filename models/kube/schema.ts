@@ -141,6 +141,7 @@ const clusterMetadata = z.object({
   ownerReferences: z.array(ownerReference).default([]),
   /** Present while the object is being deleted gracefully: the pod is terminating. */
   deletionTimestamp: z.string().optional(),
+  deletionGracePeriodSeconds: z.int().min(0).optional(),
 });
 
 const metadata = clusterMetadata.extend({ namespace: objectName.default('default') });
@@ -216,10 +217,30 @@ const containerPort = z.object({
   hostPort: portNumber.optional(),
 });
 
+const seconds = z.int('a whole number of seconds').min(0, 'a whole number of seconds');
+const atLeastOne = z.int('a number from 1 up').min(1, 'a number from 1 up');
+
 const container = z.object({
   name: z.string(),
   image: z.string().optional(),
   ports: z.array(containerPort).default([]),
+  readinessProbe: z
+    .object({
+      initialDelaySeconds: seconds.default(0),
+      periodSeconds: atLeastOne.default(10),
+      successThreshold: atLeastOne.default(1),
+    })
+    .optional(),
+  lifecycle: z
+    .object({
+      preStop: z
+        .object({
+          sleep: z.object({ seconds }).optional(),
+          exec: z.object({ command: z.array(z.string()).default([]) }).optional(),
+        })
+        .optional(),
+    })
+    .optional(),
 });
 
 const podSpec = z.object({
@@ -232,13 +253,15 @@ const podSpec = z.object({
         operator: z.enum(['Equal', 'Exists']).default('Equal'),
         value: z.string().default(''),
         effect: z.enum(['NoSchedule', 'PreferNoSchedule', 'NoExecute']).optional(),
+        /** How long the pod may stay where the taint is; absent: for ever. */
+        tolerationSeconds: z.int().optional(),
       }),
     )
     .default([]),
   hostNetwork: z.boolean().default(false),
   hostname: z.string().optional(),
   subdomain: z.string().optional(),
-  terminationGracePeriodSeconds: z.int('a whole number of seconds').min(0, 'a whole number of seconds').default(30),
+  terminationGracePeriodSeconds: seconds.default(30),
   containers: z.array(container).min(1, 'at least one container'),
   /** Those that restart (`restartPolicy: Always`) are sidecars: their ports count. */
   initContainers: z.array(container.extend({ restartPolicy: z.string().optional() })).default([]),
