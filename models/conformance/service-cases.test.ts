@@ -18,6 +18,9 @@ test.each([
   ['service-ip', 'dynamic', { cidr: '10.96.0.0/12', used: 'whole upper band' }, { inBand: ['10.96.0.1', '10.96.1.0'] }],
   ['service-ip', 'first', { cidr: 'fd00:10:96::/112' }, { kubernetesService: 'fd00:10:96::1' }],
   ['service-ip', 'capacity', { cidr: 'fd00:10:96::/112' }, { usable: 65_535 }],
+  ['service-ip', 'objects', { service: 'ExternalName' }, { ipAddress: null }],
+  ['nodeport', 'dynamic', { type: 'LoadBalancer', allocateLoadBalancerNodePorts: false }, { nodePort: null }],
+  ['nodeport', 'static', { nodePort: 30_010, type: 'ClusterIP' }, { accepted: false }],
   ['nodeport', 'static', { nodePort: 29_999 }, { accepted: false }],
   ['nodeport', 'release', { op: 'change type to ExternalName' }, { released: true }],
   [

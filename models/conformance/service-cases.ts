@@ -95,15 +95,18 @@ const SERVICE_IP_QUESTIONS: Questions = {
     return { accepted: true };
   },
   objects: ({ service, clusterIP, clusterIPs }) => {
-    const [address, ...others] = ipAddressesOf(createNamed(String(service), clusterIP, clusterIPs));
-    if (address === undefined) return { ipAddress: null };
-    const { labels, ...rest } = address;
-    return { ipAddress: { ...rest, label: labels, labels }, count: 1 + others.length };
+    const addresses = ipAddressesOf(createNamed(String(service), clusterIP, clusterIPs)).map(({ labels, ...rest }) => ({
+      ...rest,
+      label: labels,
+    }));
+    return { ipAddress: addresses[0] ?? null, ipAddresses: addresses };
   },
 };
 
 function createNamed(service: string, clusterIP: unknown, clusterIPs: unknown): Service {
-  const headless = service.includes('headless');
+  if (/external/i.test(service))
+    return create(apiServer({}), 'web', { type: 'ExternalName', externalName: 'web.example' });
+  const headless = /headless/i.test(service);
   const [, namespace = 'default', name = 'web'] = /^([a-z0-9-]+)\/([a-z0-9-]+)$/.exec(service) ?? [];
   const addresses = headless ? ['None'] : ((clusterIPs as string[] | undefined) ?? [clusterIP as string]);
   const api = apiServer({ cidr: '10.96.0.0/12', second: 'fd00:10:96::/112' });
@@ -136,6 +139,7 @@ const MOST_SERVICES = 5_000;
 
 function namedAddresses(cidr: unknown, used: unknown): string[] {
   if (Array.isArray(used)) return used.map(String);
+  if (typeof used === 'string' && /[.:]/.test(used)) return [used];
   const range = parseAnyPrefix(String(cidr));
   const { size, staticSize } = clusterIpBands(range);
   const from = used === 'whole upper band' ? staticSize : used === 'everything' ? 0 : size;
@@ -162,13 +166,14 @@ const NODE_PORT_QUESTIONS: Questions = {
     return { range: `${first}-${last}`, size: last - first + 1, ...portBandsOf(DEFAULT_NODE_PORTS) };
   },
   bands: ({ range }) => portBandsOf(portRange(range)),
-  static: ({ nodePort, ports, used = [], range }) => {
+  static: ({ nodePort, ports, used = [], range, type = 'NodePort' }) => {
     const api = apiServer({ nodePorts: range });
-    for (const port of used as number[]) create(api, `used-${port}`, nodePortService([{ port: 80, nodePort: port }]));
+    for (const port of [used].flat() as number[])
+      create(api, `used-${port}`, nodePortService([{ port: 80, nodePort: port }]));
     const wanted = (ports as Ports | undefined) ?? [{ port: 80, nodePort: Number(nodePort) }];
-    return accepts(() => create(api, 'web', nodePortService(wanted)));
+    return accepts(() => create(api, 'web', { type: type as Spec['type'], ports: wanted }));
   },
-  dynamic: ({ used, range }) => {
+  dynamic: ({ used, range, type = 'NodePort', allocateLoadBalancerNodePorts }) => {
     const nodePorts = portRange(range);
     const { first, last } = nodePorts;
     const offset = nodePortBands(last - first + 1).staticSize;
@@ -176,8 +181,10 @@ const NODE_PORT_QUESTIONS: Questions = {
     const api = apiServer({ nodePorts: range });
     for (let port = takenFrom; port <= last; port++)
       create(api, `used-${port}`, nodePortService([{ port: 80, nodePort: port }]));
-    const given = create(api, 'web', nodePortService([{ port: 80 }])).spec.ports[0]?.nodePort as number;
+    const spec = { type, allocateLoadBalancerNodePorts } as Partial<Spec>;
+    const given = create(api, 'web', spec).spec.ports[0]?.nodePort;
     const { staticBand, dynamicBand } = portBandsOf(nodePorts);
+    if (given === undefined) return { inBand: null, nodePort: null };
     return { inBand: given < first + offset ? staticBand : dynamicBand };
   },
   release: ({ op }) => {
