@@ -29,6 +29,11 @@ describe('ranges of a snapshot', () => {
     );
   });
 
+  test('wider, if a ClusterIP would be the first or the last of them', () => {
+    // the last of 10.43.0.0/16, of 10.42.0.0/15 and of 10.40.0.0/14
+    expect(ranges(service('10.43.255.255'))).toBe('10.244.0.0/16 10.40.0.0/13 192.168.0.0/16');
+  });
+
   test('and what is given is not guessed', () => {
     expect(rangesFor([pod('10.42.1.9')], { pod: parsePrefix('10.42.0.0/15') }).pod).toEqual(
       parsePrefix('10.42.0.0/15'),

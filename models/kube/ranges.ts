@@ -2,6 +2,7 @@
 
 import { OUTSIDE_RANGE } from '../host/outside-world.ts';
 import {
+  broadcastOf,
   contains,
   formatPrefix,
   isIpv4,
@@ -116,13 +117,20 @@ export function rangesFor(objects: readonly KubeObject[], given: Partial<Cluster
     if (object.kind === 'Node' && object.spec.podCIDR !== undefined) pods.push(parsePrefix(object.spec.podCIDR));
   }
   const [first] = ipv6Services;
-  const ofIpv6 = first && around(ipv6Services, prefix(first.net, 112, 6), 112);
+  const ofIpv6 = first && withRoom(around(ipv6Services, prefix(first.net, 112, 6), 112), ipv6Services);
   return {
     pod: given.pod ?? around(pods, DEFAULT_RANGES.pod, 16),
-    service: given.service ?? around(services, DEFAULT_RANGES.service, 16),
+    service: given.service ?? withRoom(around(services, DEFAULT_RANGES.service, 16), services),
     secondaryService: given.secondaryService ?? (given.service?.family === 6 ? undefined : ofIpv6),
     node: given.node ?? around(nodes, DEFAULT_RANGES.node, 24),
   };
+}
+
+/** A range that was guessed is wider, if an address would be one that no Service can have in it: the first or the last. */
+function withRoom(range: Prefix, addresses: readonly Prefix[]): Prefix {
+  if (range === DEFAULT_RANGES.service) return range;
+  const isEdge = ({ net }: Prefix) => net === range.net || (range.family === 4 && net === broadcastOf(range));
+  return addresses.some(isEdge) ? withRoom(prefix(range.net, range.length - 1, range.family), addresses) : range;
 }
 
 const hostAddress = ({ spec, status }: Pod): string | undefined =>
