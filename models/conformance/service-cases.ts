@@ -25,11 +25,11 @@ export interface SuiteResult {
   readonly mismatches: { readonly id: string; readonly expected: unknown; readonly got: unknown }[];
 }
 
-const AREAS = ['service-ip', 'nodeport'];
+export const AREAS_OF_SERVICES: readonly string[] = ['service-ip', 'nodeport'];
 
 /** Runs the cases of the areas that are about Services; others are not counted. */
 export function runServiceCases(cases: readonly AddressCase[]): SuiteResult {
-  const own = cases.filter(({ area }) => AREAS.includes(area));
+  const own = cases.filter(({ area }) => AREAS_OF_SERVICES.includes(area));
   const mismatches: SuiteResult['mismatches'] = [];
   for (const { id, area, kind, input, expect: expected } of own) {
     const got = answer(area, kind, input);

@@ -2,8 +2,15 @@
 
 import { endpointSlices } from './endpoint-slices.ts';
 import { endpointTopology } from './endpoint-topology.ts';
+import { ipamCni } from './ipam-cni.ts';
 import { kubeProxyFlows } from './kube-proxy-flows.ts';
 import { kubeProxyIptablesRules } from './kube-proxy-iptables-rules.ts';
 import type { Suite } from './suite.ts';
 
-export const SUITES: readonly Suite[] = [kubeProxyFlows, kubeProxyIptablesRules, endpointTopology, endpointSlices];
+export const SUITES: readonly Suite[] = [
+  kubeProxyFlows,
+  kubeProxyIptablesRules,
+  endpointTopology,
+  endpointSlices,
+  ipamCni,
+];
