@@ -24,6 +24,7 @@ import {
 } from '../netfilter/netfilter.ts';
 import { describeFlow } from '../packet/describe.ts';
 import type { DropReason } from '../packet/drop-reason.ts';
+import { hashForLabel } from '../packet/flow-hash.ts';
 import {
   type DeviceRef,
   ETHERNET_HEADER_BYTES,
@@ -344,6 +345,7 @@ export class Ipv6Stack implements DiscoveryStack {
     reply.ttl = this.settings.hop_limit;
     if (this.#isOwn(frame.dstIp, device)) reply.srcIp = frame.dstIp;
     this.frames.deliver(frame);
+    hashForLabel(reply);
     this.send(reply, device);
   }
 
@@ -361,6 +363,7 @@ export class Ipv6Stack implements DiscoveryStack {
     if (this.#isOwn(about.dstIp, device) || this.fib.lookup(about.dstIp)?.type === 'anycast') error.srcIp = about.dstIp;
     this.#noteError(about, error);
     this.attachConntrack(error, about);
+    hashForLabel(error);
     this.send(error, device);
   }
 

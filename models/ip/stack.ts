@@ -27,6 +27,7 @@ import {
 } from '../netfilter/netfilter.ts';
 import { describeFlow } from '../packet/describe.ts';
 import type { DropReason } from '../packet/drop-reason.ts';
+import { hashForLabel } from '../packet/flow-hash.ts';
 import {
   type DeviceRef,
   ETHERNET_HEADER_BYTES,
@@ -370,7 +371,10 @@ export class IpStack implements FrameReceiver, NetfilterStack {
   }
 
   #sendOverIpv6(frame: Frame): SendError | undefined {
-    if (this.#ipv6 !== undefined) return this.#ipv6.send(frame);
+    if (this.#ipv6 !== undefined) {
+      hashForLabel(frame);
+      return this.#ipv6.send(frame);
+    }
     this.drop(frame, 'IPV6DISABLED');
     return 'ENETUNREACH';
   }
@@ -535,7 +539,9 @@ export class IpStack implements FrameReceiver, NetfilterStack {
       frame.physIn === undefined ? undefined : this.#devices.find(({ index }) => index === frame.physIn?.index);
     if (port !== undefined) return sendBackBy(port, reset, frame);
     this.#attachConntrack(reset, frame);
-    this.send(reset);
+    if (frame.family === 6)
+      this.#ipv6?.send(reset); // without a flow label (nf_send_reset6)
+    else this.send(reset);
   }
 
   /** nf_ct_attach: an answer made here belongs to the connection of the packet it answers, so NAT is undone on it. */

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { flowHash, lastingFlowHash, symmetricFlowHash } from './flow-hash.ts';
-import { Frame, PROTOCOL_ICMP, PROTOCOL_UDP } from './frame.ts';
+import { flowHash, hashForLabel, lastingFlowHash, symmetricFlowHash } from './flow-hash.ts';
+import { Frame, PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_UDP } from './frame.ts';
 import type { Ip } from './ip-address.ts';
 import { internIpv6 } from './ipv6-address.ts';
 
@@ -41,6 +41,16 @@ test('a hash with ports stays what it was when it was first asked for, one witho
     frame.dstIp = 7 as Ip; // by DNAT
     expect(lastingFlowHash(frame) === before).toBe(stays);
   }
+});
+
+test('the hash for a flow label is another than that of the same packet on its way, and one per ICMPv6 message', () => {
+  const error = (icmpCode: number): Frame =>
+    Object.assign(new Frame(), { family: 6, protocol: PROTOCOL_ICMPV6, srcIp: 1, dstIp: 2, icmpType: 1, icmpCode });
+  const labelled = [error(0), error(4), error(4)];
+  labelled.forEach(hashForLabel);
+  const [noRoute, portUnreachable, again] = labelled.map(({ flowHash }) => flowHash);
+  expect(portUnreachable).toBe(again);
+  expect(new Set([noRoute, portUnreachable, lastingFlowHash(error(4))]).size).toBe(3);
 });
 
 test('flows between the same hosts are spread by their ports', () => {

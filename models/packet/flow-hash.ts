@@ -1,7 +1,7 @@
 // A number for the flow that a frame belongs to: the same for all its frames, and well mixed over flows. Both kinds take
 // addresses, and ports where every packet of the flow has them. Any good mix serves.
 
-import { ETHERTYPE_ARP, type Frame, PROTOCOL_SCTP, PROTOCOL_TCP, PROTOCOL_UDP } from './frame.ts';
+import { ETHERTYPE_ARP, type Frame, PROTOCOL_ICMPV6, PROTOCOL_SCTP, PROTOCOL_TCP, PROTOCOL_UDP } from './frame.ts';
 import type { Ip, IpFamily } from './ip-address.ts';
 import { hashIpv6 } from './ipv6-address.ts';
 
@@ -23,6 +23,16 @@ export function lastingFlowHash(frame: Frame): number {
   const hash = symmetricFlowHash(frame) | 0;
   if (hasPorts(frame) && (frame.srcPort | frame.dstPort) !== 0) frame.flowHash = hash === 0 ? 1 : hash;
   return hash;
+}
+
+/**
+ * ip6_make_flowlabel: packets of IPv6 that are made here without a hash get one for their flow label (__get_hash_from_flowi6).
+ * It is not that of the same headers in a packet from elsewhere, and takes type and code of ICMPv6 for ports.
+ */
+export function hashForLabel(frame: Frame): void {
+  if (frame.flowHash !== 0 || !(hasPorts(frame) || frame.protocol === PROTOCOL_ICMPV6)) return;
+  const hash = symmetricFlowHash(frame) ^ Math.imul((frame.icmpType << 8) | frame.icmpCode | 0x10000, 0x9e3779b1);
+  frame.flowHash = hash === 0 ? 1 : hash;
 }
 
 /** What a connected socket gives its packets: by chance (net_tx_rndhash), here from a number that is by chance. */

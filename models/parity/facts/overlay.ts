@@ -17,6 +17,18 @@ const DUAL_STACK_OVERLAY: ParityCase['topology'] = {
 };
 const udp6 = { ...udp, src: 'fd00:10:244:1::2', dst: 'fd00:10:244:2::2' };
 
+/** The same, whose pods answer, with IPv6 inside. */
+const OVERLAY_OF_IPV6 = {
+  overlay: 'vxlan',
+  nodes: TWO_NODES_WITH_STACKS.nodes.map((node, i) => ({
+    ...node,
+    podCIDR6: `fd00:10:244:${i + 1}::/64`,
+    pods: node.pods.map((pod, number) => ({ ...pod, ip6: `fd00:10:244:${i + 1}::${number + 2}` })),
+  })),
+} as const;
+const to6 = { from: 'p1', src: 'fd00:10:244:1::2', dst: 'fd00:10:244:2::2', sport: 40_000, dport: 80 } as const;
+const from6 = { ...to6, from: 'p3', src: to6.dst, dst: to6.src, sport: 80, dport: 40_000 } as const;
+
 const ping = { from: 'p1', proto: 'icmp', src: '10.244.1.2', dst: '10.244.2.2' } as const;
 
 /** Datagrams of the tunnel are counted in OUTPUT, and this is done to the first of every flow. */
@@ -158,6 +170,28 @@ export const OVERLAYS: readonly Fact[] = [
       '1: p3 gets tcp [S] 10.244.1.0:40000 > 10.244.2.2:80 ttl 63',
       'counted: 3 sent, 3 to begin a flow',
     ],
+  },
+  {
+    name: 'vxlan-and-flow-labels',
+    says: 'What a stack sends over IPv6 is hashed for its label, with type and code of ICMPv6, and unlike what passes by.',
+    case: {
+      topology: OVERLAY_OF_IPV6,
+      rules: {
+        n2: whenSent('OUTPUT -p udp -m udp --dport 8472 -j DNAT --to-destination 192.168.1.1'),
+      },
+      packets: [
+        { ...to6, proto: 'udp' }, // port unreachable
+        { ...to6, proto: 'icmpv6' }, // echo reply
+        { ...from6, proto: 'icmpv6', type: 129 }, // without ports: by address alone
+        { ...to6, proto: 'tcp' }, // reset
+        { ...from6, proto: 'tcp', flags: 'RA' },
+        { socket: { do: 'listen', in: 'p3', proto: 'udp', ip: '::', port: 80 } },
+        { socket: { do: 'connect', in: 'p1', proto: 'udp', ip: to6.dst, port: 80, sport: 40_000 } }, // an answer
+        { ...from6, proto: 'udp' },
+      ],
+    },
+    watch: { counters: { sent: 'n2 mangle OUTPUT 1', 'to begin a flow': 'n2 nat OUTPUT 1' }, steps: false },
+    shows: ['counted: 7 sent, 7 to begin a flow'],
   },
   {
     name: 'vxlan-to-and-fro',
