@@ -1,5 +1,7 @@
 import { expect, test } from 'vitest';
-import type { Capture, ParityCase, Topology } from '../case.ts';
+import type { Capture, NodeRules, ParityCase, Topology } from '../case.ts';
+import { EndlessCaseError } from '../case-error.ts';
+import { differencesOf } from '../judge.ts';
 import { runInSimulator } from './runner.ts';
 
 const TWO_NODES: Topology = {
@@ -116,4 +118,19 @@ test('sockets listen, connect and are refused', () => {
     'S',
     'A',
   ]);
+});
+
+test('a case that never ends is an error, and the kernel is not asked', async () => {
+  /** What comes out of the tunnel goes into it, within headers of its own. */
+  const back = (destination: string): NodeRules => ({
+    backend: 'legacy',
+    text: `*nat\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -p udp --dport 8472 -j DNAT --to-destination ${destination}\nCOMMIT\n`,
+  });
+  const parityCase: ParityCase = {
+    topology: { ...TWO_NODES, overlay: 'vxlan' },
+    rules: { n1: back('10.244.2.2'), n2: back('10.244.1.2') },
+    packets: [{ ...QUERY, dst: '10.244.2.2' }],
+  };
+  expect(() => runInSimulator(parityCase)).toThrow(EndlessCaseError);
+  expect(await differencesOf(parityCase, { run: () => expect.unreachable() })).toEqual([]);
 });
