@@ -70,7 +70,8 @@ import { type Ipv6Address, selectSource } from './ipv6-source-address.ts';
 import { type DiscoveryStack, NeighborDiscovery } from './neighbor-discovery.ts';
 import type { NeighborTable } from './neighbor-table.ts';
 import { Reassembly, type ReassemblyLimits } from './reassembly.ts';
-import type { ProtocolHandler, SendError } from './stack.ts';
+import { errorByRoute, type SendError } from './send-error.ts';
+import type { ProtocolHandler } from './stack.ts';
 
 /** The stack of both families that this one is half of. */
 export interface Ipv6Host {
@@ -107,6 +108,8 @@ export class Ipv6Stack implements DiscoveryStack {
   #reassembly: Reassembly | undefined;
   #loopback: NetDevice | undefined;
   #identification: number;
+  /** Of the packet that lost its route while the OUTPUT hook ran. */
+  #rerouteError: SendError | undefined;
 
   constructor(host: Ipv6Host, random: RandomStream) {
     this.#host = host;
@@ -231,7 +234,7 @@ export class Ipv6Stack implements DiscoveryStack {
     let route = this.#lookup(frame.dstIp, device);
     if (frame.srcIp === ANY_IP && route !== undefined) frame.srcIp = this.#sourceBy(route, frame.dstIp) ?? ANY_IP;
     if (frame.journey?.title === '') frame.journey.title = describeFlow(frame);
-    const error = sendErrorOf(route);
+    const error = errorByRoute(route);
     if (route === undefined || error !== undefined) {
       this.drop(frame, 'IP_OUTNOROUTES');
       return error;
@@ -239,18 +242,32 @@ export class Ipv6Stack implements DiscoveryStack {
     const { netfilter } = this.#host;
     if (netfilter !== undefined) {
       const { dstIp } = frame;
-      if (!netfilter.run(OUTPUT, frame, undefined, this.#outDevice(route))) return 'EPERM';
-      if (frame.dstIp !== dstIp) {
-        route = this.#lookup(frame.dstIp, device); // DNAT re-routes; the source stays that of the first lookup
-        if (route === undefined || sendErrorOf(route) !== undefined) {
-          this.drop(frame, 'IP_OUTNOROUTES');
-          return 'EHOSTUNREACH';
-        }
-      }
+      if (!netfilter.run(OUTPUT, frame, undefined, this.#outDevice(route))) return this.#whyNotSent();
+      // DNAT re-routes; the source stays that of the first lookup.
+      if (frame.dstIp !== dstIp) route = this.#lookup(frame.dstIp, device)!;
     }
     if (frame.journey !== undefined) this.#noteRoute(frame, route);
     this.#output(frame, route);
     return undefined;
+  }
+
+  routeError(dst: Ip): SendError | undefined {
+    return errorByRoute(this.#lookup(dst, undefined));
+  }
+
+  /** As {@link IpStack.reroute}. */
+  reroute(frame: Frame): boolean {
+    const route = this.#lookup(frame.dstIp, undefined);
+    if (route !== undefined && errorByRoute(route) === undefined) return true;
+    this.drop(frame, 'IP_OUTNOROUTES');
+    this.#rerouteError = 'EHOSTUNREACH';
+    return false;
+  }
+
+  #whyNotSent(): SendError {
+    const error = this.#rerouteError ?? 'EPERM';
+    this.#rerouteError = undefined;
+    return error;
   }
 
   sendOnLink(frame: Frame, device: NetDevice): void {
@@ -354,7 +371,7 @@ export class Ipv6Stack implements DiscoveryStack {
     const { info = 0, device = about.receivedOn ?? this.#deviceOfDiscovery(about) } = options;
     if (!mayCauseIcmpv6Error(about, type)) return;
     const route = this.#lookup(about.srcIp, device);
-    if (route === undefined || sendErrorOf(route) !== undefined || route.type === 'anycast') return;
+    if (route === undefined || errorByRoute(route) !== undefined || route.type === 'anycast') return;
     if (!this.#mayError(about.srcIp, type, route)) return;
     const error = this.frames.allocate();
     fillIcmpv6Error(error, { about, type, code, info });
@@ -493,7 +510,7 @@ export class Ipv6Stack implements DiscoveryStack {
   /** Source address for a packet to `dst`, or undefined without a route. */
   sourceFor(dst: Ip): Ip | undefined {
     const route = this.#lookup(dst, undefined);
-    return sendErrorOf(route) === undefined && route !== undefined ? this.#sourceBy(route, dst) : undefined;
+    return errorByRoute(route) === undefined && route !== undefined ? this.#sourceBy(route, dst) : undefined;
   }
 
   /** What the way to `dst` takes: the first hop, or what a router said in the last ten minutes. */
@@ -575,22 +592,6 @@ function isTooBig({ sizeBytes, fragments }: Frame, mtuBytes: number): boolean {
 
 /** Code of {@link ICMPV6_TIME_EXCEEDED}. */
 const REASSEMBLY_TIME = 1;
-
-/** errno of a local sender by the type of its route (ip6_rt_type_to_error); a link-local address needs a scope. */
-function sendErrorOf(route: Route | undefined): SendError | undefined {
-  switch (route?.type) {
-    case undefined:
-      return 'ENETUNREACH';
-    case 'unreachable':
-      return 'EHOSTUNREACH';
-    case 'prohibit':
-      return 'EACCES';
-    case 'blackhole':
-      return 'EINVAL';
-    default:
-      return undefined;
-  }
-}
 
 /** Where the IPv6 header says what follows it. */
 const NEXT_HEADER_OFFSET = 6;

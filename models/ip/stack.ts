@@ -85,9 +85,7 @@ import type { NeighborTable } from './neighbor-table.ts';
 import { PathMtus } from './path-mtu.ts';
 import { Reassembly, type ReassemblyLimits } from './reassembly.ts';
 import { fillReset, icmpCodeOf, mayCauseReset } from './reject.ts';
-
-/** Why a local sender could not send, as errno names it. */
-export type SendError = 'ENETUNREACH' | 'EHOSTUNREACH' | 'EACCES' | 'EINVAL' | 'EPERM';
+import { errorByRoute, type SendError } from './send-error.ts';
 
 /** A transport protocol on top of the stack. */
 export interface ProtocolHandler {
@@ -146,6 +144,8 @@ export class IpStack implements FrameReceiver, NetfilterStack {
   #ipv6: Ipv6Stack | undefined;
   #loopback: NetDevice | undefined;
   #identification: number;
+  /** Of the packet that lost its route while the OUTPUT hook ran. */
+  #rerouteError: SendError | undefined;
   #icmpBusy = false;
 
   constructor({ name, cpus, frames, random, forwarding }: IpStackOptions) {
@@ -328,17 +328,32 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     if (frame.journey !== undefined) this.#noteRoute(frame, route);
     if (this.netfilter !== undefined) {
       const { dstIp } = frame;
-      if (!this.netfilter.run(OUTPUT, frame, undefined, this.#outDevice(route))) return 'EPERM';
+      if (!this.netfilter.run(OUTPUT, frame, undefined, this.#outDevice(route))) return this.#whyNotSent();
       if (frame.dstIp !== dstIp) {
         // ip_route_me_harder: a new destination has another route; the source stays that of the first.
-        route = this.fib.lookup(frame.dstIp);
-        if (route === undefined || !this.#mayLeave(frame, route)) return this.#unsendable(frame, route);
+        route = this.fib.lookup(frame.dstIp)!;
         if (frame.journey !== undefined) this.#noteRoute(frame, route);
       }
     }
     if (route.type === 'broadcast') this.#outputToAll(frame, route.device);
     else this.#output(frame, route);
     return undefined;
+  }
+
+  /** For netfilter, while it runs the OUTPUT hook. */
+  reroute(frame: Frame): boolean {
+    if (frame.family === 6) return this.#ipv6 === undefined || this.#ipv6.reroute(frame);
+    const route = this.fib.lookup(frame.dstIp);
+    if (route !== undefined && this.#mayLeave(frame, route)) return true;
+    this.#rerouteError = this.#unsendable(frame, route);
+    return false;
+  }
+
+  /** Rules have dropped the packet, or it has lost its route. */
+  #whyNotSent(): SendError {
+    const error = this.#rerouteError ?? 'EPERM';
+    this.#rerouteError = undefined;
+    return error;
   }
 
   /** Does the route lead anywhere, and may the source be seen there? 127.0.0.0/8 only with route_localnet. */
@@ -348,26 +363,13 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     return !isLoopback(frame.srcIp) || this.settings.of(route.device).route_localnet !== 0;
   }
 
-  /** What the system call fails with, by the kind of route (fib_props). */
+  /** What the system call fails with. */
   #unsendable(frame: Frame, route: Route | undefined): SendError {
-    switch (route?.type) {
-      case 'unicast':
-        this.drop(frame, 'IP_LOCALNET');
-        return 'EINVAL';
-      case 'blackhole':
-        this.drop(frame, 'IP_OUTNOROUTES');
-        return 'EINVAL';
-      case 'prohibit':
-      case 'broadcast': // without SO_BROADCAST
-        this.drop(frame, 'IP_OUTNOROUTES');
-        return 'EACCES';
-      case 'unreachable':
-        this.drop(frame, 'IP_OUTNOROUTES');
-        return 'EHOSTUNREACH';
-      default:
-        this.drop(frame, 'IP_OUTNOROUTES');
-        return 'ENETUNREACH';
-    }
+    const mayNotBeSeen = route?.type === 'unicast';
+    this.drop(frame, mayNotBeSeen ? 'IP_LOCALNET' : 'IP_OUTNOROUTES');
+    if (mayNotBeSeen) return 'EINVAL';
+    // To a broadcast address: without SO_BROADCAST.
+    return errorByRoute(route) ?? 'EACCES';
   }
 
   #sendOverIpv6(frame: Frame): SendError | undefined {
@@ -662,6 +664,12 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     if (family === 6) return this.#ipv6?.sourceFor(dst);
     const route = this.fib.lookup(dst);
     return route === undefined ? undefined : this.#sourceBy(route, dst);
+  }
+
+  /** Why a connection to the address fails before a packet is made for it (ip_route_connect). */
+  routeError(dst: Ip, family: IpFamily = 4): SendError | undefined {
+    if (family === 6) return this.#ipv6 === undefined ? 'ENETUNREACH' : this.#ipv6.routeError(dst);
+    return errorByRoute(this.fib.lookup(dst));
   }
 
   /** What transport protocols make of "fragmentation needed" about a packet of theirs. */

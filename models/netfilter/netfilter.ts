@@ -76,6 +76,11 @@ export interface NetfilterStack {
   defragment?(frame: Frame, hook: Hook): boolean;
   /** How a packet to the address would go; undefined without a route. Absent: rules that ask do not match. */
   routeTo?(ip: Ip, family: IpFamily): RouteView | undefined;
+  /**
+   * A packet that was made here has got another destination. False: there is no route to that, and the stack has dropped
+   * the packet. Absent: the packet goes on.
+   */
+  reroute?(frame: Frame): boolean;
   /** Answers the frame with an ICMP error or a TCP reset. Netfilter drops the frame afterwards. */
   reject(frame: Frame, hook: Hook, rejectWith: RejectType, inDevice: DeviceRef | undefined): void;
 }
@@ -369,6 +374,7 @@ export class Netfilter {
   ): boolean {
     if (frame.conntrackEntry === 0) return true;
     const before = frame.journey === undefined ? '' : formatTuple(frame);
+    const { dstIp } = frame;
     if ((frame.conntrackState & CT_RELATED) !== 0 && isIcmp(frame.protocol)) {
       if (!this.#nat.translateError(frame, side)) return this.#drop(frame, 'NETFILTER_DROP');
     } else {
@@ -384,6 +390,8 @@ export class Netfilter {
     if (frame.journey !== undefined && formatTuple(frame) !== before) {
       this.#note(frame, 'nat', `${before} becomes ${formatTuple(frame)}`);
     }
+    // nf_nat_ipv4_local_fn: at once, so that later tables do not see what has no route.
+    if (hook === OUTPUT && frame.dstIp !== dstIp && this.#stack.reroute?.(frame) === false) return false;
     return true;
   }
 

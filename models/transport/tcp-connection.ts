@@ -7,7 +7,7 @@
 
 import { after, type Duration, type Instant, ms } from '../../engine/time.ts';
 import type { CpuSet } from '../cpu/cpu-set.ts';
-import type { SendError } from '../ip/stack.ts';
+import type { SendError } from '../ip/send-error.ts';
 import type { DropReason } from '../packet/drop-reason.ts';
 import { socketFlowHash } from '../packet/flow-hash.ts';
 import { type Frame, type Message, PROTOCOL_TCP, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN } from '../packet/frame.ts';
@@ -46,6 +46,8 @@ export type TcpCloseReason =
   | 'network unreachable' // ENETUNREACH
   | 'host unreachable' //    EHOSTUNREACH
   | 'prohibited' //          EACCES
+  | 'invalid argument' //    EINVAL: a blackhole route
+  | 'not permitted' //       EPERM
   | 'no free port'; // EADDRNOTAVAIL: connect() found every ephemeral port in use
 
 /** What an application hears of its connection. Nothing but onClosed is called after it has closed the connection itself. */
@@ -292,16 +294,16 @@ export class TcpConnection implements ConnectedSocket, SegmentOutput {
     this.#layer.counters.activeOpens++;
     this.#state = 'SYN_SENT';
     const error = this.#sendSyn();
-    if (error !== undefined && this.#state === 'SYN_SENT') this.#couldNotSend(error);
+    if (error !== undefined && this.#state === 'SYN_SENT') this.#couldNotSend();
   }
 
   /**
-   * Without a route connect() fails. A packet filter that drops the SYN, or a translation that leaves it with an address
-   * that may not leave, does not fail it: the SYN is repeated like one lost on the way.
+   * Without a route connect() fails. Rules that drop the SYN, or translate its addresses to such as have no route or may
+   * not leave, do not fail it: the SYN is repeated like one lost on the way.
    */
-  #couldNotSend(error: SendError): void {
-    const obstacle = sendErrorOf(error);
-    if (obstacle !== 'not permitted' && obstacle !== 'invalid argument') this.#end(obstacle);
+  #couldNotSend(): void {
+    const error = this.#layer.stack.routeError(this.remoteIp, this.family);
+    if (error !== undefined) this.#end(sendErrorOf(error));
   }
 
   /** For the layer: a listener takes this SYN. */

@@ -7,7 +7,8 @@
 import type { RandomStream } from '../../engine/random.ts';
 import { between, type Instant, s } from '../../engine/time.ts';
 import { fillReset, mayCauseReset } from '../ip/reject.ts';
-import type { ProtocolHandler, SendError } from '../ip/stack.ts';
+import type { SendError } from '../ip/send-error.ts';
+import type { ProtocolHandler } from '../ip/stack.ts';
 import type { DropReason } from '../packet/drop-reason.ts';
 import {
   type Frame,

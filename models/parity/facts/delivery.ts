@@ -61,15 +61,19 @@ const localNodePort = ({
   watch: { connectionsOf: 'n1' },
 });
 
-/** n1 calls a Service whose endpoint is p1. */
-const localService = ({ topology, ...fact }: Omit<Fact, 'case' | 'watch'> & { readonly topology: Topology }): Fact => ({
+/** n1 calls a Service; if nothing else is said its endpoint is p1. */
+const localService = ({
+  topology,
+  endpoint = '10.244.1.2',
+  ...fact
+}: Omit<Fact, 'case' | 'watch'> & { readonly topology: Topology; readonly endpoint?: string }): Fact => ({
   ...fact,
   case: {
     topology,
     rules: {
       n1: {
         backend: 'legacy',
-        text: table('nat', ['OUTPUT -d 10.96.0.1/32 -j DNAT --to-destination 10.244.1.2']) + table('filter', []),
+        text: table('nat', [`OUTPUT -d 10.96.0.1/32 -j DNAT --to-destination ${endpoint}`]) + table('filter', []),
       },
     },
     packets: [
@@ -315,6 +319,17 @@ export const DELIVERY: readonly Fact[] = [
       '2: p1 gets tcp [A] 192.168.1.1:40000 > 10.244.1.2:80 ttl 64',
       'counted: 1 in nat OUTPUT, 2 in filter OUTPUT',
     ],
+  }),
+  localService({
+    name: 'local-sender-loses-its-route-by-dnat',
+    says: 'Local-out: what DNAT gives an address without a route ends there, before filter OUTPUT; connect() waits for an answer.',
+    topology: {
+      nodes: TWO_NODES_WITH_STACKS.nodes.map((node) =>
+        node.name === 'n1' ? { ...node, routes: [{ to: '10.96.0.0/16', via: '192.168.1.2', dev: 'eth0' }] } : node,
+      ),
+    },
+    endpoint: '203.0.113.9',
+    shows: ['2: ETIMEDOUT', 'counted: 1 in nat OUTPUT'],
   }),
   proxyArp({
     name: 'proxy-arp-answers-where-a-route-leads-elsewhere',

@@ -25,6 +25,8 @@ const TCP_ERRNOS: Readonly<Record<TcpCloseReason, string>> = {
   'network unreachable': 'ENETUNREACH',
   'host unreachable': 'EHOSTUNREACH',
   prohibited: 'EACCES',
+  'not permitted': 'EPERM',
+  'invalid argument': 'EINVAL',
   'no free port': 'EADDRNOTAVAIL',
 };
 
