@@ -1,12 +1,15 @@
-// A number for the flow that a frame belongs to: the same for all its frames, and well mixed over flows. Both kinds take
-// addresses, and ports where every packet of the flow has them. Any good mix serves.
+// A number for the flow that a frame belongs to: the same for all its frames, and well mixed over flows. NICs have one of
+// their own, and the kernel another, which stays with the frame (Frame.flowHash). They take addresses, and ports where
+// every packet of the flow has them. Any good mix serves.
+//
+// Not modelled: that a NIC hands its hash to the kernel (NETIF_F_RXHASH), and hashing received packets by their flow label.
 
 import { ETHERTYPE_ARP, type Frame, PROTOCOL_ICMPV6, PROTOCOL_SCTP, PROTOCOL_TCP, PROTOCOL_UDP } from './frame.ts';
 import type { Ip, IpFamily } from './ip-address.ts';
 import { hashIpv6 } from './ipv6-address.ts';
 
-/** As NICs have it (Toeplitz): from 0 to 2^32 - 1; the answers of a flow have another. */
-export function flowHash(frame: Frame): number {
+/** As NICs have it to choose a CPU (Toeplitz): from 0 to 2^32 - 1; the answers of a flow have another. */
+export function steeringHash(frame: Frame): number {
   let hash =
     Math.imul(wordOf(frame.srcIp, frame.family), 0x9e3779b1) ^ Math.imul(wordOf(frame.dstIp, frame.family), 0x85ebca6b);
   // Ports tell protocols apart well enough.
