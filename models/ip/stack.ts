@@ -729,6 +729,10 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     return { isLocal: route.type === 'local', device: route.device, mtuBytes: this.mtuTo(ip, family) };
   }
 
+  mtuOf({ index }: DeviceRef): number | undefined {
+    return this.#devices.find((device) => device.index === index)?.mtuBytes;
+  }
+
   /** The first address of the device that a packet came in by (nf_nat_redirect). */
   redirectAddress(inDevice: DeviceRef, family: IpFamily): Ip | undefined {
     if (family === 6) return this.#ipv6?.redirectAddress(inDevice);

@@ -76,6 +76,8 @@ export interface NetfilterStack {
   defragment?(frame: Frame, hook: Hook): boolean;
   /** How a packet to the address would go; undefined without a route. Absent: rules that ask do not match. */
   routeTo?(ip: Ip, family: IpFamily): RouteView | undefined;
+  /** Absent: not known. */
+  mtuOf?(device: DeviceRef): number | undefined;
   /**
    * A packet that was made here has got another destination. False: there is no route to that, and the stack has dropped
    * the packet. Absent: the packet goes on.
@@ -149,6 +151,7 @@ export class Netfilter {
       random,
       addressType: (ip, family, device) => stack.addressType(ip, family, device),
       routeTo: (ip, family) => stack.routeTo?.(ip, family),
+      mtuOf: (device) => stack.mtuOf?.(device),
       sets: this.sets,
       ipsetNs: cpus.costs.ipsetNs,
       connections: this.conntrack,

@@ -53,6 +53,7 @@ export interface WalkContextOptions {
   readonly addressType: (ip: Ip, family: IpFamily, device?: DeviceRef) => AddressType;
   /** Undefined without a route. Absent: nothing is known of routes. */
   readonly routeTo?: (ip: Ip, family: IpFamily) => RouteView | undefined;
+  readonly mtuOf?: (device: DeviceRef) => number | undefined;
   /** Conntrack; absent where nothing is tracked. */
   readonly connections?: ConnectionQuery;
   readonly sets?: IpSets;
@@ -66,6 +67,7 @@ export class WalkContext {
   readonly random: RandomStream;
   readonly addressType: WalkContextOptions['addressType'];
   readonly routeTo: (ip: Ip, family: IpFamily) => RouteView | undefined;
+  readonly mtuOf: (device: DeviceRef) => number | undefined;
   readonly connections: ConnectionQuery;
   readonly sets: IpSets;
   /** What rules of `-m hashlimit` have counted. */
@@ -108,6 +110,7 @@ export class WalkContext {
     random,
     addressType,
     routeTo = () => undefined,
+    mtuOf = () => undefined,
     connections = NO_CONNECTIONS,
     sets = new IpSets(),
     ipsetNs = FREE.ipsetNs,
@@ -117,6 +120,7 @@ export class WalkContext {
     this.random = random;
     this.addressType = addressType;
     this.routeTo = routeTo;
+    this.mtuOf = mtuOf;
     this.connections = connections;
     this.sets = sets;
     this.#ipsetNs = ipsetNs;

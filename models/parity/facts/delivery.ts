@@ -331,6 +331,21 @@ export const DELIVERY: readonly Fact[] = [
     endpoint: '203.0.113.9',
     shows: ['2: ETIMEDOUT', 'counted: 1 in nat OUTPUT'],
   }),
+  {
+    name: 'tcpmss-of-bridged-syns',
+    says: 'TCPMSS --clamp-mss-to-pmtu goes by the MTU of the bridge for bridged SYNs, also without a route to where they go; a SYN without the option gets it (4 bytes more).',
+    case: {
+      topology: TWO_NODES,
+      rules: {
+        n1: {
+          backend: 'legacy',
+          text: table('mangle', ['FORWARD -p tcp -m tcp --tcp-flags SYN,RST SYN -j TCPMSS --clamp-mss-to-pmtu']),
+        },
+      },
+      packets: [{ ...tcp, dst: '203.0.113.9', dmac: 'p2/eth0' }],
+    },
+    shows: ['1: p2 gets tcp [S] 10.244.1.2:40000 > 203.0.113.9:80 ttl 64'],
+  },
   proxyArp({
     name: 'proxy-arp-answers-where-a-route-leads-elsewhere',
     says: 'proxy_arp answers only if a route to the asked address (169.254.1.1: default route) leads elsewhere.',
