@@ -138,12 +138,28 @@ describe('a router', () => {
     lab.send(udp(P2)); // the first one finds out where p2 is
     lab.runFor(s(2));
     expect(heard(lab.send(udp(P2)))[0]).toBe(redirect);
-    // With net.ipv6.icmp.ratelimit = 0 an error uses up all that was saved for this peer.
+    // With net.ipv6.icmp.ratelimit = 0 an error uses up all that was saved for this peer, but not in the same jiffy.
+    lab.send(udp(P3, { ttl: 1 }));
+    expect(heard(lab.send(udp(P2)))[0]).toBe(redirect);
+    lab.runFor(ms(8));
     lab.send(udp(P3, { ttl: 1 }));
     lab.runFor(ms(900));
     expect(heard(lab.send(udp(P2)))[0]).not.toBe(redirect);
     lab.runFor(s(2));
     expect(heard(lab.send(udp(P2)))[0]).toBe(redirect);
+  });
+
+  test('holds back the errors of net.ipv6.icmp.ratemask only', () => {
+    const sysctls = lab.namespace('n1').sysctls;
+    sysctls.write('net.ipv6.icmp.ratelimit', 1_000);
+    const errors = () => Array.from({ length: 9 }, () => heard(lab.send(udp(P3, { ttl: 1 })))).flat().length;
+    expect(errors()).toBe(6);
+    sysctls.write('net.ipv6.icmp.ratemask', '0-2,4-127');
+    expect(errors()).toBe(9);
+    expect(sysctls.read('net.ipv6.icmp.ratemask')).toBe('0-2,4-127');
+    expect(() => sysctls.write('net.ipv6.icmp.ratemask', '3-1')).toThrow(
+      'sysctl net.ipv6.icmp.ratemask="3-1"; expected ICMP types and ranges such as 0-1,3-127',
+    );
   });
 
   test('tells itself of a redirect that it rejects in OUTPUT, as it knows the link of the address that it is from', () => {

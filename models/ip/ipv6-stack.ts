@@ -390,8 +390,9 @@ export class Ipv6Stack implements DiscoveryStack {
   }
 
   #mayError(peer: Ip, type: number, route: Route): boolean {
-    if (type === ICMPV6_PACKET_TOO_BIG || this.#outDevice(route) === this.#loopback) return true;
-    return this.#peers.allow(peer, ms(this.settings.icmp_ratelimit), this.cpus.instant);
+    const { icmp_ratelimit, icmp_ratemask } = this.settings;
+    if (!icmp_ratemask.has(type) || this.#outDevice(route) === this.#loopback) return true;
+    return this.#peers.allow(peer, ms(icmp_ratelimit), this.cpus.instant);
   }
 
   /** nf_ct_attach: an answer made here belongs to the connection of the packet it answers, so NAT is undone on it. */

@@ -33,15 +33,16 @@ NODE_SYSCTLS = {
     "net.ipv4.icmp_msgs_burst": 1_000_000,
     BRIDGE_NF: 1,
 }
-NODE_SYSCTLS6 = {"net.ipv6.conf.all.forwarding": 1, "net.ipv6.icmp.ratelimit": 0}
+#: A type that is no error: errors without limit. With a ratelimit of 0 they would keep redirects away, by the jiffy.
+NODE_SYSCTLS6 = {"net.ipv6.conf.all.forwarding": 1, "net.ipv6.icmp.ratemask": 255}
 FABRIC_SYSCTLS = {BRIDGE_NF: 0, BRIDGE_NF6: 0}
 POD_SYSCTLS = {"net.ipv4.icmp_ratelimit": 0, "net.ipv4.icmp_msgs_burst": 1_000_000}
 #: Hosts say what groups they are in within a tick or two, and again after a random part of this interval; rules would
 #: count the reports.
 NEVER_AGAIN_MS = 1 << 30
 FIRST_REPORTS_SECONDS = 0.03
-#: Errors and redirects to one peer draw on one bucket, which an error empties where they are not limited, and which takes
-#: six seconds to fill (inet_peer_xrlim_allow): a redirect costs one, whatever the settings (ip6_forward).
+#: Redirects to one peer draw on a bucket that takes six seconds to fill (inet_peer_xrlim_allow), whatever the settings: one
+#: costs a second (ip6_forward).
 REST_SECONDS = 6.1
 #: Neighbor discovery still gets through, so that others can resolve a silent pod.
 SILENT = "*raw\n:PREROUTING ACCEPT [0:0]\n{exceptions}-A PREROUTING -j DROP\nCOMMIT\n"
