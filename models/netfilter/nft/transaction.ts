@@ -318,7 +318,8 @@ function sameEntries<T>(a: ReadonlyMap<string, T>, b: ReadonlyMap<string, T>): b
   return true;
 }
 
-const DYNAMIC_SET_SIZE = 65_535;
+/** Sets that rules fill have a bound, this one if they were made without (nft_dynset_init). */
+export const DYNAMIC_SET_SIZE = 65_535;
 
 /** How many anonymous sets the statement brings along: each takes a handle before its rule. */
 function anonymousSets(statement: Statement): number {
