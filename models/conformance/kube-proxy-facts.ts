@@ -11,6 +11,8 @@ export interface RecordedConfig {
   readonly masqueradeAll: boolean;
   readonly localDetector: { readonly kind: 'podCIDR'; readonly cidr: string } | { readonly kind: 'none' };
   readonly nodePortAddresses: readonly string[] | null;
+  /** Of mode nftables. */
+  readonly serviceCIDRs?: readonly string[];
   readonly localhostNodePorts: boolean;
   readonly conntrackTCPLiberal: boolean;
   readonly featureGates: { readonly LoadBalancerIPMode?: boolean };
@@ -80,6 +82,30 @@ export interface IptablesRuleFacts {
   readonly probability: { readonly examples: readonly { readonly n: number; readonly text: string }[] };
   readonly cases: readonly RuleCase[];
   readonly chainFacts: readonly ChainFact[];
+}
+
+/** A table as `nft` commands. */
+export interface NftablesRuleCase extends RecordedCase {
+  /** Beside the base. */
+  readonly extra: readonly string[];
+  /** Chains that earlier syncs have emptied are old enough to be deleted. */
+  readonly staleChainsAged?: boolean;
+  readonly transactionOperations?: number;
+}
+
+export interface NftablesRuleFacts {
+  readonly naming: {
+    readonly examples: readonly {
+      readonly namespace: string;
+      readonly name: string;
+      readonly port: string;
+      readonly protocol: string;
+      readonly endpoint: string | null;
+      readonly base: string;
+    }[];
+  };
+  readonly base: readonly string[];
+  readonly cases: readonly NftablesRuleCase[];
 }
 
 export interface TopologyCase {
@@ -169,6 +195,7 @@ export interface EndpointSliceFacts {
 
 export const readFlowCases = (): readonly FlowCase[] => read('kube-proxy-flows.json');
 export const readIptablesRuleFacts = (): IptablesRuleFacts => read('kube-proxy-iptables-rules.json');
+export const readNftablesRuleFacts = (): NftablesRuleFacts => read('kube-proxy-nftables-rules.json');
 export const readTopologyCases = (): readonly TopologyCase[] => read('endpoint-topology.json');
 export const readEndpointSliceFacts = (): EndpointSliceFacts => read('endpoint-slices.json');
 

@@ -1,7 +1,7 @@
 // The API objects, spelled as in YAML, with the API server's defaults filled in. Whoever holds one does not change it:
 // an update is a new object.
 
-import { isIpv4 } from '../packet/ip-address.ts';
+import { type IpFamily, isIpv4, isIpv6 } from '../packet/ip-address.ts';
 import type { Kind, ManifestInputs, ParsedManifests } from './schema.ts';
 import { parseManifest } from './schema.ts';
 
@@ -65,9 +65,11 @@ export const describeObject = (object: KubeObject): string => `${object.kind} ${
 /** A Service of a manifest that has no address of its own: clients get the addresses of its pods from DNS. */
 export const isHeadless = (service: Service): boolean => service.spec.clusterIP === 'None';
 
-/** The virtual address that kube-proxy serves; of several (dual stack) the IPv4 one. */
-export const clusterIpOf = ({ spec }: Service): string | undefined =>
-  spec.type === 'ExternalName' ? undefined : (spec.clusterIPs ?? [spec.clusterIP ?? 'None']).find(isIpv4);
+/** The virtual address that kube-proxy serves; of several (dual stack) that of the family. */
+export const clusterIpOf = ({ spec }: Service, family: IpFamily = 4): string | undefined =>
+  spec.type === 'ExternalName'
+    ? undefined
+    : (spec.clusterIPs ?? [spec.clusterIP ?? 'None']).find(family === 6 ? isIpv6 : isIpv4);
 
 /** Whether the API server gives the Service a virtual address. */
 export const hasClusterIp = ({ spec }: Service): boolean => spec.type !== 'ExternalName' && spec.clusterIP !== 'None';

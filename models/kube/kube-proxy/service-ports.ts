@@ -2,9 +2,19 @@
 // endpoints that back it. Immutable, and the same on every node: which endpoints a node may use is decided elsewhere
 // (usable-endpoints.ts).
 //
-// Not modelled: IPv6. Like the IPv4 half of a dual-stack kube-proxy, this ignores IPv6 addresses, ranges and slices.
+// A kube-proxy of two families is two proxiers: each sees the addresses, ranges and slices of its own family only.
 
-import { type Ip, isIpv4, type Prefix, parseIp, parsePrefix } from '../../packet/ip-address.ts';
+import {
+  formatSocketAddress,
+  type Ip,
+  type IpFamily,
+  isIpv4,
+  isIpv6,
+  type Prefix,
+  parseAnyPrefix,
+  parseIp,
+  parseIpv6,
+} from '../../packet/ip-address.ts';
 import {
   clusterIpOf,
   type EndpointSlice,
@@ -19,6 +29,8 @@ export interface ServicePort {
   /** `namespace/name:port`, or `namespace/name` if the port has no name. With the protocol it names the port's chains. */
   readonly name: string;
   readonly protocol: ServiceProtocol;
+  /** Of all addresses here. */
+  readonly family: IpFamily;
   readonly clusterIp: Ip;
   readonly port: number;
   readonly nodePort: number | undefined;
@@ -38,7 +50,7 @@ export interface ServicePort {
 export interface Endpoint {
   readonly ip: Ip;
   readonly port: number;
-  /** `10.244.1.5:8080` */
+  /** `10.244.1.5:8080`, `[fd00::5]:8080` */
   readonly address: string;
   readonly nodeName: string | undefined;
   readonly ready: boolean;
@@ -57,15 +69,20 @@ export const isExternallyAccessible = (port: ServicePort): boolean =>
 export const isSamePort = (a: ServicePort, b: ServicePort): boolean => JSON.stringify(a) === JSON.stringify(b);
 
 /** The service ports of one Service; `slices` are those that carry its name. None for headless and ExternalName Services. */
-export function servicePortsOf(service: Service, slices: readonly EndpointSlice[]): ServicePort[] {
+export function servicePortsOf(
+  service: Service,
+  slices: readonly EndpointSlice[],
+  family: IpFamily = 4,
+): ServicePort[] {
   const { spec } = service;
-  const clusterIp = clusterIpOf(service);
+  const clusterIp = clusterIpOf(service, family);
   if (clusterIp === undefined) return [];
   const shared = {
-    clusterIp: parseIp(clusterIp),
-    externalIps: ipv4(spec.externalIPs),
-    loadBalancerVips: ipv4(loadBalancerVips(service)),
-    loadBalancerSourceRanges: ipv4Ranges(spec.loadBalancerSourceRanges),
+    family,
+    clusterIp: parseOf(family, clusterIp),
+    externalIps: ipsOf(family, spec.externalIPs),
+    loadBalancerVips: ipsOf(family, loadBalancerVips(service)),
+    loadBalancerSourceRanges: rangesOf(family, spec.loadBalancerSourceRanges),
     internalPolicyLocal: spec.internalTrafficPolicy === 'Local',
     externalPolicyLocal: spec.externalTrafficPolicy === 'Local',
     affinityTimeoutSeconds: affinityTimeoutSeconds(service),
@@ -77,7 +94,7 @@ export function servicePortsOf(service: Service, slices: readonly EndpointSlice[
     port: port.port,
     nodePort: port.nodePort,
     ...shared,
-    endpoints: endpointsOf(port, slices),
+    endpoints: endpointsOf(port, slices, family),
   }));
 }
 
@@ -88,14 +105,17 @@ function servicePortName({ metadata }: Service, { name }: ServicePortSpec): stri
 
 const PROTOCOLS = { TCP: 'tcp', UDP: 'udp', SCTP: 'sctp' } as const;
 
-const ipv4 = (addresses: readonly string[]): Ip[] => addresses.filter(isIpv4).map(parseIp);
+const parseOf = (family: IpFamily, address: string): Ip => (family === 6 ? parseIpv6(address) : parseIp(address));
+
+const ipsOf = (family: IpFamily, addresses: readonly string[]): Ip[] =>
+  addresses.filter(family === 6 ? isIpv6 : isIpv4).map((address) => parseOf(family, address));
 
 /** The API server lets blanks around a range pass; kube-proxy trims them. */
-const ipv4Ranges = (ranges: readonly string[]): Prefix[] =>
+const rangesOf = (family: IpFamily, ranges: readonly string[]): Prefix[] =>
   ranges
     .map((range) => range.trim())
-    .filter((range) => !range.includes(':'))
-    .map(parsePrefix);
+    .filter((range) => range.includes(':') === (family === 6))
+    .map(parseAnyPrefix);
 
 /** A load balancer of ipMode Proxy wants to see all traffic itself, also that from inside the cluster. */
 function loadBalancerVips({ status }: Service): string[] {
@@ -115,15 +135,15 @@ function healthCheckNodePort({ spec }: Service): number | undefined {
   return (needed && spec.healthCheckNodePort) || undefined;
 }
 
-function endpointsOf(port: ServicePortSpec, slices: readonly EndpointSlice[]): Endpoint[] {
+function endpointsOf(port: ServicePortSpec, slices: readonly EndpointSlice[], family: IpFamily): Endpoint[] {
   const byAddress = new Map<string, Endpoint>();
   for (const slice of slices) {
-    const number = slice.addressType === 'IPv4' ? backingPort(slice, port) : undefined;
+    const number = slice.addressType === `IPv${family}` ? backingPort(slice, port) : undefined;
     if (number === undefined) continue;
     for (const entry of slice.endpoints) {
       const ip = entry.addresses[0];
       if (ip === undefined) continue;
-      const endpoint = endpointAt(ip, number, entry);
+      const endpoint = endpointAt(parseOf(family, ip), number, entry, family);
       // An endpoint that moves between slices is in both for a moment; the entry that knows its node counts.
       const known = byAddress.get(endpoint.address);
       if (known?.nodeName === undefined) byAddress.set(endpoint.address, endpoint);
@@ -137,12 +157,12 @@ function backingPort(slice: EndpointSlice, port: ServicePortSpec): number | unde
   return slice.ports.find(({ name, protocol }) => name === port.name && protocol === port.protocol)?.port;
 }
 
-function endpointAt(ip: string, port: number, entry: SliceEndpoint): Endpoint {
+function endpointAt(ip: Ip, port: number, entry: SliceEndpoint, family: IpFamily): Endpoint {
   const { conditions, hints } = entry;
   return {
-    ip: parseIp(ip),
+    ip,
     port,
-    address: `${ip}:${port}`,
+    address: formatSocketAddress(ip, port, family),
     nodeName: entry.nodeName,
     ready: conditions.ready ?? true,
     serving: conditions.serving ?? true,

@@ -3,6 +3,7 @@
 // All proxiers that have seen the same updates can share one snapshot, and with it everything that is made of its
 // service ports: a change costs the service that changed, not the number of services times the number of nodes.
 
+import type { IpFamily } from '../../packet/ip-address.ts';
 import type { WatchEvent } from '../api-server.ts';
 import { type EndpointSlice, keyOf, type Service } from '../objects.ts';
 import { isSamePort, type ServicePort, servicePortsOf } from './service-ports.ts';
@@ -32,12 +33,17 @@ export const NO_SERVICES = new ServiceSnapshot([]);
 const SERVICE_NAME_LABEL = 'kubernetes.io/service-name';
 
 export class ServiceTracker {
+  readonly #family: IpFamily;
   readonly #services = new Map<string, Service>();
   readonly #slices = new Map<string, EndpointSlice>();
   readonly #slicesByService = new Map<string, Map<string, EndpointSlice>>();
   readonly #ports = new Map<string, readonly ServicePort[]>();
   readonly #changed = new Set<string>();
   #snapshot = NO_SERVICES;
+
+  constructor(family: IpFamily = 4) {
+    this.#family = family;
+  }
 
   apply({ type, object }: WatchEvent<Service | EndpointSlice>): void {
     const key = keyOf(object);
@@ -84,7 +90,7 @@ export class ServiceTracker {
     const service = this.#services.get(key);
     const before = this.#ports.get(key) ?? [];
     if (service === undefined) return this.#ports.delete(key) && before.length > 0;
-    const after = servicePortsOf(service, [...(this.#slicesByService.get(key)?.values() ?? [])]);
+    const after = servicePortsOf(service, [...(this.#slicesByService.get(key)?.values() ?? [])], this.#family);
     if (after.length === before.length && after.every((port, i) => isSamePort(port, before[i]!))) return false;
     this.#ports.set(key, after);
     return true;

@@ -10,6 +10,7 @@ function servicePort({ service, endpoints }: TopologyCase, nodeName: string): Se
   return {
     name: 'ns/svc',
     protocol: 'tcp',
+    family: 4,
     clusterIp: parseIp('10.96.0.10'),
     port: 80,
     nodePort: service.nodePort || undefined,
