@@ -31,6 +31,8 @@ export interface PortRules {
   readonly chains: readonly NftChain[];
   readonly affinitySets: readonly NftSet[];
   readonly entries: readonly KeyedEntry[];
+  /** Commands that write the chains and sets. */
+  readonly operations: number;
 }
 
 export interface KeyedEntry {
@@ -58,6 +60,10 @@ export interface SharedVersion {
   readonly services: ServiceSnapshot;
   /** What has changed since that version of the same zone. */
   readonly since: { readonly number: number; readonly change: PortChange } | undefined;
+  /** Ports for which each node has to look for itself. */
+  readonly varying: readonly ServicePort[];
+  /** Commands for the chains and sets of all ports. */
+  readonly operations: number;
   readonly chains: ReadonlyMap<string, NftChain>;
   readonly sets: ReadonlyMap<string, NftSet>;
   readonly elements: Readonly<Record<ServiceMap, ReadonlyMap<string, SetElement>>>;
@@ -84,7 +90,7 @@ export class SharedTables {
   readonly #byPort = new WeakMap<ServicePort, PortVariants>();
   /** The latest of each service port, for proxiers whose snapshots come from different watchers. */
   readonly #latest = new Map<string, PortVariants>();
-  readonly #zones = new Map<string | undefined, ZoneVersions>();
+  readonly #zones = new Map<string | undefined, Zone>();
   #versions = 0;
 
   constructor(settings: SharedTableSettings) {
@@ -106,19 +112,16 @@ export class SharedTables {
     return variants.on(node);
   }
 
-  /** What {@link version} has of the port. */
+  /** What {@link version} has of the port: what a node without endpoints of its own would have. */
   elsewhere(port: ServicePort, zone: string | undefined): PortRules {
-    return this.onNode(port, { name: '', zone, ips: [] });
-  }
-
-  /** Each node has to look for itself what it has of the port. */
-  varies(port: ServicePort): boolean {
-    return dependsOnNode(port) || port.loadBalancerSourceRanges.length > 0;
+    const { elsewhere } = this.#zone(zone);
+    let rules = elsewhere.get(port);
+    if (rules === undefined) elsewhere.set(port, (rules = this.onNode(port, { name: '', zone, ips: [] })));
+    return rules;
   }
 
   version(services: ServiceSnapshot, zone: string | undefined): SharedVersion {
-    let versions = this.#zones.get(zone);
-    if (versions === undefined) this.#zones.set(zone, (versions = { latest: undefined, known: new WeakMap() }));
+    const versions = this.#zone(zone);
     let version = versions.known.get(services);
     if (version === undefined) {
       version = this.#follow(versions.latest, services, zone);
@@ -126,6 +129,14 @@ export class SharedTables {
       versions.latest = version;
     }
     return version;
+  }
+
+  #zone(name: string | undefined): Zone {
+    let zone = this.#zones.get(name);
+    if (zone === undefined) {
+      this.#zones.set(name, (zone = { latest: undefined, known: new WeakMap(), elsewhere: new WeakMap() }));
+    }
+    return zone;
   }
 
   #variantsOf(port: ServicePort): PortVariants {
@@ -141,14 +152,25 @@ export class SharedTables {
     const change =
       before === undefined ? { gone: [], added: services.ports } : changeBetween(before.services, services);
     const changes = new TableChanges(before ?? this.#empty(), this.fixed);
-    for (const port of change.gone) changes.remove(this.elsewhere(port, zone));
-    for (const port of change.added) changes.add(this.elsewhere(port, zone));
+    const gone = change.gone.map((port) => this.elsewhere(port, zone));
+    const added = change.added.map((port) => this.elsewhere(port, zone));
+    for (const rules of gone) changes.remove(rules);
+    for (const rules of added) changes.add(rules);
     return {
       number: ++this.#versions,
       services,
       since: before && { number: before.number, change },
+      varying: this.#varying(before?.varying ?? [], change),
+      operations: (before?.operations ?? 0) + operationsOf(added) - operationsOf(gone),
       ...changes.apply(withChanges),
     };
+  }
+
+  #varying(before: readonly ServicePort[], { gone, added }: PortChange): readonly ServicePort[] {
+    const come = added.filter((port) => varies(port));
+    const leave = new Set(gone.filter((port) => varies(port)));
+    if (come.length === 0 && leave.size === 0) return before;
+    return [...before.filter((port) => !leave.has(port)), ...come];
   }
 
   #empty(): TableContent {
@@ -157,10 +179,18 @@ export class SharedTables {
   }
 }
 
-interface ZoneVersions {
+interface Zone {
   latest: SharedVersion | undefined;
   readonly known: WeakMap<ServiceSnapshot, SharedVersion>;
+  readonly elsewhere: WeakMap<ServicePort, PortRules>;
 }
+
+/** A node may have the port otherwise than another node of its zone. */
+export const varies = (port: ServicePort): boolean => dependsOnNode(port) || port.loadBalancerSourceRanges.length > 0;
+
+/** Commands that write chains and sets. */
+export const operationsOf = (ports: readonly PortRules[]): number =>
+  ports.reduce((sum, { operations }) => sum + operations, 0);
 
 const NO_ELEMENTS: ReadonlyMap<string, SetElement> = new Map();
 
@@ -290,11 +320,15 @@ class PortVariants {
   }
 
   #compile(on: PortOnNode): PortRules {
+    const chains = serviceChains(on, this.#compiler.settings).map(({ name, rules }) =>
+      known(this.#chains, [name, ...rules].join('\n'), () => this.#compiler.chain(name, rules)),
+    );
+    const affinitySets = on.usable.reachable.flatMap(({ address }) => this.#affinitySets.get(address) ?? []);
     return {
-      chains: serviceChains(on, this.#compiler.settings).map(({ name, rules }) =>
-        known(this.#chains, [name, ...rules].join('\n'), () => this.#compiler.chain(name, rules)),
-      ),
-      affinitySets: on.usable.reachable.flatMap(({ address }) => this.#affinitySets.get(address) ?? []),
+      chains,
+      affinitySets,
+      // A chain is added and flushed before its rules are; a set is added.
+      operations: chains.reduce((sum, { rules }) => sum + 2 + rules.length, affinitySets.length),
       entries: mapEntries(on).map(({ map, element }) => {
         const key = keyTextOf(element);
         return known(this.#entries, `${map} ${key} ${JSON.stringify(element.data)}`, () => ({ map, key, element }));

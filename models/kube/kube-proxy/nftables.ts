@@ -16,11 +16,13 @@ import {
   changeBetween,
   isSameElement,
   type NftChainCache,
+  operationsOf,
   type PortChange,
   type PortRules,
   type SharedTables,
   type SharedVersion,
   TableChanges,
+  varies,
 } from './nftables-chain-cache.ts';
 import { NFT_TABLE_NAME, NODE_PORT_IPS, nftFamilyOf, SERVICE_MAPS } from './nftables-fixed-table.ts';
 import type { ProxyNode } from './port-on-node.ts';
@@ -100,7 +102,7 @@ export class NftablesProxier {
     const chainsDeleted = this.#forgetStaleChains(now);
     const version = this.#shared.version(services, this.#node.zone);
     const isFull = this.#needsFullSync || before === undefined || this.#version === undefined;
-    const change = isFull ? { gone: [], added: services.ports } : changeTo(version, this.#version!);
+    const change = isFull ? { gone: [], added: version.varying } : changeTo(version, this.#version!);
     const gone = change.gone.map((port) => this.#own.get(port) ?? this.#shared.elsewhere(port, this.#node.zone));
     if (isFull) this.#own.clear();
     for (const port of change.gone) this.#own.delete(port);
@@ -109,6 +111,7 @@ export class NftablesProxier {
     this.#needsFullSync = false;
 
     const changes = this.#changesOf(version);
+    for (const name of this.#stale.keys()) if (changes.chain(name) !== undefined) this.#stale.delete(name);
     const unsure = isFull ? serviceChainsIn(before) : namesOfChains(gone);
     const chainsEmptied = unsure.filter((name) => changes.chain(name) === undefined && !this.#stale.has(name));
     for (const name of chainsEmptied) {
@@ -117,12 +120,12 @@ export class NftablesProxier {
     for (const { chain } of this.#stale.values()) changes.addChain(chain);
     const content = changes.apply((base, own) => new LayeredMap(base, own));
     const table: NftTable = { ...this.#shared.fixed, ...content, nextHandle: this.#shared.nextHandle };
-    const operations =
-      chainsEmptied.length +
-      chainOperations(added) +
-      (isFull
-        ? this.#shared.fixedCommands + sum(SERVICE_MAPS.map((map) => content.elements[map].size))
-        : elementOperations([...gone, ...added], before, table) + affinitySetsGone(gone, table));
+    const operations = isFull
+      ? chainsEmptied.length + this.#fullOperations(version, content)
+      : chainsEmptied.length +
+        operationsOf(added) +
+        elementOperations([...gone, ...added], before, table) +
+        affinitySetsGone(gone, table);
     if (operations > 0 || chainsDeleted.length > 0) {
       giveFacts(table, this.#shared.facts);
       nftables.replaceTable(table);
@@ -133,9 +136,8 @@ export class NftablesProxier {
   /** The port's rules on this node. */
   #take(port: ServicePort): PortRules {
     const shared = this.#shared.elsewhere(port, this.#node.zone);
-    const rules = this.#shared.varies(port) ? this.#shared.onNode(port, this.#node) : shared;
+    const rules = varies(port) ? this.#shared.onNode(port, this.#node) : shared;
     if (rules !== shared) this.#own.set(port, rules);
-    for (const { name } of rules.chains) this.#stale.delete(name);
     return rules;
   }
 
@@ -146,6 +148,12 @@ export class NftablesProxier {
     for (const rules of this.#own.values()) changes.add(rules);
     if (this.#nodePortIps !== undefined) changes.addSet(this.#nodePortIps);
     return changes;
+  }
+
+  #fullOperations({ operations }: SharedVersion, { elements }: Pick<SharedVersion, 'elements'>): number {
+    const hidden = [...this.#own.keys()].map((port) => this.#shared.elsewhere(port, this.#node.zone));
+    const ports = operations - operationsOf(hidden) + operationsOf([...this.#own.values()]);
+    return this.#shared.fixedCommands + ports + SERVICE_MAPS.reduce((sum, map) => sum + elements[map].size, 0);
   }
 
   /** The kernel may still refer to a chain for a moment after the last rule that led to it is gone. */
@@ -193,10 +201,6 @@ const namesOfChains = (rules: readonly PortRules[]): string[] =>
 
 // ── what it costs nft ────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** A chain is added and flushed before its rules are; a set is added. */
-const chainOperations = (added: readonly PortRules[]): number =>
-  sum(added.map(({ chains, affinitySets }) => affinitySets.length + sum(chains.map(({ rules }) => 2 + rules.length))));
-
 /** An element is added or deleted; one that has another verdict now, both. */
 function elementOperations(rules: readonly PortRules[], before: NftTable, after: NftTable): number {
   const counted = new Set<string>();
@@ -217,5 +221,3 @@ function find({ sets }: NftTable, map: string, { key }: SetElement): SetElement 
 
 const affinitySetsGone = (gone: readonly PortRules[], { sets }: NftTable): number =>
   gone.flatMap(({ affinitySets }) => affinitySets).filter(({ name }) => !sets.has(name)).length;
-
-const sum = (numbers: readonly number[]): number => numbers.reduce((total, number) => total + number, 0);
