@@ -26,7 +26,7 @@ describe('the experiment', () => {
   });
 
   test('services runs and repeats', () => {
-    const options = { nodes: 3, ranges: {}, perSecond: 50, durationMs: 300, pcap: undefined };
+    const options = { nodes: 3, ranges: {}, perSecond: 50, durationMs: 300, proxies: [], pcap: undefined };
     const experiment = services({ files: [{ name: 'two-nodes.yaml', text: TWO_NODES }], ...options });
     const first = experiment.run({}, '1/1');
     const { measures, tables, frames } = first;
