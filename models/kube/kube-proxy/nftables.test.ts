@@ -99,7 +99,9 @@ describe('settings', () => {
       '192.168.0.1',
       'ip daddr @nodeport-ips',
     ]);
-    expect(served([ANY_PREFIX])).toEqual(['fib daddr type local ip daddr != 127.0.0.0/8']);
+    for (const all of [[ANY_PREFIX], [], [parseIpv6Prefix('fd00::/8')]]) {
+      expect(served(all)).toEqual(['fib daddr type local ip daddr != 127.0.0.0/8']);
+    }
   });
 
   test.each([

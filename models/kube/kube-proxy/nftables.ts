@@ -25,6 +25,7 @@ import {
   varies,
 } from './nftables-chain-cache.ts';
 import { NFT_TABLE_NAME, NODE_PORT_IPS, nftFamilyOf, SERVICE_MAPS } from './nftables-fixed-table.ts';
+import { servesAllAddresses } from './node-port-addresses.ts';
 import type { ProxyNode } from './port-on-node.ts';
 import type { ServicePort } from './service-ports.ts';
 import type { ServiceSnapshot } from './service-tracker.ts';
@@ -38,7 +39,7 @@ export interface NftablesConfig {
   readonly serviceRanges: readonly Prefix[];
   /**
    * --nodeport-addresses: node addresses in these ranges serve node ports. `primary`, unlike in iptables mode the default,
-   * is the first of the node; 0.0.0.0/0 or ::/0 is all of them. Loopback never does.
+   * is the first of the node; 0.0.0.0/0 or ::/0, and no range of the family, is all of them. Loopback never does.
    */
   readonly nodePortAddresses: readonly Prefix[] | 'primary';
 }
@@ -181,7 +182,7 @@ export class NftablesProxier {
 const STALE_CHAIN_AGE = s(1);
 
 const servesEverywhere = ({ nodePortAddresses, family }: NftablesConfig): boolean =>
-  nodePortAddresses !== 'primary' && nodePortAddresses.some((range) => range.family === family && range.length === 0);
+  nodePortAddresses !== 'primary' && servesAllAddresses(nodePortAddresses, family);
 
 const changeTo = (version: SharedVersion, before: SharedVersion): PortChange => {
   if (version.number === before.number) return NO_CHANGE;
