@@ -5,7 +5,7 @@ import type { Process } from './host/process.ts';
 import { PROXY_MODES } from './kube/kube-proxy/proxy-mode.ts';
 import { readManifests } from './kube/manifests.ts';
 import { objectFrom } from './kube/objects.ts';
-import { ANY_IP, formatIp, parseIp } from './packet/ip-address.ts';
+import { ANY_IP, formatIp, parseIp, parseIpv6Prefix, parsePrefix } from './packet/ip-address.ts';
 import { PcapngWriter } from './packet/pcapng.ts';
 import { Load } from './workload/load.ts';
 import { echo, Server } from './workload/server.ts';
@@ -373,6 +373,15 @@ describe("kube-proxy's mode", () => {
     for (const client of clients) {
       expect(whoAnswers(cluster, client, cluster.resolve('web:80'))).toHaveLength(2);
     }
+  });
+
+  test('a node guards the service range of its family, whichever is the first', () => {
+    const ranges = { service: parseIpv6Prefix('fd00:96::/112'), secondaryService: parsePrefix('10.96.0.0/12') };
+    const cluster = new Cluster({ seed: 'dual stack', ranges, proxy: 'nftables' });
+    cluster.addNodes(1);
+    cluster.start();
+    const table = cluster.node('node-1').machine.root.netfilter!.nftables.list();
+    expect(table).toContain('ip daddr 10.96.0.0/12 drop comment');
   });
 
   test('cannot change once there are rules', () => {

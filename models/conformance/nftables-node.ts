@@ -45,14 +45,13 @@ export function syncNftablesNode(recorded: RecordedCase, { staleChainsAged = fal
 }
 
 function nftablesConfigOf(config: RecordedConfig): NftablesConfig {
-  const { ipFamily: family } = config;
   return {
     ...DEFAULT_NFTABLES_CONFIG,
-    family,
+    family: config.ipFamily,
     masqueradeAll: config.masqueradeAll,
     masqueradeBit: masqueradeBitOf(config),
     localDetector: localDetectorOf(config),
-    serviceRanges: config.serviceCIDRs.filter((range) => range.family === family),
+    serviceRanges: config.serviceCIDRs,
     nodePortAddresses: config.nodePortAddresses ?? [],
   };
 }

@@ -28,7 +28,7 @@ export interface FixedTableSettings {
   readonly family: IpFamily;
   /** --iptables-masquerade-bit: the bit of the mark that asks for masquerading. */
   readonly masqueradeBit: number;
-  /** The cluster's ServiceCIDRs of the family: what goes to an address in them that no Service has is dropped. */
+  /** The cluster's ServiceCIDRs: what goes to an address in one of the family that no Service has is dropped. */
   readonly serviceRanges: readonly Prefix[];
   /** Node ports answer on every address of the node except loopback. */
   readonly servesNodePortsEverywhere: boolean;
@@ -116,7 +116,8 @@ function fixedRules(settings: FixedTableSettings): [chain: string, rule: string]
   const notToLoopback = settings.family === 6 ? 'ip6 daddr != ::1' : 'ip daddr != 127.0.0.0/8';
   const everywhere = settings.servesNodePortsEverywhere;
   const toNode = everywhere ? notToLoopback : `${ip} daddr @${NODE_PORT_IPS}`;
-  const ranges = settings.serviceRanges.map(formatPrefix).join(', ');
+  const ownRanges = settings.serviceRanges.filter((range) => range.family === settings.family);
+  const ranges = ownRanges.map(formatPrefix).join(', ');
   return [
     [MARK_CHAIN, `mark set mark or ${mark}`],
     // Clears the mark, so that traffic that is encapsulated and comes through here again is not masqueraded twice.

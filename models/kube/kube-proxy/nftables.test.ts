@@ -85,6 +85,13 @@ const balanced = objectFrom('Service', {
 });
 
 describe('settings', () => {
+  test('of dual-stack service ranges, that of the family is guarded', () => {
+    const serviceRanges = [parseIpv6Prefix('fd00:96::/112'), parsePrefix('10.96.0.0/12')];
+    expect(syncedNode(NO_SERVICES, { serviceRanges }).rules('cluster-ips-check')[1]).toMatch(
+      /^ip daddr 10.96.0.0\/12 drop/,
+    );
+  });
+
   test('node ports answer on the first address of the node, on those in the ranges, or on all', () => {
     const ips = ['192.168.0.1', '10.244.1.1', '172.16.0.1'].map(parseIp);
     const served = (nodePortAddresses: NftablesConfig['nodePortAddresses']): string[] => {

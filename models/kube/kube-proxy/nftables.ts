@@ -35,7 +35,7 @@ export interface NftablesConfig {
   readonly masqueradeAll: boolean;
   readonly masqueradeBit: number;
   readonly localDetector: LocalDetector;
-  /** The cluster's ServiceCIDRs of the family. */
+  /** The cluster's ServiceCIDRs; those of the other family mean nothing. */
   readonly serviceRanges: readonly Prefix[];
   /**
    * --nodeport-addresses: node addresses in these ranges serve node ports. `primary`, unlike in iptables mode the default,

@@ -44,7 +44,8 @@ export function startProxy(
     const proxier = new IptablesProxier({ node, config, cache: caches.iptables, random });
     return ({ tables }, services) => proxier.sync(tables, services);
   }
-  const config = { ...DEFAULT_NFTABLES_CONFIG, localDetector, serviceRanges: [ranges.service] };
+  const serviceRanges = [ranges.service, ranges.secondaryService].filter((range) => range !== undefined);
+  const config = { ...DEFAULT_NFTABLES_CONFIG, localDetector, serviceRanges };
   const proxier = new NftablesProxier({ node, config, cache: caches.nftables });
   return ({ nftables }, services, now) => proxier.sync(nftables, services, now);
 }
