@@ -10,6 +10,7 @@ import type { NftChain, NftRule, NftSet, NftTable, SetElement } from '../../netf
 import { factsOf, type TableFacts } from '../../netfilter/nft/table-facts.ts';
 import { TokenReader, tokenize } from '../../netfilter/nft/tokens.ts';
 import { DYNAMIC_SET_SIZE } from '../../netfilter/nft/transaction.ts';
+import { EndpointLists } from './endpoint-lists.ts';
 import {
   type FixedTableSettings,
   fixedTable,
@@ -19,10 +20,9 @@ import {
 } from './nftables-fixed-table.ts';
 import { nftEndpointNames } from './nftables-names.ts';
 import { mapEntries, type NftServiceOptions, serviceChains } from './nftables-service-rules.ts';
-import { PortOnNode, type ProxyNode } from './port-on-node.ts';
+import { PortOnNode, type ProxyNode, variesByNode } from './port-on-node.ts';
 import { type Endpoint, isSamePort, type ServicePort } from './service-ports.ts';
 import type { ServiceSnapshot } from './service-tracker.ts';
-import { dependsOnNode } from './usable-endpoints.ts';
 
 export type SharedTableSettings = FixedTableSettings & NftServiceOptions;
 
@@ -167,8 +167,8 @@ export class SharedTables {
   }
 
   #varying(before: readonly ServicePort[], { gone, added }: PortChange): readonly ServicePort[] {
-    const come = added.filter((port) => varies(port));
-    const leave = new Set(gone.filter((port) => varies(port)));
+    const come = added.filter((port) => variesByNode(port));
+    const leave = new Set(gone.filter((port) => variesByNode(port)));
     if (come.length === 0 && leave.size === 0) return before;
     return [...before.filter((port) => !leave.has(port)), ...come];
   }
@@ -184,9 +184,6 @@ interface Zone {
   readonly known: WeakMap<ServiceSnapshot, SharedVersion>;
   readonly elsewhere: WeakMap<ServicePort, PortRules>;
 }
-
-/** A node may have the port otherwise than another node of its zone. */
-export const varies = (port: ServicePort): boolean => dependsOnNode(port) || port.loadBalancerSourceRanges.length > 0;
 
 /** Commands that write chains and sets. */
 export const operationsOf = (ports: readonly PortRules[]): number =>
@@ -288,8 +285,7 @@ class PortVariants {
   readonly #entries = new Map<string, KeyedEntry>();
   /** By endpoint. They outlive changes of the Service: `add set` leaves one alone that is there, with its elements. */
   readonly #affinitySets: ReadonlyMap<string, NftSet>;
-  /** Lists of endpoints that some node uses, numbered: a list may be long, and thousands of nodes use the same. */
-  readonly #lists = new Map<string, number>();
+  readonly #lists = new EndpointLists();
 
   constructor(port: ServicePort, compiler: PortCompiler, before: PortVariants | undefined) {
     this.port = port;
@@ -306,17 +302,10 @@ class PortVariants {
 
   on(node: ProxyNode): PortRules {
     const on = new PortOnNode(this.port, node);
-    const variant = `${this.#numberOf(on.usable.cluster)} ${this.#numberOf(on.usable.local)} ${on.nodeIsInSourceRanges}`;
+    const variant = `${this.#lists.numberOf(on.usable.cluster)} ${this.#lists.numberOf(on.usable.local)} ${on.nodeIsInSourceRanges}`;
     let rules = this.#variants.get(variant);
     if (rules === undefined) this.#variants.set(variant, (rules = this.#compile(on)));
     return rules;
-  }
-
-  #numberOf(endpoints: readonly Endpoint[]): number {
-    const addresses = endpoints.map(({ address }) => address).join();
-    const number = this.#lists.get(addresses) ?? this.#lists.size;
-    this.#lists.set(addresses, number);
-    return number;
   }
 
   #compile(on: PortOnNode): PortRules {

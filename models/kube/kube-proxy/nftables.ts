@@ -22,11 +22,10 @@ import {
   type SharedTables,
   type SharedVersion,
   TableChanges,
-  varies,
 } from './nftables-chain-cache.ts';
 import { NFT_TABLE_NAME, NODE_PORT_IPS, nftFamilyOf, SERVICE_MAPS } from './nftables-fixed-table.ts';
 import { servesAllAddresses } from './node-port-addresses.ts';
-import type { ProxyNode } from './port-on-node.ts';
+import { type ProxyNode, variesByNode } from './port-on-node.ts';
 import type { ServicePort } from './service-ports.ts';
 import type { ServiceSnapshot } from './service-tracker.ts';
 
@@ -137,7 +136,7 @@ export class NftablesProxier {
   /** The port's rules on this node. */
   #take(port: ServicePort): PortRules {
     const shared = this.#shared.elsewhere(port, this.#node.zone);
-    const rules = varies(port) ? this.#shared.onNode(port, this.#node) : shared;
+    const rules = variesByNode(port) ? this.#shared.onNode(port, this.#node) : shared;
     if (rules !== shared) this.#own.set(port, rules);
     return rules;
   }
