@@ -15,7 +15,7 @@ import type { Process } from './host/process.ts';
 import { ApiServer, type WatchEvent } from './kube/api-server.ts';
 import { ClusterNode } from './kube/cluster-node.ts';
 import { EndpointSliceController } from './kube/endpoint-slices.ts';
-import { ServiceChainCache } from './kube/kube-proxy/iptables-chain-cache.ts';
+import { ProxyCaches, type ProxyMode } from './kube/kube-proxy/proxy-mode.ts';
 import { ServiceTracker } from './kube/kube-proxy/service-tracker.ts';
 import type { RunningPod } from './kube/kubelet.ts';
 import type { Manifests } from './kube/manifests.ts';
@@ -53,6 +53,8 @@ export interface ClusterOptions {
   readonly cpusPerNode?: number;
   readonly costs?: CostModel;
   readonly cni?: Partial<BridgePluginSettings>;
+  /** How kube-proxy writes its rules, on nodes that do not say otherwise: iptables by default. */
+  readonly proxy?: ProxyMode;
   /** From a change in the API server until a controller, kubelet or proxy has heard of it. */
   readonly watchDelay?: Duration;
   /** How soon the control plane gives up a node that is gone. */
@@ -72,7 +74,8 @@ export class Cluster {
   readonly #nodes = new Map<string, ClusterNode>();
   readonly #pods = new Map<string, RunningPod>();
   readonly #tracker = new ServiceTracker();
-  readonly #chainCache = new ServiceChainCache();
+  readonly #proxyCaches = new ProxyCaches();
+  #proxyMode: ProxyMode;
   readonly #scheduler: Scheduler;
   readonly #podLifecycle: PodLifecycle;
   readonly #nodeLifecycle: NodeLifecycleController;
@@ -88,6 +91,7 @@ export class Cluster {
 
   constructor(options: ClusterOptions) {
     this.#options = options;
+    this.#proxyMode = options.proxy ?? 'iptables';
     this.ranges = { ...DEFAULT_RANGES, ...options.ranges };
     this.sim = new Simulator({ seed: options.seed });
     this.#controlPlane = this.sim.place('control-plane');
@@ -140,10 +144,18 @@ export class Cluster {
   }
 
   /** Adds `node-1`, `node-2`, …; the numbers go on where an earlier call ended. */
-  addNodes(count: number): void {
+  addNodes(count: number, { proxy = this.#proxyMode }: { proxy?: ProxyMode } = {}): void {
     const taken = this.#nodes.size;
     const { nodes } = nodesFor([], { ranges: this.ranges, count: taken + count });
-    this.apply(nodes.slice(taken));
+    const added = nodes.slice(taken);
+    this.apply(added);
+    if (proxy !== this.#proxyMode) for (const { metadata } of added) this.node(metadata.name).useProxy(proxy);
+  }
+
+  /** Runs kube-proxy in this mode on all nodes, those to come included. Before the start only. */
+  useProxy(mode: ProxyMode): void {
+    this.#proxyMode = mode;
+    for (const node of this.#nodes.values()) node.useProxy(mode);
   }
 
   /** A Deployment whose pods answer on `port`, over TCP and UDP, as `server` says. */
@@ -384,7 +396,8 @@ export class Cluster {
             ranges: this.ranges,
             defaultGateway: this.outside.gatewayIp,
             cni,
-            chainCache: this.#chainCache,
+            proxyMode: this.#proxyMode,
+            proxyCaches: this.#proxyCaches,
             isReserved: (ip) => this.api.isTaken(formatIp(ip)),
           }),
       );

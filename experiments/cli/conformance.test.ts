@@ -11,6 +11,7 @@ test('prints a line for each suite that comes with podwire', async () => {
   expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: '' });
   expect(stdout).toMatch(/^kube-proxy-flows: \d+ of \d+ flows/m);
   expect(stdout).toMatch(/^kube-proxy-iptables-rules: (\d+) of \1 facts$/m);
+  expect(stdout).toMatch(/^kube-proxy-nftables-rules: (\d+) of \1 facts$/m);
   expect(stdout).toMatch(/^endpoint-topology: (\d+) of \1 cases$/m);
   expect(stdout).toMatch(/^endpoint-slices: (\d+) of \1 facts$/m);
 });

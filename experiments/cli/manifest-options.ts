@@ -3,6 +3,7 @@
 import { closeSync, openSync, readSync } from 'node:fs';
 import { join } from 'node:path';
 import { Cluster } from '../../models/cluster.ts';
+import { PROXY_MODES, type ProxyMode } from '../../models/kube/kube-proxy/proxy-mode.ts';
 import { type ManifestFile, readManifests } from '../../models/kube/manifests.ts';
 import type { ClusterRanges } from '../../models/kube/ranges.ts';
 import { YAML_LIMITS } from '../../models/kube/yaml-text.ts';
@@ -10,7 +11,7 @@ import { type Prefix, parseAnyPrefix, parsePrefix } from '../../models/packet/ip
 import type { GivenCosts } from '../harness/given-costs.ts';
 import { PACKAGE_ROOT } from '../harness/package.ts';
 import { cannot, UserError } from '../harness/user-error.ts';
-import { type Command, type CommandContext, collect, optionValue, wholeNumber } from './command-line.ts';
+import { type Command, type CommandContext, collect, oneOf, optionValue, wholeNumber } from './command-line.ts';
 
 export interface ManifestOptions {
   readonly file?: readonly string[];
@@ -38,6 +39,10 @@ export function addManifestOptions(command: Command): Command {
     .option('--node-range <cidr>', 'addresses of nodes (default: likewise, or 192.168.0.0/16)', range);
 }
 
+/** Of commands that look at one cluster; `podwire run` compares modes, as a factor. */
+export const addProxyOption = (command: Command): Command =>
+  command.option('--proxy <mode>', `kube-proxy's mode: ${PROXY_MODES.join(' or ')}`, oneOf(PROXY_MODES), 'iptables');
+
 /** Throws a UserError for a file that cannot be read or is too large to be a manifest. */
 export function readManifestFiles({ file = [] }: ManifestOptions): ManifestFile[] {
   if (file.length === 0) return [{ name: 'shop.yaml', text: readText(BUNDLED) }];
@@ -61,7 +66,7 @@ export function rangesOf({ podRange, serviceRange, nodeRange }: ManifestOptions)
  * that a controller makes have the same names there.
  */
 export function clusterOf(
-  options: ManifestOptions & { readonly seed: number; readonly cost?: GivenCosts },
+  options: ManifestOptions & { readonly seed: number; readonly cost?: GivenCosts; readonly proxy?: ProxyMode },
   { stderr }: CommandContext,
   files: readonly ManifestFile[] = readManifestFiles(options),
 ): Cluster {
@@ -70,6 +75,7 @@ export function clusterOf(
     nodes: options.nodes,
     ranges: rangesOf(options),
     ...(options.cost && { costs: options.cost.costs }),
+    ...(options.proxy && { proxy: options.proxy }),
   });
   for (const note of [...cluster.notes, ...cluster.schedulingNotes]) stderr.write(`note: ${note}\n`);
   return cluster;

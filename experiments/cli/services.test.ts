@@ -232,7 +232,7 @@ describe('wrong use is told in one line, and nothing is written', () => {
     ['--pod-range 127.0.0.0/16', 'pod range 127.0.0.0/16 overlaps loopback range 127.0.0.0/8'],
     ['--node-range 203.0.0.0/16', 'node range 203.0.0.0/16 overlaps network outside the cluster 203.0.113.0/24'],
     ['--node-range 192.168.0.0/28 --nodes 4', 'the node range 192.168.0.0/28 is used up'],
-    ['--set services=10', 'no factor "services"; there are: none'],
+    ['--set services=10', 'no factor "services"; there are: proxy'],
     [`--pcap ${directory.path}`, `cannot write ${directory.path}: EISDIR`],
     [`--pcap ${directory.join('none/x.pcapng')}`, `cannot write ${directory.join('none/x.pcapng')}: ENOENT`],
     ['surplus', "too many arguments for 'services'"],

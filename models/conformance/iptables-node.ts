@@ -11,7 +11,16 @@ import { ServiceChainCache } from '../kube/kube-proxy/iptables-chain-cache.ts';
 import type { Chain } from '../netfilter/chain.ts';
 import type { Netfilter } from '../netfilter/netfilter.ts';
 import { RuleTables, TABLE_NAMES, type TableName } from '../netfilter/rule-tables.ts';
-import { nodeIpsOf, type RecordedCase, type RecordedConfig, replay, type SyncedNode, zoneOf } from './recorded-case.ts';
+import {
+  localDetectorOf,
+  masqueradeBitOf,
+  nodeIpsOf,
+  type RecordedCase,
+  type RecordedConfig,
+  replay,
+  type SyncedNode,
+  zoneOf,
+} from './recorded-case.ts';
 
 export interface IptablesNode extends SyncedNode {
   readonly tables: RuleTables;
@@ -38,13 +47,13 @@ export function syncIptablesNode(recorded: RecordedCase, { isFull = false } = {}
 }
 
 function iptablesConfigOf(config: RecordedConfig): IptablesConfig {
-  const { localDetector: detector, ipFamily: family } = config;
+  const { ipFamily: family } = config;
   return {
     ...DEFAULT_IPTABLES_CONFIG,
     family,
     masqueradeAll: config.masqueradeAll,
-    masqueradeBit: Math.log2(Number(config.masqueradeMark)),
-    localDetector: detector.kind === 'none' ? { mode: 'None' } : { mode: 'ClusterCIDR', cidr: detector.cidr },
+    masqueradeBit: masqueradeBitOf(config),
+    localDetector: localDetectorOf(config),
     nodePortAddresses: (config.nodePortAddresses ?? []).filter((range) => range.family === family),
     localhostNodePorts: config.localhostNodePorts,
     tcpBeLiberal: config.conntrackTCPLiberal,

@@ -4,7 +4,7 @@
 import { z } from 'zod';
 import { formatSocketAddress, isIpv4, isIpv6, parseAddress } from '../packet/ip-address.ts';
 import { exploreFlow, type FlowOutcome } from './flow-explorer.ts';
-import { PROXY_MODES } from './proxy-modes.ts';
+import { SYNCED_NODES } from './proxy-modes.ts';
 import { isNodesOwn, recordedAddress, recordedCase, remarks, unmodelledGate } from './recorded-case.ts';
 import { compareText, defineSuite } from './suite.ts';
 
@@ -49,7 +49,7 @@ export const kubeProxyFlows = defineSuite({
   recognises: (value) => Array.isArray(value) && value.some((row) => row instanceof Object && 'flows' in row),
   check: (cases, tally) => {
     for (const recorded of cases) {
-      const sync = PROXY_MODES[recorded.mode];
+      const sync = SYNCED_NODES[recorded.mode];
       const gate = unmodelledGate(recorded.config.featureGates);
       if (sync === undefined || gate !== undefined) {
         tally.notModelled(gate ?? `mode ${recorded.mode}`, recorded.flows.length);

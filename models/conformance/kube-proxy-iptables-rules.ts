@@ -14,8 +14,9 @@ import { parseRule } from '../netfilter/rule-text.ts';
 import { RuleTextError } from '../netfilter/words.ts';
 import { addressAt, formatIp, type IpFamily, parsePrefix } from '../packet/ip-address.ts';
 import { syncIptablesNode } from './iptables-node.ts';
-import { type RecordedCase, recordedCase, remarks, unmodelledGate } from './recorded-case.ts';
+import { recordedCase, remarks } from './recorded-case.ts';
 import { serviceWithPorts } from './recorded-objects.ts';
+import { compareLines, hasCasesWith, ruleFact } from './rule-facts.ts';
 import { compareText, type Difference, defineSuite, type Tally } from './suite.ts';
 
 /** `-A CHAIN RULE` */
@@ -111,7 +112,7 @@ export const kubeProxyIptablesRules = defineSuite({
   schema: content,
   recognises: (value) =>
     value instanceof Object &&
-    ('probability' in value || 'largeCluster' in value || 'chainFacts' in value || hasExpectedRules(value)),
+    ('probability' in value || 'largeCluster' in value || 'chainFacts' in value || hasCasesWith('expected', value)),
   check: ({ naming, probability, largeCluster, cases, chainFacts }, tally) => {
     for (const example of naming.examples) checkName(example, tally);
     for (const { n, text } of probability.examples) {
@@ -120,22 +121,10 @@ export const kubeProxyIptablesRules = defineSuite({
     for (const example of largeCluster?.examples ?? []) {
       checkLargeCluster(example, { threshold: largeCluster!.thresholdEndpoints, naming: naming.examples }, tally);
     }
-    for (const recorded of cases) inIptablesMode(recorded, tally, () => ruleDifferences(recorded));
-    for (const recorded of chainFacts) inIptablesMode(recorded, tally, () => chainDifferences(recorded));
+    for (const recorded of cases) ruleFact('iptables', recorded, tally, () => ruleDifferences(recorded));
+    for (const recorded of chainFacts) ruleFact('iptables', recorded, tally, () => chainDifferences(recorded));
   },
 });
-
-const hasExpectedRules = (value: object): boolean => {
-  const cases: unknown = Reflect.get(value, 'cases');
-  return Array.isArray(cases) && cases.some((row) => row instanceof Object && 'expected' in row);
-};
-
-function inIptablesMode(recorded: RecordedCase, tally: Tally, differences: () => Difference[]): void {
-  const gate = unmodelledGate(recorded.config.featureGates);
-  if (gate !== undefined) tally.notModelled(gate);
-  else if (recorded.mode !== 'iptables') tally.notModelled(`rules of iptables in mode ${recorded.mode}`);
-  else tally.fact(`${recorded.id}: ${recorded.about}`, differences());
-}
 
 // ── names ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -182,7 +171,7 @@ function tableDifferences(
   const differences = remaining.flatMap((name) => {
     const part = `table ${table}, chain ${name}`;
     if (tables.chain(table, name) === undefined) return compareText('the chain', 'no such chain', part);
-    return compareRules(canonicalRules(rules, name, family), rulesOf(tables, table, name), part);
+    return compareLines(canonicalRules(rules, name, family), rulesOf(tables, table, name), { part, unit: 'rule' });
   });
   if (!isComplete) return differences;
   const own = ownChains(tables, table).join(', ');
@@ -192,15 +181,8 @@ function tableDifferences(
 function chainDifferences(recorded: ChainFact): Difference[] {
   const { tables } = syncIptablesNode(recorded);
   const { table, chain, rules, config } = recorded;
-  return compareRules(canonicalRules(rules, chain, config.ipFamily), rulesOf(tables, table, chain), `chain ${chain}`);
-}
-
-/** The first rule that differs stands for all of its chain. */
-function compareRules(expected: readonly string[], got: readonly string[], part: string): Difference[] {
-  const i = expected.findIndex((rule, i) => rule !== got[i]);
-  if (i === -1 && expected.length === got.length) return [];
-  const place = i === -1 ? expected.length : i;
-  return compareText(expected[place] ?? 'no more rules', got[place] ?? 'no more rules', `${part}, rule ${place + 1}`);
+  const expected = canonicalRules(rules, chain, config.ipFamily);
+  return compareLines(expected, rulesOf(tables, table, chain), { part: `chain ${chain}`, unit: 'rule' });
 }
 
 /** The rules of one chain in iptables-save's words. */

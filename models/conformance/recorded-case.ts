@@ -2,6 +2,7 @@
 // of an earlier sync.
 
 import { z } from 'zod';
+import type { LocalDetector } from '../kube/kube-proxy/local-detector.ts';
 import type { ServicePortSettings } from '../kube/kube-proxy/service-ports.ts';
 import { type ServiceSnapshot, ServiceTracker } from '../kube/kube-proxy/service-tracker.ts';
 import { describeObject, type EndpointSlice, type KubeObject, type Service } from '../kube/objects.ts';
@@ -92,7 +93,7 @@ export const recordedCase = z.strictObject({
 
 export type RecordedCase = z.output<typeof recordedCase>;
 export type RecordedConfig = RecordedCase['config'];
-export type ProxyMode = RecordedCase['mode'];
+export type RecordedMode = RecordedCase['mode'];
 
 /** A node whose kube-proxy has seen a recorded case. */
 export interface SyncedNode {
@@ -148,6 +149,11 @@ export const nodeIpsOf = ({ nodeIPs, ipFamily }: RecordedConfig): Ip[] =>
 /** The node's own addresses, loopback included. */
 export const isNodesOwn = (config: RecordedConfig, ip: Ip): boolean =>
   nodeIpsOf(config).includes(ip) || (config.ipFamily === 6 ? ip === LOOPBACK_IPV6 : isLoopback(ip));
+
+export const masqueradeBitOf = ({ masqueradeMark }: RecordedConfig): number => Math.log2(Number(masqueradeMark));
+
+export const localDetectorOf = ({ localDetector: detector }: RecordedConfig): LocalDetector =>
+  detector.kind === 'none' ? { mode: 'None' } : { mode: 'ClusterCIDR', cidr: detector.cidr };
 
 export const zoneOf = ({ zone, nodeLabels }: Pick<RecordedConfig, 'zone' | 'nodeLabels'>): string | undefined =>
   zone ?? (nodeLabels[ZONE_LABEL] || undefined);

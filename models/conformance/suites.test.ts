@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { PROXY_MODES } from './proxy-modes.ts';
+import { SYNCED_NODES } from './proxy-modes.ts';
 import type { SuiteResult } from './suite.ts';
 import { formatResult, parseSuite } from './suite-text.ts';
 import { SUITES } from './suites.ts';
@@ -32,7 +32,7 @@ test.each(SUITES.map(({ name }) => name))('%s: every fact that is modelled', (na
 test('facts about a mode of kube-proxy are left out, and counted, only while nobody has written it', () => {
   const { notModelled } = run(read('kube-proxy-flows'));
   expect(
-    [...notModelled.keys()].filter((what) => Object.keys(PROXY_MODES).some((mode) => what.includes(mode))),
+    [...notModelled.keys()].filter((what) => Object.keys(SYNCED_NODES).some((mode) => what.includes(mode))),
   ).toEqual([]);
 });
 
@@ -78,6 +78,35 @@ describe('what the model does not agree with is told with what was expected and 
     expect(mismatch?.differences[0]?.expected).toBe('no more rules');
   });
 
+  test('a table of nftables, and how many commands wrote it', () => {
+    const content: Json = JSON.parse(read('kube-proxy-nftables-rules'));
+    const row = (id: string) => content.cases!.find((row) => `${row.id}` === id)!;
+    row('seq-1-initial').extra!.pop();
+    Object.assign(row('seq-7-endpoint-replaced'), { transactionOperations: 8 });
+    const [first, second] = run(JSON.stringify(content)).mismatches.map(({ differences }) => differences);
+    expect(first).toEqual([
+      {
+        part: 'chain endpoint-7RVP4LUQ-ns2/svc2/tcp/p8080__10.0.2.1/8080, line 2',
+        expected: 'no more lines',
+        got: 'meta l4proto tcp dnat to 10.0.2.1:8080',
+      },
+    ]);
+    expect(second).toEqual([{ part: 'commands of the transaction', expected: '8', got: '9' }]);
+  });
+
+  test('commands that nft would refuse', () => {
+    const content: Json = JSON.parse(read('kube-proxy-nftables-rules'));
+    const [overall] = content.cases!;
+    Object.assign(content, { cases: [{ ...overall, extra: ['add rule ip kube-proxy services jump nowhere'] }] });
+    expect(run(JSON.stringify(content)).mismatches[0]?.differences).toEqual([
+      {
+        part: 'the recorded commands',
+        expected: 'what nft would take',
+        got: expect.stringContaining('nowhere'),
+      },
+    ]);
+  });
+
   test('a list of endpoints', () => {
     const text = changedRow('endpoint-topology', { id: 'zone-hints-used' }, (row) => {
       Object.assign(row.expect!, { cluster: ['10.1.2.4:80'] });
@@ -119,6 +148,13 @@ describe('what is no suite ends in one line that tells the place', () => {
       'a verdict that is not known',
       plain((row) => Object.assign(row.flows![0]!, { expect: { verdict: 'MAYBE' } })),
       'facts.json: [0].flows[0].expect: expected endpoints, or a verdict of REJECT, DROP, ACCEPT-UNCHANGED, got {',
+    ],
+    [
+      'a command that adds nothing',
+      changedRow('kube-proxy-nftables-rules', { section: 'cases', id: 'overall' }, (row) => {
+        Object.assign(row, { extra: ['flush ruleset'] });
+      }),
+      'facts.json: cases[0].extra[0]: expected add of a table, set, map, chain, rule or element, got "flush ruleset"',
     ],
     [
       'addresses of two families',

@@ -5,11 +5,13 @@ import { endpointTopology } from './endpoint-topology.ts';
 import { ipamCni } from './ipam-cni.ts';
 import { kubeProxyFlows } from './kube-proxy-flows.ts';
 import { kubeProxyIptablesRules } from './kube-proxy-iptables-rules.ts';
+import { kubeProxyNftablesRules } from './kube-proxy-nftables-rules.ts';
 import type { Suite } from './suite.ts';
 
 export const SUITES: readonly Suite[] = [
   kubeProxyFlows,
   kubeProxyIptablesRules,
+  kubeProxyNftablesRules,
   endpointTopology,
   endpointSlices,
   ipamCni,

@@ -5,6 +5,7 @@
 import { Chain } from '../../netfilter/chain.ts';
 import { Rule, type RuleSpec } from '../../netfilter/rule.ts';
 import type { IpFamily } from '../../packet/ip-address.ts';
+import { EndpointLists } from './endpoint-lists.ts';
 import { type Dispatch, dispatchOf, ofFamily } from './iptables-dispatch.ts';
 import { type FixedChainSettings, type FixedChains, fixedChains } from './iptables-fixed-chains.ts';
 import {
@@ -15,10 +16,10 @@ import {
   localChains,
   type ServiceChainOptions,
 } from './iptables-service-chains.ts';
-import { PortOnNode, type ProxyNode } from './port-on-node.ts';
-import { type Endpoint, isSamePort, type ServicePort } from './service-ports.ts';
+import { PortOnNode, type ProxyNode, variesByNode } from './port-on-node.ts';
+import { isSamePort, type ServicePort } from './service-ports.ts';
 import type { ServiceSnapshot } from './service-tracker.ts';
-import { dependsOnNode, hasNodeHints } from './usable-endpoints.ts';
+import { hasNodeHints } from './usable-endpoints.ts';
 
 /** Everything that one service port adds to a node's tables. Immutable. */
 export interface ServiceRules {
@@ -114,7 +115,7 @@ export class ServiceRuleCache {
     const chains = new Map<string, Chain>();
     for (const [i, port] of services.ports.entries()) {
       const ofPort = rules[i]!;
-      if (dependsOnNode(port) || port.loadBalancerSourceRanges.length > 0) varying.push(i);
+      if (variesByNode(port)) varying.push(i);
       // A node hint takes endpoints away from a node, and a shared chain cannot be taken away from one node.
       if (hasNodeHints(port)) continue;
       for (const chain of [...ofPort.clusterChains, ...ofPort.nodeChains]) chains.set(chain.name, chain);
@@ -130,8 +131,7 @@ class PortRules {
   readonly #variants = new Map<string, ServiceRules>();
   readonly #dispatches = new Map<string, Dispatch<Rule>>();
   readonly #chains = new Map<string, readonly Chain[]>();
-  /** Lists of endpoints that some node uses, numbered: a list may be long, and thousands of nodes use the same. */
-  readonly #lists = new Map<string, number>();
+  readonly #lists = new EndpointLists();
 
   constructor(port: ServicePort, options: ServiceChainOptions) {
     this.port = port;
@@ -140,19 +140,12 @@ class PortRules {
 
   on(node: ProxyNode): ServiceRules {
     const on = new PortOnNode(this.port, node);
-    const cluster = this.#numberOf(on.usable.cluster);
-    const local = this.#numberOf(on.usable.local);
+    const cluster = this.#lists.numberOf(on.usable.cluster);
+    const local = this.#lists.numberOf(on.usable.local);
     const variant = `${cluster} ${local} ${on.nodeIsInSourceRanges}`;
     let rules = this.#variants.get(variant);
     if (rules === undefined) this.#variants.set(variant, (rules = this.#compile(on, { cluster, local })));
     return rules;
-  }
-
-  #numberOf(endpoints: readonly Endpoint[]): number {
-    const addresses = endpoints.map(({ address }) => address).join();
-    const number = this.#lists.get(addresses) ?? this.#lists.size;
-    this.#lists.set(addresses, number);
-    return number;
   }
 
   #compile(on: PortOnNode, { cluster, local }: { cluster: number; local: number }): ServiceRules {

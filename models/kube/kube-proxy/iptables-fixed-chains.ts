@@ -8,6 +8,7 @@ import { orMark, xorMark } from '../../netfilter/targets/mark.ts';
 import { contains, type IpFamily, LOOPBACK_IP, overlaps, type Prefix } from '../../packet/ip-address.ts';
 import { comment, host, jump, loopbackNet, ofFamily, TO_LOCAL_ADDRESS } from './iptables-dispatch.ts';
 import { MARK_MASQ_CHAIN } from './iptables-service-chains.ts';
+import { servesAllAddresses } from './node-port-addresses.ts';
 import type { ProxyNode } from './port-on-node.ts';
 
 export interface FixedChainSettings {
@@ -160,7 +161,7 @@ export function nodePortJumps({ ips }: ProxyNode, settings: NodePortSettings): R
   const { family, nodePortAddresses, localhostNodePorts } = settings;
   const why = comment('kubernetes service nodeports; NOTE: this must be the last rule in this chain');
   const target = jump('KUBE-NODEPORTS');
-  if (servesAllAddresses(nodePortAddresses)) {
+  if (servesAllAddresses(nodePortAddresses, family)) {
     const toLocal: RuleSpec = { family, matches: [why, TO_LOCAL_ADDRESS], target };
     return [localhostNodePorts ? toLocal : { ...toLocal, destination: loopbackNet(family), destinationNegated: true }];
   }
@@ -169,11 +170,8 @@ export function nodePortJumps({ ips }: ProxyNode, settings: NodePortSettings): R
     .map((ip) => ({ family, destination: host(family, ip), matches: [why], target }));
 }
 
-const servesAllAddresses = (nodePortAddresses: readonly Prefix[]): boolean =>
-  nodePortAddresses.length === 0 || nodePortAddresses.some(({ length }) => length === 0);
-
 /** Whether node ports are served on loopback in the end: not in IPv6, nor where --nodeport-addresses leaves it out. */
 export const servesLoopback = ({ family, nodePortAddresses, localhostNodePorts }: NodePortSettings): boolean =>
   localhostNodePorts &&
   family === 4 &&
-  (servesAllAddresses(nodePortAddresses) || nodePortAddresses.some((range) => overlaps(range, loopbackNet(4))));
+  (servesAllAddresses(nodePortAddresses, family) || nodePortAddresses.some((range) => overlaps(range, loopbackNet(4))));

@@ -4,7 +4,7 @@
 import { contains, type Ip, type IpFamily, isIpv4, isIpv6, parseAddress } from '../../packet/ip-address.ts';
 import type { Node } from '../objects.ts';
 import { isExternallyAccessible, type ServicePort } from './service-ports.ts';
-import { type NodeTopology, type UsableEndpoints, usableEndpoints } from './usable-endpoints.ts';
+import { dependsOnNode, type NodeTopology, type UsableEndpoints, usableEndpoints } from './usable-endpoints.ts';
 
 /** A node as its kube-proxy knows it. */
 export interface ProxyNode extends NodeTopology {
@@ -22,6 +22,10 @@ export const proxyNodeOf = ({ metadata, status }: Node, family: IpFamily = 4): P
     .filter(({ type, address }) => type === 'InternalIP' && (family === 6 ? isIpv6 : isIpv4)(address))
     .map(({ address }) => parseAddress(address).ip),
 });
+
+/** A node may see the port otherwise than another node of its zone. */
+export const variesByNode = (port: ServicePort): boolean =>
+  dependsOnNode(port) || port.loadBalancerSourceRanges.length > 0;
 
 export class PortOnNode {
   readonly port: ServicePort;
