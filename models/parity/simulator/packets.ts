@@ -160,9 +160,7 @@ function describeTransport(frame: Frame): Transport {
   const { protocol, srcPort: sport, dstPort: dport } = frame;
   switch (protocol) {
     case PROTOCOL_UDP:
-      // Who looks at bytes knows a tunnel by its port, and not behind a translation.
-      if (frame.inner === undefined || !VXLAN_PORTS.has(dport)) return { proto: 'udp', sport, dport };
-      return { proto: 'udp', sport, dport, vni: frame.vni, inner: describeFrame(frame.inner) };
+      return { proto: 'udp', sport, dport, ...describeTunnelled(frame) };
     case PROTOCOL_TCP:
       return {
         proto: 'tcp',
@@ -179,6 +177,12 @@ function describeTransport(frame: Frame): Transport {
     default:
       return { proto: protocol };
   }
+}
+
+/** Who looks at bytes knows a tunnel by its port, and not behind a translation; the headers are in the first fragment. */
+function describeTunnelled({ dstPort, vni, inner, whole }: Frame): Pick<Capture, 'vni' | 'inner'> {
+  const tunnelled = inner ?? whole?.inner;
+  return tunnelled === undefined || !VXLAN_PORTS.has(dstPort) ? {} : { vni, inner: describeFrame(tunnelled) };
 }
 
 /** Errors show what they quote, and the field that holds the MTU (for a redirect: the end of the gateway's address). */

@@ -120,6 +120,25 @@ test('sockets listen, connect and are refused', () => {
   ]);
 });
 
+test('the first fragment of a tunnel datagram shows what is in the tunnel', () => {
+  const text = `*nat
+:PREROUTING ACCEPT [0:0]
+-A PREROUTING -p udp -m udp --dport 8472 -j DNAT --to-destination 10.244.1.2
+COMMIT
+`;
+  const { steps } = runInSimulator({
+    topology: { ...TWO_NODES, overlay: 'vxlan' },
+    rules: { n2: { backend: 'legacy', text } },
+    packets: [{ ...QUERY, dst: '10.244.2.2', pad: 1400 }],
+  });
+  // n2 sends the 1478 bytes back into the tunnel, whose MTU is 1450.
+  const sent = steps[0]!.captures!.filter(({ ns, dev, dir }) => ns === 'n2' && dev === 'eth0' && dir === 'out');
+  expect(sent.map(({ inner }) => [inner?.len, inner?.frag, inner?.inner?.dst])).toEqual([
+    [1_444, 0x2000, '10.244.2.2'],
+    [54, 178, undefined],
+  ]);
+});
+
 test('a case that never ends is an error, and the kernel is not asked', async () => {
   /** What comes out of the tunnel goes into it, within headers of its own. */
   const back = (destination: string): NodeRules => ({
