@@ -705,10 +705,15 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     return this.#addressOf(device, towards);
   }
 
+  /**
+   * inet_select_addr: the device's address in the subnet of `towards`, else its first, else that of the first device that has
+   * one. Those of loopback are for this host alone (scope host), so that loopback itself borrows one.
+   */
   #addressOf({ index }: DeviceRef, towards: Ip): Ip {
-    const own = this.#addresses.filter(({ device }) => device.index === index);
+    const known = this.#addresses.filter(({ ip }) => !isLoopback(ip));
+    const own = known.filter(({ device }) => device.index === index);
     const best = own.find(({ subnet }) => (towards & maskOf(subnet.length)) === subnet.net) ?? own[0];
-    return best?.ip ?? this.#addresses.find(({ ip }) => !isLoopback(ip))?.ip ?? ANY_IP;
+    return (best ?? known.toSorted((a, b) => a.device.index - b.device.index)[0])?.ip ?? ANY_IP;
   }
 
   /** With a device, only its own addresses and networks are local and broadcast (inet_dev_addr_type). */
@@ -739,16 +744,12 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     return this.#addresses.find(({ device }) => device.index === inDevice.index)?.ip;
   }
 
-  /** The device's address in the next hop's subnet, else its first, else one of another device (observed). */
+  /** nf_nat_masquerade_ipv4: by the next hop. */
   masqueradeAddress(outDevice: DeviceRef, dstIp: Ip, family: IpFamily): Ip | undefined {
     if (family === 6) return this.#ipv6?.masqueradeAddress(outDevice, dstIp);
     const route = this.fib.lookup(dstIp);
     const nextHop = route === undefined || route.gateway === ANY_IP ? dstIp : route.gateway;
-    const device = this.#addresses.find((address) => address.device.index === outDevice.index)?.device;
-    const ip =
-      device === undefined
-        ? this.#addresses.find((address) => !isLoopback(address.ip))?.ip
-        : this.addressOn(device, nextHop);
+    const ip = this.#addressOf(outDevice, nextHop);
     return ip === ANY_IP ? undefined : ip;
   }
 
