@@ -182,8 +182,6 @@ export class Ipv6Stack implements DiscoveryStack {
     const { device } = route;
     const { srcIp } = frame;
     if (device === inDevice || frame.routedByBridge) {
-      // What br_netfilter has routed counts as come in by the device by which it leaves (ip6_rcv_core).
-      frame.routedByBridge = false;
       this.#redirect(frame, inDevice, route);
     } else if (srcIp === ANY_IP) {
       return this.drop(frame, 'IP_INADDRERRORS');
@@ -201,6 +199,7 @@ export class Ipv6Stack implements DiscoveryStack {
     frame.ttl--;
     const { netfilter } = this.#host;
     if (netfilter !== undefined && !netfilter.run(FORWARD, frame, inDevice, device)) return;
+    frame.routedByBridge = false;
     this.#output(frame, route);
   }
 
@@ -378,10 +377,22 @@ export class Ipv6Stack implements DiscoveryStack {
     error.ttl = this.settings.hop_limit;
     // What was sent to this host is answered from there, also from an anycast address.
     if (this.#isOwn(about.dstIp, device) || this.fib.lookup(about.dstIp)?.type === 'anycast') error.srcIp = about.dstIp;
+    else if (route.source === ANY_IP && route.type === 'unicast') error.srcIp = this.#sourceByInput(about);
     this.#noteError(about, error);
     this.attachConntrack(error, about);
     hashForLabel(error);
     this.send(error, device);
+  }
+
+  /** icmp6_send: better an address of the device that the packet came in by. ANY_IP for what was made here. */
+  #sourceByInput(about: Frame): Ip {
+    const inDevice = this.#cameInBy(about);
+    return (inDevice && this.#sourceAt(inDevice, about.srcIp)) ?? ANY_IP;
+  }
+
+  /** What br_netfilter has routed counts as come in by the device by which it leaves (ip6_rcv_core). */
+  #cameInBy({ routedByBridge, dstIp, receivedOn }: Frame): DeviceRef | undefined {
+    return routedByBridge ? this.#lookup(dstIp, receivedOn)?.device : receivedOn;
   }
 
   /** What neighbor discovery sends has its device before it comes to OUTPUT (ndisc_alloc_skb): rules may reject it there. */
@@ -495,7 +506,11 @@ export class Ipv6Stack implements DiscoveryStack {
 
   /** The source address of packets that leave by the device for `dst` (nf_nat_masquerade_ipv6). */
   masqueradeAddress(outDevice: DeviceRef, dst: Ip): Ip | undefined {
-    const device = this.#interfaces[outDevice.index]?.device;
+    return this.#sourceAt(outDevice, dst);
+  }
+
+  #sourceAt({ index }: DeviceRef, dst: Ip): Ip | undefined {
+    const device = this.#interfaces[index]?.device;
     return device === undefined ? undefined : this.sourceOn(device, dst);
   }
 

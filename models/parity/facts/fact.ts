@@ -170,8 +170,20 @@ export const TWO_NODES_WITH_STACKS = {
   nodes: [N1, N2].map((node) => ({ ...node, pods: node.pods.map((pod) => ({ ...pod, stack: true })) })),
 };
 
+/** The same in both families. */
+export const dualStack = (topology: ParityCase['topology']): ParityCase['topology'] => ({
+  ...topology,
+  nodes: topology.nodes.map((node, i) => ({
+    ...node,
+    ip6: `fd00:192:168:1::${i + 1}`,
+    podCIDR6: `fd00:10:244:${i + 1}::/64`,
+    pods: node.pods.map((pod, j) => ({ ...pod, ip6: `fd00:10:244:${i + 1}::${j + 2}` })),
+  })),
+});
+
 /** From p1 to p3, unless said otherwise. */
 export const udp = { from: 'p1', proto: 'udp', src: P1.ip, dst: P3.ip, sport: 40_000, dport: 53 } as const;
+export const udp6 = { ...udp, src: 'fd00:10:244:1::2', dst: 'fd00:10:244:2::2' } as const;
 export const tcp = { from: 'p1', proto: 'tcp', src: P1.ip, dst: P3.ip, sport: 40_000, dport: 80 } as const;
 export const fromP2 = { from: 'p2', src: P2.ip } as const;
 export const fromP3 = { from: 'p3', src: P3.ip, dst: P1.ip } as const;

@@ -1,31 +1,17 @@
 // Frames between nodes by VXLAN.
 
-import type { NodeRules, ParityCase } from '../case.ts';
-import { type Fact, TWO_NODES, TWO_NODES_WITH_STACKS, table, tcp, udp } from './fact.ts';
+import type { NodeRules } from '../case.ts';
+import { dualStack, type Fact, TWO_NODES, TWO_NODES_WITH_STACKS, table, tcp, udp, udp6 } from './fact.ts';
 
 const OVERLAY = { ...TWO_NODES, overlay: 'vxlan' } as const;
 /** The same in both families; bridges do not call iptables. */
-const DUAL_STACK_OVERLAY: ParityCase['topology'] = {
+const DUAL_STACK_OVERLAY = dualStack({
   overlay: 'vxlan',
-  nodes: TWO_NODES.nodes.map((node, i) => ({
-    ...node,
-    ip6: `fd00:192:168:1::${i + 1}`,
-    podCIDR6: `fd00:10:244:${i + 1}::/64`,
-    sysctls: { 'net.bridge.bridge-nf-call-iptables': 0 },
-    pods: node.pods.map((pod, j) => ({ ...pod, ip6: `fd00:10:244:${i + 1}::${j + 2}` })),
-  })),
-};
-const udp6 = { ...udp, src: 'fd00:10:244:1::2', dst: 'fd00:10:244:2::2' };
+  nodes: TWO_NODES.nodes.map((node) => ({ ...node, sysctls: { 'net.bridge.bridge-nf-call-iptables': 0 } })),
+});
 
-/** The same, whose pods answer, with IPv6 inside. */
-const OVERLAY_OF_IPV6 = {
-  overlay: 'vxlan',
-  nodes: TWO_NODES_WITH_STACKS.nodes.map((node, i) => ({
-    ...node,
-    podCIDR6: `fd00:10:244:${i + 1}::/64`,
-    pods: node.pods.map((pod, number) => ({ ...pod, ip6: `fd00:10:244:${i + 1}::${number + 2}` })),
-  })),
-} as const;
+/** The same, whose pods answer. */
+const OVERLAY_OF_IPV6 = dualStack({ ...TWO_NODES_WITH_STACKS, overlay: 'vxlan' });
 const to6 = { from: 'p1', src: 'fd00:10:244:1::2', dst: 'fd00:10:244:2::2', sport: 40_000, dport: 80 } as const;
 const from6 = { ...to6, from: 'p3', src: to6.dst, dst: to6.src, sport: 80, dport: 40_000 } as const;
 

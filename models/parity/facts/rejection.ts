@@ -2,6 +2,7 @@
 
 import type { PacketStep, Topology } from '../case.ts';
 import {
+  dualStack,
   type Fact,
   fromP2,
   TWO_NODES,
@@ -10,6 +11,7 @@ import {
   tcp,
   twoNodes,
   udp,
+  udp6,
   withBackends,
 } from './fact.ts';
 
@@ -37,6 +39,24 @@ const rejected = ({
 });
 
 export const REJECTION: readonly Fact[] = [
+  {
+    name: 'icmpv6-errors-are-from-where-the-packet-came-in',
+    says: 'ICMPv6 errors are sent from an address of the device by which the packet came in, also where they leave by another one.',
+    case: {
+      topology: dualStack(TWO_NODES),
+      rules: {
+        n2: {
+          backend: 'legacy',
+          text: '',
+          text6: table('nat', ['PREROUTING -p udp -m udp -j DNAT --to-destination [fd00:10:244:1::2]:8080']),
+        },
+      },
+      packets: [{ ...udp6, ttl: 3 }],
+    },
+    shows: [
+      '1: p1 gets icmpv6 3/0 fd00:192:168:1::1 > fd00:10:244:1::2 about udp fd00:10:244:1::2:40000 > fd00:10:244:1::2:8080 ttl 64',
+    ],
+  },
   ...withBackends({
     name: 'reject-types-and-what-they-quote',
     says: 'REJECT types → ICMP 3/0,1,3,2,9,10,13 as named; quoted header is translated back (client sees 10.96.0.1; ICMP src also 10.96.0.1), quoted TTL 63.',
