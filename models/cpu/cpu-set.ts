@@ -26,6 +26,7 @@ export class CpuSet {
   #offsetNs = 0;
   #visiting = false;
   #postponed: (() => void)[] | undefined;
+  #flowHashSecret: number | undefined;
 
   constructor(place: Place, { count, costs }: { count: number; costs: CostModel }) {
     if (!(Number.isInteger(count) && count >= 1)) throw new RangeError(`${count} CPUs; expected at least 1`);
@@ -41,6 +42,12 @@ export class CpuSet {
   /** Now, as the running visit sees it: its start plus what it has been charged so far. */
   get instant(): Instant {
     return (this.place.now + this.#offsetNs) as Instant;
+  }
+
+  /** Makes what hashes of flows decide unforeseeable, and is one for all namespaces of the machine (hashrnd): 31 bits. */
+  get flowHashSecret(): number {
+    this.#flowHashSecret ??= this.place.random('flow-hash').bits31();
+    return this.#flowHashSecret;
   }
 
   /** Adds to the running visit. Whole nanoseconds. */

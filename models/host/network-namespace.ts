@@ -144,7 +144,6 @@ export class NetworkNamespace {
       port,
       learning,
       underlay: this.stack,
-      secret: this.cpus.place.random(`vxlan/${this.name}/${name}`).bits31(),
     });
     endpoint.add(device);
     return this.add(device);

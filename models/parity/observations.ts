@@ -104,7 +104,7 @@ class Observer {
   #fieldText(key: string, value: string | number, frame: Seen): string {
     switch (key) {
       case 'sport':
-        if (frame.dport === VXLAN_PORT) return this.#chosen.tunnelPort(Number(value), frame.src ?? '');
+        if (frame.dport === VXLAN_PORT) return this.#chosen.tunnelPort(Number(value));
         return this.#chosen.port(Number(value));
       case 'dport':
         return this.#chosen.port(Number(value));
@@ -146,8 +146,8 @@ class Observer {
     const words = [original, reply].flatMap((tuple) =>
       Object.entries(tuple).map(([key, value]) => {
         if (!PORTS.has(key)) return value;
-        const end = this.#tunnelEnd(tuple, key);
-        return end === undefined ? this.#chosen.portClass(Number(value)) : this.#chosen.tunnelClass(Number(value), end);
+        const port = Number(value);
+        return isTunnelPort(tuple, key) ? this.#chosen.tunnelClass(port) : this.#chosen.portClass(port);
       }),
     );
     return [protocol, ...words, zonesOf(fields)].join(' '); // one tuple may be there once in each zone
@@ -158,16 +158,10 @@ class Observer {
       .map(([key, value]) => {
         if (key === 'id') return `id=${this.#chosen.icmpIdentifier(Number(value))}`;
         if (!PORTS.has(key)) return `${key}=${value}`;
-        const end = this.#tunnelEnd(tuple, key);
-        return `${key}=${end === undefined ? this.#chosen.port(Number(value)) : this.#chosen.tunnelPort(Number(value), end)}`;
+        const port = Number(value);
+        return `${key}=${isTunnelPort(tuple, key) ? this.#chosen.tunnelPort(port) : this.#chosen.port(port)}`;
       })
       .join(' ');
-  }
-
-  /** Whose hash the port is, if it is the hashed one of a tunnel. */
-  #tunnelEnd({ src, dst, sport, dport }: Tuple, key: string): string | undefined {
-    if (key === 'sport') return Number(dport) === VXLAN_PORT ? src : undefined;
-    return Number(sport) === VXLAN_PORT ? dst : undefined;
   }
 
   /** Rules that counted nothing need no mention: the backends declare different chains. */
@@ -188,6 +182,10 @@ class Observer {
 
 const zonesOf = (fields: ConntrackLine['fields']): string =>
   ['zone', 'zone-orig', 'zone-reply'].map((key) => fields[key] ?? '0').join(' ');
+
+/** The hashed one: the other is where tunnels listen. */
+const isTunnelPort = ({ sport, dport }: Tuple, key: string): boolean =>
+  Number(key === 'sport' ? dport : sport) === VXLAN_PORT;
 
 type Tuple = ConntrackLine['original'];
 type Seen = CapturedPacket | Omit<Capture, 'ns' | 'dev' | 'dir'>;

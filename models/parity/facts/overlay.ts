@@ -92,6 +92,21 @@ export const OVERLAYS: readonly Fact[] = [
     ],
   },
   {
+    name: 'vxlan-ports-of-one-machine',
+    says: 'All namespaces of a machine hash with one secret: tunnels give an answer the source port of what it answers.',
+    case: {
+      topology: OVERLAY,
+      rules: { n1: { backend: 'legacy', text: table('filter', ['FORWARD -m conntrack --ctstate NEW']) } },
+      packets: [{ ...udp, autoreply: true }],
+    },
+    watch: { connectionsOf: 'n1', steps: false },
+    shows: [
+      'udp 10.244.1.2:40000 > 10.244.2.2:53 30 s',
+      'udp 192.168.1.1:port 1 of 1024-65535 > 192.168.1.2:8472 30 s UNREPLIED',
+      'udp 192.168.1.2:port 1 of 1024-65535 > 192.168.1.1:8472 30 s UNREPLIED',
+    ],
+  },
+  {
     name: 'vxlan-into-itself',
     says: 'A tunnel into itself: three times, with the source port of the first (skb->hash stays), also of fragments.',
     case: {
