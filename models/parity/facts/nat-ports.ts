@@ -269,6 +269,30 @@ export const NAT_PORTS: readonly Fact[] = [
       '1, reply: p1 gets udp 10.244.1.3:53 > 10.244.1.2:40000 ttl 63',
     ],
   },
+  {
+    name: 'masquerade-borrows-the-address-of-the-first-device-that-has-one',
+    says: 'Devices are asked in their order, loopback first, whenever their addresses were added.',
+    case: {
+      topology: twoNodes({ bridge: false, addresses: [{ address: '172.21.0.1/32', dev: 'lo' }] }),
+      rules: legacy('POSTROUTING -j MASQUERADE'),
+      packets: [{ ...udp, dst: '10.244.1.3' }],
+    },
+    shows: ['1: p2 gets udp 172.21.0.1:40000 > 10.244.1.3:53 ttl 63'],
+  },
+  {
+    name: 'masquerade-by-the-loopback-device-borrows-an-address',
+    says: '127.0.0.1 is of scope host: what is redirected to it and masqueraded gets the address of another device.',
+    case: {
+      topology: TWO_NODES,
+      rules: legacy('OUTPUT -p udp -m udp --dport 53 -j REDIRECT --to-ports 8053', 'POSTROUTING -j MASQUERADE'),
+      packets: [{ socket: { do: 'connect', in: 'n1', proto: 'udp', ip: '192.168.1.2', port: 53, sport: 40_000 } }],
+    },
+    watch: { connectionsOf: 'n1' },
+    shows: [
+      '1: ECONNREFUSED',
+      'udp 192.168.1.1:40000 > 192.168.1.2:53, answers 127.0.0.1:8053 > 10.244.1.1:40000, 30 s UNREPLIED',
+    ],
+  },
   ...withBackends({
     name: 'implicit-snat-keeps-replies-apart',
     says: 'p1:40000 → backend:53 direct and then p1:40000 → VIP:53 (same backend): the second flow’s source port is changed to keep reply tuples unique, with no SNAT rule.',
