@@ -175,6 +175,11 @@ export class WiredHost implements TransportStack {
     return this.sendError;
   }
 
+  sendOrCut(frame: Frame): SendError | undefined {
+    frame.dontFragment = frame.ipBytes() <= this.#mtuBytes;
+    return this.send(frame);
+  }
+
   sourceFor(): Ip | undefined {
     return this.sendError === 'ENETUNREACH' ? undefined : this.ip;
   }
