@@ -11,7 +11,7 @@ import type { BenchReport } from './report.ts';
 const SIZES = [100, 1_000, 10_000, 100_000, 1_000_000] as const;
 
 /** How far ahead an event is scheduled. */
-const DELAYS = {
+const MIXES = {
   /** Half CPU visits, two fifths wires, one tenth timers. */
   network: (random) => {
     const kind = random.uniform();
@@ -22,7 +22,10 @@ const DELAYS = {
   bimodal: (random) => (random.uniform() < 0.9 ? ns(1 + random.int(2_000)) : us(1_000 + random.int(20))),
 } satisfies Record<string, (random: RandomStream) => Duration>;
 
-const HOLDS_PER_CALL = 2_000;
+export type DelayMix = keyof typeof MIXES;
+export const DELAY_MIXES = Object.keys(MIXES) as readonly DelayMix[];
+
+export const HOLDS_PER_CALL = 2_000;
 const WARM_UP = 200_000;
 
 export async function run(
@@ -33,9 +36,8 @@ export async function run(
     msPerRound = 60,
   }: { sizes?: readonly number[]; rounds?: number; msPerRound?: number } = {},
 ): Promise<void> {
-  for (const [mix, delay] of Object.entries(DELAYS)) {
-    const random = new RandomStreams('event list').stream(mix);
-    const delays = Array.from({ length: DELAY_COUNT }, () => delay(random));
+  for (const mix of DELAY_MIXES) {
+    const delays = delaysOf(mix);
     for (const size of sizes) {
       const variants = { 'timing wheel': wheelHolder(size, delays), 'heap-js': heapHolder(size, delays) };
       const measured = await measure(variants, { operationsPerCall: HOLDS_PER_CALL, rounds, msPerRound });
@@ -54,13 +56,19 @@ export async function run(
   }
 }
 
-/** Drawn beforehand: random numbers are not what is measured. A power of two. */
+/** A power of two. */
 const DELAY_COUNT = 16_384;
 
-// The two loops are the same on purpose: a loop that has met both lists runs slower with either, because the compiler
+/** Drawn beforehand: random numbers are not what is measured. */
+export function delaysOf(mix: DelayMix): Duration[] {
+  const random = new RandomStreams('event list').stream(mix);
+  return Array.from({ length: DELAY_COUNT }, () => MIXES[mix](random));
+}
+
+// Each returns a function that does HOLDS_PER_CALL holds. The two loops are the same on purpose: a loop that has met both lists runs slower with either, because the compiler
 // can no longer put the list's code into it.
 
-function wheelHolder(size: number, delays: readonly Duration[]): () => void {
+export function wheelHolder(size: number, delays: readonly Duration[]): () => void {
   const list = new TimingWheel();
   let key = 0;
   while (key < size) list.push(after(START, delays[key % DELAY_COUNT]!), key++);
@@ -74,7 +82,7 @@ function wheelHolder(size: number, delays: readonly Duration[]): () => void {
   return () => hold(HOLDS_PER_CALL);
 }
 
-function heapHolder(size: number, delays: readonly Duration[]): () => void {
+export function heapHolder(size: number, delays: readonly Duration[]): () => void {
   const list = new HeapEventList();
   let key = 0;
   while (key < size) list.push(after(START, delays[key % DELAY_COUNT]!), key++);

@@ -32,6 +32,16 @@ describe('streams', () => {
     expect(streams.stream('a')).toBe(streams.stream('a'));
   });
 
+  test('streams that are seeded again go on as if the seed had always been that one', () => {
+    const streams = new RandomStreams('seed');
+    const early = streams.stream('a');
+    early.uniform();
+    streams.reseed('other');
+    const other = new RandomStreams('other');
+    expect(draw(10, () => early.uniform())).toEqual(draw(10, () => other.stream('a').uniform()));
+    expect(streams.stream('b').uniform()).toBe(other.stream('b').uniform());
+  });
+
   test('streams with similar names are not correlated', () => {
     const streams = new RandomStreams('seed');
     const a = draw(10_000, () => streams.stream('node-1').uniform());

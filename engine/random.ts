@@ -7,7 +7,7 @@ import seedrandom from 'seedrandom';
 import { type Duration, ns } from './time.ts';
 
 export class RandomStreams {
-  readonly #seed: string;
+  #seed: string;
   readonly #streams = new Map<string, RandomStream>();
 
   constructor(seed: string) {
@@ -23,12 +23,22 @@ export class RandomStreams {
     }
     return stream;
   }
+
+  /** All streams go on as if this had been the seed, for those who look for a run with a given outcome. */
+  reseed(seed: string): void {
+    this.#seed = seed;
+    for (const [name, stream] of this.#streams) stream.reseed(`${seed}/${name}`);
+  }
 }
 
 export class RandomStream {
-  readonly #next: () => number;
+  #next: () => number;
 
   constructor(seed: string) {
+    this.#next = seedrandom.alea(seed);
+  }
+
+  reseed(seed: string): void {
     this.#next = seedrandom.alea(seed);
   }
 

@@ -1,6 +1,7 @@
 // Every built-in experiment still runs, at its smallest, and the same run gives the same result.
 
 import { describe, expect, test } from 'vitest';
+import { PROXY_MODES } from '../models/kube/kube-proxy/proxy-mode.ts';
 import { TWO_NODES } from './cli/podwire.fixture.ts';
 import type { Experiment, Levels } from './harness/experiment.ts';
 import { planRuns } from './harness/plan.ts';
@@ -26,7 +27,7 @@ describe('the experiment', () => {
   });
 
   test('services runs and repeats', () => {
-    const options = { nodes: 3, ranges: {}, perSecond: 50, durationMs: 300, pcap: undefined };
+    const options = { nodes: 3, ranges: {}, perSecond: 50, durationMs: 300, proxies: [], pcap: undefined };
     const experiment = services({ files: [{ name: 'two-nodes.yaml', text: TWO_NODES }], ...options });
     const first = experiment.run({}, '1/1');
     const { measures, tables, frames } = first;
@@ -36,5 +37,14 @@ describe('the experiment', () => {
     const answered = tables.latency?.reduce((sum, { requests }) => sum + Number(requests), 0);
     expect(answered).toBe(measures.requests! - measures.failed! - measures.unanswered!);
     expect(experiment.run({}, '1/1')).toEqual(first);
+    const compared = services({
+      files: [{ name: 'two-nodes.yaml', text: TWO_NODES }],
+      ...options,
+      proxies: PROXY_MODES,
+    });
+    expect(compared.factors).toEqual({ proxy: PROXY_MODES });
+    expect(compared.run({ proxy: 'iptables' }, '1/1')).toEqual(first);
+    const nftables = compared.run({ proxy: 'nftables' }, '1/1').measures;
+    expect(nftables.rulesVisitedPerRequest).toBeLessThan(measures.rulesVisitedPerRequest!);
   });
 });

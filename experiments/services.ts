@@ -1,14 +1,15 @@
 // What do the Services of these manifests cost their clients, and how do requests spread over the endpoints?
 //
 // Expectation: a request within its node is fastest, one from outside slowest; every endpoint of a Service gets its equal
-// share, because kube-proxy's probabilities 1/n, 1/(n-1), … make it so.
+// share, because kube-proxy's probabilities 1/n, 1/(n-1), … make it so, or a random number below n in nftables mode.
 
 import { ms, s } from '../engine/time.ts';
 import { Cluster } from '../models/cluster.ts';
+import { PROXY_MODES, type ProxyMode } from '../models/kube/kube-proxy/proxy-mode.ts';
 import { type ManifestFile, readManifests } from '../models/kube/manifests.ts';
-import type { ClusterRanges } from '../models/kube/ranges.ts';
+import { parseRanges, type RangeTexts } from '../models/kube/ranges.ts';
 import { PcapngWriter } from '../models/packet/pcapng.ts';
-import { type Experiment, experimentsOn } from './harness/experiment.ts';
+import { type Experiment, experimentsOn, type Factors } from './harness/experiment.ts';
 import { Survey } from './service-survey.ts';
 
 /** Plain data: it crosses to the workers. */
@@ -16,25 +17,32 @@ export interface ServicesOptions {
   readonly files: readonly ManifestFile[];
   /** Nodes to make if the manifests have none. */
   readonly nodes: number;
-  readonly ranges: Partial<ClusterRanges>;
+  readonly ranges: RangeTexts;
   /** Requests per second from each client to each service port. */
   readonly perSecond: number;
   readonly durationMs: number;
+  /** Modes of kube-proxy to compare; none: there is no such factor, and the mode is iptables. */
+  readonly proxies: readonly ProxyMode[];
   /** Absolute path of a capture at the nodes' network interfaces; none if undefined. */
   readonly pcap: string | undefined;
 }
 
-export default function services({ files, nodes, ranges, perSecond, durationMs, pcap }: ServicesOptions): Experiment {
+export default function services(options: ServicesOptions): Experiment {
+  const { files, nodes, perSecond, durationMs, proxies, pcap } = options;
+  const ranges = parseRanges(options.ranges);
+  const factors: Factors = proxies.length === 0 ? {} : { proxy: proxies };
   const experiment = experimentsOn((run) => Cluster.fromManifests(readManifests(files), { ...run, nodes, ranges }));
   return experiment({
     name: 'services',
     question: 'How long do requests to each Service take, and how do they spread over its endpoints?',
-    factors: {},
+    factors,
     replications: 1,
     warmUp: ms(200),
     duration: ms(durationMs),
 
-    build(_levels, cluster) {
+    build(levels, cluster) {
+      const proxy = PROXY_MODES.find((mode) => mode === levels.proxy);
+      if (proxy !== undefined) cluster.useProxy(proxy);
       const capture = pcap === undefined ? undefined : captureAtNics(cluster);
       return { survey: new Survey(cluster, { perSecond }), capture };
     },

@@ -2,9 +2,10 @@ import { describe, expect, test } from 'vitest';
 import { type Instant, ms, s } from '../engine/time.ts';
 import { Cluster, type ClusterOptions } from './cluster.ts';
 import type { Process } from './host/process.ts';
+import { PROXY_MODES } from './kube/kube-proxy/proxy-mode.ts';
 import { readManifests } from './kube/manifests.ts';
 import { objectFrom } from './kube/objects.ts';
-import { ANY_IP, formatIp, parseIp } from './packet/ip-address.ts';
+import { ANY_IP, formatIp, parseIp, parseIpv6Prefix, parsePrefix } from './packet/ip-address.ts';
 import { PcapngWriter } from './packet/pcapng.ts';
 import { Load } from './workload/load.ts';
 import { echo, Server } from './workload/server.ts';
@@ -42,9 +43,9 @@ function whoAnswers(
 
 const nodePortOf = (cluster: Cluster): number => cluster.api.get('Service', 'default/web')!.spec.ports[0]!.nodePort!;
 
-describe('who answers, and whom the server sees', () => {
+describe.each(PROXY_MODES)('who answers, and whom the server sees, with kube-proxy in mode %s', (proxy) => {
   test('a pod reaches every endpoint of a ClusterIP with its own address', () => {
-    const { cluster, client } = webCluster();
+    const { cluster, client } = webCluster({ proxy });
     const own = formatIp(cluster.pod('default/client').ip);
     expect(whoAnswers(cluster, client, cluster.resolve('web:80'))).toEqual([
       `pod on node-1 saw ${own}`,
@@ -54,7 +55,7 @@ describe('who answers, and whom the server sees', () => {
   });
 
   test('UDP goes the same way', () => {
-    const cluster = new Cluster({ seed: 'udp' });
+    const cluster = new Cluster({ seed: 'udp', proxy });
     cluster.addNodes(2);
     const dns = cluster.addDeployment({ name: 'dns', replicas: 2 });
     cluster.addService({ name: 'dns', port: 53, protocol: 'UDP', selects: dns });
@@ -68,7 +69,7 @@ describe('who answers, and whom the server sees', () => {
   });
 
   test('a pod reaches another pod directly, on its node and on another', () => {
-    const { cluster, client } = webCluster();
+    const { cluster, client } = webCluster({ proxy });
     const own = formatIp(cluster.pod('default/client').ip);
     for (const { name, ip, node } of cluster.pods.filter((pod) => pod.name !== 'default/client')) {
       expect([name, ...whoAnswers(cluster, client, { ip, port: 8080 }, { requests: 1 })]).toEqual([
@@ -79,7 +80,7 @@ describe('who answers, and whom the server sees', () => {
   });
 
   test('containers of one pod reach each other on localhost', () => {
-    const { cluster } = webCluster();
+    const { cluster } = webCluster({ proxy });
     const web = cluster.pods[0]!;
     expect(whoAnswers(cluster, web, { ip: parseIp('127.0.0.1'), port: 8080 }, { requests: 1 })).toEqual([
       `pod on ${web.node} saw 127.0.0.1`,
@@ -87,7 +88,7 @@ describe('who answers, and whom the server sees', () => {
   });
 
   test('from outside, a node port masquerades: the endpoint sees the node, by the device towards it', () => {
-    const { cluster } = webCluster();
+    const { cluster } = webCluster({ proxy });
     const to = { ip: cluster.node('node-1').ip, port: nodePortOf(cluster) };
     expect(whoAnswers(cluster, cluster.outside.client, to)).toEqual([
       'pod on node-1 saw 10.244.0.1', // cbr0
@@ -97,7 +98,7 @@ describe('who answers, and whom the server sees', () => {
   });
 
   test('a program on a node reaches a ClusterIP through OUTPUT, from the address of its first route', () => {
-    const { cluster } = webCluster();
+    const { cluster } = webCluster({ proxy });
     const answers = whoAnswers(cluster, cluster.node('node-2').process, cluster.resolve('web:80'));
     expect(answers).toEqual([
       'pod on node-1 saw 192.168.0.12',
@@ -107,7 +108,7 @@ describe('who answers, and whom the server sees', () => {
   });
 
   test('a node agent reaches the pods of its node', () => {
-    const { cluster } = webCluster();
+    const { cluster } = webCluster({ proxy });
     const local = cluster.pods.find(({ node }) => node === 'node-2')!;
     expect(whoAnswers(cluster, cluster.node('node-2').process, { ip: local.ip, port: 8080 }, { requests: 1 })).toEqual([
       'pod on node-2 saw 10.244.1.1',
@@ -115,7 +116,7 @@ describe('who answers, and whom the server sees', () => {
   });
 
   test('what leaves the cluster leaves with the address of its node', () => {
-    const { cluster, client } = webCluster();
+    const { cluster, client } = webCluster({ proxy });
     const { outside } = cluster;
     new Server(outside.client, echo()).listen('TCP', 443);
     cluster.start();
@@ -124,13 +125,44 @@ describe('who answers, and whom the server sees', () => {
     expect(whoAnswers(cluster, client, to, { requests: 1 })).toEqual(['outside saw 192.168.0.11']);
   });
 
-  test('a Service without endpoints refuses; an address that is no Service is unreachable', () => {
-    const { cluster, client } = webCluster();
+  test('a Service without endpoints refuses; an address that is no Service is unreachable, or silent', () => {
+    const { cluster, client } = webCluster({ proxy });
     cluster.addService({ name: 'nobody', port: 80 });
     expect(whoAnswers(cluster, client, cluster.resolve('nobody:80'), { requests: 1 })).toEqual(['refused']);
+    // Mode nftables knows the range of ClusterIPs, and drops what no Service has.
     expect(whoAnswers(cluster, client, { ip: parseIp('10.96.99.99'), port: 80 }, { requests: 1 })).toEqual([
-      'network unreachable',
+      proxy === 'iptables' ? 'network unreachable' : 'timed out',
     ]);
+  });
+
+  test('with session affinity a client keeps its endpoint, until it has not come for a while', () => {
+    const { cluster, client } = webCluster({ proxy });
+    const { spec } = cluster.api.get('Service', 'default/web')!;
+    const sticky = {
+      sessionAffinity: 'ClientIP' as const,
+      sessionAffinityConfig: { clientIP: { timeoutSeconds: 30 } },
+      ports: [{ port: 80, targetPort: 8080 }],
+    };
+    cluster.apply([
+      objectFrom('Service', {
+        apiVersion: 'v1',
+        metadata: { name: 'sticky' },
+        spec: { ...sticky, selector: spec.selector },
+      }),
+    ]);
+    const to = cluster.resolve('sticky:80');
+    const answers: string[] = [];
+    for (let visit = 0; visit < 8; visit++) {
+      // Connections follow each other within the timeout, and it is 20 s until the next visit.
+      answers.push(...whoAnswers(cluster, client, to, { requests: 5 }));
+    }
+    expect(answers).toHaveLength(8);
+    expect(new Set(answers).size).toBe(1);
+    for (let visit = 0; visit < 8; visit++) {
+      cluster.runFor(s(20));
+      answers.push(...whoAnswers(cluster, client, to, { requests: 1 }));
+    }
+    expect(new Set(answers).size).toBeGreaterThan(1);
   });
 });
 
@@ -318,5 +350,55 @@ describe('connect() takes what it took on Linux 6.18, within 5 %', () => {
 
   test('through a Service, with br_netfilter: 21.8 us', () => {
     expect(Math.abs(connectP50Us(true, 'service') / 21.8 - 1)).toBeLessThan(0.05);
+  });
+});
+
+describe("kube-proxy's mode", () => {
+  test('nodes of one cluster may run different ones', () => {
+    const cluster = new Cluster({ seed: 'mixed' });
+    cluster.addNodes(1);
+    cluster.addNodes(1, { proxy: 'nftables' });
+    const web = cluster.addDeployment({ name: 'web', replicas: 2 });
+    cluster.addService({ name: 'web', port: 80, selects: web });
+    const clients = cluster.nodes.map(({ name }) => cluster.addPod({ name: `client-of-${name}`, node: name }));
+    cluster.start();
+    const modes = cluster.nodes.map(({ machine }) => {
+      const { tables, nftables } = machine.root.netfilter!;
+      return [tables.chain('nat', 'KUBE-SERVICES') !== undefined, nftables.table('ip', 'kube-proxy') !== undefined];
+    });
+    expect(modes).toEqual([
+      [true, false],
+      [false, true],
+    ]);
+    for (const client of clients) {
+      expect(whoAnswers(cluster, client, cluster.resolve('web:80'))).toHaveLength(2);
+    }
+  });
+
+  test('a node guards the service range of its family, whichever is the first', () => {
+    const ranges = { service: parseIpv6Prefix('fd00:96::/112'), secondaryService: parsePrefix('10.96.0.0/12') };
+    const cluster = new Cluster({ seed: 'dual stack', ranges, proxy: 'nftables' });
+    cluster.addNodes(1);
+    cluster.start();
+    const table = cluster.node('node-1').machine.root.netfilter!.nftables.list();
+    expect(table).toContain('ip daddr 10.96.0.0/12 drop comment');
+  });
+
+  test('cannot change once there are rules', () => {
+    const { cluster } = webCluster();
+    cluster.useProxy('nftables');
+    cluster.start();
+    expect(() => cluster.useProxy('iptables')).toThrow('node node-1 has rules already');
+  });
+
+  test('an endpoint that comes during the run is served after the watch delay', () => {
+    const { cluster, client } = webCluster({ proxy: 'nftables' });
+    cluster.start();
+    cluster.scale('web', 4);
+    cluster.runFor(ms(100));
+    const pods = new Set(whoAnswers(cluster, client, cluster.resolve('web:80'), { requests: 80 }));
+    expect(pods.size).toBe(3); // four pods on three nodes
+    const table = cluster.node('node-1').machine.root.netfilter!.nftables.list();
+    expect(table.match(/chain endpoint-/g)).toHaveLength(4);
   });
 });

@@ -4,7 +4,7 @@
 // proxies one watch delay later each, as from a real API server.
 
 import { Simulator } from '../engine/simulator.ts';
-import { type Duration, type Instant, ms } from '../engine/time.ts';
+import { type Duration, formatInstant, type Instant, ms } from '../engine/time.ts';
 import type { BridgePluginSettings } from './cni/bridge.ts';
 import { AddressError } from './cni/host-local.ts';
 import { type CostModel, LINUX_6_18 } from './cpu/cost-model.ts';
@@ -15,16 +15,16 @@ import type { Process } from './host/process.ts';
 import { ApiServer, type WatchEvent } from './kube/api-server.ts';
 import { ClusterNode } from './kube/cluster-node.ts';
 import { EndpointSliceController } from './kube/endpoint-slices.ts';
-import { ServiceChainCache } from './kube/kube-proxy/iptables-chain-cache.ts';
+import { ProxyCaches, type ProxyMode } from './kube/kube-proxy/proxy-mode.ts';
 import { ServiceTracker } from './kube/kube-proxy/service-tracker.ts';
 import type { RunningPod } from './kube/kubelet.ts';
 import type { Manifests } from './kube/manifests.ts';
+import { NamedDraws } from './kube/named-draws.ts';
+import { NodeLifecycleController, type NodeLifecycleSettings } from './kube/node-lifecycle.ts';
 import { nodesFor } from './kube/node-objects.ts';
 import { ObjectError } from './kube/object-error.ts';
 import {
   type EndpointSlice,
-  isFinished,
-  isTerminating,
   type KubeObject,
   keyOf,
   type Node,
@@ -33,6 +33,7 @@ import {
   type Service,
   type ServiceProtocol,
 } from './kube/objects.ts';
+import { PodLifecycle } from './kube/pod-lifecycle.ts';
 import { type ClusterRanges, DEFAULT_RANGES, rangesFor } from './kube/ranges.ts';
 import { Scheduler } from './kube/scheduler.ts';
 import { resolveTarget, type Target } from './kube/target.ts';
@@ -52,8 +53,12 @@ export interface ClusterOptions {
   readonly cpusPerNode?: number;
   readonly costs?: CostModel;
   readonly cni?: Partial<BridgePluginSettings>;
+  /** How kube-proxy writes its rules, on nodes that do not say otherwise: iptables by default. */
+  readonly proxy?: ProxyMode;
   /** From a change in the API server until a controller, kubelet or proxy has heard of it. */
   readonly watchDelay?: Duration;
+  /** How soon the control plane gives up a node that is gone. */
+  readonly nodeLifecycle?: Partial<NodeLifecycleSettings>;
   /** What answers at endpoints whose Deployment does not say. */
   readonly server?: ServerSettings;
 }
@@ -69,8 +74,11 @@ export class Cluster {
   readonly #nodes = new Map<string, ClusterNode>();
   readonly #pods = new Map<string, RunningPod>();
   readonly #tracker = new ServiceTracker();
-  readonly #chainCache = new ServiceChainCache();
+  readonly #proxyCaches = new ProxyCaches();
+  #proxyMode: ProxyMode;
   readonly #scheduler: Scheduler;
+  readonly #podLifecycle: PodLifecycle;
+  readonly #nodeLifecycle: NodeLifecycleController;
   readonly #controlPlane;
   readonly #loads = new Set<Load>();
   readonly #servers = new Map<string, Server>();
@@ -83,6 +91,7 @@ export class Cluster {
 
   constructor(options: ClusterOptions) {
     this.#options = options;
+    this.#proxyMode = options.proxy ?? 'iptables';
     this.ranges = { ...DEFAULT_RANGES, ...options.ranges };
     this.sim = new Simulator({ seed: options.seed });
     this.#controlPlane = this.sim.place('control-plane');
@@ -96,7 +105,15 @@ export class Cluster {
     this.api.watch('Node', (events) => this.#onNodes(events));
     new WorkloadController(this.api, random('workloads'));
     this.#scheduler = new Scheduler(this.api);
-    this.api.watch('Pod', (events) => this.#onPods(events));
+    this.#podLifecycle = this.#runPods();
+    this.#nodeLifecycle = new NodeLifecycleController(this.api, {
+      draws: new NamedDraws(random('node-lifecycle')),
+      clock: {
+        now: () => this.sim.now,
+        at: (instant, action) => this.#controlPlane.scheduleAt(instant, call, action),
+      },
+      settings: options.nodeLifecycle ?? {},
+    });
     new EndpointSliceController(this.api, random('endpoint-slices'));
     this.api.watch('Service', (events) => this.#onServices(events));
     this.api.watch('EndpointSlice', (events) => this.#onServices(events));
@@ -127,10 +144,18 @@ export class Cluster {
   }
 
   /** Adds `node-1`, `node-2`, …; the numbers go on where an earlier call ended. */
-  addNodes(count: number): void {
+  addNodes(count: number, { proxy = this.#proxyMode }: { proxy?: ProxyMode } = {}): void {
     const taken = this.#nodes.size;
     const { nodes } = nodesFor([], { ranges: this.ranges, count: taken + count });
-    this.apply(nodes.slice(taken));
+    const added = nodes.slice(taken);
+    this.apply(added);
+    if (proxy !== this.#proxyMode) for (const { metadata } of added) this.node(metadata.name).useProxy(proxy);
+  }
+
+  /** Runs kube-proxy in this mode on all nodes, those to come included. Before the start only. */
+  useProxy(mode: ProxyMode): void {
+    this.#proxyMode = mode;
+    for (const node of this.#nodes.values()) node.useProxy(mode);
   }
 
   /** A Deployment whose pods answer on `port`, over TCP and UDP, as `server` says. */
@@ -221,6 +246,31 @@ export class Cluster {
     const deployment = this.api.get('Deployment', key);
     if (deployment === undefined) throw new RangeError(`no Deployment ${key}`);
     this.api.update({ ...deployment, spec: { ...deployment.spec, replicas } });
+  }
+
+  /** `kubectl rollout restart deployment`: all its pods are replaced, as its strategy has it. */
+  restart(name: string): void {
+    const key = name.includes('/') ? name : `default/${name}`;
+    const deployment = this.api.get('Deployment', key);
+    if (deployment === undefined) throw new RangeError(`no Deployment ${key}`);
+    const { template } = deployment.spec;
+    const restartedAt = { 'kubectl.kubernetes.io/restartedAt': formatInstant(this.sim.now) };
+    const metadata = { ...template.metadata, annotations: { ...template.metadata.annotations, ...restartedAt } };
+    this.api.update({ ...deployment, spec: { ...deployment.spec, template: { ...template, metadata } } });
+  }
+
+  /** The node is cut off from now on, and its kubelet with it. The control plane will find out. */
+  failNode(name: string): void {
+    this.start();
+    this.node(name).connected = false;
+    this.#nodeLifecycle.fail(name);
+  }
+
+  /** The node is back, with the pods that it had; those that were evicted meanwhile are ended. */
+  recoverNode(name: string): void {
+    this.node(name).connected = true;
+    this.#nodeLifecycle.recover(name);
+    this.#podLifecycle.catchUp(name);
   }
 
   // ── what is there ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -346,7 +396,8 @@ export class Cluster {
             ranges: this.ranges,
             defaultGateway: this.outside.gatewayIp,
             cni,
-            chainCache: this.#chainCache,
+            proxyMode: this.#proxyMode,
+            proxyCaches: this.#proxyCaches,
             isReserved: (ip) => this.api.isTaken(formatIp(ip)),
           }),
       );
@@ -356,17 +407,29 @@ export class Cluster {
     }
   }
 
-  #onPods(events: readonly WatchEvent<Pod>[]): void {
-    for (const { type, object: pod } of events) {
-      const key = keyOf(pod);
-      const node = pod.spec.nodeName === undefined ? undefined : this.#nodes.get(pod.spec.nodeName);
-      if (node === undefined) continue;
-      if (type === 'DELETED' || isFinished(pod) || isTerminating(pod)) this.#stopPod(key, node, pod);
-      else if (!this.#pods.has(key)) this.#startPod(key, node, pod);
-    }
+  #runPods(): PodLifecycle {
+    const nodeOf = ({ spec }: Pod) => this.#nodes.get(spec.nodeName ?? '');
+    return new PodLifecycle(this.api, {
+      after: (delay, action) => {
+        if (this.#started) this.#controlPlane.schedule(delay, call, action);
+        else action();
+      },
+      runtime: {
+        isConnected: (pod) => nodeOf(pod) !== undefined && !this.#nodeLifecycle.isSilent(pod.spec.nodeName ?? ''),
+        start: (pod) => this.#startPod(pod, nodeOf(pod) as ClusterNode),
+        terminate: (pod, exited) => {
+          const server = this.#servers.get(keyOf(pod));
+          if (server === undefined) exited();
+          else server.terminate(exited);
+        },
+        exit: (pod) => this.#servers.get(keyOf(pod))?.exit(),
+        remove: (pod) => this.#removePod(keyOf(pod), nodeOf(pod)),
+      },
+    });
   }
 
-  #startPod(key: string, node: ClusterNode, pod: Pod): void {
+  #startPod(pod: Pod, node: ClusterNode): Pick<Pod['status'], 'podIP' | 'hostIP'> {
+    const key = keyOf(pod);
     const { podIP } = pod.status;
     const requested =
       podIP !== undefined && isIpv4(podIP) && !pod.spec.hostNetwork ? { requestedIp: parseIp(podIP) } : {};
@@ -377,8 +440,7 @@ export class Cluster {
     if (!pod.spec.hostNetwork && !contains(node.podRange, running.ip)) this.#routeAlone(running, node);
     for (const { ports } of pod.spec.containers)
       for (const { protocol, containerPort: port } of ports) this.#listen(running, { protocol, port });
-    const status = { ...pod.status, phase: 'Running' as const, podIP: formatIp(running.ip), hostIP: formatIp(node.ip) };
-    if (podIP !== status.podIP || pod.status.phase !== 'Running') this.api.update({ ...pod, status });
+    return { podIP: formatIp(running.ip), hostIP: formatIp(node.ip) };
   }
 
   /** A pod of a snapshot whose network does not cut the pod range by nodes: every other node has a route to it alone. */
@@ -387,12 +449,10 @@ export class Cluster {
       if (node !== home) node.addPeers([{ podRange: prefix(ip, 32), address: home.ip }]);
   }
 
-  #stopPod(key: string, node: ClusterNode, pod: Pod): void {
-    this.#servers.get(key)?.close();
+  #removePod(key: string, node: ClusterNode | undefined): void {
     this.#servers.delete(key);
-    node.kubelet.stop(key);
+    node?.kubelet.stop(key);
     this.#pods.delete(key);
-    if (isTerminating(pod)) this.api.remove('Pod', key);
   }
 
   #onServices(events: readonly WatchEvent<Service | EndpointSlice>[]): void {

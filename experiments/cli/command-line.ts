@@ -65,6 +65,14 @@ export function wholeNumber({ from = 1, to = Number.MAX_SAFE_INTEGER } = {}): (t
   });
 }
 
+/** One of these words. */
+export const oneOf = <T extends string>(words: readonly T[]): ((text: string) => T) =>
+  optionValue((text) => {
+    const word = words.find((known) => known === text);
+    if (word === undefined) throw new RangeError(`Expected ${words.join(' or ')}.`);
+    return word;
+  });
+
 /** A percentage as a fraction: `5` and `5%` are 0.05. */
 export const percentage = optionValue((text: string) => {
   const [, percent] = /^(\d+(?:\.\d+)?) ?%?$/.exec(text) ?? [];

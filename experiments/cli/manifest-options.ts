@@ -3,20 +3,22 @@
 import { closeSync, openSync, readSync } from 'node:fs';
 import { join } from 'node:path';
 import { Cluster } from '../../models/cluster.ts';
+import { PROXY_MODES, type ProxyMode } from '../../models/kube/kube-proxy/proxy-mode.ts';
 import { type ManifestFile, readManifests } from '../../models/kube/manifests.ts';
 import type { ClusterRanges } from '../../models/kube/ranges.ts';
 import { YAML_LIMITS } from '../../models/kube/yaml-text.ts';
-import { type Prefix, parsePrefix } from '../../models/packet/ip-address.ts';
+import { type Prefix, parseAnyPrefix, parsePrefix } from '../../models/packet/ip-address.ts';
 import type { GivenCosts } from '../harness/given-costs.ts';
 import { PACKAGE_ROOT } from '../harness/package.ts';
 import { cannot, UserError } from '../harness/user-error.ts';
-import { type Command, type CommandContext, collect, optionValue, wholeNumber } from './command-line.ts';
+import { type Command, type CommandContext, collect, oneOf, optionValue, wholeNumber } from './command-line.ts';
 
 export interface ManifestOptions {
   readonly file?: readonly string[];
   readonly nodes: number;
   readonly podRange?: Prefix;
-  readonly serviceRange?: Prefix;
+  /** One, or one of each IP family. */
+  readonly serviceRange?: readonly Prefix[];
   readonly nodeRange?: Prefix;
 }
 
@@ -29,9 +31,17 @@ export function addManifestOptions(command: Command): Command {
     )
     .option('--nodes <n>', 'nodes to make if the manifests have none', wholeNumber(), 3)
     .option('--pod-range <cidr>', 'addresses of pods (default: around those of the manifests, or 10.244.0.0/16)', range)
-    .option('--service-range <cidr>', 'ClusterIPs (default: likewise, or 10.96.0.0/12)', range)
+    .option(
+      '--service-range <cidr>',
+      'ClusterIPs; two ranges with a comma are dual stack (default: likewise, or 10.96.0.0/12)',
+      serviceRanges,
+    )
     .option('--node-range <cidr>', 'addresses of nodes (default: likewise, or 192.168.0.0/16)', range);
 }
+
+/** Of commands that look at one cluster; `podwire run` compares modes, as a factor. */
+export const addProxyOption = (command: Command): Command =>
+  command.option('--proxy <mode>', `kube-proxy's mode: ${PROXY_MODES.join(' or ')}`, oneOf(PROXY_MODES), 'iptables');
 
 /** Throws a UserError for a file that cannot be read or is too large to be a manifest. */
 export function readManifestFiles({ file = [] }: ManifestOptions): ManifestFile[] {
@@ -42,9 +52,11 @@ export function readManifestFiles({ file = [] }: ManifestOptions): ManifestFile[
 }
 
 export function rangesOf({ podRange, serviceRange, nodeRange }: ManifestOptions): Partial<ClusterRanges> {
+  const [service, secondaryService] = serviceRange ?? [];
   return {
     ...(podRange && { pod: podRange }),
-    ...(serviceRange && { service: serviceRange }),
+    ...(service && { service }),
+    ...(secondaryService && { secondaryService }),
     ...(nodeRange && { node: nodeRange }),
   };
 }
@@ -54,7 +66,7 @@ export function rangesOf({ podRange, serviceRange, nodeRange }: ManifestOptions)
  * that a controller makes have the same names there.
  */
 export function clusterOf(
-  options: ManifestOptions & { readonly seed: number; readonly cost?: GivenCosts },
+  options: ManifestOptions & { readonly seed: number; readonly cost?: GivenCosts; readonly proxy?: ProxyMode },
   { stderr }: CommandContext,
   files: readonly ManifestFile[] = readManifestFiles(options),
 ): Cluster {
@@ -63,6 +75,7 @@ export function clusterOf(
     nodes: options.nodes,
     ranges: rangesOf(options),
     ...(options.cost && { costs: options.cost.costs }),
+    ...(options.proxy && { proxy: options.proxy }),
   });
   for (const note of [...cluster.notes, ...cluster.schedulingNotes]) stderr.write(`note: ${note}\n`);
   return cluster;
@@ -85,6 +98,16 @@ const range = optionValue((text: string) => {
     // what is wrong with it is said below
   }
   throw new RangeError('Expected a range of IPv4 addresses, for example 10.244.0.0/16.');
+});
+
+const serviceRanges = optionValue((text: string) => {
+  const ranges = text.split(',');
+  try {
+    if (ranges.length <= 2 && ranges.every((one) => one.includes('/'))) return ranges.map(parseAnyPrefix);
+  } catch {
+    // what is wrong with it is said below
+  }
+  throw new RangeError('Expected a range of addresses, or two, for example 10.96.0.0/12,fd00:10:96::/112.');
 });
 
 /** Reads as far as the limit: a device or a pipe may have no end, and has no size to look at before. */

@@ -5,6 +5,7 @@ import { REGISTRY } from '../registry.ts';
 import { addCalibrate } from './calibrate.ts';
 import { type CommandContext, createProgram, isCommandLineExit } from './command-line.ts';
 import { addCompare } from './compare.ts';
+import { addConformance } from './conformance.ts';
 import { addConntrack } from './conntrack.ts';
 import { addList } from './list.ts';
 import { addNetfilter } from './netfilter.ts';
@@ -27,6 +28,7 @@ const USER_ERRORS: ReadonlySet<string> = new Set([
   'ObjectError',
   'RangesError',
   'RuleTextError',
+  'SuiteError',
   'TargetError',
 ]);
 
@@ -40,6 +42,7 @@ const COMMANDS = [
   addPlot,
   addCompare,
   addParity,
+  addConformance,
   addCalibrate,
 ];
 

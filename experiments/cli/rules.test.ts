@@ -27,6 +27,15 @@ test('the same seed gives the same text; nodes differ in nothing but the order o
   expect(far.split('\n').sort()).toEqual(near.split('\n').sort());
 });
 
+test('in nftables mode, prints what nft list ruleset prints', async () => {
+  const { exitCode, stdout, stderr } = await rules('--node near --proxy nftables');
+  expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: '' });
+  expect(stdout.match(/^table .*$/gm)).toEqual(['table ip kube-proxy {']);
+  expect(stdout).toMatch(/10\.96\.0\.10 \. tcp \. 80 : goto service-[A-Z2-7]{8}-default\/web\/tcp\/http/);
+  expect(stdout).toMatch(/^\t\tmeta l4proto tcp dnat to 10\.244\.1\.2:8080$/m);
+  expect(stdout).toMatch(/10\.96\.0\.11 \. \w+ \. \d+ comment "[^"]+" : goto reject-chain/);
+});
+
 describe('the real tool accepts them', () => {
   const isRoot = process.getuid?.() === 0;
   test.for([
@@ -42,10 +51,27 @@ describe('the real tool accepts them', () => {
   });
 });
 
+test.for([`-f ${manifests} --node near`, '--node node-2'])(
+  'the real nft takes and lists them: podwire rules --proxy nftables %s',
+  { timeout: 30_000 },
+  async (line, { skip }) => {
+    skip(process.getuid?.() !== 0, 'needs root');
+    skip(spawnSync('nft', ['--version']).status !== 0, 'needs nft');
+    const { stdout: input } = await podwire(['rules', '--proxy', 'nftables', ...line.split(' ')]);
+    const commands = 'nft -f - && nft list ruleset';
+    const { status, stderr, stdout } = spawnSync('unshare', ['--net', 'sh', '-c', commands], {
+      input,
+      encoding: 'utf8',
+    });
+    expect({ status, stderr, stdout }).toEqual({ status: 0, stderr: '', stdout: input });
+  },
+);
+
 describe('wrong use is told in one line', () => {
   test.for([
     ['--node nowhere', '--node nowhere: no such node; there are: near, far'],
     ['--node near --seed -1', "argument '-1' is invalid. Expected a whole number from 0."],
+    ['--node near --proxy ipvs', "argument 'ipvs' is invalid. Expected iptables or nftables."],
     ['--seed 1', "required option '--node <name>' not specified"],
   ] as const)('%s', async ([line, message]) => {
     const { exitCode, stdout, stderr } = await rules(line);

@@ -1,17 +1,20 @@
-// podwire rules: what iptables-save would print on a node.
+// podwire rules: what iptables-save, or nft list ruleset, would print on a node.
 
+import type { ProxyMode } from '../../models/kube/kube-proxy/proxy-mode.ts';
 import { printIptablesSave, saveTables } from '../../models/netfilter/iptables-save.ts';
+import type { Netfilter } from '../../models/netfilter/netfilter.ts';
 import { type Command, type CommandContext, examples, wholeNumber } from './command-line.ts';
-import { addManifestOptions, clusterOf, type ManifestOptions, nodeIn } from './manifest-options.ts';
+import { addManifestOptions, addProxyOption, clusterOf, type ManifestOptions, nodeIn } from './manifest-options.ts';
 
 interface RulesOptions extends ManifestOptions {
   readonly node: string;
+  readonly proxy: ProxyMode;
   readonly seed: number;
 }
 
 export function addRules(program: Command, context: CommandContext): void {
-  addManifestOptions(program.command('rules'))
-    .description('Print the iptables rules of a node, as iptables-save would.')
+  addProxyOption(addManifestOptions(program.command('rules')))
+    .description('Print the rules of kube-proxy on a node, as iptables-save or nft list ruleset would.')
     .requiredOption('--node <name>', 'a Node of the manifests; without any there are node-1, node-2, …')
     .option('--seed <n>', 'seed of all random numbers', wholeNumber({ from: 0 }), 1)
     .addHelpText(
@@ -19,12 +22,17 @@ export function addRules(program: Command, context: CommandContext): void {
       examples(
         'podwire rules --node node-1',
         'podwire rules -f my-manifests.yaml --node node-2 | iptables-restore --test',
+        'podwire rules --node node-1 --proxy nftables | nft --check -f -',
       ),
     )
     .action((options: RulesOptions) => {
       const cluster = clusterOf(options, context);
       cluster.start();
       const { netfilter } = nodeIn(cluster, options.node).machine.root;
-      context.stdout.write(netfilter === undefined ? '' : printIptablesSave(saveTables(netfilter.tables)));
+      context.stdout.write(netfilter === undefined ? '' : textOf(netfilter, options.proxy));
     });
 }
+
+/** What nodes have in iptables besides, whatever the mode, is the network plugin's. */
+const textOf = ({ tables, nftables }: Netfilter, proxy: ProxyMode): string =>
+  proxy === 'nftables' ? nftables.list() : printIptablesSave(saveTables(tables));

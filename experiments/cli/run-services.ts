@@ -2,6 +2,8 @@
 
 import { rmSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
+import { PROXY_MODES } from '../../models/kube/kube-proxy/proxy-mode.ts';
+import { formatRanges } from '../../models/kube/ranges.ts';
 import type { TableRow } from '../harness/experiment.ts';
 import { checkWritable } from '../harness/output-path.ts';
 import { type Cell, renderTable } from '../harness/report.ts';
@@ -43,6 +45,7 @@ export const SERVICES = {
         examples(
           'podwire run services',
           'podwire run services -f my-manifests.yaml --duration 10000 --out results/mine',
+          `podwire run services --set proxy=${PROXY_MODES.join()}`,
           'kubectl get nodes,pods,services,endpointslices -A -o json | podwire run services -f -',
         ),
       )
@@ -64,9 +67,10 @@ async function runServices(options: RunServicesOptions, context: CommandContext)
   const moduleOptions: ServicesOptions = {
     files,
     nodes,
-    ranges: rangesOf(options),
+    ranges: formatRanges(rangesOf(options)),
     perSecond,
     durationMs,
+    proxies: options.set === undefined ? [] : PROXY_MODES,
     pcap: pcap && resolve(pcap),
   };
   const module = new URL(`../services${import.meta.url.slice(import.meta.url.lastIndexOf('.'))}`, import.meta.url).href;
@@ -108,11 +112,12 @@ async function drawCharts({ tables }: FinishedSweep, directory: string, { stdout
   const { latencyChart } = await import('../harness/latency-chart.ts');
   const { loadChart } = await import('../harness/load-chart.ts');
   const latency = tables.rows('latency').map((row) => ({
-    ...{ servicePort: text(row, 'servicePort'), path: text(row, 'path') },
+    ...{ servicePort: `${text(row, 'servicePort')}${modeOf(row)}`, path: text(row, 'path') },
     ...{ p50Us: number(row, 'latencyP50Us'), p90Us: number(row, 'latencyP90Us'), p99Us: number(row, 'latencyP99Us') },
   }));
   const loadRows = tables.rows('load');
-  const serviceOf = (row: TableRow) => `${text(row, 'servicePort')}${row.from === 'outside' ? ' from outside' : ''}`;
+  const serviceOf = (row: TableRow) =>
+    `${text(row, 'servicePort')}${row.from === 'outside' ? ' from outside' : ''}${modeOf(row)}`;
   const totals = new Map<string, number>();
   for (const row of loadRows) totals.set(serviceOf(row), (totals.get(serviceOf(row)) ?? 0) + number(row, 'requests'));
   const load = loadRows.map((row) => ({
@@ -135,6 +140,9 @@ async function drawCharts({ tables }: FinishedSweep, directory: string, { stdout
 
 /** Where there is nothing to draw, the chart of an earlier run must not stand for it. */
 const CHARTS = ['services-latency', 'services-load'] as const;
+
+/** Where modes of kube-proxy are compared. */
+const modeOf = ({ proxy }: TableRow): string => (proxy === undefined ? '' : `, ${proxy}`);
 
 const text = (row: TableRow, column: string): string => String(row[column] ?? '');
 const number = (row: TableRow, column: string): number => Number(row[column] ?? 0);

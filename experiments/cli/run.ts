@@ -119,7 +119,7 @@ export async function runExperiment(
         if (run.index === 0) writeFiles(options.out, result.files);
         record.add(result);
         summary.add(run, result.measures);
-        tables.add(result.tables);
+        tables.add(run, result.tables);
       },
     });
     if (outcome === 'interrupted') context.exitCode = INTERRUPTED;

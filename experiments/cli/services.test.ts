@@ -172,14 +172,15 @@ describe('wrong use is told in one line, and nothing is written', () => {
     ],
     [
       'more Services than addresses',
-      TWO_NODES.replace('clusterIP: 10.96.0.11, ', ''),
-      'bad.yaml: document 6 (Service default/nobody): spec.clusterIP: the service range 10.96.0.10/32 is used up',
-      '--service-range 10.96.0.10/32',
+      `${TWO_NODES.replace('clusterIP: 10.96.0.11, ', '')}---
+{apiVersion: v1, kind: Service, metadata: {name: asks}, spec: {clusterIP: 10.96.0.9, ports: [{port: 80}]}}`,
+      'bad.yaml: document 6 (Service default/nobody): spec.clusterIP: range is full: every address of 10.96.0.8/30 is taken',
+      '--service-range 10.96.0.8/30',
     ],
     [
       'only IPv6',
       '{apiVersion: v1, kind: Service, metadata: {name: six}, spec: {ipFamilies: [IPv6], ports: [{port: 80}]}}',
-      'bad.yaml: document 1 (Service default/six): spec.ipFamilies: expected IPv4 among them',
+      'bad.yaml: document 1 (Service default/six): spec.ipFamilies[0]: IPv6 is not configured on this cluster; expected IPv4',
     ],
     [
       'an alias bomb',
@@ -231,7 +232,7 @@ describe('wrong use is told in one line, and nothing is written', () => {
     ['--pod-range 127.0.0.0/16', 'pod range 127.0.0.0/16 overlaps loopback range 127.0.0.0/8'],
     ['--node-range 203.0.0.0/16', 'node range 203.0.0.0/16 overlaps network outside the cluster 203.0.113.0/24'],
     ['--node-range 192.168.0.0/28 --nodes 4', 'the node range 192.168.0.0/28 is used up'],
-    ['--set services=10', 'no factor "services"; there are: none'],
+    ['--set services=10', 'no factor "services"; there are: proxy'],
     [`--pcap ${directory.path}`, `cannot write ${directory.path}: EISDIR`],
     [`--pcap ${directory.join('none/x.pcapng')}`, `cannot write ${directory.join('none/x.pcapng')}: ENOENT`],
     ['surplus', "too many arguments for 'services'"],

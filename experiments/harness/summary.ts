@@ -28,22 +28,24 @@ export class Summary {
   }
 }
 
-/** Further tables over the replications: rows with the same texts become one, whose numbers are means. */
+/** Further tables over the replications: rows of a variant with the same texts become one, whose numbers are means. */
 export class TableSummary {
   readonly #tables = new Map<string, Map<string, TableRow[]>>();
 
-  add(tables: Tables): void {
+  add({ levels }: Pick<PlannedRun, 'levels'>, tables: Tables): void {
+    const variant = Object.fromEntries(Object.entries(levels).map(([factor, level]) => [factor, String(level)]));
     for (const [name, rows] of Object.entries(tables)) {
       const groups = this.#tables.get(name) ?? new Map<string, TableRow[]>();
       this.#tables.set(name, groups);
-      for (const row of rows) {
+      for (const measured of rows) {
+        const row = { ...variant, ...measured };
         const key = JSON.stringify(Object.values(row).filter((value) => typeof value === 'string'));
         groups.set(key, [...(groups.get(key) ?? []), row]);
       }
     }
   }
 
-  /** The rows of one table: texts as they are, and the mean of each number. Empty if there is no such table. */
+  /** The rows of one table: levels of factors first, texts as they are, and the mean of each number. Empty if there is no such table. */
   rows(name: string): TableRow[] {
     return [...(this.#tables.get(name)?.values() ?? [])].map((group) => {
       const columns = Object.keys(group[0]!);

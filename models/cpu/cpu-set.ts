@@ -25,6 +25,8 @@ export class CpuSet {
    * settings. What has been remembered of ways is good for one generation (ip/flow-cache.ts).
    */
   generation = 0;
+  /** Tunnels that the running visit is sending into at this point, one within another (dev_xmit_recursion). */
+  tunnelDepth = 0;
   readonly #cpus: Cpu[];
   #offsetNs = 0;
   #visiting = false;
@@ -83,8 +85,11 @@ export class CpuSet {
     const postponed: (() => void)[] = [];
     this.#postponed = postponed;
     action();
+    const { tunnelDepth } = this;
+    this.tunnelDepth = 0; // what is sent has been sent
     for (let i = 0; i < postponed.length; i++) postponed[i]!(); // what they hand over comes behind them
     this.#postponed = undefined;
+    this.tunnelDepth = tunnelDepth;
   }
 
   /** Is what frames cause to wait for the end of a {@link batch}? */

@@ -3,7 +3,7 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import { ms, s } from '../../engine/time.ts';
 import { type Frame, TCP_SYN } from '../packet/frame.ts';
-import { LIMITED_BROADCAST_IP, parsePrefix } from '../packet/ip-address.ts';
+import { formatIp, LIMITED_BROADCAST_IP, parseIp, parsePrefix } from '../packet/ip-address.ts';
 import { BROADCAST_MAC } from '../packet/mac.ts';
 import { type LabNode, loadRules, PacketLab } from './packet-lab.fixture.ts';
 
@@ -143,6 +143,18 @@ describe('a shorter way', () => {
     n1.root.sysctl('net.ipv4.conf.all.send_redirects', 0);
     expect(answers('p2', 'udp 10.244.1.3:1 > 10.244.1.2:2', { dstMac: n1.bridge!.mac })).toEqual([]);
   });
+});
+
+test('what a node sends itself is masqueraded with an address of another device: 127.0.0.1 is for no one else', () => {
+  loadRules(n1.root, '*nat\n:POSTROUTING ACCEPT [0:0]\n-A POSTROUTING -p udp -j MASQUERADE\nCOMMIT\n');
+  const { udp } = n1.root;
+  const heardFrom: string[] = [];
+  udp.bind({ port: 53, cpu: 0 }, { onDatagram: (_, from) => heardFrom.push(formatIp(from.ip)) });
+  const client = udp.bind({ cpu: 0 }, { onDatagram: () => {} });
+  for (const ip of ['127.0.0.1', '10.244.1.1']) {
+    lab.during(() => client.send({ ip: parseIp(ip), port: 53 }, { id: 1, sizeBytes: 4 }));
+  }
+  expect(heardFrom).toEqual(['192.168.0.1', '192.168.0.1']); // of eth0, the first after lo
 });
 
 describe('a packet from outside', () => {

@@ -3,7 +3,10 @@
 
 import { beforeEach, describe, expect, test } from 'vitest';
 import { ms, s } from '../../engine/time.ts';
+import { Ipv6Settings } from '../ip/ipv6-settings.ts';
 import { Bridge } from '../link/bridge.ts';
+import { printIptablesSave } from '../netfilter/iptables-save.ts';
+import { PROTOCOL_UDP } from '../packet/frame.ts';
 import { ALL_NODES_IPV6, ANY_IP, LOOPBACK_IPV6, parseIpv6, parseIpv6Prefix } from '../packet/ip-address.ts';
 import { parseMac } from '../packet/mac.ts';
 import { echo, GATEWAY, Ipv6Lab, P2, P3, syn, udp } from './ipv6-lab.fixture.ts';
@@ -135,12 +138,42 @@ describe('a router', () => {
     lab.send(udp(P2)); // the first one finds out where p2 is
     lab.runFor(s(2));
     expect(heard(lab.send(udp(P2)))[0]).toBe(redirect);
-    // With net.ipv6.icmp.ratelimit = 0 an error uses up all that was saved for this peer.
+    // With net.ipv6.icmp.ratelimit = 0 an error uses up all that was saved for this peer, but not in the same jiffy.
+    lab.send(udp(P3, { ttl: 1 }));
+    expect(heard(lab.send(udp(P2)))[0]).toBe(redirect);
+    lab.runFor(ms(8));
     lab.send(udp(P3, { ttl: 1 }));
     lab.runFor(ms(900));
     expect(heard(lab.send(udp(P2)))[0]).not.toBe(redirect);
     lab.runFor(s(2));
     expect(heard(lab.send(udp(P2)))[0]).toBe(redirect);
+  });
+
+  test('holds back the errors of net.ipv6.icmp.ratemask only', () => {
+    const sysctls = lab.namespace('n1').sysctls;
+    sysctls.write('net.ipv6.icmp.ratelimit', 1_000);
+    const errors = () => Array.from({ length: 9 }, () => heard(lab.send(udp(P3, { ttl: 1 })))).flat().length;
+    expect(errors()).toBe(6);
+    sysctls.write('net.ipv6.icmp.ratemask', '0-2,4-127');
+    expect(errors()).toBe(9);
+    expect(sysctls.read('net.ipv6.icmp.ratemask')).toBe('0-2,4-127');
+    expect(() => sysctls.write('net.ipv6.icmp.ratemask', '3-1')).toThrow(
+      'sysctl net.ipv6.icmp.ratemask="3-1"; expected ICMP types and ranges such as 0-1,3-127',
+    );
+  });
+
+  test('tells itself of a redirect that it rejects in OUTPUT, as it knows the link of the address that it is from', () => {
+    settle();
+    const rules = ['--icmpv6-type 137 -j REJECT', '--icmpv6-type 1'].map(
+      (rest) => `-A OUTPUT -p icmpv6 -m icmp6 ${rest}\n`,
+    );
+    lab.restore('n1', `*filter\n:OUTPUT ACCEPT [0:0]\n${rules.join('')}COMMIT\n`);
+    lab.send(udp(P2));
+    const { tables6 } = lab.namespace('n1').enableNetfilter();
+    const counters = printIptablesSave(tables6, { counters: true });
+    expect(counters).toContain(':FORWARD ACCEPT [1:48]');
+    expect(counters).toContain('[1:136] -A OUTPUT -p ipv6-icmp -m icmp6 --icmpv6-type 137');
+    expect(counters).toContain('[1:184] -A OUTPUT -p ipv6-icmp -m icmp6 --icmpv6-type 1\n'); // 40 + 8 before it
   });
 
   test('keeps link-local sources on their link', () => {
@@ -189,6 +222,16 @@ describe('a router', () => {
     lab.runFor(ms(600)); // 1.05 s after the burst
     expect(errors()).toBe(1);
     lab.runFor(ms(2_100));
+    expect(errors()).toBe(2);
+  });
+
+  test('sends one every 100 ms unless told otherwise', () => {
+    lab = new Ipv6Lab({ ratelimit: new Ipv6Settings().icmp_ratelimit });
+    settle();
+    lab.runFor(s(8));
+    const errors = (): number => Array.from({ length: 20 }, () => heard(lab.send(udp(P3, { ttl: 1 })))).flat().length;
+    expect(errors()).toBe(6);
+    lab.runFor(ms(210));
     expect(errors()).toBe(2);
   });
 });
@@ -263,6 +306,34 @@ describe('fragments', () => {
     expect(seen).toEqual([1_496, 1_496, 160]);
     expect(lab.namespace('n1').netfilter?.conntrack.list()).toHaveLength(1);
     lab.frames.assertConserved();
+  });
+
+  /** Sends a datagram in fragments that carry so many bytes; returns the lengths of the packets that p3 got. */
+  function arrive(sizesBytes: readonly number[]): number[] {
+    const seen: number[] = [];
+    lab.namespace('p3').deviceNamed('eth0').tap = (frame, direction) => {
+      if (direction === 'in' && frame.protocol === PROTOCOL_UDP) seen.push(frame.ipBytes());
+    };
+    for (let i = 0, fragmentOffset = 0; i < sizesBytes.length; fragmentOffset += sizesBytes[i++]!) {
+      const payloadBytes = sizesBytes[i]! - (i === 0 ? 8 : 0);
+      lab.send(udp(P3, { identification: 7, fragmentOffset, moreFragments: i < sizesBytes.length - 1, payloadBytes }));
+    }
+    return seen;
+  }
+
+  test('of a tracked datagram are as small as they were, although all of it would fit', () => {
+    lab.restore('n1', '*filter\n:FORWARD ACCEPT [0:0]\n-A FORWARD -m conntrack --ctstate INVALID\nCOMMIT\n');
+    expect(arrive([528, 180])).toEqual([576, 228]);
+    expect(arrive([528, 528, 528, 24])).toEqual([576, 576, 576, 72]);
+    expect(arrive([16, 4])).toEqual([60]); // 40 + 20 bytes are no more than the 40 + 8 + 16 of the largest
+  });
+
+  test('that a bridge has put together go on whole if they can, else as they came', () => {
+    lab.namespace('n1').sysctl('net.bridge.bridge-nf-call-ip6tables', 1);
+    lab.restore('n1', '*filter\n:FORWARD ACCEPT [0:0]\n-A FORWARD -m conntrack --ctstate INVALID\nCOMMIT\n');
+    expect(arrive([528, 180])).toEqual([748]);
+    expect(arrive([528, 528, 396])).toEqual([1_492]);
+    expect(arrive([528, 528, 528, 24])).toEqual([576, 576, 576, 72]);
   });
 
   test('get smaller when a router says so, after the datagram that it could not take', () => {

@@ -2,6 +2,7 @@
 // takes. Writing a name that is not modelled is an error, because it would have no effect.
 
 import { type Duration, inSeconds, s } from '../../engine/time.ts';
+import { IcmpTypes } from '../ip/icmp-types.ts';
 import { DEVICE_SETTINGS, type DeviceSetting, type Ipv4Settings } from '../ip/ipv4-settings.ts';
 import { Ipv6Settings } from '../ip/ipv6-settings.ts';
 import { NEIGHBOR_SETTINGS, type NeighborSetting } from '../ip/neighbor-settings.ts';
@@ -22,19 +23,23 @@ export interface SysctlOwner {
 export class Sysctls {
   readonly #owner: SysctlOwner;
   readonly #variables: ReadonlyMap<string, Variable>;
+  readonly #lists: ReadonlyMap<string, ListVariable>;
 
   constructor(owner: SysctlOwner) {
     this.#owner = owner;
     this.#variables = variablesOf(owner);
+    this.#lists = listsOf(owner);
   }
 
   /** `sysctl NAME`. Throws a RangeError that lists what there is when the name is unknown. */
-  read(name: string): number {
-    return this.#find(name).read();
+  read(name: string): number | string {
+    return this.#lists.get(name)?.read() ?? this.#find(name).read();
   }
 
   /** `sysctl -w NAME=VALUE`. Throws a RangeError for an unknown name, and for a value that the variable cannot have. */
   write(name: string, value: number | string): void {
+    const list = this.#lists.get(name);
+    if (list !== undefined) return list.write(name, String(value).trim());
     const variable = this.#find(name);
     const number = typeof value === 'number' ? value : /^-?\d+$/.test(value.trim()) ? Number(value) : Number.NaN;
     if (!(Number.isInteger(number) && number >= variable.min && number <= variable.max)) {
@@ -48,6 +53,7 @@ export class Sysctls {
   get names(): string[] {
     return [
       ...this.#variables.keys(),
+      ...this.#lists.keys(),
       ...DEVICE_SETTINGS.map((setting) => `net.ipv4.conf.DEVICE.${setting}`),
       ...NEIGHBOR_SETTINGS.map((setting) => `net.ipv4.neigh.DEVICE.${setting}`),
     ];
@@ -102,6 +108,11 @@ interface Variable {
   readonly max: number;
   readonly read: () => number;
   readonly write: (value: number) => void;
+}
+
+interface ListVariable {
+  readonly read: () => string;
+  readonly write: (name: string, text: string) => void;
 }
 
 const INT_MAX = 2 ** 31 - 1;
@@ -167,7 +178,7 @@ function bridgeCall(owner: SysctlOwner, tables: keyof BridgeCalls): Variable {
 function* ipv6Variables({ stack }: SysctlOwner): Generator<[string, Variable]> {
   const defaults = new Ipv6Settings();
   const variable = (
-    setting: keyof Ipv6Settings,
+    setting: Exclude<keyof Ipv6Settings, 'icmp_ratemask'>,
     { min, max }: { min: number; max: number },
     write = (value: number) => {
       stack.enableIpv6().settings[setting] = value;
@@ -181,6 +192,21 @@ function* ipv6Variables({ stack }: SysctlOwner): Generator<[string, Variable]> {
   yield ['net.ipv6.icmp.ratelimit', variable('icmp_ratelimit', { min: 0, max: INT_MAX })];
   yield ['net.ipv6.ip6frag_time', variable('ip6frag_time', { min: 0, max: LONGEST_TIMEOUT_S })];
   yield ['net.ipv6.ip6frag_high_thresh', variable('ip6frag_high_thresh', { min: 0, max: INT_MAX })];
+}
+
+function listsOf({ stack }: SysctlOwner): Map<string, ListVariable> {
+  const defaults = new Ipv6Settings();
+  const ratemask: ListVariable = {
+    read: () => String((stack.ipv6?.settings ?? defaults).icmp_ratemask),
+    write: (name, text) => {
+      try {
+        stack.enableIpv6().settings.icmp_ratemask = new IcmpTypes(text);
+      } catch (error) {
+        throw error instanceof RangeError ? new RangeError(`sysctl ${name}=${error.message}`) : error;
+      }
+    },
+  };
+  return new Map([['net.ipv6.icmp.ratemask', ratemask]]);
 }
 
 /** A number of the IP stack's settings. */

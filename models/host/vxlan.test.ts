@@ -150,11 +150,53 @@ describe('the forwarding database', () => {
   });
 });
 
-test('a route to the endpoint that leads into the tunnel ends, like every other mistake, in a drop', () => {
+describe('rules that send a tunnel into itself', () => {
+  beforeEach(() =>
+    loadRules(
+      n1.root,
+      `*mangle
+      :OUTPUT ACCEPT [0:0]
+      -A OUTPUT -p udp -m udp --dport 8472
+      COMMIT
+      *nat
+      :OUTPUT ACCEPT [0:0]
+      -A OUTPUT -p udp -m udp --dport 8472 -j DNAT --to-destination 10.244.2.2
+      COMMIT`,
+    ),
+  );
+  const counters = (): string => printIptablesSave(n1.root.netfilter!.tables, { counters: true });
+
+  test('are heeded three times', () => {
+    lab.send('p1', 'udp 10.244.1.2:1 > 10.244.2.2:2');
+    expect(counters()).toContain('[3:384] -A OUTPUT -p udp -m udp --dport 8472\n'); // 78, 128 and 178 bytes
+    expect(lab.frames.drops().get('TX_RECURSION')).toBe(1);
+  });
+
+  test('see one connection: the hash of a frame with ports, and so the source port, is that of the first time', () => {
+    lab.send('p1', 'udp 10.244.1.2:1 > 10.244.2.2:2');
+    expect(counters()).toMatch(/\[1:78\] -A OUTPUT .* -j DNAT/);
+  });
+
+  test('see two of a frame without ports, as the datagram around it has some', () => {
+    lab.send('p1', 'icmp 10.244.1.2 > 10.244.2.2');
+    expect(counters()).toMatch(/\[2:206\] -A OUTPUT .* -j DNAT/); // 78 and 128 bytes
+  });
+});
+
+test('a route to the endpoint that leads into the tunnel is refused before any rule sees the datagram', () => {
+  loadRules(n1.root, '*mangle\n:OUTPUT ACCEPT [0:0]\n-A OUTPUT -p udp\nCOMMIT\n');
   n1.root.stack.addRoute({ destination: { ...n1.podRange, net: n2.ip, mask: -1, length: 32 }, device: n1.vxlan! });
   n1.root.stack.neighbors.addPermanent(n1.vxlan!, n2.ip, n2.vxlan!.mac);
   lab.send('p1', 'udp 10.244.1.2:1 > 10.244.2.2:2');
   expect(lab.frames.drops().get('TX_RECURSION')).toBe(1);
+  expect(printIptablesSave(n1.root.netfilter!.tables, { counters: true })).toContain('[0:0] -A OUTPUT');
+});
+
+test('the hash of a flow does not cross a cable: every machine works out its own', () => {
+  const isKnown: Record<string, boolean> = {};
+  for (const { uplink } of [n1, n2]) uplink.tap = ({ flowHash }) => (isKnown[uplink.namespace] = flowHash !== 0);
+  lab.send('p1', 'udp 10.244.1.2:1 > 10.244.2.2:2');
+  expect(isKnown).toEqual({ n1: true, n2: false });
 });
 
 test('the port is taken: no socket can be bound to it', () => {

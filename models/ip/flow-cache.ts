@@ -117,6 +117,7 @@ export class FlowCache implements WayWriter {
   #ttl = 0;
   #dontFragment = false;
   #typeOfService = 0;
+  #flowHash = 0;
 
   constructor(recorder: FlowRecorder) {
     this.#recorder = recorder;
@@ -134,7 +135,7 @@ export class FlowCache implements WayWriter {
    * its way, and calls {@link finish} when it has returned.
    */
   repeat(ingress: number, frame: Frame, cpus: CpuSet): boolean {
-    if (!this.#serves(frame) || cpus.isBatching) return false;
+    if (!this.#serves(frame) || cpus.isBatching || cpus.tunnelDepth > 0) return false;
     const record = this.#find(ingress, frame, cpus);
     if (record === NONE) return false;
     if (this.#words[record * WORDS_PER_RECORD + GENERATION] === cpus.generation && this.#go(record, frame, cpus))
@@ -242,6 +243,7 @@ export class FlowCache implements WayWriter {
     this.#ttl = frame.ttl;
     this.#dontFragment = frame.dontFragment;
     this.#typeOfService = frame.typeOfService;
+    this.#flowHash = frame.flowHash;
     this.#recorder.begin(frame, cpus, this);
   }
 
@@ -287,6 +289,7 @@ export class FlowCache implements WayWriter {
       frame.sizeBytes === this.#sizeBytes &&
       frame.dontFragment === this.#dontFragment &&
       frame.typeOfService === this.#typeOfService &&
+      frame.flowHash === this.#flowHash &&
       frame.mark === 0 &&
       frame.conntrackZone === 0 &&
       frame.fragments === undefined &&

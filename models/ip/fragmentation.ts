@@ -67,6 +67,7 @@ function cut(
 ): void {
   part.fragmentOffset = offset;
   part.moreFragments = more;
+  part.isAtomicFragment = part.family === 6 && offset === 0 && !more;
   part.dontFragment = false;
   part.fragments = undefined;
   part.whole = whole;

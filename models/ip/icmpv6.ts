@@ -1,13 +1,12 @@
 // ICMPv6 of one namespace: echo replies, errors about packets that could not go on (RFC 4443), and how many of them
 // Linux sends (net/ipv6/icmp.c).
-//
-// Not modelled: net.ipv6.icmp.ratemask (its default limits errors but "packet too big", and no informational message).
 
 import { type Duration, type Instant, ns, s } from '../../engine/time.ts';
 import { Frame, PROTOCOL_ICMPV6 } from '../packet/frame.ts';
 import { ICMPV6_ECHO_REPLY, ICMPV6_PACKET_TOO_BIG, isIcmpv6Error } from '../packet/icmpv6.ts';
 import { ANY_IP, type Ip, isIpv6Multicast } from '../packet/ip-address.ts';
 import { isGroupAddress } from '../packet/mac.ts';
+import { startOfJiffy } from './kernel-timer.ts';
 
 /** May an error of this type be sent about the packet? Never about errors, groups and senders without an address. */
 export function mayCauseIcmpv6Error(frame: Frame, type: number): boolean {
@@ -55,17 +54,21 @@ export function fillIcmpv6Error(error: Frame, { about, type, code, info }: Icmpv
 
 /**
  * How often a peer may be written to (inet_peer_xrlim_allow): errors and redirects draw on one bucket of time, each as
- * much as its own interval, and up to six intervals are saved. An interval of 0 is always allowed, and empties the
- * bucket: with net.ipv6.icmp.ratelimit = 0 an error keeps redirects away for the next second.
+ * much as its own interval, and up to six intervals are saved. An interval of 0 is always allowed, and empties the bucket
+ * unless that was drawn on in the same jiffy: with net.ipv6.icmp.ratelimit = 0 an error keeps redirects away for a second.
  */
 export class PeerRateLimit {
   readonly #peers = new Map<Ip, { saved: Duration; at: Instant }>();
 
   allow(peer: Ip, interval: Duration, now: Instant): boolean {
     let bucket = this.#peers.get(peer);
-    if (bucket === undefined) this.#peers.set(peer, (bucket = { saved: FIRST_SAVED, at: now }));
-    bucket.saved = ns(Math.min(BURST * interval, bucket.saved + (now - bucket.at)));
-    bucket.at = now;
+    const jiffy = startOfJiffy(now);
+    if (bucket === undefined) {
+      this.#peers.set(peer, (bucket = { saved: ns(Math.min(BURST * interval, FIRST_SAVED)), at: jiffy }));
+    } else if (jiffy > bucket.at) {
+      bucket.saved = ns(Math.min(BURST * interval, bucket.saved + (jiffy - bucket.at)));
+      bucket.at = jiffy;
+    }
     if (bucket.saved < interval) return false;
     bucket.saved = ns(bucket.saved - interval);
     return true;

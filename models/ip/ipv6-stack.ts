@@ -24,10 +24,10 @@ import {
 } from '../netfilter/netfilter.ts';
 import { describeFlow } from '../packet/describe.ts';
 import type { DropReason } from '../packet/drop-reason.ts';
+import { hashForLabel } from '../packet/flow-hash.ts';
 import {
   type DeviceRef,
   ETHERNET_HEADER_BYTES,
-  type FragmentSizes,
   type Frame,
   MIN_IPV6_MTU_BYTES,
   PROTOCOL_ICMPV6,
@@ -70,7 +70,8 @@ import { type Ipv6Address, selectSource } from './ipv6-source-address.ts';
 import { type DiscoveryStack, NeighborDiscovery } from './neighbor-discovery.ts';
 import type { NeighborTable } from './neighbor-table.ts';
 import { Reassembly, type ReassemblyLimits } from './reassembly.ts';
-import type { ProtocolHandler, SendError } from './stack.ts';
+import { errorByRoute, type SendError } from './send-error.ts';
+import type { ProtocolHandler } from './stack.ts';
 
 /** The stack of both families that this one is half of. */
 export interface Ipv6Host {
@@ -107,6 +108,8 @@ export class Ipv6Stack implements DiscoveryStack {
   #reassembly: Reassembly | undefined;
   #loopback: NetDevice | undefined;
   #identification: number;
+  /** Of the packet that lost its route while the OUTPUT hook ran. */
+  #rerouteError: SendError | undefined;
 
   constructor(host: Ipv6Host, random: RandomStream) {
     this.#host = host;
@@ -124,16 +127,20 @@ export class Ipv6Stack implements DiscoveryStack {
   receive(frame: Frame, device: NetDevice): void {
     if (!this.#isAcceptable(frame, device)) return;
     const { netfilter } = this.#host;
+    const sentTo = frame.dstIp;
     if (frame.preRoutingDone) {
-      // br_netfilter has been here with this frame; ip6_rcv_core forgets the sizes of the fragments in which it came.
+      // br_netfilter has been here with this frame; ip6_rcv_core forgets its largest fragment, so that it leaves whole if
+      // it can, but not the list of them.
       frame.preRoutingDone = false;
-      if (frame.fragments !== undefined) frame.fragments = SIZES_FORGOTTEN;
+      if (frame.fragments !== undefined) frame.fragments = { ...frame.fragments, largestBytes: 0 };
     } else if (netfilter !== undefined && !netfilter.run(PREROUTING, frame, device, undefined)) return;
     const { dstIp } = frame;
     if (isIpv6Multicast(dstIp)) {
       if (this.#interfaceOf(device).isMember(dstIp, this.isRouter)) return this.#localDeliver(frame, device);
       return this.drop(frame, 'NOT_A_MEMBER');
     }
+    // What comes by loopback was routed when it was sent (skb_valid_dst in ip6_rcv_finish), also to a link's own address.
+    if (device === this.#loopback && dstIp === sentTo) return this.#localDeliver(frame, device);
     const route = this.#lookup(dstIp, device);
     if (route?.type === 'local' || route?.type === 'anycast') return this.#localDeliver(frame, device);
     this.#forward(frame, device, route);
@@ -227,7 +234,7 @@ export class Ipv6Stack implements DiscoveryStack {
     let route = this.#lookup(frame.dstIp, device);
     if (frame.srcIp === ANY_IP && route !== undefined) frame.srcIp = this.#sourceBy(route, frame.dstIp) ?? ANY_IP;
     if (frame.journey?.title === '') frame.journey.title = describeFlow(frame);
-    const error = sendErrorOf(route);
+    const error = errorByRoute(route);
     if (route === undefined || error !== undefined) {
       this.drop(frame, 'IP_OUTNOROUTES');
       return error;
@@ -235,18 +242,32 @@ export class Ipv6Stack implements DiscoveryStack {
     const { netfilter } = this.#host;
     if (netfilter !== undefined) {
       const { dstIp } = frame;
-      if (!netfilter.run(OUTPUT, frame, undefined, this.#outDevice(route))) return 'EPERM';
-      if (frame.dstIp !== dstIp) {
-        route = this.#lookup(frame.dstIp, device); // DNAT re-routes; the source stays that of the first lookup
-        if (route === undefined || sendErrorOf(route) !== undefined) {
-          this.drop(frame, 'IP_OUTNOROUTES');
-          return 'EHOSTUNREACH';
-        }
-      }
+      if (!netfilter.run(OUTPUT, frame, undefined, this.#outDevice(route))) return this.#whyNotSent();
+      // DNAT re-routes; the source stays that of the first lookup.
+      if (frame.dstIp !== dstIp) route = this.#lookup(frame.dstIp, device)!;
     }
     if (frame.journey !== undefined) this.#noteRoute(frame, route);
     this.#output(frame, route);
     return undefined;
+  }
+
+  routeError(dst: Ip): SendError | undefined {
+    return errorByRoute(this.#lookup(dst, undefined));
+  }
+
+  /** As {@link IpStack.reroute}. */
+  reroute(frame: Frame): boolean {
+    const route = this.#lookup(frame.dstIp, undefined);
+    if (route !== undefined && errorByRoute(route) === undefined) return true;
+    this.drop(frame, 'IP_OUTNOROUTES');
+    this.#rerouteError = 'EHOSTUNREACH';
+    return false;
+  }
+
+  #whyNotSent(): SendError {
+    const error = this.#rerouteError ?? 'EPERM';
+    this.#rerouteError = undefined;
+    return error;
   }
 
   sendOnLink(frame: Frame, device: NetDevice): void {
@@ -266,7 +287,8 @@ export class Ipv6Stack implements DiscoveryStack {
     if (device === this.#loopback) return device.transmit(frame);
     if (!isIpv6Multicast(nextHop)) {
       const mtuBytes = frame.receivedOn === undefined ? this.mtuTo(frame.dstIp) : device.mtuBytes;
-      if (frame.sizeBytes - ETHERNET_HEADER_BYTES > mtuBytes || frame.fragments !== undefined)
+      const largestBytes = frame.fragments?.largestBytes || mtuBytes;
+      if (frame.sizeBytes - ETHERNET_HEADER_BYTES > Math.min(largestBytes, mtuBytes))
         return this.#outputFragments(frame, device, { nextHop, mtuBytes });
       return this.neighbors.output(frame, device, nextHop);
     }
@@ -277,17 +299,16 @@ export class Ipv6Stack implements DiscoveryStack {
 
   // ── fragments ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  /** ip6_fragment: of what this host sends, and of what connection tracking has put together; never larger than it came. */
+  /**
+   * ip6_fragment: of what this host sends, and of what connection tracking has put together. That leaves in the fragments
+   * in which it came, however small; if they do not fit, in new ones that are no larger than the largest that came.
+   */
   #outputFragments(frame: Frame, device: NetDevice, { nextHop, mtuBytes }: { nextHop: Ip; mtuBytes: number }): void {
-    const { fragments } = frame;
-    if (fragments === SIZES_FORGOTTEN) frame.fragments = undefined;
-    const largestBytes = frame.fragments?.largestBytes ?? mtuBytes;
+    const largestBytes = frame.fragments?.largestBytes || mtuBytes;
     const limit = Math.min(mtuBytes, Math.max(largestBytes, MIN_IPV6_MTU_BYTES));
-    if (frame.sizeBytes - ETHERNET_HEADER_BYTES <= limit) {
-      frame.fragments = undefined;
-      return this.neighbors.output(frame, device, nextHop);
-    }
-    if (fragments === undefined) frame.identification = this.#identification = (this.#identification + 1) | 0;
+    // Fragments that have no room for a tunnel's headers cannot be sent again as they are: the packet is cut anew.
+    if (device.headroomBytes > 0) frame.fragments = undefined;
+    frame.identification = this.#identification = (this.#identification + 1) | 0;
     this.cpus.batch(() => {
       for (const part of fragment(frame, limit, this.frames)) {
         this.cpus.charge(this.cpus.costs.fragmentNs);
@@ -341,15 +362,16 @@ export class Ipv6Stack implements DiscoveryStack {
     reply.ttl = this.settings.hop_limit;
     if (this.#isOwn(frame.dstIp, device)) reply.srcIp = frame.dstIp;
     this.frames.deliver(frame);
+    hashForLabel(reply);
     this.send(reply, device);
   }
 
   /** An error to the sender of `about`, if RFC 4443 and the rate limit allow one (icmp6_send). */
   sendError(about: Frame, type: number, code: number, options: Icmpv6ErrorOptions = {}): void {
-    const { info = 0, device = about.receivedOn } = options;
+    const { info = 0, device = about.receivedOn ?? this.#deviceOfDiscovery(about) } = options;
     if (!mayCauseIcmpv6Error(about, type)) return;
     const route = this.#lookup(about.srcIp, device);
-    if (route === undefined || sendErrorOf(route) !== undefined || route.type === 'anycast') return;
+    if (route === undefined || errorByRoute(route) !== undefined || route.type === 'anycast') return;
     if (!this.#mayError(about.srcIp, type, route)) return;
     const error = this.frames.allocate();
     fillIcmpv6Error(error, { about, type, code, info });
@@ -358,12 +380,19 @@ export class Ipv6Stack implements DiscoveryStack {
     if (this.#isOwn(about.dstIp, device) || this.fib.lookup(about.dstIp)?.type === 'anycast') error.srcIp = about.dstIp;
     this.#noteError(about, error);
     this.attachConntrack(error, about);
+    hashForLabel(error);
     this.send(error, device);
   }
 
+  /** What neighbor discovery sends has its device before it comes to OUTPUT (ndisc_alloc_skb): rules may reject it there. */
+  #deviceOfDiscovery({ discovery, srcIp }: Frame): DeviceRef | undefined {
+    return discovery === undefined ? undefined : this.#interfaces.find((known) => known?.has(srcIp))?.device;
+  }
+
   #mayError(peer: Ip, type: number, route: Route): boolean {
-    if (type === ICMPV6_PACKET_TOO_BIG || this.#outDevice(route) === this.#loopback) return true;
-    return this.#peers.allow(peer, ms(this.settings.icmp_ratelimit), this.cpus.instant);
+    const { icmp_ratelimit, icmp_ratemask } = this.settings;
+    if (!icmp_ratemask.has(type) || this.#outDevice(route) === this.#loopback) return true;
+    return this.#peers.allow(peer, ms(icmp_ratelimit), this.cpus.instant);
   }
 
   /** nf_ct_attach: an answer made here belongs to the connection of the packet it answers, so NAT is undone on it. */
@@ -482,7 +511,7 @@ export class Ipv6Stack implements DiscoveryStack {
   /** Source address for a packet to `dst`, or undefined without a route. */
   sourceFor(dst: Ip): Ip | undefined {
     const route = this.#lookup(dst, undefined);
-    return sendErrorOf(route) === undefined && route !== undefined ? this.#sourceBy(route, dst) : undefined;
+    return errorByRoute(route) === undefined && route !== undefined ? this.#sourceBy(route, dst) : undefined;
   }
 
   /** What the way to `dst` takes: the first hop, or what a router said in the last ten minutes. */
@@ -562,27 +591,8 @@ function isTooBig({ sizeBytes, fragments }: Frame, mtuBytes: number): boolean {
   return fragments === undefined || fragments.largestBytes > mtuBytes;
 }
 
-/** Of a packet that came in fragments of any size. */
-const SIZES_FORGOTTEN: FragmentSizes = { dataBytes: [], largestBytes: 0 };
-
 /** Code of {@link ICMPV6_TIME_EXCEEDED}. */
 const REASSEMBLY_TIME = 1;
-
-/** errno of a local sender by the type of its route (ip6_rt_type_to_error); a link-local address needs a scope. */
-function sendErrorOf(route: Route | undefined): SendError | undefined {
-  switch (route?.type) {
-    case undefined:
-      return 'ENETUNREACH';
-    case 'unreachable':
-      return 'EHOSTUNREACH';
-    case 'prohibit':
-      return 'EACCES';
-    case 'blackhole':
-      return 'EINVAL';
-    default:
-      return undefined;
-  }
-}
 
 /** Where the IPv6 header says what follows it. */
 const NEXT_HEADER_OFFSET = 6;

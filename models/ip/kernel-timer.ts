@@ -8,6 +8,9 @@ const JIFFY_NS = 4_000_000;
 /** Timers of a level of the wheel expire in steps of 8^level jiffies; a level has 64 of them. */
 const STEPS_PER_LEVEL = 63;
 
+/** When the kernel's clock of jiffies last went on. */
+export const startOfJiffy = (now: Instant): Instant => (Math.floor(now / JIFFY_NS) * JIFFY_NS) as Instant;
+
 /** From now until a timer fires that was set to fire after `delay`. */
 export function timerDelay(now: Instant, delay: Duration): Duration {
   const clock = Math.floor(now / JIFFY_NS);

@@ -128,8 +128,9 @@ export class Reassembly implements FrameHolder {
     if (latest !== first) {
       latest.copyPacketFrom(first);
       latest.mark = first.mark;
+      latest.flowHash = first.flowHash;
     }
-    latest.moreFragments = false;
+    latest.moreFragments = latest.isAtomicFragment = false;
     // Fragments that could not be cut further make a packet that cannot, if they were not merely small ones.
     latest.dontFragment = forbidding.includes(largestBytes);
     latest.fragments = { dataBytes, largestBytes };

@@ -27,6 +27,7 @@ import {
 } from '../netfilter/netfilter.ts';
 import { describeFlow } from '../packet/describe.ts';
 import type { DropReason } from '../packet/drop-reason.ts';
+import { hashForLabel } from '../packet/flow-hash.ts';
 import {
   type DeviceRef,
   ETHERNET_HEADER_BYTES,
@@ -85,9 +86,7 @@ import type { NeighborTable } from './neighbor-table.ts';
 import { PathMtus } from './path-mtu.ts';
 import { Reassembly, type ReassemblyLimits } from './reassembly.ts';
 import { fillReset, icmpCodeOf, mayCauseReset } from './reject.ts';
-
-/** Why a local sender could not send, as errno names it. */
-export type SendError = 'ENETUNREACH' | 'EHOSTUNREACH' | 'EACCES' | 'EINVAL' | 'EPERM';
+import { errorByRoute, type SendError } from './send-error.ts';
 
 /** A transport protocol on top of the stack. */
 export interface ProtocolHandler {
@@ -161,6 +160,8 @@ export class IpStack implements FrameReceiver, NetfilterStack {
   #reassembly: Reassembly | undefined;
   #ipv6: Ipv6Stack | undefined;
   #loopback: NetDevice | undefined;
+  /** Of the packet that lost its route while the OUTPUT hook ran. */
+  #rerouteError: SendError | undefined;
   #icmpBusy = false;
 
   constructor({ name, cpus, frames, random, forwarding, flows }: IpStackOptions) {
@@ -350,12 +351,13 @@ export class IpStack implements FrameReceiver, NetfilterStack {
 
   /**
    * Sends a locally made packet; the frame is no longer the caller's, whatever comes back. The source address is chosen
-   * by route where it is ANY_IP. Returns what send() would fail with.
+   * by route where it is ANY_IP. Returns what send() would fail with. A `tunnel` sends its datagrams by this way, too; it
+   * does not send into itself by any route, only by rules (udp_tunnel_dst_lookup).
    */
-  send(frame: Frame): SendError | undefined {
+  send(frame: Frame, tunnel?: DeviceRef): SendError | undefined {
     if (frame.family === 6) return this.#sendOverIpv6(frame);
-    if (this.#repeat(frame)) return undefined;
-    const error = this.#send(frame);
+    if (tunnel === undefined && this.#repeat(frame)) return undefined;
+    const error = this.#send(frame, tunnel);
     this.#flows?.finish();
     return error;
   }
@@ -381,8 +383,12 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     return false;
   }
 
-  #send(frame: Frame): SendError | undefined {
+  #send(frame: Frame, tunnel?: DeviceRef): SendError | undefined {
     let route = this.fib.lookup(frame.dstIp);
+    if (tunnel !== undefined && route?.device === tunnel) {
+      this.drop(frame, 'TX_RECURSION');
+      return undefined;
+    }
     if (frame.srcIp === ANY_IP && route !== undefined) frame.srcIp = this.#sourceBy(route, frame.dstIp);
     if (frame.journey?.title === '') frame.journey.title = describeFlow(frame);
     if (route === undefined || !this.#mayLeave(frame, route)) return this.#unsendable(frame, route);
@@ -392,17 +398,32 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     if (frame.journey !== undefined) this.#noteRoute(frame, route);
     if (this.#netfilter !== undefined) {
       const { dstIp } = frame;
-      if (!this.#netfilter.run(OUTPUT, frame, undefined, this.#outDevice(route))) return 'EPERM';
+      if (!this.#netfilter.run(OUTPUT, frame, undefined, this.#outDevice(route))) return this.#whyNotSent();
       if (frame.dstIp !== dstIp) {
         // ip_route_me_harder: a new destination has another route; the source stays that of the first.
-        route = this.fib.lookup(frame.dstIp);
-        if (route === undefined || !this.#mayLeave(frame, route)) return this.#unsendable(frame, route);
+        route = this.fib.lookup(frame.dstIp)!;
         if (frame.journey !== undefined) this.#noteRoute(frame, route);
       }
     }
     if (route.type === 'broadcast') this.#outputToAll(frame, route.device);
     else this.#output(frame, route);
     return undefined;
+  }
+
+  /** For netfilter, while it runs the OUTPUT hook. */
+  reroute(frame: Frame): boolean {
+    if (frame.family === 6) return this.#ipv6 === undefined || this.#ipv6.reroute(frame);
+    const route = this.fib.lookup(frame.dstIp);
+    if (route !== undefined && this.#mayLeave(frame, route)) return true;
+    this.#rerouteError = this.#unsendable(frame, route);
+    return false;
+  }
+
+  /** Rules have dropped the packet, or it has lost its route. */
+  #whyNotSent(): SendError {
+    const error = this.#rerouteError ?? 'EPERM';
+    this.#rerouteError = undefined;
+    return error;
   }
 
   /** Does the route lead anywhere, and may the source be seen there? 127.0.0.0/8 only with route_localnet. */
@@ -412,30 +433,20 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     return !isLoopback(frame.srcIp) || this.settings.of(route.device).route_localnet !== 0;
   }
 
-  /** What the system call fails with, by the kind of route (fib_props). */
+  /** What the system call fails with. */
   #unsendable(frame: Frame, route: Route | undefined): SendError {
-    switch (route?.type) {
-      case 'unicast':
-        this.drop(frame, 'IP_LOCALNET');
-        return 'EINVAL';
-      case 'blackhole':
-        this.drop(frame, 'IP_OUTNOROUTES');
-        return 'EINVAL';
-      case 'prohibit':
-      case 'broadcast': // without SO_BROADCAST
-        this.drop(frame, 'IP_OUTNOROUTES');
-        return 'EACCES';
-      case 'unreachable':
-        this.drop(frame, 'IP_OUTNOROUTES');
-        return 'EHOSTUNREACH';
-      default:
-        this.drop(frame, 'IP_OUTNOROUTES');
-        return 'ENETUNREACH';
-    }
+    const mayNotBeSeen = route?.type === 'unicast';
+    this.drop(frame, mayNotBeSeen ? 'IP_LOCALNET' : 'IP_OUTNOROUTES');
+    if (mayNotBeSeen) return 'EINVAL';
+    // To a broadcast address: without SO_BROADCAST.
+    return errorByRoute(route) ?? 'EACCES';
   }
 
   #sendOverIpv6(frame: Frame): SendError | undefined {
-    if (this.#ipv6 !== undefined) return this.#ipv6.send(frame);
+    if (this.#ipv6 !== undefined) {
+      hashForLabel(frame);
+      return this.#ipv6.send(frame);
+    }
     this.drop(frame, 'IPV6DISABLED');
     return 'ENETUNREACH';
   }
@@ -606,7 +617,9 @@ export class IpStack implements FrameReceiver, NetfilterStack {
       frame.physIn === undefined ? undefined : this.#devices.find(({ index }) => index === frame.physIn?.index);
     if (port !== undefined) return sendBackBy(port, reset, frame);
     this.#attachConntrack(reset, frame);
-    this.send(reset);
+    if (frame.family === 6)
+      this.#ipv6?.send(reset); // without a flow label (nf_send_reset6)
+    else this.send(reset);
   }
 
   /** nf_ct_attach: an answer made here belongs to the connection of the packet it answers, so NAT is undone on it. */
@@ -731,6 +744,12 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     return route === undefined ? undefined : this.#sourceBy(route, dst);
   }
 
+  /** Why a connection to the address fails before a packet is made for it (ip_route_connect). */
+  routeError(dst: Ip, family: IpFamily = 4): SendError | undefined {
+    if (family === 6) return this.#ipv6 === undefined ? 'ENETUNREACH' : this.#ipv6.routeError(dst);
+    return errorByRoute(this.fib.lookup(dst));
+  }
+
   /** What transport protocols make of "fragmentation needed" about a packet of theirs. */
   updatePathMtu(dst: Ip, mtuBytes: number, family: IpFamily = 4): void {
     if (family === 6) return this.#ipv6?.updatePathMtu(dst, mtuBytes);
@@ -765,10 +784,15 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     return this.#addressOf(device, towards);
   }
 
+  /**
+   * inet_select_addr: the device's address in the subnet of `towards`, else its first, else that of the first device that has
+   * one. Those of loopback are for this host alone (scope host), so that loopback itself borrows one.
+   */
   #addressOf({ index }: DeviceRef, towards: Ip): Ip {
-    const own = this.#addresses.filter(({ device }) => device.index === index);
+    const known = this.#addresses.filter(({ ip }) => !isLoopback(ip));
+    const own = known.filter(({ device }) => device.index === index);
     const best = own.find(({ subnet }) => (towards & maskOf(subnet.length)) === subnet.net) ?? own[0];
-    return best?.ip ?? this.#addresses.find(({ ip }) => !isLoopback(ip))?.ip ?? ANY_IP;
+    return (best ?? known.toSorted((a, b) => a.device.index - b.device.index)[0])?.ip ?? ANY_IP;
   }
 
   /** With a device, only its own addresses and networks are local and broadcast (inet_dev_addr_type). */
@@ -789,22 +813,22 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     return { isLocal: route.type === 'local', device: route.device, mtuBytes: this.mtuTo(ip, family) };
   }
 
+  mtuOf({ index }: DeviceRef): number | undefined {
+    return this.#devices.find((device) => device.index === index)?.mtuBytes;
+  }
+
   /** The first address of the device that a packet came in by (nf_nat_redirect). */
   redirectAddress(inDevice: DeviceRef, family: IpFamily): Ip | undefined {
     if (family === 6) return this.#ipv6?.redirectAddress(inDevice);
     return this.#addresses.find(({ device }) => device.index === inDevice.index)?.ip;
   }
 
-  /** The device's address in the next hop's subnet, else its first, else one of another device (observed). */
+  /** nf_nat_masquerade_ipv4: by the next hop. */
   masqueradeAddress(outDevice: DeviceRef, dstIp: Ip, family: IpFamily): Ip | undefined {
     if (family === 6) return this.#ipv6?.masqueradeAddress(outDevice, dstIp);
     const route = this.fib.lookup(dstIp);
     const nextHop = route === undefined || route.gateway === ANY_IP ? dstIp : route.gateway;
-    const device = this.#addresses.find((address) => address.device.index === outDevice.index)?.device;
-    const ip =
-      device === undefined
-        ? this.#addresses.find((address) => !isLoopback(address.ip))?.ip
-        : this.addressOn(device, nextHop);
+    const ip = this.#addressOf(outDevice, nextHop);
     return ip === ANY_IP ? undefined : ip;
   }
 

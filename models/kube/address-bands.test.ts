@@ -1,16 +1,21 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import { parseAnyPrefix } from '../packet/ip-address.ts';
 import { clusterIpBands, nodePortBands, pickOffset } from './address-bands.ts';
 
 test.each([
-  // addresses, given out, static: 1/16 of the range, but 16 to 256
-  [16, 14, 0],
-  [64, 62, 16],
-  [256, 254, 16],
-  [4_096, 4_094, 256],
-  [1_048_576, 1_048_574, 256],
-])('a service range of %i addresses', (addresses, size, staticSize) => {
-  expect(clusterIpBands(addresses)).toEqual({ size, staticSize });
+  // range, addresses given out, static: 1/16 of the range, but 16 to 256
+  ['10.96.0.0/28', 14, 0],
+  ['10.96.0.0/26', 62, 16],
+  ['10.96.0.0/24', 254, 16],
+  ['10.96.0.0/20', 4_094, 256],
+  ['10.96.0.0/12', 1_048_574, 256],
+  ['10.96.0.1/32', 0, 0],
+  ['fd00:10:96::/124', 15, 0], // IPv6 has no broadcast address
+  ['fd00:10:96::/112', 65_535, 256],
+])('a service range of %s', (text, size, staticSize) => {
+  const range = parseAnyPrefix(text);
+  expect(clusterIpBands(range)).toEqual({ size, staticSize });
 });
 
 test('of the 2768 node ports the first 86 are static: 2768 / 32 = 86.5', () => {

@@ -2,6 +2,8 @@
 // the range, so that the lower, static band stays free for addresses that people choose (KEP-3070, KEP-3668). Only when
 // the dynamic band is full does it go below.
 
+import { addressAt, addressCount, type Ip, type Prefix } from '../packet/ip-address.ts';
+
 export interface Bands {
   /** How many addresses or ports there are to give. */
   readonly size: number;
@@ -9,11 +11,24 @@ export interface Bands {
   readonly staticSize: number;
 }
 
-/** Service addresses of a range of `addresses`, of which the first and the last are never given. */
-export function clusterIpBands(addresses: number): Bands {
+/**
+ * Service addresses of a range. The network's own address is never given, nor is the broadcast address, which IPv6 has
+ * not (hostsPerNetwork and calculateRangeOffset of ipallocator).
+ */
+export function clusterIpBands(range: Prefix): Bands {
+  const addresses = addressCount(range);
   const staticSize = addresses <= 16 ? 0 : Math.min(Math.max(16, Math.floor(addresses / 16)), 256);
-  return { size: Math.max(0, addresses - 2), staticSize };
+  return { size: Math.max(0, addresses - (range.family === 4 ? 2 : 1)), staticSize };
 }
+
+/** The service address at an offset into the bands. */
+export const clusterIpAt = (range: Prefix, offset: number): Ip => addressAt(range, offset + 1);
+
+/** The API server's own Service, default/kubernetes, has the first address. */
+export const kubernetesClusterIp = (range: Prefix): Ip => clusterIpAt(range, 0);
+
+/** kubeadm gives the cluster's DNS the tenth (GetDNSIP). */
+export const dnsClusterIp = (range: Prefix): Ip => clusterIpAt(range, 9);
 
 export function nodePortBands(ports: number): Bands {
   return { size: ports, staticSize: ports <= 16 ? 0 : Math.min(Math.max(16, Math.floor(ports / 32)), 128) };

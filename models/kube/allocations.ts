@@ -4,34 +4,41 @@
 import type { RandomStream } from '../../engine/random.ts';
 import { gatewayOf } from '../host/outside-world.ts';
 import {
-  addressAt,
-  addressCount,
   contains,
   formatIp,
   formatPrefix,
   isIpv4,
+  type Prefix,
+  parseAddress,
   parseIp,
   parsePrefix,
 } from '../packet/ip-address.ts';
-import { clusterIpBands, nodePortBands, pickOffset } from './address-bands.ts';
+import { clusterIpAt, clusterIpBands, kubernetesClusterIp, nodePortBands, pickOffset } from './address-bands.ts';
 import { NamedDraws } from './named-draws.ts';
 import { ObjectError } from './object-error.ts';
 import {
   addressOfNode,
+  clusterIpsOf,
   describeObject,
   hasClusterIp,
+  type IpFamilyName,
   isFinished,
   type KubeObject,
   keyOf,
   type Node,
+  needsHealthCheck,
   type Service,
 } from './objects.ts';
 import { PodCidrs } from './pod-cidrs.ts';
 import type { ClusterRanges } from './ranges.ts';
 
+export interface PortRange {
+  readonly first: number;
+  readonly last: number;
+}
+
 /** `--service-node-port-range`. */
-const FIRST_NODE_PORT = 30_000;
-const LAST_NODE_PORT = 32_767;
+export const DEFAULT_NODE_PORTS: PortRange = { first: 30_000, last: 32_767 };
 
 /** Something that an object asks for, and in which field. */
 interface Claim {
@@ -42,14 +49,16 @@ interface Claim {
 
 export class Allocations {
   readonly #ranges: ClusterRanges;
+  readonly #nodePorts: PortRange;
   readonly #draws: NamedDraws;
   readonly #podCidrs: PodCidrs;
   /** From what is held (`address 10.96.0.10`, `port 30080`) to its holder (`Service default/web`). */
   readonly #holders = new Map<string, string>();
   readonly #held = new Map<string, string[]>();
 
-  constructor(ranges: ClusterRanges, random: RandomStream) {
+  constructor({ ranges, nodePorts }: { ranges: ClusterRanges; nodePorts: PortRange }, random: RandomStream) {
     this.#ranges = ranges;
+    this.#nodePorts = nodePorts;
     this.#draws = new NamedDraws(random);
     this.#podCidrs = new PodCidrs(ranges.pod);
   }
@@ -57,14 +66,21 @@ export class Allocations {
   /** Sets aside what the object asks for. Throws an ObjectError, and holds nothing, if it cannot be had. */
   claim(object: KubeObject): void {
     const claims = claimsOf(object);
-    for (const { kind, value, field } of claims) {
-      this.#checkRange(object, kind, value, field);
+    for (const claim of claims) {
+      const { kind, value, field } = claim;
+      this.#checkRange(object, claim);
       const holder = this.#holders.get(`${kind} ${value}`);
       if (holder === undefined || holder === describeObject(object)) continue;
       throw new ObjectError(object, `${field}: ${value} already belongs to ${holder}`);
     }
     if (object.kind === 'Node') this.#claimPodCidr(object);
     for (const { kind, value } of claims) this.#hold(object, `${kind} ${value}`);
+  }
+
+  /** Families of the service ranges, that of Services that name none first. */
+  get serviceFamilies(): IpFamilyName[] {
+    const { service, secondaryService } = this.#ranges;
+    return [service, ...(secondaryService === undefined ? [] : [secondaryService])].map(familyNameOf);
   }
 
   isTaken(address: string): boolean {
@@ -93,20 +109,41 @@ export class Allocations {
     else held.push(name);
   }
 
-  #checkRange(object: KubeObject, kind: Claim['kind'], value: string, field: string): void {
-    if (kind === 'port') {
-      if (Number(value) >= FIRST_NODE_PORT && Number(value) <= LAST_NODE_PORT) return;
-      throw new ObjectError(
-        object,
-        `${field}: expected a port from ${FIRST_NODE_PORT} to ${LAST_NODE_PORT}, got ${value}`,
-      );
-    }
+  #checkRange(object: KubeObject, { kind, value, field }: Claim): void {
+    if (kind === 'port') return this.#checkNodePort(object, { value, field });
+    if (object.kind === 'Service') return this.#checkClusterIp(object, { value, field });
     if (object.kind === 'Node' && value === formatIp(gatewayOf(this.#ranges.node)))
       throw new ObjectError(object, `${field}: ${value} is the gateway's, the last address of the node range`);
-    const name = object.kind === 'Service' ? 'service' : object.kind === 'Node' ? 'node' : 'pod';
+    const name = object.kind === 'Node' ? 'node' : 'pod';
     if (!isIpv4(value) || contains(this.#ranges[name], parseIp(value))) return;
     const range = `the ${name} range ${formatPrefix(this.#ranges[name])}`;
     throw new ObjectError(object, `${field}: expected an address of ${range}, got ${value}`);
+  }
+
+  #checkNodePort(object: KubeObject, { value, field }: { value: string; field: string }): void {
+    const { first, last } = this.#nodePorts;
+    if (Number(value) >= first && Number(value) <= last) return;
+    throw new ObjectError(object, `${field}: expected a port from ${first} to ${last}, got ${value}`);
+  }
+
+  #checkClusterIp(service: Service, { value, field }: { value: string; field: string }): void {
+    const { ip, family } = parseAddress(value);
+    const range = this.#serviceRange(family === 4 ? 'IPv4' : 'IPv6');
+    if (range === undefined) {
+      const problem = `IPv${family} is not configured on this cluster; expected ${this.serviceFamilies.join()}`;
+      throw new ObjectError(service, `${field}: ${problem}, got ${value}`);
+    }
+    const { size } = clusterIpBands(range);
+    const isGiven = contains(range, ip) && ip !== range.net && (family === 6 || ip !== clusterIpAt(range, size));
+    if (isGiven) return;
+    const problem = `expected an address of the service range ${formatPrefix(range)}, got ${value}`;
+    const unusable = contains(range, ip) ? ', the first or the last of it, which no Service can have' : '';
+    throw new ObjectError(service, `${field}: ${problem}${unusable}`);
+  }
+
+  #serviceRange(family: IpFamilyName): Prefix | undefined {
+    const { service, secondaryService } = this.#ranges;
+    return [service, secondaryService].find((range) => range !== undefined && familyNameOf(range) === family);
   }
 
   // ---- pod ranges of nodes ----------------------------------------------------------------------------------------
@@ -142,71 +179,82 @@ export class Allocations {
     const { spec } = service;
     if (spec.clusterIP === 'None') return { ...service, spec: { ...spec, clusterIPs: ['None'] } };
     if (!hasClusterIp(service)) return service;
-    const clusterIP = spec.clusterIP ?? this.#allocateClusterIp(service);
+    const { ipFamilies = [], clusterIPs: given = [] } = spec;
+    const clusterIPs = ipFamilies.map((family, index) => given[index] ?? this.#allocateClusterIp(service, family));
     const ports = this.#withNodePorts(service);
-    return { ...service, spec: { ...spec, clusterIP, clusterIPs: spec.clusterIPs ?? [clusterIP], ports } };
+    const healthCheckNodePort = needsHealthCheck(service)
+      ? (spec.healthCheckNodePort ?? this.#allocateNodePort(service, 'spec.healthCheckNodePort'))
+      : undefined;
+    return { ...service, spec: { ...spec, clusterIP: clusterIPs[0], clusterIPs, ports, healthCheckNodePort } };
   }
 
-  #allocateClusterIp(service: Service): string {
-    const range = this.#ranges.service;
-    if (!service.spec.ipFamilies.includes('IPv4')) {
-      throw new ObjectError(service, 'spec.ipFamilies: expected IPv4 among them, got IPv6 only, which is not modelled');
-    }
-    const at = (offset: number) => formatIp(addressAt(range, offset + 1)); // the network's own address is not given
-    const offset = pickOffset(
-      clusterIpBands(addressCount(range)),
-      (choices) => this.#draws.draw(`clusterIP ${keyOf(service)}`, choices),
-      (candidate) => this.#holders.has(`address ${at(candidate)}`),
-    );
+  #allocateClusterIp(service: Service, family: IpFamilyName): string {
+    const range = this.#serviceRange(family) as Prefix; // families have been checked
+    const at = (offset: number) => formatIp(clusterIpAt(range, offset), range.family);
+    const address = keyOf(service) === 'default/kubernetes' ? this.#freeKubernetesIp(range) : undefined;
+    const offset = address === undefined ? this.#drawClusterIp(service, range) : 0;
     if (offset === undefined) {
-      throw new ObjectError(service, `spec.clusterIP: the service range ${formatPrefix(range)} is used up`);
+      throw new ObjectError(service, `spec.clusterIP: range is full: every address of ${formatPrefix(range)} is taken`);
     }
     this.#hold(service, `address ${at(offset)}`);
     return at(offset);
   }
 
+  /** The API server keeps the first address for itself, so its own Service finds it free, unless somebody asked for it. */
+  #freeKubernetesIp(range: Prefix): string | undefined {
+    const address = formatIp(kubernetesClusterIp(range), range.family);
+    return clusterIpBands(range).size === 0 || this.isTaken(address) ? undefined : address;
+  }
+
+  #drawClusterIp(service: Service, range: Prefix): number | undefined {
+    const name = range === this.#ranges.service ? 'clusterIP' : 'second clusterIP';
+    return pickOffset(
+      clusterIpBands(range),
+      (choices) => this.#draws.draw(`${name} ${keyOf(service)}`, choices),
+      (candidate) => this.isTaken(formatIp(clusterIpAt(range, candidate), range.family)),
+    );
+  }
+
+  /** A port that is served over TCP and UDP (DNS) has one node port for both (initNodePorts). */
   #withNodePorts(service: Service): Service['spec']['ports'] {
     const { type, allocateLoadBalancerNodePorts, ports } = service.spec;
     if (type !== 'NodePort' && !(type === 'LoadBalancer' && allocateLoadBalancerNodePorts)) return ports;
-    // A port that is served over TCP and UDP (DNS) has one node port for both.
     const byPort = new Map<number, number>();
-    for (const { port, nodePort } of ports) if (nodePort !== undefined) byPort.set(port, nodePort);
+    for (const { port, nodePort } of ports) if (nodePort !== undefined && !byPort.has(port)) byPort.set(port, nodePort);
     return ports.map((entry, index) => {
-      const nodePort = entry.nodePort ?? byPort.get(entry.port) ?? this.#allocateNodePort(service, index);
-      byPort.set(entry.port, nodePort);
+      const nodePort =
+        entry.nodePort ??
+        byPort.get(entry.port) ??
+        this.#allocateNodePort(service, `spec.ports[${index}].nodePort`, entry.port);
+      byPort.set(entry.port, byPort.get(entry.port) ?? nodePort);
       return { ...entry, nodePort };
     });
   }
 
-  #allocateNodePort(service: Service, index: number): number {
+  /** `port` is the Service's port that it is for; without one it is for health checks. */
+  #allocateNodePort(service: Service, field: string, port?: number): number {
+    const { first, last } = this.#nodePorts;
     const offset = pickOffset(
-      nodePortBands(LAST_NODE_PORT - FIRST_NODE_PORT + 1),
-      (choices) => this.#draws.draw(`nodePort ${keyOf(service)} ${service.spec.ports[index]?.port}`, choices),
-      (candidate) => this.#holders.has(`port ${FIRST_NODE_PORT + candidate}`),
+      nodePortBands(last - first + 1),
+      (choices) => this.#draws.draw(`nodePort ${keyOf(service)} ${port ?? 'health check'}`, choices),
+      (candidate) => this.#holders.has(`port ${first + candidate}`),
     );
-    if (offset === undefined) {
-      const range = `${FIRST_NODE_PORT} to ${LAST_NODE_PORT}`;
-      throw new ObjectError(service, `spec.ports[${index}].nodePort: the ports from ${range} are used up`);
-    }
-    this.#hold(service, `port ${FIRST_NODE_PORT + offset}`);
-    return FIRST_NODE_PORT + offset;
+    if (offset === undefined)
+      throw new ObjectError(service, `${field}: range is full: every port from ${first} to ${last} is taken`);
+    this.#hold(service, `port ${first + offset}`);
+    return first + offset;
   }
 }
 
-/** What of an object no other object may have. Node ports are claimed whatever their protocol, as the real one does. */
+const familyNameOf = ({ family }: Prefix): IpFamilyName => (family === 4 ? 'IPv4' : 'IPv6');
+
+/** What of an object no other object may have. Node ports are claimed whatever their protocol (portallocator). */
 function claimsOf(object: KubeObject): Claim[] {
   const address = (field: string, value: string | undefined): Claim[] =>
     value === undefined || value === 'None' ? [] : [{ kind: 'address', field, value }];
   switch (object.kind) {
     case 'Service':
-      return [
-        ...address('spec.clusterIP', object.spec.clusterIP),
-        ...object.spec.ports.flatMap(({ nodePort }, index): Claim[] =>
-          nodePort === undefined
-            ? []
-            : [{ kind: 'port', field: `spec.ports[${index}].nodePort`, value: `${nodePort}` }],
-        ),
-      ];
+      return [...clusterIpClaims(object), ...nodePortClaims(object)];
     case 'Pod':
       // A pod on the node's network shares the node's address; a finished one has given its address back.
       return object.spec.hostNetwork || isFinished(object) ? [] : address('status.podIP', object.status.podIP);
@@ -215,4 +263,22 @@ function claimsOf(object: KubeObject): Claim[] {
     default:
       return [];
   }
+}
+
+function clusterIpClaims(service: Service): Claim[] {
+  return clusterIpsOf(service).map((text, index) => {
+    const { ip, family } = parseAddress(text);
+    const field = index === 0 ? 'spec.clusterIP' : `spec.clusterIPs[${index}]`;
+    return { kind: 'address', field, value: formatIp(ip, family) };
+  });
+}
+
+function nodePortClaims(service: Service): Claim[] {
+  const { ports, healthCheckNodePort } = service.spec;
+  const claims = ports.flatMap(({ nodePort }, index): Claim[] =>
+    nodePort === undefined ? [] : [{ kind: 'port', field: `spec.ports[${index}].nodePort`, value: `${nodePort}` }],
+  );
+  if (healthCheckNodePort !== undefined)
+    claims.push({ kind: 'port', field: 'spec.healthCheckNodePort', value: `${healthCheckNodePort}` });
+  return claims;
 }

@@ -38,7 +38,7 @@ describe('ClusterIPs', () => {
     );
     expect(last.toSorted((a, b) => a - b)).toEqual(Array.from({ length: 16 }, (_, i) => i + 1));
     expect(() => api.create(service('one-more'))).toThrow(
-      'Service default/one-more: spec.clusterIP: the service range 10.96.0.0/24 is used up',
+      'Service default/one-more: spec.clusterIP: range is full: every address of 10.96.0.0/24 is taken',
     );
     api.remove('Service', 'default/t0');
     expect(api.create(service('one-more')).spec.clusterIP).toBe(`10.96.0.${last[0]}`);

@@ -1,16 +1,16 @@
 // The API server: keeps the objects, has the open fields of new ones filled in (allocations.ts), and tells watchers what
 // changed. Objects are never changed, only replaced.
 //
-// Not modelled: resource versions and conflicts between writers, authentication, admission webhooks, IPv6 addresses.
+// Not modelled: resource versions and conflicts between writers, authentication, admission webhooks, IPv6 addresses of
+// pods and nodes.
 
 import type { RandomStream } from '../../engine/random.ts';
 import { formatInstant, type Instant, START } from '../../engine/time.ts';
-import { Allocations } from './allocations.ts';
+import { Allocations, DEFAULT_NODE_PORTS, type PortRange } from './allocations.ts';
 import { ObjectError } from './object-error.ts';
 import {
   addressOfNode,
   describeObject,
-  hasClusterIp,
   isFinished,
   isTerminating,
   type Kind,
@@ -21,6 +21,14 @@ import {
   type Pod,
 } from './objects.ts';
 import { type ClusterRanges, checkRanges, DEFAULT_RANGES } from './ranges.ts';
+import { withFamilies } from './service-families.ts';
+import {
+  checkNewService,
+  checkService,
+  checkServiceUpdate,
+  withAllocatedBefore,
+  withServiceDefaults,
+} from './service-validation.ts';
 
 export interface WatchEvent<T extends KubeObject> {
   readonly type: 'ADDED' | 'MODIFIED' | 'DELETED';
@@ -51,6 +59,7 @@ export class ApiServer {
   constructor(options: {
     readonly random: RandomStream;
     readonly ranges?: ClusterRanges;
+    readonly nodePorts?: PortRange;
     /** For watchers that bring none of their own. By default a change is delivered before the call that made it ends. */
     readonly deliver?: Deliver;
     /** Stamps deletionTimestamp. */
@@ -58,7 +67,8 @@ export class ApiServer {
   }) {
     this.ranges = options.ranges ?? DEFAULT_RANGES;
     checkRanges(this.ranges);
-    this.#allocations = new Allocations(this.ranges, options.random);
+    const { nodePorts = DEFAULT_NODE_PORTS } = options;
+    this.#allocations = new Allocations({ ranges: this.ranges, nodePorts }, options.random);
     this.#deliver = options.deliver ?? ((handler) => this.deliverInTurn(handler));
     this.#now = options.now ?? (() => START);
   }
@@ -106,7 +116,8 @@ export class ApiServer {
     const attempted = new Map<string, KubeObject>();
     const created: T[] = [];
     try {
-      for (const object of objects) {
+      for (const given of objects) {
+        const object = this.#admitNew(given);
         const name = describeObject(object);
         if (attempted.has(name) || this.get(object.kind, keyOf(object)) !== undefined) {
           throw new ObjectError(object, 'metadata.name: there is one of that name already');
@@ -115,8 +126,9 @@ export class ApiServer {
         attempted.set(name, object);
       }
       // Nodes first: a pod on the node's network has the node's address.
-      for (const object of objects) if (object.kind === 'Node') created.push(this.#storeComplete(object));
-      for (const object of objects) if (object.kind !== 'Node') created.push(this.#storeComplete(object));
+      const admitted = [...attempted.values()] as T[];
+      for (const object of admitted) if (object.kind === 'Node') created.push(this.#storeComplete(object));
+      for (const object of admitted) if (object.kind !== 'Node') created.push(this.#storeComplete(object));
     } catch (error) {
       for (const object of attempted.values()) this.#allocations.release(object);
       for (const object of created) this.#objects.get(object.kind)?.delete(keyOf(object));
@@ -130,7 +142,7 @@ export class ApiServer {
   update<T extends KubeObject>(object: T): T {
     const before = this.get(object.kind, keyOf(object));
     if (before === undefined) throw new ObjectError(object, 'metadata.name: there is none of that name to update');
-    const after = keepAllocated(before, object);
+    const after = this.#admitUpdate(before, object);
     this.#allocations.release(before);
     let complete: T;
     try {
@@ -145,13 +157,18 @@ export class ApiServer {
     return complete;
   }
 
-  /** As `kubectl delete`: a pod on a node gets a deletionTimestamp, and goes when its kubelet calls `remove`. */
-  delete(kind: Kind, key: string): void {
+  /**
+   * As `kubectl delete`: a pod on a node gets a deletionTimestamp, and goes when its kubelet calls `remove`. A grace period
+   * of 0 is `--force`: the object goes at once, whatever still runs.
+   */
+  delete(kind: Kind, key: string, { gracePeriodSeconds }: { gracePeriodSeconds?: number } = {}): void {
     const object = this.get(kind, key);
-    if (object?.kind !== 'Pod' || object.spec.nodeName === undefined || isFinished(object))
+    if (object?.kind !== 'Pod' || object.spec.nodeName === undefined || isFinished(object) || gracePeriodSeconds === 0)
       return this.remove(kind, key);
     if (isTerminating(object)) return;
-    this.update({ ...object, metadata: { ...object.metadata, deletionTimestamp: formatInstant(this.#now()) } });
+    const deletionGracePeriodSeconds = gracePeriodSeconds ?? object.spec.terminationGracePeriodSeconds;
+    const deletionTimestamp = formatInstant(this.#now());
+    this.update({ ...object, metadata: { ...object.metadata, deletionTimestamp, deletionGracePeriodSeconds } });
   }
 
   /** Takes the object away at once, and frees its addresses. */
@@ -176,6 +193,24 @@ export class ApiServer {
     }
   }
 
+  /** What of an object can be judged without the others, and defaults that depend on several of its fields. */
+  #admitNew(object: KubeObject): KubeObject {
+    if (object.kind !== 'Service') return object;
+    checkService(object);
+    checkNewService(object);
+    return withFamilies(withServiceDefaults(object), this.#allocations.serviceFamilies);
+  }
+
+  #admitUpdate(before: KubeObject, after: KubeObject): KubeObject {
+    if (after.kind === 'Node' && before.kind === 'Node')
+      return { ...after, spec: { ...after.spec, podCIDR: after.spec.podCIDR ?? before.spec.podCIDR } };
+    if (after.kind !== 'Service' || before.kind !== 'Service') return after;
+    const service = withAllocatedBefore(before, after);
+    checkService(service);
+    checkServiceUpdate(before, service);
+    return withFamilies(withServiceDefaults(service), this.#allocations.serviceFamilies, before);
+  }
+
   #storeComplete<T extends KubeObject>(object: T): T {
     const complete = this.#complete(object) as T;
     const objects = this.#objects.get(complete.kind) ?? new Map<string, KubeObject>();
@@ -184,7 +219,7 @@ export class ApiServer {
   }
 
   #complete(object: KubeObject): KubeObject {
-    if (object.kind === 'Node') return this.#allocations.complete(withKubeletLabels(object));
+    if (object.kind === 'Node') return this.#allocations.complete(asKubeletReports(object));
     if (object.kind === 'Pod') return this.#withNodeAddress(object);
     return this.#allocations.complete(object);
   }
@@ -228,26 +263,20 @@ function orderOfNews(object: KubeObject): number {
   }
 }
 
-/** A kubelet labels its node so; charts select on them. */
-function withKubeletLabels(node: Node): Node {
+/** A kubelet labels its node so (charts select on them), and says how many CPUs there are for pods. */
+function asKubeletReports(node: Node): Node {
   const own = {
     'kubernetes.io/hostname': node.metadata.name,
     'kubernetes.io/os': 'linux',
     'kubernetes.io/arch': 'amd64',
   };
-  return { ...node, metadata: { ...node.metadata, labels: { ...own, ...node.metadata.labels } } };
+  const { allocatable } = node.status;
+  return {
+    ...node,
+    metadata: { ...node.metadata, labels: { ...own, ...node.metadata.labels } },
+    status: { ...node.status, allocatable: { ...allocatable, cpu: allocatable.cpu ?? DEFAULT_CPUS } },
+  };
 }
 
-/** An update that says nothing about what was allocated does not give it back. */
-function keepAllocated(before: KubeObject, after: KubeObject): KubeObject {
-  if (after.kind === 'Node' && before.kind === 'Node') {
-    return { ...after, spec: { ...after.spec, podCIDR: after.spec.podCIDR ?? before.spec.podCIDR } };
-  }
-  if (after.kind !== 'Service' || before.kind !== 'Service' || !hasClusterIp(after) || !hasClusterIp(before))
-    return after;
-  const { clusterIP = before.spec.clusterIP, type, ports } = after.spec;
-  if (type === 'ClusterIP') return { ...after, spec: { ...after.spec, clusterIP } };
-  const portsBefore = new Map(before.spec.ports.map(({ port, nodePort }) => [port, nodePort]));
-  const kept = ports.map((entry) => ({ ...entry, nodePort: entry.nodePort ?? portsBefore.get(entry.port) }));
-  return { ...after, spec: { ...after.spec, clusterIP, ports: kept } };
-}
+/** Of nodes that no snapshot describes: as many as those of a simulated cluster have by default. */
+const DEFAULT_CPUS = 2;

@@ -8,8 +8,7 @@ import type { Fabric } from '../host/fabric.ts';
 import { Machine, type MachineOptions } from '../host/machine.ts';
 import type { Process } from '../host/process.ts';
 import { ANY_PREFIX, type Ip, type Prefix, parseIp, parsePrefix } from '../packet/ip-address.ts';
-import { DEFAULT_IPTABLES_CONFIG, IptablesProxier } from './kube-proxy/iptables.ts';
-import type { ServiceChainCache } from './kube-proxy/iptables-chain-cache.ts';
+import { type ProxyCaches, type ProxyMode, type ProxySync, startProxy } from './kube-proxy/proxy-mode.ts';
 import type { ServiceSnapshot } from './kube-proxy/service-tracker.ts';
 import { Kubelet } from './kubelet.ts';
 import { addressOfNode, type Node } from './objects.ts';
@@ -23,7 +22,8 @@ export interface ClusterNodeOptions {
   readonly ranges: ClusterRanges;
   readonly defaultGateway: Ip;
   readonly cni: Partial<BridgePluginSettings>;
-  readonly chainCache: ServiceChainCache;
+  readonly proxyMode: ProxyMode;
+  readonly proxyCaches: ProxyCaches;
   /** Addresses that pods of a snapshot have, or will have once they have started. */
   readonly isReserved: (ip: Ip) => boolean;
 }
@@ -37,9 +37,12 @@ export class ClusterNode {
   /** A program on the node itself, outside pods: a node agent, or a client on the host network. */
   readonly process: Process;
   readonly #nicName = 'eth0';
-  readonly #proxier: IptablesProxier;
+  readonly #startProxy: (mode: ProxyMode) => ProxySync;
+  #syncProxy: ProxySync;
+  #hasRules = false;
 
-  constructor({ object, machine, fabric, ranges, defaultGateway, cni, chainCache, isReserved }: ClusterNodeOptions) {
+  constructor(options: ClusterNodeOptions) {
+    const { object, machine, fabric, ranges, defaultGateway, cni, proxyMode, proxyCaches, isReserved } = options;
     this.name = object.metadata.name;
     this.ip = parseIp(addressOfNode(object)!);
     this.podRange = parsePrefix(object.spec.podCIDR!);
@@ -56,16 +59,25 @@ export class ClusterNode {
     });
     this.kubelet = new Kubelet(this.machine, { cni: plugin, nodeIp: this.ip });
     this.process = { name: this.name, place, namespace: root, cpu: this.machine.nextCpu() };
-    this.#proxier = new IptablesProxier({
-      node: {
-        name: this.name,
-        zone: object.metadata.labels['topology.kubernetes.io/zone'],
-        ips: [this.ip, plugin.gateway],
-      },
-      config: { ...DEFAULT_IPTABLES_CONFIG, localDetector: { mode: 'ClusterCIDR', cidr: ranges.pod } },
-      cache: chainCache,
-      random: place.random('kube-proxy'),
-    });
+    const node = {
+      name: this.name,
+      zone: object.metadata.labels['topology.kubernetes.io/zone'],
+      ips: [this.ip, plugin.gateway],
+    };
+    const random = place.random('kube-proxy');
+    this.#startProxy = (mode) => startProxy(mode, { node, ranges, caches: proxyCaches, random });
+    this.#syncProxy = this.#startProxy(proxyMode);
+  }
+
+  /** kube-proxy in another mode, before it has written any rules: nobody would take them away. */
+  useProxy(mode: ProxyMode): void {
+    if (this.#hasRules) throw new RangeError(`node ${this.name} has rules already; expected a mode before the start`);
+    this.#syncProxy = this.#startProxy(mode);
+  }
+
+  /** Cut off from the other machines, as by a cable that is pulled; what goes on within the node, goes on. */
+  set connected(connected: boolean) {
+    this.machine.root.deviceNamed(this.#nicName).up = connected;
   }
 
   /** Routes to the pods of other nodes. */
@@ -80,6 +92,7 @@ export class ClusterNode {
 
   /** Runs kube-proxy's sync: the node's rules serve these services from now on. */
   syncRules(services: ServiceSnapshot): void {
-    this.#proxier.sync(this.machine.root.enableNetfilter().tables, services);
+    this.#hasRules = true;
+    this.#syncProxy(this.machine.root.enableNetfilter(), services, this.machine.place.now);
   }
 }

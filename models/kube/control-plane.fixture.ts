@@ -7,6 +7,7 @@ import { EndpointSliceController } from './endpoint-slices.ts';
 import { readManifests } from './manifests.ts';
 import { makeNode, nodesFor } from './node-objects.ts';
 import { isTerminating, type KubeObject, keyOf, type Node, type Pod } from './objects.ts';
+import { type ClusterRanges, DEFAULT_RANGES } from './ranges.ts';
 import { Scheduler } from './scheduler.ts';
 import { WorkloadController } from './workloads.ts';
 
@@ -19,9 +20,17 @@ export interface ControlPlane {
   pods(namespace?: string): string[];
 }
 
-export function controlPlane({ seed = 'test', nodes = 3 }: { seed?: string; nodes?: number } = {}): ControlPlane {
+export function controlPlane({
+  seed = 'test',
+  nodes = 3,
+  ranges = DEFAULT_RANGES,
+}: {
+  seed?: string;
+  nodes?: number;
+  ranges?: ClusterRanges;
+} = {}): ControlPlane {
   const random = new RandomStreams(seed);
-  const api = new ApiServer({ random: random.stream('api-server') });
+  const api = new ApiServer({ random: random.stream('api-server'), ranges });
   new WorkloadController(api, random.stream('workloads'));
   const scheduler = new Scheduler(api);
   api.watch('Pod', (events) => giveAddresses(api, events));

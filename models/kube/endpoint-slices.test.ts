@@ -1,7 +1,9 @@
 import { describe, expect, test } from 'vitest';
-import { type ControlPlane, controlPlane, endGracePeriods, setReady } from './control-plane.fixture.ts';
+import { parseIpv6Prefix } from '../packet/ip-address.ts';
+import { type ControlPlane, controlPlane, endGracePeriods, nodeAt, setReady } from './control-plane.fixture.ts';
 import { SERVICE_NAME_LABEL } from './endpoint-slices.ts';
 import type { EndpointSlice, Service } from './objects.ts';
+import { DEFAULT_RANGES } from './ranges.ts';
 
 const service = (name: string, spec: string) => `
 apiVersion: v1
@@ -273,4 +275,44 @@ test('what does not change is not written again', () => {
   setReady(cluster.api, 'default/a', true);
   cluster.apply(pod('b').replace('app: web', 'app: other'));
   expect(heard).toHaveLength(1); // the list
+});
+
+test('a dual-stack Service has slices of each family, even if its pods have one', () => {
+  const ranges = { ...DEFAULT_RANGES, secondaryService: parseIpv6Prefix('fd00:10:96::/112') };
+  const cluster = controlPlane({ ranges });
+  const dual = WEB.replace('spec: {', 'spec: {ipFamilyPolicy: PreferDualStack, ');
+  cluster.apply(`${dual}---${pod('a', { ports: HTTP_8080 })}`);
+  const families = () =>
+    cluster.api.list('EndpointSlice').map((slice) => `${slice.addressType} ${slice.endpoints.length}`);
+  expect(families()).toEqual(['IPv4 1', 'IPv6 0']);
+  const a = cluster.api.get('Pod', 'default/a');
+  if (a !== undefined)
+    cluster.api.update({ ...a, status: { ...a.status, podIPs: [{ ip: '10.244.0.2' }, { ip: 'fd00:10:244::2' }] } });
+  expect(families()).toEqual(['IPv4 1', 'IPv6 1']);
+  expect(cluster.api.list('EndpointSlice')[1]?.endpoints[0]?.addresses).toEqual(['fd00:10:244::2']);
+});
+
+test('a slice whose ports change, or that takes on the labels of its Service, keeps its name', () => {
+  const cluster = controlPlane();
+  cluster.apply(`${WEB}---${pod('a', { ports: HTTP_8080 })}`);
+  const [name] = cluster.api.list('EndpointSlice').map(({ metadata }) => metadata.name);
+  const web = cluster.api.get('Service', 'default/web') as Service;
+  const ports = web.spec.ports.map((port) => ({ ...port, targetPort: 9090 }));
+  cluster.api.update<Service>({ ...web, spec: { ...web.spec, ports } });
+  expect(slices(cluster)).toEqual(['9090: 10.244.0.2']);
+  cluster.api.update<Service>({ ...web, metadata: { ...web.metadata, labels: { tier: 'front' } } });
+  const [slice] = cluster.api.list('EndpointSlice');
+  expect(slice?.metadata).toMatchObject({ name, labels: { tier: 'front', 'kubernetes.io/service-name': 'web' } });
+});
+
+test('a pod whose node is not there waits for it', () => {
+  const cluster = controlPlane();
+  cluster.apply(WEB);
+  cluster.apply(pod('a', { ports: HTTP_8080, ip: '10.244.7.7' }).replace('node-1', 'node-9'));
+  cluster.api.remove('Node', 'node-9');
+  const a = cluster.api.get('Pod', 'default/a');
+  if (a !== undefined) cluster.api.update({ ...a, metadata: { ...a.metadata, labels: { app: 'web', tier: 'front' } } });
+  expect(slices(cluster)).toEqual([': ']);
+  cluster.api.create(nodeAt(9));
+  expect(slices(cluster)).toEqual(['8080: 10.244.7.7']);
 });

@@ -2,11 +2,11 @@
 // and its mirroring twin: slices for Endpoints objects of Services without a selector. Slices that somebody else made
 // are left alone.
 //
-// Not modelled: topology hints, IPv6 slices, the batching of updates. The real controller orders endpoints at random,
-// this one by the age of their pods.
+// Not modelled: the batching of updates (`--endpointslice-updates-batch-period` is 0 by default). The real controller
+// orders endpoints at random, this one by the age of their pods.
 
 import type { RandomStream } from '../../engine/random.ts';
-import { isIpv4 } from '../packet/ip-address.ts';
+import { isIpv4, isIpv6 } from '../packet/ip-address.ts';
 import type { ApiServer, Deliver, WatchEvent } from './api-server.ts';
 import { LabelIndex, matchesLabels } from './label-index.ts';
 import { NamedDraws } from './named-draws.ts';
@@ -15,27 +15,36 @@ import {
   type EndpointPort,
   type EndpointSlice,
   type Endpoints,
+  type IpFamilyName,
   isFinished,
   isHeadless,
+  isNodeReady,
   isReady,
   isTerminating,
   keyOf,
   type Labels,
+  type Node,
   type Pod,
   type Service,
   type ServicePort,
 } from './objects.ts';
+import { packSlices, type SliceDraft } from './slice-packing.ts';
+import { hintClose, hintModeOf, removeHints, TopologyCache, ZONE_LABEL } from './topology-hints.ts';
 
 export const SERVICE_NAME_LABEL = 'kubernetes.io/service-name';
 export const MANAGED_BY_LABEL = 'endpointslice.kubernetes.io/managed-by';
 const CONTROLLER = 'endpointslice-controller.k8s.io';
 const MIRRORING_CONTROLLER = 'endpointslicemirroring-controller.k8s.io';
-/** `--max-endpoints-per-slice`. */
-const ENDPOINTS_PER_SLICE = 100;
 
-/** The entry of a pod in the slices of a Service; undefined if it has no place there. */
-export function endpointOf(pod: Pod, service: Service, zone: string | undefined): Endpoint | undefined {
-  const address = [pod.status.podIP, ...(pod.status.podIPs ?? []).map(({ ip }) => ip)].find((ip) => ip && isIpv4(ip));
+/** The entry of a pod in the slices of a Service; undefined if it has no address of that family, or has ended. */
+export function endpointOf(
+  pod: Pod,
+  service: Service,
+  { zone, family }: { zone: string | undefined; family: IpFamilyName },
+): Endpoint | undefined {
+  const isOfFamily = family === 'IPv4' ? isIpv4 : isIpv6;
+  const own = [pod.status.podIP, ...(pod.status.podIPs ?? []).map(({ ip }) => ip)];
+  const address = own.find((ip) => ip !== undefined && isOfFamily(ip));
   if (address === undefined || isFinished(pod)) return undefined;
   const serving = isReady(pod);
   const terminating = isTerminating(pod);
@@ -83,16 +92,25 @@ export class EndpointSliceController {
   readonly #slicesOfService = new Map<string, Set<string>>();
   /** Services whose slices may be out of date, in the order in which that became known. */
   readonly #dirty = new Set<string>();
-  /** What the last look at each Service found. */
+  /** What the last look at each Service found, by IP family and key. */
   readonly #lastLook = new Map<string, { readonly service: Service; readonly byPod: ReadonlyMap<string, PodEntry> }>();
   /** How many names each Service has used up. */
   readonly #named = new Map<string, number>();
+  readonly #topology = new TopologyCache();
+  /** What of each node matters to the topology, as it was last seen. */
+  readonly #placeOfNode = new Map<string, string>();
+  #topologyIsStale = false;
+  /** Services that left out pods of a node which is not there yet, by its name. */
+  readonly #waitingForNode = new Map<string, Set<string>>();
+  /** From an endpoint with hints to the one without that the last look at its pod made. */
+  readonly #plain = new WeakMap<Endpoint, Endpoint>();
 
   /** Keeps slices from now on; those of what there is are made before this returns. */
   constructor(apiServer: ApiServer, random: RandomStream, deliver?: Deliver) {
     this.#apiServer = apiServer;
     this.#draws = new NamedDraws(random);
     apiServer.watch('EndpointSlice', (events) => this.#onSlices(events), deliver);
+    apiServer.watch('Node', (events) => this.#onNodes(events), deliver);
     apiServer.watch('Pod', (events) => this.#onPods(events), deliver);
     apiServer.watch('Endpoints', (events) => this.#onEndpoints(events), deliver);
     apiServer.watch('Service', (events) => this.#onServices(events), deliver);
@@ -108,6 +126,27 @@ export class EndpointSliceController {
     if (type === 'DELETED') slices.delete(`${metadata.namespace}/${metadata.name}`);
     else slices.add(`${metadata.namespace}/${metadata.name}`);
     this.#slicesOfService.set(service, slices);
+  }
+
+  #onNodes(events: readonly WatchEvent<Node>[]): void {
+    for (const { type, object } of events) {
+      const { name, labels } = object.metadata;
+      const place = `${isNodeReady(object)} ${labels[ZONE_LABEL]}`;
+      if (type !== 'DELETED' && this.#placeOfNode.get(name) === place) continue;
+      if (type === 'DELETED') this.#placeOfNode.delete(name);
+      else this.#placeOfNode.set(name, place);
+      if (!this.#topologyIsStale) this.#apiServer.deliverInTurn(() => this.#checkTopology());
+      this.#topologyIsStale = true;
+      for (const service of this.#waitingForNode.get(name) ?? []) this.#markDirty(service);
+      this.#waitingForNode.delete(name);
+    }
+  }
+
+  /** Once for any number of nodes. Services whose hints are still good enough are not looked at. */
+  #checkTopology(): void {
+    this.#topologyIsStale = false;
+    this.#topology.setNodes(this.#apiServer.list('Node'));
+    for (const service of this.#topology.overloaded()) this.#markDirty(service.split(' ')[1] as string);
   }
 
   #onPods(events: readonly WatchEvent<Pod>[]): void {
@@ -172,19 +211,45 @@ export class EndpointSliceController {
   #reconcile(key: string): void {
     const service = this.#apiServer.get('Service', key);
     if (service === undefined || service.spec.type === 'ExternalName') {
-      this.#lastLook.delete(key);
-      this.#keepSlices(key, CONTROLLER, []);
-      this.#keepSlices(key, MIRRORING_CONTROLLER, []);
-    } else if (Object.keys(service.spec.selector).length > 0) {
-      this.#keepSlices(key, CONTROLLER, this.#groupsOfPods(service), service);
-    } else {
-      this.#keepSlices(key, MIRRORING_CONTROLLER, groupsOf(this.#apiServer.get('Endpoints', key)), service);
+      for (const slice of this.#slicesOf(key, CONTROLLER)) this.#delete(slice);
+      for (const slice of this.#slicesOf(key, MIRRORING_CONTROLLER)) this.#delete(slice);
+      for (const family of FAMILIES) {
+        this.#lastLook.delete(`${family} ${key}`);
+        this.#topology.forget(`${family} ${key}`);
+      }
+      return;
+    }
+    const hasSelector = Object.keys(service.spec.selector).length > 0;
+    const managedBy = hasSelector ? CONTROLLER : MIRRORING_CONTROLLER;
+    const slices = this.#slicesOf(key, managedBy);
+    const families = service.spec.ipFamilies ?? ['IPv4'];
+    for (const slice of slices) if (!families.some((family) => family === slice.addressType)) this.#delete(slice);
+    for (const family of families) {
+      const ofFamily = slices.filter(({ addressType }) => addressType === family);
+      const groups = hasSelector
+        ? this.#groupsOfPods(service, family)
+        : mirrored(this.#apiServer.get('Endpoints', key), family);
+      const drafts = this.#pack(service, ofFamily, groups);
+      if (hasSelector)
+        this.#hint(
+          service,
+          family,
+          drafts.flatMap(({ drafts }) => drafts),
+        );
+      this.#finalize(service, { managedBy, family, slices: ofFamily, drafts });
     }
   }
 
-  #groupsOfPods(service: Service): EndpointGroup[] {
+  #slicesOf(service: string, managedBy: string): EndpointSlice[] {
+    return [...(this.#slicesOfService.get(service) ?? [])]
+      .map((key) => this.#apiServer.get('EndpointSlice', key))
+      .filter((slice) => slice !== undefined)
+      .filter(({ metadata }) => metadata.labels[MANAGED_BY_LABEL] === managedBy);
+  }
+
+  #groupsOfPods(service: Service, family: IpFamilyName): EndpointGroup[] {
     const groups = new Map<string, EndpointGroup>();
-    for (const { endpoint, ports, portsText } of this.#entriesOf(service)) {
+    for (const { endpoint, ports, portsText } of this.#entriesOf(service, family)) {
       if (endpoint === undefined) continue;
       const group = groups.get(portsText) ?? { ports, endpoints: [] };
       group.endpoints.push(endpoint);
@@ -198,16 +263,16 @@ export class EndpointSliceController {
    * One trick for Services with thousands of pods, which come and go one by one: an entry that is still right is the same
    * object as at the last look, so that what has not changed is neither computed nor compared again.
    */
-  #entriesOf(service: Service): PodEntry[] {
-    const key = keyOf(service);
+  #entriesOf(service: Service, family: IpFamilyName): PodEntry[] {
+    const key = `${family} ${keyOf(service)}`;
     const last = this.#lastLook.get(key);
     const entries: PodEntry[] = [];
     const byPod = new Map<string, PodEntry>();
     for (const podKey of this.#pods.select(service.metadata.namespace, service.spec.selector)) {
       const pod = this.#apiServer.get('Pod', podKey);
-      if (pod === undefined) continue;
+      if (pod === undefined || this.#lacksNode(pod, service)) continue;
       const before = last?.service === service ? last.byPod.get(podKey) : undefined;
-      const entry = before?.pod === pod ? before : this.#entryOf(pod, service, before?.endpoint);
+      const entry = before?.pod === pod ? before : this.#entryOf(pod, service, { family, before: before?.endpoint });
       entries.push(entry);
       byPod.set(podKey, entry);
     }
@@ -215,59 +280,135 @@ export class EndpointSliceController {
     return entries;
   }
 
-  #entryOf(pod: Pod, service: Service, before: Endpoint | undefined): PodEntry {
+  /** The real controller leaves out a pod whose node is not there, and tries again later. */
+  #lacksNode({ spec: { nodeName } }: Pod, service: Service): boolean {
+    if (nodeName === undefined || service.spec.publishNotReadyAddresses) return false;
+    if (this.#apiServer.get('Node', nodeName) !== undefined) return false;
+    const waiting = this.#waitingForNode.get(nodeName) ?? new Set<string>();
+    this.#waitingForNode.set(nodeName, waiting.add(keyOf(service)));
+    return true;
+  }
+
+  #entryOf(
+    pod: Pod,
+    service: Service,
+    { family, before }: { family: IpFamilyName; before: Endpoint | undefined },
+  ): PodEntry {
     const node = this.#apiServer.get('Node', pod.spec.nodeName ?? '');
-    const endpoint = endpointOf(pod, service, node?.metadata.labels['topology.kubernetes.io/zone']);
+    const zone = node?.metadata.labels[ZONE_LABEL] || undefined;
+    const endpoint = endpointOf(pod, service, { zone, family });
     const ports = endpointPortsOf(pod, service);
     const isSame = JSON.stringify(endpoint) === JSON.stringify(before);
     return { pod, endpoint: isSame ? before : endpoint, ports, portsText: JSON.stringify(ports) };
   }
 
-  /** Brings the slices of one controller for a Service to these groups, with as few changes as it can. */
-  #keepSlices(serviceKey: string, managedBy: string, groups: readonly EndpointGroup[], service?: Service): void {
-    const slices = [...(this.#slicesOfService.get(serviceKey) ?? [])]
-      .map((key) => this.#apiServer.get('EndpointSlice', key))
-      .filter((slice) => slice !== undefined)
-      .filter(({ metadata }) => metadata.labels[MANAGED_BY_LABEL] === managedBy);
+  /** Each group's endpoints in slices of its ports; a slice whose ports no group has is in none of the drafts. */
+  #pack(service: Service, slices: readonly EndpointSlice[], groups: readonly EndpointGroup[]): GroupDrafts[] {
+    return groups.map(({ ports, endpoints }) => {
+      const portsText = JSON.stringify(ports);
+      const ofGroup = slices.filter((slice) => JSON.stringify(slice.ports) === portsText);
+      const drafts = packSlices(ofGroup, endpoints, (endpoint) => this.#plain.get(endpoint) ?? endpoint);
+      // A placeholder, if there is none yet.
+      if (endpoints.length === 0 && drafts.length === 0)
+        drafts.push({ slice: undefined, endpoints: [], isChanged: true });
+      for (const draft of drafts) {
+        const labels = draft.slice?.metadata.labels;
+        if (labels !== undefined && !isSameLabels(labels, labelsFor(service, labels[MANAGED_BY_LABEL] ?? '')))
+          draft.isChanged = true;
+      }
+      return { ports, drafts, isPlaceholder: endpoints.length === 0 };
+    });
+  }
+
+  #hint(service: Service, family: IpFamilyName, drafts: readonly SliceDraft[]): void {
+    const key = `${family} ${keyOf(service)}`;
+    const mode = hintModeOf(service);
+    const give = (endpoint: Endpoint, hints: Endpoint['hints']): Endpoint => {
+      const plain = this.#plain.get(endpoint) ?? endpoint;
+      if (hints === undefined) return plain.hints === undefined ? plain : { ...plain, hints };
+      const hinted = { ...plain, hints };
+      this.#plain.set(hinted, plain);
+      return hinted;
+    };
+    if (mode === 'Auto') return this.#topology.addHints(key, drafts, give);
+    this.#topology.forget(key);
+    if (mode === undefined) removeHints(drafts, give);
+    else hintClose(drafts, mode, give);
+  }
+
+  /** Writes what has changed; a slice to be deleted is made into one to be created, if there is one (finalize). */
+  #finalize(
+    service: Service,
+    {
+      managedBy,
+      family,
+      slices,
+      drafts: groups,
+    }: { managedBy: string; family: IpFamilyName; slices: readonly EndpointSlice[]; drafts: readonly GroupDrafts[] },
+  ): void {
     const unused = new Set(slices);
-    for (const { ports, endpoints } of groups) {
-      const ofGroup = slices.filter((slice) => JSON.stringify(slice.ports) === JSON.stringify(ports));
-      for (const slice of ofGroup) unused.delete(slice);
-      const contents = distribute(
-        ofGroup.map((slice) => slice.endpoints),
-        endpoints,
-      );
-      for (const [index, content] of contents.entries()) {
-        const slice = ofGroup[index];
-        if (slice === undefined) this.#createSlice(service, managedBy, ports, content);
-        else if (content.length === 0 && endpoints.length > 0) unused.add(slice);
-        else if (!isSameList(content, slice.endpoints)) {
-          this.#apiServer.update<EndpointSlice>({ ...slice, endpoints: content });
+    const created: { ports: readonly EndpointPort[]; endpoints: readonly Endpoint[] }[] = [];
+    for (const { ports, drafts, isPlaceholder } of groups) {
+      for (const { slice, endpoints, isChanged } of drafts) {
+        if (slice === undefined) created.push({ ports, endpoints });
+        else if (endpoints.length > 0 || (isPlaceholder && !isChanged)) {
+          unused.delete(slice);
+          if (isChanged) this.#update(slice, service, { ports, endpoints });
         }
       }
     }
-    for (const slice of unused) this.#apiServer.remove('EndpointSlice', keyOf(slice));
+    // A placeholder that lost its last endpoint under its own ports is written anew as well.
+    if (unused.size === slices.length && created.length === 0 && managedBy === CONTROLLER)
+      created.push({ ports: [], endpoints: [] });
+    for (const contents of created) {
+      const [reused] = unused;
+      if (reused === undefined) this.#createSlice(service, { managedBy, family, ...contents });
+      else {
+        unused.delete(reused);
+        this.#update(reused, service, contents);
+      }
+    }
+    for (const slice of unused) this.#delete(slice);
+  }
+
+  #update(
+    slice: EndpointSlice,
+    service: Service,
+    contents: { ports: readonly EndpointPort[]; endpoints: readonly Endpoint[] },
+  ): void {
+    const labels = labelsFor(service, slice.metadata.labels[MANAGED_BY_LABEL] ?? '');
+    this.#apiServer.update<EndpointSlice>({ ...slice, ...contents, metadata: { ...slice.metadata, labels } });
+  }
+
+  #delete(slice: EndpointSlice): void {
+    this.#apiServer.remove('EndpointSlice', keyOf(slice));
   }
 
   #createSlice(
-    service: Service | undefined,
-    managedBy: string,
-    ports: readonly EndpointPort[],
-    endpoints: readonly Endpoint[],
+    service: Service,
+    {
+      managedBy,
+      family,
+      ports,
+      endpoints,
+    }: {
+      managedBy: string;
+      family: IpFamilyName;
+      ports: readonly EndpointPort[];
+      endpoints: readonly Endpoint[];
+    },
   ): void {
-    if (service === undefined) return;
-    const { name, namespace, labels } = service.metadata;
-    const headless: Labels = isHeadless(service) ? { 'service.kubernetes.io/headless': '' } : {};
+    const { name, namespace, uid } = service.metadata;
     const slice = this.#apiServer.create<EndpointSlice>({
       kind: 'EndpointSlice',
       metadata: {
         name: this.#newName(service),
         namespace,
-        labels: { ...labels, ...headless, [SERVICE_NAME_LABEL]: name, [MANAGED_BY_LABEL]: managedBy },
+        labels: labelsFor(service, managedBy),
         annotations: {},
-        ownerReferences: [{ kind: 'Service', name, uid: service.metadata.uid, controller: true }],
+        ownerReferences: [{ kind: 'Service', name, uid, controller: true }],
       },
-      addressType: 'IPv4',
+      addressType: family,
       ports,
       endpoints,
     });
@@ -300,65 +441,45 @@ interface EndpointGroup {
   readonly endpoints: Endpoint[];
 }
 
-/**
- * What goes into which slice: an endpoint stays in the slice that it is in; a new one goes to a slice that changes
- * anyway, then to one that has room, then to a new one. Slices are not evened out.
- */
-function distribute(slices: readonly (readonly Endpoint[])[], endpoints: readonly Endpoint[]): Endpoint[][] {
-  const missing = new Set(endpoints);
-  for (const endpoint of slices.flat()) missing.delete(endpoint);
-  const changed = new Map([...missing].map((endpoint) => [identityOf(endpoint), endpoint]));
-  const wanted = new Set(endpoints);
-  const contents = slices.map((slice) =>
-    slice.flatMap((endpoint) => {
-      if (wanted.has(endpoint)) return [endpoint];
-      const current = changed.get(identityOf(endpoint));
-      if (current === undefined || !missing.delete(current)) return [];
-      return [current];
-    }),
-  );
-  const isChanged = contents.map((content, index) => !isSameList(content, slices[index] as readonly Endpoint[]));
-  const targets = [
-    ...contents.filter((_, index) => isChanged[index]),
-    ...contents.filter((_, index) => !isChanged[index]),
-  ];
-  for (const endpoint of missing) {
-    let target = targets.find((content) => content.length < ENDPOINTS_PER_SLICE);
-    if (target === undefined) {
-      target = [];
-      targets.push(target);
-      contents.push(target);
-    }
-    target.push(endpoint);
-  }
-  if (contents.length === 0) contents.push([]);
-  return contents;
+interface GroupDrafts {
+  readonly ports: readonly EndpointPort[];
+  readonly drafts: SliceDraft[];
+  /** Nothing is in the group, and one slice says so. */
+  readonly isPlaceholder: boolean;
 }
 
-/** The entries of {@link PodEntry} are compared by identity first: most are the same objects as before. */
-const isSameList = (a: readonly Endpoint[], b: readonly Endpoint[]): boolean =>
-  a.length === b.length &&
-  a.every((endpoint, index) => endpoint === b[index] || JSON.stringify(endpoint) === JSON.stringify(b[index]));
+const FAMILIES = ['IPv4', 'IPv6'] as const;
 
-const identityOf = ({ addresses, targetRef }: Endpoint): string =>
-  `${addresses.join()} ${targetRef?.namespace}/${targetRef?.name}`;
+/** Those of the Service, and what marks a slice as its own (setEndpointSliceLabels). */
+function labelsFor(service: Service, managedBy: string): Labels {
+  const { name, labels } = service.metadata;
+  const headless: Labels = isHeadless(service) ? { 'service.kubernetes.io/headless': '' } : {};
+  return { ...labels, ...headless, [SERVICE_NAME_LABEL]: name, [MANAGED_BY_LABEL]: managedBy };
+}
+
+const isSameLabels = (a: Labels, b: Labels): boolean =>
+  Object.keys(a).length === Object.keys(b).length && Object.entries(a).every(([key, value]) => b[key] === value);
 
 /** The endpoints of an Endpoints object that is to be mirrored. */
-function groupsOf(object: Endpoints | undefined): EndpointGroup[] {
+function mirrored(object: Endpoints | undefined, family: IpFamilyName): EndpointGroup[] {
   if (object === undefined || object.metadata.labels['endpointslice.kubernetes.io/skip-mirror'] === 'true') return [];
-  return object.subsets.map(({ addresses, notReadyAddresses, ports }) => ({
+  const isOfFamily = family === 'IPv4' ? isIpv4 : isIpv6;
+  const groups = object.subsets.map(({ addresses, notReadyAddresses, ports }) => ({
     ports,
     endpoints: [
       ...addresses.map((address) => ({ address, ready: true })),
       ...notReadyAddresses.map((address) => ({ address, ready: false })),
-    ].map(({ address: { ip, hostname, nodeName, targetRef }, ready }) => ({
-      addresses: [ip],
-      conditions: { ready },
-      hostname,
-      nodeName,
-      targetRef,
-    })),
+    ]
+      .filter(({ address: { ip } }) => isOfFamily(ip))
+      .map(({ address: { ip, hostname, nodeName, targetRef }, ready }) => ({
+        addresses: [ip],
+        conditions: { ready },
+        hostname,
+        nodeName,
+        targetRef,
+      })),
   }));
+  return groups.filter(({ endpoints }) => endpoints.length > 0);
 }
 
 function firstLabel(namespace: string, selector: Labels): string {

@@ -1,7 +1,7 @@
 // What a kubelet does for the network of its pods: a network namespace per pod, connected by the CNI plugin on start and
 // disconnected on stop. A pod that starts again gets a new namespace and a new address.
 //
-// Not modelled: images, probes (readiness comes from the API object), pod sandboxes that outlive their containers.
+// When that happens is the matter of pod-lifecycle.ts. Not modelled: images, restarts of containers.
 
 import type { CniPlugin } from '../cni/plugin.ts';
 import type { Machine } from '../host/machine.ts';

@@ -50,7 +50,6 @@ test('what a manifest leaves out has the default of the API server', () => {
       ports: [{ port: 80, targetPort: 80, protocol: 'TCP' }],
       sessionAffinity: 'None',
       internalTrafficPolicy: 'Cluster',
-      externalTrafficPolicy: 'Cluster',
       publishNotReadyAddresses: false,
     },
   });

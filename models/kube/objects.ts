@@ -1,7 +1,7 @@
 // The API objects, spelled as in YAML, with the API server's defaults filled in. Whoever holds one does not change it:
 // an update is a new object.
 
-import { isIpv4 } from '../packet/ip-address.ts';
+import { type IpFamily, isIpv4, isIpv6 } from '../packet/ip-address.ts';
 import type { Kind, ManifestInputs, ParsedManifests } from './schema.ts';
 import { parseManifest } from './schema.ts';
 
@@ -38,6 +38,8 @@ export type ServicePort = Service['spec']['ports'][number];
 export type Endpoint = EndpointSlice['endpoints'][number];
 export type EndpointPort = EndpointSlice['ports'][number];
 export type OwnerReference = Pod['metadata']['ownerReferences'][number];
+/** `IPv4` or `IPv6`. */
+export type IpFamilyName = NonNullable<Service['spec']['ipFamilies']>[number];
 /** `TCP`, `UDP` or `SCTP`. */
 export type ServiceProtocol = ServicePort['protocol'];
 export type Labels = Readonly<Record<string, string>>;
@@ -65,12 +67,30 @@ export const describeObject = (object: KubeObject): string => `${object.kind} ${
 /** A Service of a manifest that has no address of its own: clients get the addresses of its pods from DNS. */
 export const isHeadless = (service: Service): boolean => service.spec.clusterIP === 'None';
 
-/** The virtual address that kube-proxy serves; of several (dual stack) the IPv4 one. */
-export const clusterIpOf = ({ spec }: Service): string | undefined =>
-  spec.type === 'ExternalName' ? undefined : (spec.clusterIPs ?? [spec.clusterIP ?? 'None']).find(isIpv4);
+/** The virtual addresses of a Service, at most one of each family, the primary one first. */
+export function clusterIpsOf({ spec }: Service): readonly string[] {
+  if (spec.type === 'ExternalName') return [];
+  return (spec.clusterIPs ?? [spec.clusterIP ?? 'None']).filter((address) => address !== 'None');
+}
+
+/** The virtual address of a family that kube-proxy serves. */
+export const clusterIpOf = (service: Service, family: IpFamily = 4): string | undefined =>
+  clusterIpsOf(service).find(family === 6 ? isIpv6 : isIpv4);
 
 /** Whether the API server gives the Service a virtual address. */
 export const hasClusterIp = ({ spec }: Service): boolean => spec.type !== 'ExternalName' && spec.clusterIP !== 'None';
+
+/** Of a type that has node ports; a load balancer may do without. */
+export const mayHaveNodePorts = ({ spec }: Service): boolean =>
+  spec.type === 'NodePort' || spec.type === 'LoadBalancer';
+
+/** Reached under addresses that are not the cluster's own. */
+export const isExternal = (service: Service): boolean =>
+  mayHaveNodePorts(service) || (service.spec.type === 'ClusterIP' && service.spec.externalIPs.length > 0);
+
+/** A load balancer that must find the nodes with endpoints asks each of them. */
+export const needsHealthCheck = ({ spec }: Service): boolean =>
+  spec.type === 'LoadBalancer' && spec.externalTrafficPolicy === 'Local';
 
 /** The Ready condition; a pod whose status does not say (one from a manifest, not from a snapshot) counts as ready. */
 export function isReady(pod: Pod): boolean {
@@ -83,6 +103,12 @@ export const isTerminating = (pod: Pod): boolean => pod.metadata.deletionTimesta
 
 /** Its containers have ended for good: it holds no address any more, even if its status still shows one. */
 export const isFinished = ({ status }: Pod): boolean => status.phase === 'Succeeded' || status.phase === 'Failed';
+
+/** The Ready condition; a node that does not say (one from a manifest, not from a snapshot) counts as ready. */
+export function isNodeReady(node: Node): boolean {
+  const condition = node.status.conditions?.find(({ type }) => type === 'Ready');
+  return condition === undefined || condition.status === 'True';
+}
 
 /** The owner that manages the object: the ReplicaSet of a pod, the Deployment of a ReplicaSet. */
 export function controllerOf({ metadata }: KubeObject): OwnerReference | undefined {

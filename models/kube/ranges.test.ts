@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest';
-import { formatPrefix, parsePrefix } from '../packet/ip-address.ts';
+import { formatPrefix, parseIpv6Prefix, parsePrefix } from '../packet/ip-address.ts';
 import { makeNode } from './node-objects.ts';
 import { type KubeObject, objectFrom } from './objects.ts';
-import { checkRanges, DEFAULT_RANGES, RangesError, rangesFor } from './ranges.ts';
+import { checkRanges, DEFAULT_RANGES, formatRanges, parseRanges, RangesError, rangesFor } from './ranges.ts';
 
 const pod = (podIP: string, hostIP?: string): KubeObject =>
   objectFrom('Pod', { metadata: { name: 'a' }, spec: { containers: [{ name: 'main' }] }, status: { podIP, hostIP } });
@@ -29,6 +29,11 @@ describe('ranges of a snapshot', () => {
     );
   });
 
+  test('wider, if a ClusterIP would be the first or the last of them', () => {
+    // the last of 10.43.0.0/16, of 10.42.0.0/15 and of 10.40.0.0/14
+    expect(ranges(service('10.43.255.255'))).toBe('10.244.0.0/16 10.40.0.0/13 192.168.0.0/16');
+  });
+
   test('and what is given is not guessed', () => {
     expect(rangesFor([pod('10.42.1.9')], { pod: parsePrefix('10.42.0.0/15') }).pod).toEqual(
       parsePrefix('10.42.0.0/15'),
@@ -50,3 +55,19 @@ test.each(['0.0.0.0/8', '127.0.0.0/16', '224.1.0.0/16', '255.255.255.0/24', '203
   'pods cannot be at %s',
   (range) => expect(() => checkRanges({ ...DEFAULT_RANGES, pod: parsePrefix(range) })).toThrow(RangesError),
 );
+
+test('a second service range is of the other family; IPv6 ClusterIPs of a snapshot make one', () => {
+  const six = parseIpv6Prefix('fd00:10:96::/112');
+  expect(() => checkRanges({ ...DEFAULT_RANGES, secondaryService: six })).not.toThrow();
+  expect(() => checkRanges({ ...DEFAULT_RANGES, secondaryService: parsePrefix('10.112.0.0/16') })).toThrow(
+    'service ranges 10.96.0.0/12 and 10.112.0.0/16; expected one of each IP family',
+  );
+  expect(() => checkRanges({ ...DEFAULT_RANGES, secondaryService: parseIpv6Prefix('fd00::/63') })).toThrow(
+    'service range fd00::/63: IPv6 prefix must be /64 or longer',
+  );
+  expect(rangesFor([service('10.96.0.9')]).secondaryService).toBeUndefined();
+  expect(rangesFor([service('fd00:10:96::1'), service('fd00:10:96::8000')]).secondaryService).toEqual(six);
+  const texts = formatRanges({ ...DEFAULT_RANGES, secondaryService: six });
+  expect(texts.secondaryService).toBe('fd00:10:96::/112');
+  expect(parseRanges(texts)).toEqual({ ...DEFAULT_RANGES, secondaryService: six });
+});

@@ -141,6 +141,7 @@ const clusterMetadata = z.object({
   ownerReferences: z.array(ownerReference).default([]),
   /** Present while the object is being deleted gracefully: the pod is terminating. */
   deletionTimestamp: z.string().optional(),
+  deletionGracePeriodSeconds: z.int().min(0).optional(),
 });
 
 const metadata = clusterMetadata.extend({ namespace: objectName.default('default') });
@@ -190,7 +191,13 @@ const node = z.object({
   status: z
     .object({
       addresses: z.array(nodeAddress).default([]),
-      allocatable: z.object({ pods: z.union([z.string(), z.number()]).optional() }).prefault({}),
+      allocatable: z
+        .object({
+          pods: z.union([z.string(), z.number()]).optional(),
+          cpu: z.union([z.string(), z.number()]).optional(),
+        })
+        .prefault({}),
+      conditions: z.array(z.object({ type: z.string(), status: z.string() })).optional(),
     })
     .prefault({}),
 });
@@ -210,10 +217,30 @@ const containerPort = z.object({
   hostPort: portNumber.optional(),
 });
 
+const seconds = z.int('a whole number of seconds').min(0, 'a whole number of seconds');
+const atLeastOne = z.int('a number from 1 up').min(1, 'a number from 1 up');
+
 const container = z.object({
   name: z.string(),
   image: z.string().optional(),
   ports: z.array(containerPort).default([]),
+  readinessProbe: z
+    .object({
+      initialDelaySeconds: seconds.default(0),
+      periodSeconds: atLeastOne.default(10),
+      successThreshold: atLeastOne.default(1),
+    })
+    .optional(),
+  lifecycle: z
+    .object({
+      preStop: z
+        .object({
+          sleep: z.object({ seconds }).optional(),
+          exec: z.object({ command: z.array(z.string()).default([]) }).optional(),
+        })
+        .optional(),
+    })
+    .optional(),
 });
 
 const podSpec = z.object({
@@ -226,13 +253,15 @@ const podSpec = z.object({
         operator: z.enum(['Equal', 'Exists']).default('Equal'),
         value: z.string().default(''),
         effect: z.enum(['NoSchedule', 'PreferNoSchedule', 'NoExecute']).optional(),
+        /** How long the pod may stay where the taint is; absent: for ever. */
+        tolerationSeconds: z.int().optional(),
       }),
     )
     .default([]),
   hostNetwork: z.boolean().default(false),
   hostname: z.string().optional(),
   subdomain: z.string().optional(),
-  terminationGracePeriodSeconds: z.int('a whole number of seconds').min(0, 'a whole number of seconds').default(30),
+  terminationGracePeriodSeconds: seconds.default(30),
   containers: z.array(container).min(1, 'at least one container'),
   /** Those that restart (`restartPolicy: Always`) are sidecars: their ports count. */
   initContainers: z.array(container.extend({ restartPolicy: z.string().optional() })).default([]),
@@ -269,14 +298,39 @@ const workloadSpec = z.object({
 
 const replicatedSpec = workloadSpec.extend({ replicas: count.default(1) });
 
+const COUNT_OR_SHARE = 'a number of pods, or a share such as "25%"';
+const countOrShare = z.union([count, z.string().regex(/^\d{1,9}%$/, COUNT_OR_SHARE)], COUNT_OR_SHARE);
+
 const deployment = z.object({
   apiVersion: z.literal('apps/v1').optional(),
   kind: z.literal('Deployment'),
   metadata,
-  spec: replicatedSpec.superRefine(templateIsSelected),
+  spec: replicatedSpec
+    .extend({
+      strategy: z
+        .object({
+          type: z.enum(['RollingUpdate', 'Recreate']).default('RollingUpdate'),
+          rollingUpdate: z
+            .object({ maxSurge: countOrShare.default('25%'), maxUnavailable: countOrShare.default('25%') })
+            .prefault({})
+            .refine(({ maxSurge, maxUnavailable }) => !isNothing(maxSurge) || !isNothing(maxUnavailable), {
+              path: ['maxUnavailable'],
+              message: 'more than 0, as maxSurge is 0',
+            }),
+        })
+        .prefault({}),
+    })
+    .superRefine(templateIsSelected),
 });
 
-const replicaSet = deployment.extend({ kind: z.literal('ReplicaSet') });
+const isNothing = (given: number | string): boolean => given === 0 || given === '0%';
+
+const replicaSet = z.object({
+  apiVersion: z.literal('apps/v1').optional(),
+  kind: z.literal('ReplicaSet'),
+  metadata,
+  spec: replicatedSpec.superRefine(templateIsSelected),
+});
 
 const statefulSet = z.object({
   apiVersion: z.literal('apps/v1').optional(),
@@ -310,7 +364,10 @@ const servicePort = z
     targetPort: z
       .union([portNumber, portName], 'a port number from 1 to 65535 or the name of a container port')
       .optional(),
-    nodePort: portNumber.optional(),
+    /** 0 is "none given". */
+    nodePort: wholeNumber(0, 65_535)
+      .transform((given) => (given === 0 ? undefined : given))
+      .optional(),
     appProtocol: z.string().optional(),
   })
   .transform((given) => ({ ...given, targetPort: given.targetPort ?? given.port }));
@@ -319,28 +376,40 @@ const clusterIp = z
   .string('an IP address or None')
   .refine((text) => text === '' || text === 'None' || isIpv4(text) || isIpv6(text), 'an IP address or None');
 
+const emptyIsAbsent = <Item>(given: Item[]): Item[] | undefined => (given.length === 0 ? undefined : given);
+
 const serviceSpec = z.object({
   type: z.enum(['ClusterIP', 'NodePort', 'LoadBalancer', 'ExternalName']).default('ClusterIP'),
   selector: strings.default({}),
   ports: z.array(servicePort).default([]),
   /** Absent until the API server allocates one; `None` makes the Service headless. */
   clusterIP: clusterIp.transform((given) => (given === '' ? undefined : given)).optional(),
-  clusterIPs: z.array(clusterIp).optional(),
-  ipFamilies: z.array(z.enum(['IPv4', 'IPv6'])).default(['IPv4']),
-  ipFamilyPolicy: z.enum(['SingleStack', 'PreferDualStack', 'RequireDualStack']).default('SingleStack'),
+  clusterIPs: z.array(clusterIp).transform(emptyIsAbsent).optional(),
+  /** Absent until the API server derives them from the addresses, the policy and its own ranges. */
+  ipFamilies: z
+    .array(z.enum(['IPv4', 'IPv6']))
+    .transform(emptyIsAbsent)
+    .optional(),
+  ipFamilyPolicy: z.enum(['SingleStack', 'PreferDualStack', 'RequireDualStack']).optional(),
   sessionAffinity: z.enum(['None', 'ClientIP']).default('None'),
   sessionAffinityConfig: z
     .object({ clientIP: z.object({ timeoutSeconds: wholeNumber(1, 86_400).default(10_800) }).prefault({}) })
     .optional(),
   internalTrafficPolicy: z.enum(['Cluster', 'Local']).default('Cluster'),
-  externalTrafficPolicy: z.enum(['Cluster', 'Local']).default('Cluster'),
+  /** Absent, unless the Service is reached from outside: then the API server says Cluster. */
+  externalTrafficPolicy: z.enum(['Cluster', 'Local']).optional(),
   externalIPs: z.array(ipAddress).default([]),
   externalName: z.string().optional(),
   publishNotReadyAddresses: z.boolean().default(false),
   loadBalancerSourceRanges: z.array(ipPrefix).default([]),
-  allocateLoadBalancerNodePorts: z.boolean().default(true),
-  healthCheckNodePort: z.int().optional(),
-  trafficDistribution: z.string().optional(),
+  /** Absent, unless the type is LoadBalancer: then the API server says true. */
+  allocateLoadBalancerNodePorts: z.boolean().optional(),
+  loadBalancerClass: z.string().optional(),
+  /** 0 is "none given", as the API prints it. */
+  healthCheckNodePort: wholeNumber(0, 65_535)
+    .transform((given) => (given === 0 ? undefined : given))
+    .optional(),
+  trafficDistribution: z.enum(['PreferClose', 'PreferSameZone', 'PreferSameNode']).optional(),
 });
 
 const service = z.object({
@@ -354,11 +423,17 @@ const service = z.object({
         .object({
           ingress: z
             .array(
-              z.object({
-                ip: ipAddress.optional(),
-                hostname: z.string().optional(),
-                ipMode: z.enum(['VIP', 'Proxy']).default('VIP'),
-              }),
+              z
+                .object({
+                  ip: ipAddress.optional(),
+                  hostname: z.string().optional(),
+                  ipMode: z.enum(['VIP', 'Proxy']).optional(),
+                })
+                .refine(({ ip, ipMode }) => ip !== undefined || ipMode === undefined, {
+                  path: ['ipMode'],
+                  message: 'none, as there is no ip',
+                })
+                .transform((given) => (given.ip === undefined ? given : { ...given, ipMode: given.ipMode ?? 'VIP' })),
             )
             .default([]),
         })

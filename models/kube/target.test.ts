@@ -1,7 +1,8 @@
 import { beforeAll, describe, expect, test } from 'vitest';
-import { formatIp } from '../packet/ip-address.ts';
+import { formatIp, parseIpv6Prefix } from '../packet/ip-address.ts';
 import type { ApiServer } from './api-server.ts';
 import { controlPlane } from './control-plane.fixture.ts';
+import { DEFAULT_RANGES } from './ranges.ts';
 import { resolveTarget, TargetError } from './target.ts';
 
 const MANIFESTS = `
@@ -46,7 +47,7 @@ spec: {clusterIP: None, selector: {app: none}, ports: [{port: 80}]}
 apiVersion: v1
 kind: Service
 metadata: {name: dual}
-spec: {clusterIP: "fd00::1", clusterIPs: ["fd00::1", 10.96.0.11], ipFamilies: [IPv6, IPv4], ports: [{port: 80}]}
+spec: {clusterIP: "fd00::1", clusterIPs: ["fd00::1", 10.96.0.11], ipFamilyPolicy: RequireDualStack, ports: [{port: 80}]}
 ---
 apiVersion: v1
 kind: Service
@@ -61,7 +62,10 @@ spec: {type: ExternalName, externalName: example.com}
 
 let api: ApiServer;
 beforeAll(() => {
-  const plane = controlPlane({ nodes: 1 });
+  const plane = controlPlane({
+    nodes: 1,
+    ranges: { ...DEFAULT_RANGES, secondaryService: parseIpv6Prefix('fd00::/112') },
+  });
   plane.apply(MANIFESTS);
   api = plane.api;
 });

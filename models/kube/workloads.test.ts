@@ -1,6 +1,13 @@
 import { describe, expect, test } from 'vitest';
-import { controlPlane, endGracePeriods, namesOf, nodeAt, setReady } from './control-plane.fixture.ts';
-import type { Deployment } from './objects.ts';
+import {
+  type ControlPlane,
+  controlPlane,
+  endGracePeriods,
+  namesOf,
+  nodeAt,
+  setReady,
+} from './control-plane.fixture.ts';
+import { type Deployment, isReady, isTerminating, keyOf, type Pod, type StatefulSet } from './objects.ts';
 
 const workload = (kind: string, name: string, spec = '') => `
 apiVersion: apps/v1
@@ -88,15 +95,87 @@ describe('a Deployment', () => {
     expect([...cluster.api.list('ReplicaSet'), ...cluster.api.list('Pod')]).toEqual([]);
   });
 
-  test('with a changed template is refused: a rolling update is not modelled', () => {
-    const cluster = controlPlane();
-    cluster.apply(workload('Deployment', 'web'));
+  const update = (cluster: ControlPlane, version: string, more: Partial<Deployment['spec']> = {}): void => {
     const web = cluster.api.get('Deployment', 'default/web') as Deployment;
-    const template = { ...web.spec.template, metadata: { labels: { app: 'web', version: '2' }, annotations: {} } };
-    expect(() => cluster.api.update({ ...web, spec: { ...web.spec, template } })).toThrow(
-      'Deployment default/web: spec.template: has changed, and a rolling update is not modelled',
-    );
+    const template = { ...web.spec.template, metadata: { labels: { app: 'web', version }, annotations: {} } };
+    cluster.api.update({ ...web, spec: { ...web.spec, template, ...more } });
+  };
+  /** `1: 3, 2: 1 (1 not ready)`: pods by version; terminating ones are not counted. */
+  const versions = ({ api }: ControlPlane): string => {
+    const counts = new Map<string, { pods: number; notReady: number }>();
+    for (const pod of api.list('Pod')) {
+      if (isTerminating(pod)) continue;
+      const version = pod.metadata.labels.version ?? '1';
+      const { pods, notReady } = counts.get(version) ?? { pods: 0, notReady: 0 };
+      counts.set(version, { pods: pods + 1, notReady: notReady + (isReady(pod) ? 0 : 1) });
+    }
+    return [...counts]
+      .map(([version, { pods, notReady }]) => `${version}: ${pods}${notReady > 0 ? ` (${notReady} not ready)` : ''}`)
+      .join(', ');
+  };
+
+  test('is updated at once if its pods are ready at once', () => {
+    const cluster = controlPlane();
+    cluster.apply(workload('Deployment', 'web', 'replicas: 4'));
+    update(cluster, '2');
+    endGracePeriods(cluster.api);
+    expect(versions(cluster)).toBe('2: 4');
+    expect(cluster.api.list('ReplicaSet').map(({ spec }) => spec.replicas)).toEqual([0, 4]);
   });
+
+  test('waits for new pods to be ready, within maxSurge and maxUnavailable', () => {
+    const cluster = controlPlane();
+    cluster.apply(workload('Deployment', 'web', 'replicas: 4'));
+    const isNotReady = (pod: Pod) => pod.metadata.labels.version === '2' && pod.status.conditions === undefined;
+    cluster.api.watch('Pod', (events) => {
+      for (const { type, object } of events)
+        if (type === 'ADDED' && isNotReady(object)) setReady(cluster.api, keyOf(object), false);
+    });
+    const makeOneReady = () => {
+      const pod = cluster.api.list('Pod').find((candidate) => !isReady(candidate) && !isTerminating(candidate));
+      setReady(cluster.api, keyOf(pod as Pod), true);
+      endGracePeriods(cluster.api);
+      return versions(cluster);
+    };
+    update(cluster, '2'); // 25 % of 4: one more, and one less available
+    expect(versions(cluster)).toBe('1: 3, 2: 2 (2 not ready)');
+    expect(makeOneReady()).toBe('1: 2, 2: 3 (2 not ready)');
+    expect(makeOneReady()).toBe('1: 1, 2: 4 (2 not ready)');
+    expect(makeOneReady()).toBe('2: 4 (1 not ready)');
+    expect(makeOneReady()).toBe('2: 4');
+  });
+
+  test('that goes back to an earlier template takes up its ReplicaSet again', () => {
+    const cluster = controlPlane();
+    cluster.apply(workload('Deployment', 'web', 'replicas: 2'));
+    update(cluster, '2');
+    endGracePeriods(cluster.api);
+    const web = cluster.api.get('Deployment', 'default/web') as Deployment;
+    const template = { ...web.spec.template, metadata: { labels: { app: 'web' }, annotations: {} } };
+    cluster.api.update({ ...web, spec: { ...web.spec, template } });
+    endGracePeriods(cluster.api);
+    expect(versions(cluster)).toBe('1: 2');
+    expect(cluster.api.list('ReplicaSet').map(({ spec }) => spec.replicas)).toEqual([2, 0]);
+  });
+
+  test('with strategy Recreate has no pods in between', () => {
+    const cluster = controlPlane();
+    cluster.apply(workload('Deployment', 'web', 'replicas: 2\n  strategy: {type: Recreate}'));
+    update(cluster, '2');
+    expect(versions(cluster)).toBe('');
+    endGracePeriods(cluster.api);
+    expect(versions(cluster)).toBe('2: 2');
+  });
+});
+
+test('a StatefulSet with a changed template is refused: its updates are not modelled', () => {
+  const cluster = controlPlane();
+  cluster.apply(workload('StatefulSet', 'db', 'serviceName: db'));
+  const db = cluster.api.get('StatefulSet', 'default/db') as StatefulSet;
+  const template = { ...db.spec.template, metadata: { labels: { app: 'db', version: '2' }, annotations: {} } };
+  expect(() => cluster.api.update({ ...db, spec: { ...db.spec, template } })).toThrow(
+    'StatefulSet default/db: spec.template: has changed, and updates of a StatefulSet are not modelled',
+  );
 });
 
 describe('a snapshot', () => {

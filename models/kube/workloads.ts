@@ -2,8 +2,9 @@
 // named as Kubernetes names them. Scaling, and replacing pods that go, work while the cluster runs.
 //
 // Pods of a snapshot count: a workload that owns pods when it is first seen keeps that number of them until it is
-// scaled, whatever spec.replicas says. Not modelled: rolling updates (a changed template is an error), the order of a StatefulSet's start,
-// adoption of pods by label.
+// scaled, whatever spec.replicas says. A Deployment whose template changes is updated by its strategy (rolling-update.ts).
+// Not modelled: updates of StatefulSets and DaemonSets (a changed template is an error), the order of a StatefulSet's
+// start, adoption of pods by label.
 
 import type { RandomStream } from '../../engine/random.ts';
 import type { ApiServer, Deliver, WatchEvent } from './api-server.ts';
@@ -28,6 +29,7 @@ import {
   type StatefulSet,
   type Workload,
 } from './objects.ts';
+import { nextReplicas } from './rolling-update.ts';
 import { nodeAccepts } from './scheduler.ts';
 
 type PodMaker = ReplicaSet | StatefulSet | DaemonSet;
@@ -43,6 +45,8 @@ export class WorkloadController {
   readonly #sparedNodes = new Map<string, ReadonlySet<string>>();
   /** By namespace: ReplicaSets that pods name as their owner, but that are not in the snapshot, and one pod of each. */
   readonly #missingReplicaSets = new Map<string, Map<string, Pod>>();
+  /** Deployments that are being updated, by description. */
+  readonly #rolling = new Set<string>();
   /** How many names each workload has used up. */
   readonly #named = new Map<string, number>();
 
@@ -62,9 +66,11 @@ export class WorkloadController {
     for (const { type, object } of events) {
       this.#recordOwner(type, object);
       if (type === 'ADDED') this.#recordMissingReplicaSet(object);
-      if (type !== 'DELETED' && !isTerminating(object) && !isFinished(object)) continue;
       const owner = this.#ownerOf(object);
-      if (owner !== undefined) this.#reconcile(owner);
+      if (owner === undefined) continue;
+      if (type === 'DELETED' || isTerminating(object) || isFinished(object)) this.#reconcile(owner);
+      const deployment = this.#rollingDeploymentOf(owner);
+      if (deployment !== undefined) this.#roll(deployment);
     }
   }
 
@@ -115,11 +121,13 @@ export class WorkloadController {
     }
   }
 
+  /** A ReplicaSet's template is for pods to come, and a Deployment is updated; the others are not. */
   #refuseNewTemplate(workload: Workload): void {
+    if (workload.kind === 'Deployment' || workload.kind === 'ReplicaSet') return;
     const template = JSON.stringify(workload.spec.template);
     const seen = this.#seen.get(describeObject(workload));
     if (seen !== undefined && seen.template !== template) {
-      throw new ObjectError(workload, 'spec.template: has changed, and a rolling update is not modelled');
+      throw new ObjectError(workload, `spec.template: has changed, and updates of a ${workload.kind} are not modelled`);
     }
   }
 
@@ -127,27 +135,78 @@ export class WorkloadController {
 
   #reconcileDeployment(deployment: Deployment): void {
     const description = describeObject(deployment);
-    const { replicas, template } = deployment.spec;
+    const { replicas } = deployment.spec;
+    const template = JSON.stringify(deployment.spec.template);
     const seen = this.#seen.get(description);
-    this.#seen.set(description, { template: JSON.stringify(template), replicas, ofSnapshot: undefined });
+    this.#seen.set(description, { template, replicas, ofSnapshot: undefined });
     const replicaSet = this.#currentReplicaSet(deployment);
-    if (seen === undefined && replicaSet === undefined) this.#createReplicaSets(deployment);
-    // A snapshot may have been taken in the middle of a rolling update: only a change of scale is passed on.
-    else if (seen !== undefined && replicaSet !== undefined && seen.replicas !== replicas) {
-      this.#apiServer.update({ ...replicaSet, spec: { ...replicaSet.spec, replicas } });
+    if (seen === undefined && replicaSet === undefined) return this.#createReplicaSets(deployment);
+    // A snapshot may have been taken in the middle of a rolling update: only a change is passed on.
+    if (seen === undefined || replicaSet === undefined) return;
+    if (seen.template !== template) this.#startUpdate(deployment, replicaSet);
+    if (this.#rolling.has(description)) this.#roll(deployment);
+    else if (seen.replicas !== replicas) this.#scale(replicaSet, replicas);
+  }
+
+  #scale(replicaSet: ReplicaSet, replicas: number): void {
+    this.#apiServer.update({ ...replicaSet, spec: { ...replicaSet.spec, replicas } });
+  }
+
+  // ---- updates of Deployments -------------------------------------------------------------------------------------
+
+  /** A ReplicaSet for the new template: one that is kept from an earlier revision, or a new one without pods yet. */
+  #startUpdate(deployment: Deployment, current: ReplicaSet): void {
+    const hash = templateHash(JSON.stringify(deployment.spec.template));
+    const revision = Number(current.metadata.annotations[REVISION] ?? 0) + 1;
+    const earlier = this.#replicaSetsOf(deployment).find(({ metadata }) => metadata.labels[TEMPLATE_HASH] === hash);
+    if (earlier === undefined) {
+      this.#createReplicaSet(deployment, `${deployment.metadata.name}-${hash}`, hash, revision, 0);
+    } else {
+      const annotations = { ...earlier.metadata.annotations, [REVISION]: `${revision}` };
+      this.#apiServer.update({ ...earlier, metadata: { ...earlier.metadata, annotations } });
     }
+    this.#rolling.add(describeObject(deployment));
+  }
+
+  #roll(deployment: Deployment): void {
+    const current = this.#currentReplicaSet(deployment);
+    if (current === undefined) return;
+    const byAge = this.#replicaSetsOf(deployment).filter(({ metadata }) => metadata.name !== current.metadata.name);
+    const stateOf = (replicaSet: ReplicaSet) => {
+      const pods = [...(this.#owned.get(describeObject(replicaSet)) ?? [])].flatMap(
+        (key) => this.#apiServer.get('Pod', key) ?? [],
+      );
+      const available = pods.filter((pod) => !isTerminating(pod) && isReady(pod) && pod.status.podIP !== undefined);
+      return { replicas: replicaSet.spec.replicas, available: available.length, running: pods.length };
+    };
+    const next = nextReplicas(deployment.spec, { current: stateOf(current), old: byAge.map(stateOf) });
+    if (next.isComplete) this.#rolling.delete(describeObject(deployment));
+    if (next.current !== current.spec.replicas) this.#scale(current, next.current);
+    for (const [index, replicaSet] of byAge.entries()) {
+      const replicas = next.old[index] ?? 0;
+      if (replicas !== replicaSet.spec.replicas) this.#scale(replicaSet, replicas);
+    }
+  }
+
+  #rollingDeploymentOf(owner: PodMaker): Deployment | undefined {
+    const reference = controllerOf(owner);
+    if (owner.kind !== 'ReplicaSet' || reference?.kind !== 'Deployment') return undefined;
+    const key = `${owner.metadata.namespace}/${reference.name}`;
+    return this.#rolling.has(`Deployment ${key}`) ? this.#apiServer.get('Deployment', key) : undefined;
+  }
+
+  #replicaSetsOf(deployment: Deployment): ReplicaSet[] {
+    const keys = [...(this.#owned.get(describeObject(deployment)) ?? [])];
+    return keys.flatMap((key) => this.#apiServer.get('ReplicaSet', key) ?? []);
   }
 
   /** Of several (old ones are kept for a rollback) the one with the highest revision. */
   #currentReplicaSet(deployment: Deployment): ReplicaSet | undefined {
     const revisionOf = ({ metadata }: ReplicaSet) => Number(metadata.annotations[REVISION] ?? 0);
-    let current: ReplicaSet | undefined;
-    for (const key of this.#owned.get(describeObject(deployment)) ?? []) {
-      const replicaSet = this.#apiServer.get('ReplicaSet', key);
-      if (replicaSet === undefined) continue;
-      if (current === undefined || revisionOf(replicaSet) >= revisionOf(current)) current = replicaSet;
-    }
-    return current;
+    return this.#replicaSetsOf(deployment).reduce<ReplicaSet | undefined>(
+      (newest, other) => (newest === undefined || revisionOf(other) >= revisionOf(newest) ? other : newest),
+      undefined,
+    );
   }
 
   /** One ReplicaSet; in a snapshot without ReplicaSets one for each that its pods name as their owner. */
@@ -170,7 +229,7 @@ export class WorkloadController {
   #createReplicaSet(deployment: Deployment, name: string, hash: string, revision: number, replicas: number): void {
     const { selector, template } = deployment.spec;
     const labels = { ...template.metadata.labels, [TEMPLATE_HASH]: hash };
-    this.#apiServer.create<ReplicaSet>({
+    const created = this.#apiServer.create<ReplicaSet>({
       kind: 'ReplicaSet',
       metadata: {
         name,
@@ -185,6 +244,7 @@ export class WorkloadController {
         template: { ...template, metadata: { ...template.metadata, labels } },
       },
     });
+    this.#recordOwner('ADDED', created); // the watch event may come later than the next look at the Deployment
   }
 
   // ---- ReplicaSets and StatefulSets -------------------------------------------------------------------------------
@@ -310,6 +370,7 @@ export class WorkloadController {
     const kind = owner.kind === 'Deployment' ? 'ReplicaSet' : 'Pod';
     for (const key of [...(this.#owned.get(describeObject(owner)) ?? [])]) this.#apiServer.delete(kind, key);
     this.#seen.delete(describeObject(owner));
+    this.#rolling.delete(describeObject(owner));
   }
 }
 

@@ -10,6 +10,6 @@ export class LoopbackDevice extends NetDevice {
   protected override carry(frame: Frame): void {
     frame.dstMac = this.mac;
     frame.srcMac = this.mac;
-    this.deliver(frame);
+    this.deliverInTurn(frame);
   }
 }

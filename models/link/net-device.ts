@@ -103,10 +103,17 @@ export abstract class NetDevice implements DeviceRef {
     this.#receiver.receive(frame, this);
   }
 
-  /** The same, after those frames of a batch that came before (netif_rx). */
+  /**
+   * The same by netif_rx: after those frames of a batch that came before, and when sending is over, so that this frame
+   * goes into no tunnel within those that are being sent into.
+   */
   deliverInTurn(frame: Frame): void {
-    if (this.cpus.isBatching) this.cpus.postpone(() => this.deliver(frame));
-    else this.deliver(frame);
+    const { cpus } = this;
+    if (cpus.isBatching) return cpus.postpone(() => this.deliver(frame));
+    const { tunnelDepth } = cpus;
+    cpus.tunnelDepth = 0;
+    this.deliver(frame);
+    cpus.tunnelDepth = tunnelDepth;
   }
 
   /** What kind of device this is: carries the frame to the other end. */

@@ -13,8 +13,7 @@ export class VethDevice extends NetDevice {
     if (frame.sizeBytes > peer.mtuBytes + ETHERNET_HEADER_BYTES) return this.drop(frame, 'PKT_TOO_BIG'); // is_skb_forwardable
     this.cpus.charge(this.cpus.costs.vethNs);
     frame.clearMetadata(); // skb_scrub_packet: mark and conntrack do not cross namespaces
-    if (this.cpus.isBatching) peer.deliverInTurn(frame);
-    else peer.deliver(frame);
+    peer.deliverInTurn(frame);
   }
 }
 

@@ -6,8 +6,15 @@
 // ageing of the entries of a learning device (they move, but stay).
 
 import type { CpuSet } from '../cpu/cpu-set.ts';
-import { symmetricFlowHash } from '../packet/flow-hash.ts';
-import { ETHERTYPE_IPV4, ETHERTYPE_IPV6, type Frame, PROTOCOL_UDP, VXLAN_HEADER_BYTES } from '../packet/frame.ts';
+import { lastingFlowHash } from '../packet/flow-hash.ts';
+import {
+  type DeviceRef,
+  ETHERTYPE_IPV4,
+  ETHERTYPE_IPV6,
+  type Frame,
+  PROTOCOL_UDP,
+  VXLAN_HEADER_BYTES,
+} from '../packet/frame.ts';
 import type { FrameStore } from '../packet/frame-store.ts';
 import { formatIp, type Ip } from '../packet/ip-address.ts';
 import { formatMac, type Mac, ZERO_MAC } from '../packet/mac.ts';
@@ -21,8 +28,8 @@ export const VXLAN_OVERHEAD_BYTES = 50;
 
 /** The namespace's IP stack, below the tunnel. */
 export interface VxlanUnderlay {
-  /** Sends a packet of this host; it ends there if it cannot go. */
-  send(frame: Frame): void;
+  /** Sends a datagram of the tunnel; it ends there if it cannot go, or would go into the tunnel. */
+  send(frame: Frame, tunnel: DeviceRef): void;
 }
 
 export interface VxlanOptions extends NetDeviceOptions {
@@ -48,7 +55,6 @@ export class VxlanDevice extends NetDevice {
   readonly #underlay: VxlanUnderlay;
   readonly #secret: number;
   readonly #entries = new Map<Mac, Entry>();
-  #depth = 0;
 
   constructor(options: VxlanOptions) {
     super(options);
@@ -86,21 +92,23 @@ export class VxlanDevice extends NetDevice {
   protected override carry(frame: Frame): void {
     const remotes = (this.#entries.get(frame.dstMac) ?? this.#entries.get(ZERO_MAC))?.remotes;
     if (remotes === undefined) return this.drop(frame, 'NO_TX_TARGET');
-    // A route to the endpoint that leads into the tunnel: the kernel stops at so many devices within devices.
-    if (this.#depth === RECURSION_LIMIT) return this.drop(frame, 'TX_RECURSION');
-    this.#depth++;
+    // Rules may send a tunnel's datagrams into a tunnel.
+    const { cpus } = this;
+    if (cpus.tunnelDepth === MOST_TUNNELS) return this.drop(frame, 'TX_RECURSION');
+    cpus.tunnelDepth++;
     for (let i = 1; i < remotes.length; i++) this.#sendTo(remotes[i], this.frames.copy(frame));
     this.#sendTo(remotes[0], frame);
-    this.#depth--;
+    cpus.tunnelDepth--;
   }
 
   #sendTo(remote: Ip, inner: Frame): void {
     this.cpus.charge(this.cpus.costs.vxlanEncapNs);
+    const flowHash = lastingFlowHash(inner);
     const outer = this.frames.encapsulate(inner);
     outer.protocol = PROTOCOL_UDP;
     outer.srcIp = this.local;
     outer.dstIp = remote;
-    outer.srcPort = this.#sourcePort(inner);
+    outer.srcPort = this.#sourcePort(flowHash);
     outer.dstPort = this.port;
     outer.dontFragment = false; // df unset, the default
     outer.typeOfService = outerCongestionBits(inner);
@@ -110,12 +118,12 @@ export class VxlanDevice extends NetDevice {
     outer.mark = inner.mark; // skb_scrub_packet within one namespace: conntrack goes, the mark stays
     inner.clearMetadata();
     this.#note(outer, `in VXLAN ${this.vni} to ${formatIp(remote)}`);
-    this.#underlay.send(outer);
+    this.#underlay.send(outer, this);
   }
 
   /** udp_flow_src_port: a flow's packets keep one port, so that they keep one path. */
-  #sourcePort(inner: Frame): number {
-    let hash = Math.imul(symmetricFlowHash(inner) ^ this.#secret, 0x9e3779b1);
+  #sourcePort(flowHash: number): number {
+    let hash = Math.imul(flowHash ^ this.#secret, 0x9e3779b1);
     hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b) >>> 0;
     return FIRST_SOURCE_PORT + Math.floor((hash * (LAST_SOURCE_PORT - FIRST_SOURCE_PORT)) / 2 ** 32);
   }
@@ -184,8 +192,12 @@ interface Entry {
 const FIRST_SOURCE_PORT = 32_768;
 const LAST_SOURCE_PORT = 60_999;
 
-/** XMIT_RECURSION_LIMIT */
-const RECURSION_LIMIT = 8;
+/**
+ * Within one another. dev_xmit_recursion counts each twice, as a device that sends and in iptunnel_xmit, which refuses
+ * where more than IP_TUNNEL_RECURSION_LIMIT, 5, are on the way (Linux 6.18.44). A bridge above a tunnel counts, too;
+ * that is not modelled.
+ */
+const MOST_TUNNELS = 3;
 
 /** INET_ECN_encapsulate (RFC 3168): the tunnel is told of ECN, but not that congestion has been experienced. */
 function outerCongestionBits({ etherType, typeOfService }: Frame): number {

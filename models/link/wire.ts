@@ -10,7 +10,7 @@ import type { RandomStream } from '../../engine/random.ts';
 import type { Place } from '../../engine/simulator.ts';
 import { type Duration, type Instant, us } from '../../engine/time.ts';
 import { NETDEV_MAX_BACKLOG } from '../cpu/cpu-set.ts';
-import { flowHash } from '../packet/flow-hash.ts';
+import { steeringHash } from '../packet/flow-hash.ts';
 import type { Frame } from '../packet/frame.ts';
 import type { FrameHolder } from '../packet/frame-store.ts';
 import { NetDevice } from './net-device.ts';
@@ -69,9 +69,10 @@ export class WireDevice extends NetDevice implements FrameHolder {
   /** The last bit of a frame has come in: an event of its own. */
   arrive(frame: Frame): void {
     frame.clearMetadata();
+    frame.flowHash = 0; // only bytes cross a cable
     const { cpus } = this;
     // Receive-side scaling: the same flow always meets the same CPU.
-    const cpu = cpus.count === 1 ? 0 : flowHash(frame) % cpus.count;
+    const cpu = cpus.count === 1 ? 0 : steeringHash(frame) % cpus.count;
     if (cpus.backlog(cpu) >= NETDEV_MAX_BACKLOG) return this.drop(frame, 'CPU_BACKLOG');
     this.#backlog++;
     cpus.submit(cpu, this.#receive, frame);

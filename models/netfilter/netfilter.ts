@@ -49,6 +49,7 @@ import {
   WALK,
 } from './hook-plan.ts';
 import { IpSets } from './ipset/ip-sets.ts';
+import type { Accounts } from './matches/nfacct.ts';
 import { DESTINATION, Nat, type NatMapping, type NatSide, SOURCE } from './nat.ts';
 import { Nftables, type NftBaseChain } from './nft/nftables.ts';
 import { NftWalk } from './nft/walk.ts';
@@ -77,6 +78,13 @@ export interface NetfilterStack {
   defragment?(frame: Frame, hook: Hook): boolean;
   /** How a packet to the address would go; undefined without a route. Absent: rules that ask do not match. */
   routeTo?(ip: Ip, family: IpFamily): RouteView | undefined;
+  /** Absent: not known. */
+  mtuOf?(device: DeviceRef): number | undefined;
+  /**
+   * A packet that was made here has got another destination. False: there is no route to that, and the stack has dropped
+   * the packet. Absent: the packet goes on.
+   */
+  reroute?(frame: Frame): boolean;
   /** Answers the frame with an ICMP error or a TCP reset. Netfilter drops the frame afterwards. */
   reject(frame: Frame, hook: Hook, rejectWith: RejectType, inDevice: DeviceRef | undefined): void;
 }
@@ -145,6 +153,7 @@ export class Netfilter implements RuleVisits {
       random,
       addressType: (ip, family, device) => stack.addressType(ip, family, device),
       routeTo: (ip, family) => stack.routeTo?.(ip, family),
+      mtuOf: (device) => stack.mtuOf?.(device),
       sets: this.sets,
       ipsetNs: cpus.costs.ipsetNs,
       connections: this.conntrack,
@@ -175,6 +184,11 @@ export class Netfilter implements RuleVisits {
     return this.#rulesVisited;
   }
 
+  /** What rules of `-m nfacct` have counted, by name, for both families. */
+  get accounts(): Readonly<Accounts> {
+    return this.#context.accounts;
+  }
+
   /** True: the frame goes on. False: it has ended, dropped or rejected; do not touch it. */
   run(hook: Hook, frame: Frame, inDevice: DeviceRef | undefined, outDevice: DeviceRef | undefined): boolean {
     if (this.#isStale) this.#readTables();
@@ -187,8 +201,7 @@ export class Netfilter implements RuleVisits {
       const step = plan[i]!;
       switch (step.kind) {
         case DEFRAGMENT:
-          if ((frame.moreFragments || frame.fragmentOffset > 0) && this.#stack.defragment?.(frame, hook) === false)
-            return false;
+          if (frame.isFragment && this.#stack.defragment?.(frame, hook) === false) return false;
           break;
         case WALK:
           if (!this.#passes(step.chain!, hook, frame, inDevice, outDevice)) return false;
@@ -379,6 +392,7 @@ export class Netfilter implements RuleVisits {
   ): boolean {
     if (frame.conntrackEntry === 0) return true;
     const before = frame.journey === undefined ? '' : formatTuple(frame);
+    const { dstIp } = frame;
     if ((frame.conntrackState & CT_RELATED) !== 0 && isIcmp(frame.protocol)) {
       if (!this.#nat.translateError(frame, side)) return this.#drop(frame, 'NETFILTER_DROP');
     } else {
@@ -394,6 +408,8 @@ export class Netfilter implements RuleVisits {
     if (frame.journey !== undefined && formatTuple(frame) !== before) {
       this.#note(frame, 'nat', `${before} becomes ${formatTuple(frame)}`);
     }
+    // nf_nat_ipv4_local_fn: at once, so that later tables do not see what has no route.
+    if (hook === OUTPUT && frame.dstIp !== dstIp && this.#stack.reroute?.(frame) === false) return false;
     return true;
   }
 

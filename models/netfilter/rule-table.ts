@@ -94,6 +94,17 @@ export class RuleTable {
     for (const [name, { chain }] of this.#uses) if (this.chain(name) !== chain) this.#uses.delete(name);
   }
 
+  /** These chains and no others, as one change: lists that old and new rules name stay. */
+  replaceAll(chains: readonly Chain[]): void {
+    this.#base = NO_CHAINS;
+    this.#deleted.clear();
+    const before = [...this.#own.keys()];
+    for (const chain of chains) this.put(chain);
+    const kept = new Set(chains.map(({ name }) => name));
+    for (const name of before) if (!kept.has(name)) this.#setOwn(name, undefined);
+    for (const name of this.#uses.keys()) if (!kept.has(name)) this.#uses.delete(name);
+  }
+
   delete(name: string): void {
     if (isBuiltin(this.name, name))
       throw new RangeError(`chain ${name} of table ${this.name} is builtin; cannot delete it`);

@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 import { Chain } from './chain.ts';
 import { printIptablesSave } from './iptables-save.ts';
+import { RecentList } from './matches/recent.ts';
 import { Rule } from './rule.ts';
 import { RuleTables } from './rule-tables.ts';
 import { parseRule } from './rule-text.ts';
@@ -46,6 +47,24 @@ test('a new base takes the place of the old one, and brings deleted chains back'
   tables.deleteChain('nat', 'A');
   tables.share('nat', base(chain('A'), chain('C')));
   expect(tables.chainNames('nat').slice(4)).toEqual(['A', 'C']);
+});
+
+test('a table that is replaced keeps what both name; without chains it stays registered with legacy, and not with nft', () => {
+  const tables = new RuleTables();
+  tables.share('nat', base(chain('OLD', '-m recent --set --name SEEN')));
+  tables.replaceChains('nat', [chain('OWN'), new Chain('INPUT', [rule('-j OWN')], 'ACCEPT')]);
+  const seen = new RecentList();
+  tables.recentLists.set('SEEN', seen);
+  tables.replaceTable('nat', [chain('NEW', '-m recent --rcheck --name SEEN')]);
+  expect(tables.chainNames('nat').slice(4)).toEqual(['NEW']);
+  expect(tables.chain('nat', 'INPUT')?.rules).toEqual([]);
+  expect(tables.recentLists.get('SEEN')).toBe(seen);
+  tables.replaceTable('nat', []);
+  expect(tables.recentLists.size).toBe(0);
+  expect(tables.isRegistered('nat', 'PREROUTING')).toBe(true);
+  tables.backend = 'nft';
+  tables.replaceTable('nat', []);
+  expect([tables.isRegistered('nat', 'PREROUTING'), tables.isLoaded('nat')]).toEqual([false, false]);
 });
 
 test('counters stay with a rule when its chain is edited, when others are replaced, and when a base keeps the chain', () => {

@@ -1,12 +1,12 @@
 // The tables of one network namespace, as the commands that change them see them: iptables, iptables-restore.
 
 import type { IpFamily } from '../packet/ip-address.ts';
-import type { Chain, ChainPolicy } from './chain.ts';
+import { Chain, type ChainPolicy } from './chain.ts';
 import type { RecentLists } from './matches/recent.ts';
 import type { Rule } from './rule.ts';
 import type { RuleCounters } from './rule-counters.ts';
 import { RuleTable } from './rule-table.ts';
-import { type BuiltinChain, isBuiltin, TABLE_NAMES, type TableName } from './table-order.ts';
+import { BUILTIN_CHAINS, type BuiltinChain, isBuiltin, TABLE_NAMES, type TableName } from './table-order.ts';
 
 export {
   BUILTIN_CHAINS,
@@ -63,6 +63,17 @@ export class RuleTables {
   /** Like `iptables-restore --noflush`: chains of these names are replaced, with counters at zero; others are kept. */
   replaceChains(table: TableName, chains: Iterable<Chain>): void {
     for (const chain of chains) this.#tables[table].put(chain);
+    this.#changed(table);
+  }
+
+  /**
+   * Like `iptables-restore`: these chains and no others. What is no longer declared is empty in a legacy table, which stays
+   * registered with all its builtin chains until its namespace goes, and gone with nft, which makes the table anew.
+   */
+  replaceTable(table: TableName, chains: readonly Chain[]): void {
+    const declared = new Set(chains.map(({ name }) => name));
+    const undeclared = this.#backend === 'legacy' ? BUILTIN_CHAINS[table].filter((name) => !declared.has(name)) : [];
+    this.#tables[table].replaceAll([...undeclared.map((name) => new Chain(name, [], 'ACCEPT')), ...chains]);
     this.#changed(table);
   }
 

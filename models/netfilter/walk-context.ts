@@ -10,6 +10,7 @@ import type { Ip, IpFamily } from '../packet/ip-address.ts';
 import { type ConnectionQuery, NO_CONNECTIONS } from './connection-query.ts';
 import { IpSets } from './ipset/ip-sets.ts';
 import type { HashlimitTables } from './matches/hashlimit.ts';
+import type { Accounts } from './matches/nfacct.ts';
 import type { RecentLists } from './matches/recent.ts';
 import type { Rule } from './rule.ts';
 import { NO_TABLE, type RuleTable } from './rule-table.ts';
@@ -53,6 +54,7 @@ export interface WalkContextOptions {
   readonly addressType: (ip: Ip, family: IpFamily, device?: DeviceRef) => AddressType;
   /** Undefined without a route. Absent: nothing is known of routes. */
   readonly routeTo?: (ip: Ip, family: IpFamily) => RouteView | undefined;
+  readonly mtuOf?: (device: DeviceRef) => number | undefined;
   /** Conntrack; absent where nothing is tracked. */
   readonly connections?: ConnectionQuery;
   readonly sets?: IpSets;
@@ -68,11 +70,14 @@ export class WalkContext {
   readonly random: RandomStream;
   readonly addressType: WalkContextOptions['addressType'];
   readonly routeTo: (ip: Ip, family: IpFamily) => RouteView | undefined;
+  readonly mtuOf: (device: DeviceRef) => number | undefined;
   readonly connections: ConnectionQuery;
   readonly sets: IpSets;
   readonly recorder: FlowRecorder;
   /** What rules of `-m hashlimit` have counted. */
   readonly hashlimitTables: HashlimitTables = new Map();
+  /** What rules of `-m nfacct` have counted. */
+  readonly accounts: Accounts = new Map();
 
   /** The hook, as its builtin chains are called: `PREROUTING`. */
   hook = '';
@@ -109,6 +114,7 @@ export class WalkContext {
     random,
     addressType,
     routeTo = () => undefined,
+    mtuOf = () => undefined,
     connections = NO_CONNECTIONS,
     sets = new IpSets(),
     ipsetNs = FREE.ipsetNs,
@@ -119,6 +125,7 @@ export class WalkContext {
     this.random = random;
     this.addressType = addressType;
     this.routeTo = routeTo;
+    this.mtuOf = mtuOf;
     this.connections = connections;
     this.sets = sets;
     this.#ipsetNs = ipsetNs;

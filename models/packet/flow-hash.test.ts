@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { flowHash, symmetricFlowHash } from './flow-hash.ts';
-import { Frame, PROTOCOL_ICMP, PROTOCOL_UDP } from './frame.ts';
+import { hashForLabel, lastingFlowHash, steeringHash, symmetricFlowHash } from './flow-hash.ts';
+import { Frame, PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_UDP } from './frame.ts';
 import type { Ip } from './ip-address.ts';
 import { internIpv6 } from './ipv6-address.ts';
 
@@ -31,9 +31,31 @@ test('the kernel sees one flow in both directions', () => {
   );
 });
 
+test('a hash with ports stays what it was when it was first asked for, one without does not', () => {
+  for (const [protocol, stays] of [
+    [PROTOCOL_UDP, true],
+    [PROTOCOL_ICMP, false],
+  ] as const) {
+    const frame = Object.assign(new Frame(), { protocol, srcIp: 1, dstIp: 2, srcPort: 3, dstPort: 53 });
+    const before = lastingFlowHash(frame);
+    frame.dstIp = 7 as Ip; // by DNAT
+    expect(lastingFlowHash(frame) === before).toBe(stays);
+  }
+});
+
+test('the hash for a flow label is another than that of the same packet on its way, and one per ICMPv6 message', () => {
+  const error = (icmpCode: number): Frame =>
+    Object.assign(new Frame(), { family: 6, protocol: PROTOCOL_ICMPV6, srcIp: 1, dstIp: 2, icmpType: 1, icmpCode });
+  const labelled = [error(0), error(4), error(4)];
+  labelled.forEach(hashForLabel);
+  const [noRoute, portUnreachable, again] = labelled.map(({ flowHash }) => flowHash);
+  expect(portUnreachable).toBe(again);
+  expect(new Set([noRoute, portUnreachable, lastingFlowHash(error(4))]).size).toBe(3);
+});
+
 test('flows between the same hosts are spread by their ports', () => {
   const frames = Array.from({ length: 1_000 }, (_, srcPort) =>
     Object.assign(new Frame(), { protocol: PROTOCOL_UDP, srcIp: 1, dstIp: 2, srcPort, dstPort: 53 }),
   );
-  for (const hash of [flowHash, symmetricFlowHash]) expect(new Set(frames.map(hash)).size).toBeGreaterThan(990);
+  for (const hash of [steeringHash, symmetricFlowHash]) expect(new Set(frames.map(hash)).size).toBeGreaterThan(990);
 });

@@ -74,6 +74,7 @@ export class FrameStore {
   encapsulate(inner: Frame): Frame {
     const outer = this.#take();
     outer.inner = inner;
+    outer.flowHash = inner.flowHash;
     outer.journey = inner.journey;
     return outer;
   }
@@ -81,6 +82,7 @@ export class FrameStore {
   /** The frame inside goes on alone. Call only for a frame with `inner`. */
   decapsulate(outer: Frame): Frame {
     const inner = outer.inner!;
+    inner.flowHash = outer.flowHash;
     outer.inner = undefined;
     this.#release(outer);
     return inner;

@@ -6,6 +6,7 @@ test.each<[string, number, Partial<Frame>]>([
   ['an empty datagram', 14 + 20 + 8, { protocol: PROTOCOL_UDP }],
   ['a datagram', 14 + 20 + 8 + 120, { protocol: PROTOCOL_UDP, payloadBytes: 120 }],
   ['a later fragment', 14 + 20 + 500, { protocol: PROTOCOL_UDP, fragmentOffset: 1480, payloadBytes: 500 }],
+  ['an atomic fragment', 14 + 40 + 8 + 8, { family: 6, protocol: PROTOCOL_UDP, isAtomicFragment: true }],
   ['a bare ACK', 14 + 20 + 20, { protocol: PROTOCOL_TCP }],
   ['an ACK with timestamps', 14 + 20 + 20 + 12, { protocol: PROTOCOL_TCP, timestampValue: 1 }],
   [

@@ -95,6 +95,8 @@ export class Frame {
   dontFragment = true;
   moreFragments = false;
   fragmentOffset = 0;
+  /** IPv6: all in one, but with a fragment header (RFC 6946). */
+  isAtomicFragment = false;
 
   /** UDP, TCP and SCTP ports; 0 otherwise. */
   srcPort = 0;
@@ -139,6 +141,11 @@ export class Frame {
 
   // What the kernel keeps beside the bytes (sk_buff).
   mark = 0;
+  /**
+   * The hash of the flow that it was of when it was first asked for, or that its socket gave it (skb->hash, where it counts
+   * ports: l4_hash); 0: none yet. Neither NAT nor a tunnel nor another namespace changes it.
+   */
+  flowHash = 0;
   /** Conntrack's handle of the connection (0: none), the frame's direction and the state that rules match on. */
   conntrackEntry = 0;
   conntrackReply = false;
@@ -171,7 +178,7 @@ export class Frame {
   }
 
   get isFragment(): boolean {
-    return this.moreFragments || this.fragmentOffset > 0;
+    return this.moreFragments || this.fragmentOffset > 0 || this.isAtomicFragment;
   }
 
   /** Length of the IP packet: IPv4's total length field. */
@@ -241,6 +248,7 @@ export class Frame {
     this.dontFragment = true;
     this.moreFragments = false;
     this.fragmentOffset = 0;
+    this.isAtomicFragment = false;
     this.srcPort = 0;
     this.dstPort = 0;
     this.icmpType = 0;
@@ -265,10 +273,11 @@ export class Frame {
     this.payloadBytes = 0;
     this.message = undefined;
     this.messageEnds = undefined;
+    this.flowHash = 0;
     this.clearMetadata();
   }
 
-  /** What does not survive the frame's leaving a network namespace (skb_scrub_packet) or a machine. */
+  /** What does not survive the frame's leaving a network namespace (skb_scrub_packet). */
   clearMetadata(): void {
     this.mark = 0;
     this.conntrackEntry = 0;
@@ -287,6 +296,7 @@ export class Frame {
   /** What the kernel keeps beside the bytes; not the journey. */
   copyMetadataFrom(other: Frame): void {
     this.mark = other.mark;
+    this.flowHash = other.flowHash;
     this.conntrackEntry = other.conntrackEntry;
     this.conntrackReply = other.conntrackReply;
     this.conntrackState = other.conntrackState;
@@ -317,6 +327,7 @@ export class Frame {
     this.dontFragment = other.dontFragment;
     this.moreFragments = other.moreFragments;
     this.fragmentOffset = other.fragmentOffset;
+    this.isAtomicFragment = other.isAtomicFragment;
     this.srcPort = other.srcPort;
     this.dstPort = other.dstPort;
     this.icmpType = other.icmpType;

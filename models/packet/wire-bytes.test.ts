@@ -124,6 +124,8 @@ describe('the bytes of IPv6', () => {
     // The offset counts bytes here, because its unit of 8 leaves the lowest three bits to flags: 1448 = 0x5a8.
     expect(hex(encodeFrame(frame).subarray(54, 62))).toBe('11 00 05 a8 00 c0 ff ee');
     expect(frame.sizeBytes).toBe(14 + 40 + 8 + 8);
+    const atomic = ipv6({ ...addresses, protocol: PROTOCOL_UDP, isAtomicFragment: true, identification: 7 });
+    expect(hex(encodeFrame(atomic).subarray(54, 62))).toBe('11 00 00 00 00 00 00 07');
   });
 
   test('a neighbor solicitation and its answer', () => {

@@ -6,6 +6,7 @@ import { z } from 'zod';
 import { isIpv4, isIpv6 } from '../packet/ip-address.ts';
 import type { ParityCase, Step } from './case.ts';
 import { CaseError } from './case-error.ts';
+import { describeExpectation, describeProblem } from './problem-text.ts';
 
 /** Throws a CaseError. */
 export function parseCase(text: string, fileName: string): ParityCase {
@@ -15,7 +16,7 @@ export function parseCase(text: string, fileName: string): ParityCase {
 /** The same for a value that is JSON already. */
 export function checkCase(value: unknown, fileName: string): ParityCase {
   const result = parityCase.safeParse(value, { error: describeExpectation });
-  if (!result.success) throw failure(result.error.issues[0] as z.core.$ZodIssue, value, fileName);
+  if (!result.success) throw new CaseError(`${fileName}: ${describeProblem(result.error, value)}`);
   // JSON has no undefined, which is all that the schema's optional fields have and the case's have not.
   return result.data as ParityCase;
 }
@@ -181,6 +182,7 @@ const parityCase = z
   .strictObject({
     name: z.string().optional(),
     topology,
+    paceMs: whole(0, 1000).optional(),
     rules: rulesByNode.optional(),
     packets: z.array(step).max(100_000, 'at most 100000 steps'),
   })
@@ -237,56 +239,4 @@ function namesExist({ topology, rules = {}, packets }: NamedPlaces, context: z.c
       for (const node of Object.keys(step.rules)) expect(nodes, node, ['packets', i, 'rules', node], 'rules of a node');
     else if ('socket' in step) expect(namespaces, step.socket.in, ['packets', i, 'socket', 'in'], 'a namespace');
   }
-}
-
-// ── messages ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-function failure(issue: z.core.$ZodIssue, value: unknown, fileName: string): CaseError {
-  const path = issue.path.map(String);
-  if (issue.code === 'unrecognized_keys') {
-    const field = formatPath([...path, issue.keys[0]!]);
-    return new CaseError(`${fileName}: ${field}: expected only known fields`);
-  }
-  const field = path.length === 0 ? '' : `${formatPath(path)}: `;
-  return new CaseError(`${fileName}: ${field}expected ${issue.message}, got ${show(valueAt(value, path))}`);
-}
-
-/** In words, what a schema without a message of its own expects. */
-function describeExpectation(issue: z.core.$ZodRawIssue): string {
-  switch (issue.code) {
-    case 'invalid_type':
-      return EXPECTED[issue.expected as string] ?? `a ${issue.expected}`;
-    case 'invalid_value':
-      return issue.values
-        .map(String)
-        .join(', ')
-        .replace(/, ([^,]*)$/, ' or $1');
-    default:
-      return 'another value';
-  }
-}
-
-const EXPECTED: Readonly<Record<string, string>> = {
-  string: 'a string',
-  object: 'an object',
-  record: 'an object',
-  array: 'a list',
-  boolean: 'true or false',
-};
-
-/** `topology.nodes[0].pods[1].ip` */
-const formatPath = (path: readonly string[]): string =>
-  path
-    .map((key) => (/^\d+$/.test(key) ? `[${key}]` : `.${key}`))
-    .join('')
-    .replace(/^\./, '');
-
-function valueAt(value: unknown, path: readonly string[]): unknown {
-  return path.reduce<unknown>((inner, key) => (inner instanceof Object ? Reflect.get(inner, key) : undefined), value);
-}
-
-/** A value in an error line: short, and on one line. */
-function show(value: unknown): string {
-  const text = value === undefined ? 'nothing' : JSON.stringify(value);
-  return text.length <= 80 ? text : `${text.slice(0, 77)}...`;
 }

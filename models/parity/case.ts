@@ -8,7 +8,7 @@
 // IPv6, on a node with `podCIDR6`. Everything that is sent without being asked for is off, so that both sides begin in
 // silence: addresses are set `nodad`; `net.ipv6.conf.{all,default}` has accept_dad 0, accept_ra 0, autoconf 0,
 // router_solicitations 0; link-local addresses are made of the MACs (addr_gen_mode 0). Nodes forward
-// (`net.ipv6.conf.all.forwarding` 1), send ICMPv6 errors without limit (`net.ipv6.icmp.ratelimit` 0) and have
+// (`net.ipv6.conf.all.forwarding` 1), send ICMPv6 errors without limit (`net.ipv6.icmp.ratemask` 255) and have
 // bridge-nf-call-ip6tables as bridge-nf-call-iptables. Pods of a bridge have their address with /64 and a default route
 // by the bridge's, the first of the range. Pods of routed veths have theirs with /128 and a default route by the
 // link-local address of the node's side of the veth, as Calico sets it; the node has a route to the /128, and needs
@@ -25,6 +25,11 @@ export interface ParityCase {
   readonly topology: Topology;
   /** By node. Nodes without an entry have no rules. */
   readonly rules?: Readonly<Record<string, NodeRules>>;
+  /**
+   * So long passes before each packet and each automatic reply: connlimit forgets connections at most once per jiffy,
+   * and those of another CPU after two (nf_conncount.c).
+   */
+  readonly paceMs?: number;
   readonly packets: readonly Step[];
 }
 

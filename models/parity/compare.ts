@@ -7,6 +7,7 @@ import type { Outcome, ParityCase } from './case.ts';
 import { tossesCoins, valuesOf } from './chosen-values.ts';
 import { type Observation, observationsOf } from './observations.ts';
 import { runInSimulator } from './simulator/runner.ts';
+import { tossUntilEqual } from './tosses.ts';
 
 export interface Difference {
   /** `step 2, n1/eth0, frame 1: ttl`. */
@@ -18,19 +19,12 @@ export interface Difference {
 export const formatDifference = ({ place, kernel, simulator }: Difference): string =>
   `${place}: kernel ${kernel}, simulator ${simulator}`;
 
-/** Ways of tossing a case's coins that are tried: enough for a few packets over a handful of endpoints. */
-const TOSSES = 256;
-
-/** Runs the case in the simulator and compares; coins are tossed until they fall as the kernel's did. */
+/** Runs the case in the simulator and compares. */
 export function compareWithSimulator(parityCase: ParityCase, kernel: Outcome): Difference[] {
-  let closest = compareOutcomes(parityCase, { kernel, simulator: runInSimulator(parityCase, { timesOf: kernel }) });
-  if (!tossesCoins(parityCase)) return closest;
-  for (let toss = 1; toss < TOSSES && closest.length > 0; toss++) {
-    const simulator = runInSimulator(parityCase, { seed: `toss ${toss}`, timesOf: kernel });
-    const differences = compareOutcomes(parityCase, { kernel, simulator });
-    if (differences.length < closest.length) closest = differences;
-  }
-  return closest;
+  const compare = (simulator: Outcome, kernel: Outcome): Difference[] =>
+    compareOutcomes(parityCase, { kernel, simulator });
+  if (tossesCoins(parityCase)) return tossUntilEqual(parityCase, kernel, compare);
+  return compare(runInSimulator(parityCase, { timesOf: kernel }), kernel);
 }
 
 /** Empty if they agree. */

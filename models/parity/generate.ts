@@ -21,6 +21,8 @@ import { type Family, wordsOf } from './generate/words.ts';
 export { backendsOf, FEATURES, type Feature, INGREDIENTS, isFeature } from './generate/features.ts';
 
 const PACKETS = 10;
+/** Three jiffies of 4 ms. */
+const CONNLIMIT_PACE_MS = 12;
 
 export interface GenerateOptions {
   readonly seed: number | string;
@@ -44,8 +46,13 @@ export function generateCase({ seed, index, features, backend }: GenerateOptions
     }
     return packets.next();
   });
-  return { name: `seed ${seed}, ${backend} case ${index}`, topology, rules, packets: steps };
+  const loaded = [rules, ...steps.flatMap((step) => ('rules' in step ? [step.rules] : []))];
+  const pace = loaded.some(countConnections) ? { paceMs: CONNLIMIT_PACE_MS } : {};
+  return { name: `seed ${seed}, ${backend} case ${index}`, topology, rules, ...pace, packets: steps };
 }
+
+const countConnections = (rules: Readonly<Record<string, NodeRules>>): boolean =>
+  Object.values(rules).some(({ text, text6 = '' }) => /-m connlimit\b/.test(text + text6));
 
 interface RulesOptions {
   readonly topology: Topology;

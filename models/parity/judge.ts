@@ -5,7 +5,7 @@
 
 import { RuleTextError } from '../netfilter/words.ts';
 import type { Outcome, ParityCase } from './case.ts';
-import { CaseError } from './case-error.ts';
+import { CaseError, EndlessCaseError } from './case-error.ts';
 import { compareWithSimulator, type Difference } from './compare.ts';
 import { KernelRefusal } from './kernel/runner.ts';
 import { runInSimulator } from './simulator/runner.ts';
@@ -15,10 +15,20 @@ export interface Judge {
   run(parityCase: ParityCase): Promise<Outcome>;
 }
 
-/** Empty if both sides agree; also if both refuse the rules. */
+/** Empty if both sides agree; also if both refuse the rules, or if the case never ends: the kernel is spared that. */
 export async function differencesOf(parityCase: ParityCase, kernel: Judge): Promise<Difference[]> {
+  if (isEndless(parityCase)) return [];
   const first = await ask(parityCase, kernel);
   return first.length === 0 ? first : ask(parityCase, kernel);
+}
+
+function isEndless(parityCase: ParityCase): boolean {
+  try {
+    runInSimulator(parityCase);
+    return false;
+  } catch (error) {
+    return error instanceof EndlessCaseError; // other errors are judged beside what the kernel says
+  }
 }
 
 async function ask(parityCase: ParityCase, kernel: Judge): Promise<Difference[]> {
@@ -32,6 +42,7 @@ async function ask(parityCase: ParityCase, kernel: Judge): Promise<Difference[]>
   try {
     return compareWithSimulator(parityCase, outcome);
   } catch (error) {
+    if (error instanceof EndlessCaseError) return []; // as another toss of its coins has it
     return [{ place: 'case', kernel: 'runs it', simulator: refusal(error) }];
   }
 }

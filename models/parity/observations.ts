@@ -136,13 +136,13 @@ class Observer {
         reply: this.#tupleText(line.reply),
         flags: line.flags.join(' '),
         mark: line.fields.mark ?? '0',
-        zone: ['zone', 'zone-orig', 'zone-reply'].map((key) => line.fields[key] ?? '0').join(' '),
+        zone: zonesOf(line.fields),
       };
       this.#add(count === 1 ? name : `${name} (${count})`, `${fields.reply} ${fields.flags}`, fields);
     }
   }
 
-  #sortKey({ protocol, original, reply }: ConntrackLine): string {
+  #sortKey({ protocol, original, reply, fields }: ConntrackLine): string {
     const words = [original, reply].flatMap((tuple) =>
       Object.entries(tuple).map(([key, value]) => {
         if (!PORTS.has(key)) return value;
@@ -150,7 +150,7 @@ class Observer {
         return end === undefined ? this.#chosen.portClass(Number(value)) : this.#chosen.tunnelClass(Number(value), end);
       }),
     );
-    return [protocol, ...words].join(' ');
+    return [protocol, ...words, zonesOf(fields)].join(' '); // one tuple may be there once in each zone
   }
 
   #tupleText(tuple: Tuple): string {
@@ -185,6 +185,9 @@ class Observer {
     this.#observations.push({ place, summary, fields });
   }
 }
+
+const zonesOf = (fields: ConntrackLine['fields']): string =>
+  ['zone', 'zone-orig', 'zone-reply'].map((key) => fields[key] ?? '0').join(' ');
 
 type Tuple = ConntrackLine['original'];
 type Seen = CapturedPacket | Omit<Capture, 'ns' | 'dev' | 'dir'>;

@@ -1,7 +1,7 @@
 // What an ICMP error tells a socket: the kernel's icmp_err_convert[], by code of "destination unreachable", and in IPv6
 // icmpv6_err_convert().
 
-import type { SendError } from '../ip/stack.ts';
+import type { SendError } from '../ip/send-error.ts';
 import { ICMP_DEST_UNREACHABLE, ICMP_FRAGMENTATION_NEEDED } from '../packet/icmp.ts';
 import {
   ICMPV6_ADDRESS_UNREACHABLE,

@@ -6,7 +6,8 @@ import { after, type Duration, type Instant, inMs, ms, ns, START } from '../../e
 import { type CostModel, FREE } from '../cpu/cost-model.ts';
 import { CpuSet } from '../cpu/cpu-set.ts';
 import { fillIcmpError, ICMP_PORT_UNREACHABLE } from '../ip/icmp.ts';
-import type { ProtocolHandler, SendError } from '../ip/stack.ts';
+import type { SendError } from '../ip/send-error.ts';
+import type { ProtocolHandler } from '../ip/stack.ts';
 import type { DropReason } from '../packet/drop-reason.ts';
 import {
   type Frame,
@@ -178,6 +179,10 @@ export class WiredHost implements TransportStack {
   sendOrCut(frame: Frame): SendError | undefined {
     frame.dontFragment = frame.ipBytes() <= this.#mtuBytes;
     return this.send(frame);
+  }
+
+  routeError(): SendError | undefined {
+    return this.sendError === 'EPERM' ? undefined : this.sendError;
   }
 
   sourceFor(): Ip | undefined {

@@ -7,8 +7,9 @@
 
 import { after, type Duration, type Instant, ms } from '../../engine/time.ts';
 import type { CpuSet } from '../cpu/cpu-set.ts';
-import type { SendError } from '../ip/stack.ts';
+import type { SendError } from '../ip/send-error.ts';
 import type { DropReason } from '../packet/drop-reason.ts';
+import { socketFlowHash } from '../packet/flow-hash.ts';
 import { type Frame, type Message, PROTOCOL_TCP, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN } from '../packet/frame.ts';
 import type { Ip, IpFamily } from '../packet/ip-address.ts';
 import { type IcmpError, icmpErrorOf, sendErrorOf } from './icmp-error.ts';
@@ -45,6 +46,8 @@ export type TcpCloseReason =
   | 'network unreachable' // ENETUNREACH
   | 'host unreachable' //    EHOSTUNREACH
   | 'prohibited' //          EACCES
+  | 'invalid argument' //    EINVAL: a blackhole route
+  | 'not permitted' //       EPERM
   | 'no free port'; // EADDRNOTAVAIL: connect() found every ephemeral port in use
 
 /** What an application hears of its connection. Nothing but onClosed is called after it has closed the connection itself. */
@@ -104,6 +107,8 @@ export class TcpConnection implements ConnectedSocket, SegmentOutput {
   #state: TcpState = 'CLOSED';
 
   readonly #initialSequence: number;
+  /** What its segments have for a flow hash, so that a path that loses them is left (sk_txhash). */
+  #flowHash: number;
   readonly #sender: TcpSender;
   /** Of the handshake, of retransmissions and probes, and of FIN_WAIT2: never two of them at a time. */
   readonly #timer: TcpTimer;
@@ -153,6 +158,7 @@ export class TcpConnection implements ConnectedSocket, SegmentOutput {
     this.settings = layer.settings;
     this.#layer = layer;
     this.#initialSequence = options.initialSequence;
+    this.#flowHash = socketFlowHash(options.initialSequence);
     const mssBytes = layer.mssTo(options.remoteIp, options.family);
     this.#timer = new TcpTimer(cpus.place, () => cpus.submit(this.cpu, TcpConnection.#onTimer, this));
     this.#ackTimer = new TcpTimer(cpus.place, () => cpus.submit(this.cpu, TcpConnection.#onAckTimer, this));
@@ -288,16 +294,16 @@ export class TcpConnection implements ConnectedSocket, SegmentOutput {
     this.#layer.counters.activeOpens++;
     this.#state = 'SYN_SENT';
     const error = this.#sendSyn();
-    if (error !== undefined && this.#state === 'SYN_SENT') this.#couldNotSend(error);
+    if (error !== undefined && this.#state === 'SYN_SENT') this.#couldNotSend();
   }
 
   /**
-   * Without a route connect() fails. A packet filter that drops the SYN, or a translation that leaves it with an address
-   * that may not leave, does not fail it: the SYN is repeated like one lost on the way.
+   * Without a route connect() fails. Rules that drop the SYN, or translate its addresses to such as have no route or may
+   * not leave, do not fail it: the SYN is repeated like one lost on the way.
    */
-  #couldNotSend(error: SendError): void {
-    const obstacle = sendErrorOf(error);
-    if (obstacle !== 'not permitted' && obstacle !== 'invalid argument') this.#end(obstacle);
+  #couldNotSend(): void {
+    const error = this.#layer.stack.routeError(this.remoteIp, this.family);
+    if (error !== undefined) this.#end(sendErrorOf(error));
   }
 
   /** For the layer: a listener takes this SYN. */
@@ -548,6 +554,7 @@ export class TcpConnection implements ConnectedSocket, SegmentOutput {
     frame.dstIp = this.remoteIp;
     frame.srcPort = this.localPort;
     frame.dstPort = this.remotePort;
+    frame.flowHash = this.#flowHash;
     return frame;
   }
 
@@ -678,6 +685,7 @@ export class TcpConnection implements ConnectedSocket, SegmentOutput {
       sendNext: this.#sender.max,
       receiveNext: this.#received.next,
       recentTimestamp: this.#recentTimestamp,
+      flowHash: this.#flowHash,
       now: this.cpus.instant,
     };
     this.#layer.enterTimeWait(this, new TimeWait(this, last));
@@ -733,6 +741,7 @@ export class TcpConnection implements ConnectedSocket, SegmentOutput {
     this.#layer.counters.timeouts++;
     if (this.#handshakeTimeouts >= retries) return this.#end('timed out');
     this.#handshakeTimeouts++;
+    this.#flowHash = socketFlowHash(this.#flowHash);
     this.countRetransmission();
     const doublings = Math.max(this.#handshakeTimeouts - linear, 0);
     this.#startTimer(Math.min(initialTimeout * 2 ** doublings, maxTimeout) as Duration);
@@ -740,7 +749,10 @@ export class TcpConnection implements ConnectedSocket, SegmentOutput {
   }
 
   #retry(): void {
-    if (this.#sender.outstanding) this.#layer.counters.timeouts++;
+    if (this.#sender.outstanding) {
+      this.#layer.counters.timeouts++;
+      this.#flowHash = socketFlowHash(this.#flowHash); // tcp_write_timeout: net.core.txrehash is on
+    }
     const { retries, orphanRetries } = this.settings;
     if (this.#sender.timerFired(this.#applicationClosed ? orphanRetries : retries)) return;
     this.#end(this.#softError === undefined || this.#softError === 'refused' ? 'timed out' : this.#softError);

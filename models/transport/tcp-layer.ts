@@ -7,7 +7,8 @@
 import type { RandomStream } from '../../engine/random.ts';
 import { between, type Instant, s } from '../../engine/time.ts';
 import { fillReset, mayCauseReset } from '../ip/reject.ts';
-import type { ProtocolHandler, SendError } from '../ip/stack.ts';
+import type { SendError } from '../ip/send-error.ts';
+import type { ProtocolHandler } from '../ip/stack.ts';
 import type { DropReason } from '../packet/drop-reason.ts';
 import {
   type Frame,
@@ -284,6 +285,7 @@ export class TcpLayer implements ProtocolHandler, ConnectionLayer, FrameHolder {
     ack.sequence = timeWait.sendNext;
     ack.acknowledgment = timeWait.receiveNext;
     ack.tcpFlags = TCP_ACK;
+    ack.flowHash = timeWait.flowHash;
     if (timeWait.recentTimestamp !== 0) {
       ack.timestampValue = this.timestamp();
       ack.timestampEcho = about.timestampValue;

@@ -18,12 +18,14 @@ export class TimeWait implements ConnectedSocket {
   readonly receiveNext: number;
   /** Timestamp of the peer's last segment; 0 without the option. */
   readonly recentTimestamp: number;
+  /** That of the connection's segments. */
+  readonly flowHash: number;
   readonly enteredAt: Instant;
   expiresAt: Instant;
 
   constructor(
     { family, localIp, localPort, remoteIp, remotePort }: ConnectedSocket,
-    last: { sendNext: number; receiveNext: number; recentTimestamp: number; now: Instant },
+    last: { sendNext: number; receiveNext: number; recentTimestamp: number; flowHash: number; now: Instant },
   ) {
     this.family = family;
     this.localIp = localIp;
@@ -33,6 +35,7 @@ export class TimeWait implements ConnectedSocket {
     this.sendNext = last.sendNext;
     this.receiveNext = last.receiveNext;
     this.recentTimestamp = last.recentTimestamp;
+    this.flowHash = last.flowHash;
     this.enteredAt = last.now;
     this.expiresAt = last.now;
   }

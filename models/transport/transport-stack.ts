@@ -1,7 +1,8 @@
 // What TCP and UDP ask of the IP stack below them. IpStack satisfies it; tests put a scripted wire in its place.
 
 import type { CpuSet } from '../cpu/cpu-set.ts';
-import type { ProtocolHandler, SendError } from '../ip/stack.ts';
+import type { SendError } from '../ip/send-error.ts';
+import type { ProtocolHandler } from '../ip/stack.ts';
 import type { DropReason } from '../packet/drop-reason.ts';
 import type { Frame } from '../packet/frame.ts';
 import type { FrameStore } from '../packet/frame-store.ts';
@@ -19,6 +20,8 @@ export interface TransportStack {
   sendOrCut(frame: Frame): SendError | undefined;
   /** Undefined without a route. */
   sourceFor(dst: Ip, family: IpFamily): Ip | undefined;
+  /** Why connections to the address fail, by its route; undefined if they may come about. */
+  routeError(dst: Ip, family: IpFamily): SendError | undefined;
   isLocal(ip: Ip, family: IpFamily): boolean;
   /** MTU of the first hop. */
   mtuTo(dst: Ip, family: IpFamily): number;

@@ -31,6 +31,19 @@ describe('datagrams', () => {
     wire.frames.assertConserved();
   });
 
+  test('one that no application wrote, as a tunnel sends them, is read by its length', () => {
+    const { wire, client, server } = clientAndServer();
+    const sizes: number[] = [];
+    server.udp.bind({ port: 53, cpu: 0 }, { onDatagram: ({ sizeBytes }) => sizes.push(sizeBytes) });
+    wire.fate = (frame) => {
+      frame.message = undefined;
+      return CARRIED;
+    };
+    bind(client).socket.send({ ip: server.ip, port: 53 }, { id: 1, sizeBytes: 40 });
+    wire.sim.run();
+    expect(sizes).toEqual([40]);
+  });
+
   test('nobody listens: port unreachable, and the sender hears "refused"', () => {
     const { wire, client, server } = clientAndServer();
     const { socket, heard } = bind(client);

@@ -1,11 +1,12 @@
 // UDP of one network namespace: sockets, their receive buffers, and the errors they hear of.
 //
-// Not modelled: connected sockets as such (a socket hears of errors as if it were connected to each peer), multicast and
-// broadcast, the send buffer, UDP-Lite.
+// Not modelled: connected sockets, but for their flow hash (a socket hears of errors as if it were connected to each peer,
+// and of datagrams from all), multicast and broadcast, the send buffer, UDP-Lite.
 
 import type { RandomStream } from '../../engine/random.ts';
 import type { CpuSet } from '../cpu/cpu-set.ts';
 import type { ProtocolHandler } from '../ip/stack.ts';
+import { socketFlowHash } from '../packet/flow-hash.ts';
 import { type Frame, IPV4_HEADER_BYTES, type Message, PROTOCOL_UDP, UDP_HEADER_BYTES } from '../packet/frame.ts';
 import type { FrameStore } from '../packet/frame-store.ts';
 import { ANY_IP, formatSocketAddress, type Ip, type IpFamily } from '../packet/ip-address.ts';
@@ -30,6 +31,8 @@ export interface UdpBindOptions {
   readonly ip?: Ip;
   /** Default, and 0: an ephemeral port. */
   readonly port?: number;
+  /** All its datagrams go to one peer: their flow hash is the socket's (sk_set_txhash in __ip4_datagram_connect). */
+  readonly isConnected?: boolean;
   /** Where the application runs. */
   readonly cpu: number;
   /** SO_RCVBUF as the kernel counts it, overhead included. Default: net.core.rmem_default. */
@@ -50,6 +53,7 @@ const SENT = 'sent by the application';
 
 export class UdpLayer implements ProtocolHandler {
   readonly stack: TransportStack;
+  readonly #random: RandomStream;
   readonly #ports: EphemeralPorts;
   readonly #sockets = new PortTable<UdpSocket>();
   /** Ports of the kernel's own sockets (udp_tunnel): their datagrams go to a device. Usually there are none. */
@@ -57,6 +61,7 @@ export class UdpLayer implements ProtocolHandler {
 
   constructor(stack: TransportStack, random: RandomStream) {
     this.stack = stack;
+    this.#random = random;
     this.#ports = new EphemeralPorts(random);
     stack.register(PROTOCOL_UDP, this);
   }
@@ -64,7 +69,7 @@ export class UdpLayer implements ProtocolHandler {
   /** Throws if the port is taken, the address is not one of this namespace, or (NoFreePortError) every port is taken. */
   bind(options: UdpBindOptions, handlers: UdpHandlers): UdpSocket {
     const { family = 4, isIpv6Only = false, ip: localIp = ANY_IP, port = 0, cpu } = options;
-    const { receiveBufferBytes = RECEIVE_BUFFER_BYTES } = options;
+    const { receiveBufferBytes = RECEIVE_BUFFER_BYTES, isConnected = false } = options;
     const address = `${formatSocketAddress(localIp, port, family)} in ${this.stack.name}`;
     if (!(port >= 0 && port <= 65_535)) throw new RangeError(`bind to ${address}; expected a port up to 65535`);
     if (localIp !== ANY_IP && !this.stack.isLocal(localIp, family))
@@ -77,7 +82,8 @@ export class UdpLayer implements ProtocolHandler {
     const localPort = port === 0 ? this.#ports.forBind(isFree) : port;
     if (localPort === undefined) throw new NoFreePortError(`bind to ${address}: no free port`);
     if (!isFree(localPort)) throw new Error(`bind to ${address}: address already in use`);
-    const socket = new UdpSocket(this, { ...wanted, localPort, cpu, receiveBufferBytes }, handlers);
+    const flowHash = isConnected ? socketFlowHash(this.#random.bits31()) : 0;
+    const socket = new UdpSocket(this, { ...wanted, localPort, cpu, receiveBufferBytes, flowHash }, handlers);
     this.#sockets.add(socket);
     return socket;
   }
@@ -145,6 +151,8 @@ export class UdpSocket implements BoundSocket {
   readonly #frames: FrameStore;
   readonly #handlers: UdpHandlers;
   readonly #receiveBufferBytes: number;
+  /** Of its datagrams; 0: that of their flow. */
+  readonly #flowHash: number;
   readonly #outgoing = new DatagramQueue();
   readonly #incoming = new DatagramQueue();
   /** Most sockets hear from one peer: it need not be made anew for each datagram. */
@@ -156,7 +164,7 @@ export class UdpSocket implements BoundSocket {
   /** Use UdpLayer.bind. */
   constructor(
     layer: UdpLayer,
-    options: Required<Omit<UdpBindOptions, 'family' | 'isIpv6Only' | 'ip' | 'port'>> & BoundSocket,
+    options: BoundSocket & { readonly cpu: number; readonly receiveBufferBytes: number; readonly flowHash: number },
     handlers: UdpHandlers,
   ) {
     this.family = options.family;
@@ -170,6 +178,7 @@ export class UdpSocket implements BoundSocket {
     this.#frames = layer.stack.frames;
     this.#handlers = handlers;
     this.#receiveBufferBytes = options.receiveBufferBytes;
+    this.#flowHash = options.flowHash;
   }
 
   /** Sends a datagram. Errors come to onError. Throws for a peer of a family that the socket does not serve. */
@@ -216,6 +225,7 @@ export class UdpSocket implements BoundSocket {
     frame.dstIp = peer.ip;
     frame.srcPort = socket.localPort;
     frame.dstPort = peer.port;
+    frame.flowHash = socket.#flowHash;
     frame.payloadBytes = message.sizeBytes;
     frame.message = message;
     frame.updateSize();
@@ -232,7 +242,8 @@ export class UdpSocket implements BoundSocket {
     const buffered = truesizeBytes(frame.payloadBytes);
     if (this.#bufferedBytes + buffered > this.#receiveBufferBytes) return this.#stack.drop(frame, 'SOCKET_RCVBUFF');
     this.#bufferedBytes += buffered;
-    this.#incoming.push(frame.message!, this.#peerOf(frame));
+    // Rules can lead to a socket what no application wrote: a tunnel's datagram.
+    this.#incoming.push(frame.message ?? { id: 0, sizeBytes: frame.payloadBytes }, this.#peerOf(frame));
     if (!this.#readingPaused) this.#readOne();
     frame.journey?.add({
       at: cpus.instant,

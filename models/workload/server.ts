@@ -48,8 +48,13 @@ export class Server {
   readonly #waiting: Job[] = [];
   /** By protocol and port. */
   readonly #sockets = new Map<string, TcpListener | UdpSocket>();
+  /** TCP ports that it has ever listened on: its connections outlive its listeners. */
+  readonly #ports = new Set<number>();
   #busy = 0;
   #served = 0;
+  /** Who waits for the last request in service; set by SIGTERM. */
+  #exit: (() => void) | undefined;
+  #hasExited = false;
 
   constructor(process: Process, settings: ServerSettings = echo()) {
     this.process = process;
@@ -70,7 +75,8 @@ export class Server {
 
   /** Nothing happens if it listens there already. */
   listen(protocol: 'TCP' | 'UDP', port: number): void {
-    if (this.listensOn(protocol, port)) return;
+    if (this.listensOn(protocol, port) || this.#exit !== undefined || this.#hasExited) return;
+    if (protocol === 'TCP') this.#ports.add(port);
     const socket = protocol === 'TCP' ? this.#listenTcp(port) : this.#bindUdp(port);
     this.#sockets.set(`${protocol} ${port}`, socket);
   }
@@ -100,8 +106,36 @@ export class Server {
     this.#sockets.clear();
   }
 
+  /**
+   * SIGTERM, as a well-behaved server takes it: no new connections, and `exited` is called when all requests that have come
+   * are answered. Requests on connections that stay open are answered as well until then.
+   */
+  terminate(exited: () => void): void {
+    this.close();
+    this.#exit = exited;
+    this.#exitIfIdle();
+  }
+
+  /** The process is gone: the kernel closes its sockets, and nothing is answered any more. */
+  exit(): void {
+    if (this.#hasExited) return;
+    this.close();
+    this.#hasExited = true;
+    this.#exit = undefined;
+    this.#waiting.length = 0;
+    for (const connection of this.process.namespace.tcp.connections)
+      if (this.#ports.has(connection.localPort)) connection.close();
+  }
+
+  #exitIfIdle(): void {
+    if (this.#busy > 0 || this.#exit === undefined) return;
+    const exited = this.#exit;
+    this.exit();
+    exited();
+  }
+
   #take(message: Message, from: Ip, respond: (response: Response) => void): void {
-    if (!isRequest(message)) return;
+    if (!isRequest(message) || this.#hasExited) return;
     const job = { request: message, from, respond };
     if (this.#busy < this.#concurrency) this.#serve(job);
     else this.#waiting.push(job);
@@ -114,10 +148,12 @@ export class Server {
 
   readonly #finish = ({ request, from, respond }: Job): void => {
     this.#busy--;
+    if (this.#hasExited) return;
     this.#served++;
     const sizeBytes = request.responseBytes ?? this.#responseBytes;
     respond({ kind: 'response', id: request.id, sizeBytes, server: this.process.name, sourceSeen: from });
     const next = this.#waiting.shift();
     if (next !== undefined) this.#serve(next);
+    else this.#exitIfIdle();
   };
 }

@@ -1,6 +1,5 @@
 import { expect, test } from 'vitest';
-import { readIptablesRuleFacts } from '../../conformance/kube-proxy-facts.ts';
-import { endpointChainName, serviceChainNames } from './chain-names.ts';
+import { serviceChainNames } from './chain-names.ts';
 
 test.each([
   ['default/kubernetes:https', 'tcp', 'KUBE-SVC-NPX46M4PTMTKRN6Y'],
@@ -10,14 +9,4 @@ test.each([
   ['default/nginx', 'tcp', 'KUBE-SVC-2CMXP7HKUVJN7L6M'],
 ])('%s over %s has the chain that real clusters show', (name, protocol, chain) => {
   expect(serviceChainNames({ name, protocol }).cluster).toBe(chain);
-});
-
-test.each(readIptablesRuleFacts().naming.examples)('recorded: $hashInput', (example) => {
-  const owner = { name: example.servicePortName, protocol: example.protocol };
-  if (example.kind === 'endpoint') {
-    expect(endpointChainName(owner, example.endpoint)).toBe(example.chain);
-  } else {
-    const { cluster, local, external, firewall } = serviceChainNames(owner);
-    expect([cluster, local, external, firewall]).toEqual(example.chains);
-  }
 });

@@ -21,7 +21,7 @@ export interface ServiceChainNames {
 }
 
 export function serviceChainNames({ name, protocol }: ChainOwner): ServiceChainNames {
-  const hash = chainHash(name + protocol);
+  const hash = base32OfSha256(name + protocol, HASH_CHARACTERS);
   return {
     cluster: `KUBE-SVC-${hash}`,
     local: `KUBE-SVL-${hash}`,
@@ -32,17 +32,19 @@ export function serviceChainNames({ name, protocol }: ChainOwner): ServiceChainN
 
 /** The chain that translates to one endpoint, `10.244.1.5:8080` (an IPv6 address in brackets). */
 export function endpointChainName({ name, protocol }: ChainOwner, endpoint: string): string {
-  return `KUBE-SEP-${chainHash(name + protocol + endpoint)}`;
+  return `KUBE-SEP-${base32OfSha256(name + protocol + endpoint, HASH_CHARACTERS)}`;
 }
+
+const HASH_CHARACTERS = 16;
 
 /** RFC 4648, section 6. */
 const BASE32 = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ234567';
 
-/** Five bits make a character, so the first ten bytes of the digest make all sixteen. */
-function chainHash(text: string): string {
+/** The beginning of the digest's text; five bits make a character. */
+export function base32OfSha256(text: string, characters: number): string {
   const digest = createHash('sha256').update(text).digest();
   let hash = '';
-  for (let bit = 0; bit < 80; bit += 5) {
+  for (let bit = 0; hash.length < characters; bit += 5) {
     const pair = digest.readUInt16BE(bit >> 3);
     hash += BASE32[(pair >> (11 - (bit & 7))) & 31];
   }

@@ -4,7 +4,9 @@
 
 import { Chain } from '../../netfilter/chain.ts';
 import { Rule, type RuleSpec } from '../../netfilter/rule.ts';
-import { type Dispatch, dispatchOf } from './iptables-dispatch.ts';
+import type { IpFamily } from '../../packet/ip-address.ts';
+import { EndpointLists } from './endpoint-lists.ts';
+import { type Dispatch, dispatchOf, ofFamily } from './iptables-dispatch.ts';
 import { type FixedChainSettings, type FixedChains, fixedChains } from './iptables-fixed-chains.ts';
 import {
   type ChainSpec,
@@ -14,10 +16,10 @@ import {
   localChains,
   type ServiceChainOptions,
 } from './iptables-service-chains.ts';
-import { PortOnNode, type ProxyNode } from './port-on-node.ts';
-import { type Endpoint, isSamePort, type ServicePort } from './service-ports.ts';
+import { PortOnNode, type ProxyNode, variesByNode } from './port-on-node.ts';
+import { isSamePort, type ServicePort } from './service-ports.ts';
 import type { ServiceSnapshot } from './service-tracker.ts';
-import { dependsOnNode, hasNodeHints } from './usable-endpoints.ts';
+import { hasNodeHints } from './usable-endpoints.ts';
 
 /** Everything that one service port adds to a node's tables. Immutable. */
 export interface ServiceRules {
@@ -28,6 +30,8 @@ export interface ServiceRules {
   readonly nodeChains: readonly Chain[];
   /** In all these chains together. */
   readonly ruleCount: number;
+  /** Traffic from inside, or from outside, is dropped here: the endpoints are on other nodes, and its policy is Local. */
+  readonly lacksLocalEndpoints: { readonly internal: boolean; readonly external: boolean };
 }
 
 /** One for all proxiers of a cluster. */
@@ -111,7 +115,7 @@ export class ServiceRuleCache {
     const chains = new Map<string, Chain>();
     for (const [i, port] of services.ports.entries()) {
       const ofPort = rules[i]!;
-      if (dependsOnNode(port) || port.loadBalancerSourceRanges.length > 0) varying.push(i);
+      if (variesByNode(port)) varying.push(i);
       // A node hint takes endpoints away from a node, and a shared chain cannot be taken away from one node.
       if (hasNodeHints(port)) continue;
       for (const chain of [...ofPort.clusterChains, ...ofPort.nodeChains]) chains.set(chain.name, chain);
@@ -127,8 +131,7 @@ class PortRules {
   readonly #variants = new Map<string, ServiceRules>();
   readonly #dispatches = new Map<string, Dispatch<Rule>>();
   readonly #chains = new Map<string, readonly Chain[]>();
-  /** Lists of endpoints that some node uses, numbered: a list may be long, and thousands of nodes use the same. */
-  readonly #lists = new Map<string, number>();
+  readonly #lists = new EndpointLists();
 
   constructor(port: ServicePort, options: ServiceChainOptions) {
     this.port = port;
@@ -137,19 +140,12 @@ class PortRules {
 
   on(node: ProxyNode): ServiceRules {
     const on = new PortOnNode(this.port, node);
-    const cluster = this.#numberOf(on.usable.cluster);
-    const local = this.#numberOf(on.usable.local);
+    const cluster = this.#lists.numberOf(on.usable.cluster);
+    const local = this.#lists.numberOf(on.usable.local);
     const variant = `${cluster} ${local} ${on.nodeIsInSourceRanges}`;
     let rules = this.#variants.get(variant);
     if (rules === undefined) this.#variants.set(variant, (rules = this.#compile(on, { cluster, local })));
     return rules;
-  }
-
-  #numberOf(endpoints: readonly Endpoint[]): number {
-    const addresses = endpoints.map(({ address }) => address).join();
-    const number = this.#lists.get(addresses) ?? this.#lists.size;
-    this.#lists.set(addresses, number);
-    return number;
   }
 
   #compile(on: PortOnNode, { cluster, local }: { cluster: number; local: number }): ServiceRules {
@@ -160,33 +156,48 @@ class PortRules {
       ...this.#chainsOf(`firewall ${on.hasEndpoints} ${on.nodeIsInSourceRanges}`, () => firewallChains(on)),
     ];
     const ruleCount = [...forCluster, ...forNode].reduce((sum, { rules }) => sum + rules.length, 0);
-    return { dispatch: this.#dispatch(on), clusterChains: forCluster, nodeChains: forNode, ruleCount };
+    const lacksLocalEndpoints = {
+      internal: on.hasEndpoints && !on.servesInternal,
+      external: on.hasEndpoints && !on.servesExternal,
+    };
+    return {
+      dispatch: this.#dispatch(on),
+      clusterChains: forCluster,
+      nodeChains: forNode,
+      ruleCount,
+      lacksLocalEndpoints,
+    };
   }
 
   #dispatch(on: PortOnNode): Dispatch<Rule> {
     const key = `${on.hasEndpoints} ${on.servesInternal} ${on.servesExternal}`;
     let dispatch = this.#dispatches.get(key);
-    if (dispatch === undefined) this.#dispatches.set(key, (dispatch = compileDispatch(dispatchOf(on))));
+    if (dispatch === undefined) this.#dispatches.set(key, (dispatch = this.#compileDispatch(on)));
     return dispatch;
+  }
+
+  #compileDispatch(on: PortOnNode): Dispatch<Rule> {
+    const { family } = this.port;
+    const specs = dispatchOf(on, this.#options);
+    return {
+      natServices: compile(specs.natServices, family),
+      natNodePorts: compile(specs.natNodePorts, family),
+      filterServices: compile(specs.filterServices, family),
+      filterExternalServices: compile(specs.filterExternalServices, family),
+      filterNodePorts: compile(specs.filterNodePorts, family),
+      filterProxyFirewall: compile(specs.filterProxyFirewall, family),
+    };
   }
 
   #chainsOf(key: string, specs: () => readonly ChainSpec[]): readonly Chain[] {
     let chains = this.#chains.get(key);
     if (chains === undefined) {
-      chains = specs().map(({ name, rules }) => new Chain(name, compile(rules)));
+      chains = specs().map(({ name, rules }) => new Chain(name, compile(rules, this.port.family)));
       this.#chains.set(key, chains);
     }
     return chains;
   }
 }
 
-const compile = (specs: readonly RuleSpec[]): Rule[] => specs.map((spec) => new Rule(spec));
-
-const compileDispatch = (specs: Dispatch<RuleSpec>): Dispatch<Rule> => ({
-  natServices: compile(specs.natServices),
-  natNodePorts: compile(specs.natNodePorts),
-  filterServices: compile(specs.filterServices),
-  filterExternalServices: compile(specs.filterExternalServices),
-  filterNodePorts: compile(specs.filterNodePorts),
-  filterProxyFirewall: compile(specs.filterProxyFirewall),
-});
+const compile = (specs: readonly RuleSpec[], family: IpFamily): Rule[] =>
+  specs.map((spec) => new Rule(ofFamily(family, spec)));

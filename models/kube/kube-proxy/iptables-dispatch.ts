@@ -1,9 +1,17 @@
 // What one service port adds to the iptables chains that all service ports share: the rules that recognise its
-// addresses. Order of kube-proxy 1.30. Not modelled: the nfacct counters of 1.33 and later.
+// addresses. Order of kube-proxy 1.30, with the counters of 1.33.
 
 import { port as singlePort } from '../../netfilter/matches/port-range.ts';
 import type { MatchSpec, RuleSpec, TargetSpec } from '../../netfilter/rule.ts';
-import { type Ip, prefix } from '../../packet/ip-address.ts';
+import {
+  addressBits,
+  type Ip,
+  type IpFamily,
+  LOOPBACK_IP,
+  LOOPBACK_IPV6,
+  type Prefix,
+  prefix,
+} from '../../packet/ip-address.ts';
 import { type ServiceChainNames, serviceChainNames } from './chain-names.ts';
 import type { PortOnNode } from './port-on-node.ts';
 import type { ServicePort } from './service-ports.ts';
@@ -18,11 +26,16 @@ export interface Dispatch<R> {
   readonly filterProxyFirewall: readonly R[];
 }
 
-export function dispatchOf(on: PortOnNode): Dispatch<RuleSpec> {
+export interface DispatchOptions {
+  /** Packets to node ports on loopback are counted: an account's name (nfacct), or undefined. */
+  readonly loopbackNodePortAccount: string | undefined;
+}
+
+export function dispatchOf(on: PortOnNode, options: DispatchOptions): Dispatch<RuleSpec> {
   const names = serviceChainNames(on.port);
   return {
     natServices: [...toClusterIp(on, names), ...toExternalAddresses(on, names)],
-    natNodePorts: toNodePort(on, names),
+    natNodePorts: toNodePort(on, names, options),
     filterServices: unservedClusterIp(on),
     filterExternalServices: unservedExternalAddresses(on),
     filterNodePorts: healthChecks(on),
@@ -46,10 +59,17 @@ function toExternalAddresses(on: PortOnNode, { external, firewall }: ServiceChai
 }
 
 /** Whatever its source: loadBalancerSourceRanges guard the load balancer's addresses only. */
-function toNodePort({ port, entersExternally }: PortOnNode, { external }: ServiceChainNames): RuleSpec[] {
+function toNodePort(
+  { port, entersExternally }: PortOnNode,
+  { external }: ServiceChainNames,
+  { loopbackNodePortAccount: account }: DispatchOptions,
+): RuleSpec[] {
   if (!entersExternally || port.nodePort === undefined) return [];
   const matches = [comment(port.name), dstPort(port.protocol, port.nodePort)];
-  return [{ protocol: port.protocol, matches, target: jump(external) }];
+  const serve: RuleSpec = { protocol: port.protocol, matches, target: jump(external) };
+  if (account === undefined) return [serve];
+  const counted: MatchSpec[] = [...matches, { match: 'nfacct', name: account }];
+  return [{ ...serve, destination: loopbackNet(port.family), matches: counted }, serve];
 }
 
 /** Rules in filter see the service's address only if nat has not translated it: then nobody serves the packet. */
@@ -90,10 +110,20 @@ function beyondSourceRanges({ port, checksSources }: PortOnNode, { firewall }: S
 
 /** Selects traffic to the port at one of its addresses. */
 export const to = (port: ServicePort, ip: Ip, why: string): RuleSpec => ({
-  destination: prefix(ip, 32),
+  destination: host(port.family, ip),
   protocol: port.protocol,
   matches: [comment(`${port.name} ${why}`), dstPort(port.protocol, port.port)],
 });
+
+/** A spec without a family is of IPv4. */
+export const ofFamily = (family: IpFamily, spec: RuleSpec): RuleSpec => (family === 4 ? spec : { ...spec, family });
+
+/** The address alone, as what a rule selects by. */
+export const host = (family: IpFamily, ip: Ip): Prefix => prefix(ip, addressBits(family), family);
+
+/** 127.0.0.0/8, or ::1/128. */
+export const loopbackNet = (family: IpFamily): Prefix =>
+  family === 6 ? prefix(LOOPBACK_IPV6, 128, 6) : prefix(LOOPBACK_IP, 8);
 
 export const comment = (text: string): MatchSpec => ({ match: 'comment', comment: text });
 

@@ -5,12 +5,15 @@ import { Chain } from '../../netfilter/chain.ts';
 import { type MatchSpec, Rule, type RuleSpec } from '../../netfilter/rule.ts';
 import type { BuiltinChain, TableName } from '../../netfilter/rule-tables.ts';
 import { orMark, xorMark } from '../../netfilter/targets/mark.ts';
-import { contains, LOOPBACK_IP, type Prefix, prefix } from '../../packet/ip-address.ts';
-import { comment, jump, TO_LOCAL_ADDRESS } from './iptables-dispatch.ts';
+import { contains, type IpFamily, LOOPBACK_IP, overlaps, type Prefix } from '../../packet/ip-address.ts';
+import { comment, host, jump, loopbackNet, ofFamily, TO_LOCAL_ADDRESS } from './iptables-dispatch.ts';
 import { MARK_MASQ_CHAIN } from './iptables-service-chains.ts';
+import { servesAllAddresses } from './node-port-addresses.ts';
 import type { ProxyNode } from './port-on-node.ts';
 
 export interface FixedChainSettings {
+  /** Of iptables or ip6tables. */
+  readonly family: IpFamily;
   /** --iptables-masquerade-bit: the bit of the mark that asks for masquerading. */
   readonly masqueradeBit: number;
   /** iptables 1.6.2 and later understand `MASQUERADE --random-fully`, and kube-proxy then uses it. */
@@ -19,7 +22,12 @@ export interface FixedChainSettings {
   readonly localhostNodePorts: boolean;
   /** Sysctl nf_conntrack_tcp_be_liberal: conntrack accepts segments outside the window, so nothing INVALID needs dropping. */
   readonly tcpBeLiberal: boolean;
+  /** The nfacct accounts that the kernel has for kube-proxy to count in (1.33 and later). */
+  readonly accounts: readonly KubeProxyAccount[];
 }
+
+/** INVALID segments dropped, and packets accepted by node ports on loopback. */
+export type KubeProxyAccount = 'ct_state_invalid_dropped_pkts' | 'localhost_nps_accepted_pkts';
 
 export interface FixedChains {
   readonly filter: readonly Chain[];
@@ -30,12 +38,12 @@ export function fixedChains(settings: FixedChainSettings): FixedChains {
   const mark = 1 << settings.masqueradeBit;
   return {
     filter: [
-      chain('KUBE-FORWARD', forwardRules(mark, settings)),
-      ...(settings.localhostNodePorts ? [chain(FIREWALL_CHAIN, [dropToLoopback])] : []),
+      chain('KUBE-FORWARD', forwardRules(mark, settings), settings),
+      ...(settings.localhostNodePorts ? [chain(FIREWALL_CHAIN, [dropToLoopback], settings)] : []),
     ],
     nat: [
-      chain('KUBE-POSTROUTING', postroutingRules(mark, settings)),
-      chain(MARK_MASQ_CHAIN, [{ target: orMark(mark) }]),
+      chain('KUBE-POSTROUTING', postroutingRules(mark, settings), settings),
+      chain(MARK_MASQ_CHAIN, [{ target: orMark(mark) }], settings),
     ],
   };
 }
@@ -52,10 +60,12 @@ function postroutingRules(mark: number, { randomFully }: FixedChainSettings): Ru
   ];
 }
 
-function forwardRules(mark: number, { tcpBeLiberal }: FixedChainSettings): RuleSpec[] {
+function forwardRules(mark: number, { tcpBeLiberal, accounts }: FixedChainSettings): RuleSpec[] {
+  const account = accounts.find((name) => name === 'ct_state_invalid_dropped_pkts');
+  const isInvalid: MatchSpec = { match: 'conntrack', states: ['INVALID'] };
   // An INVALID segment would go out untranslated, and the client would answer it with a reset of its connection.
   const dropInvalid: RuleSpec = {
-    matches: [{ match: 'conntrack', states: ['INVALID'] }],
+    matches: account === undefined ? [isInvalid] : [isInvalid, { match: 'nfacct', name: account }],
     target: { target: 'DROP' },
   };
   return [
@@ -74,13 +84,11 @@ function forwardRules(mark: number, { tcpBeLiberal }: FixedChainSettings): RuleS
   ];
 }
 
-const LOOPBACK_NET: Prefix = prefix(LOOPBACK_IP, 8);
-
 /** CVE-2020-8558: with route_localnet on, as localhost node ports need it, neighbours could reach loopback addresses. */
 const dropToLoopback: RuleSpec = {
-  source: LOOPBACK_NET,
+  source: loopbackNet(4),
   sourceNegated: true,
-  destination: LOOPBACK_NET,
+  destination: loopbackNet(4),
   matches: [
     comment('block incoming localnet connections'),
     { match: 'conntrack', states: ['RELATED', 'ESTABLISHED', 'DNAT'], negated: true },
@@ -89,17 +97,17 @@ const dropToLoopback: RuleSpec = {
 };
 
 const FIREWALL_CHAIN = 'KUBE-FIREWALL';
-const chain = (name: string, specs: readonly RuleSpec[]): Chain =>
+const chain = (name: string, specs: readonly RuleSpec[], { family }: FixedChainSettings): Chain =>
   new Chain(
     name,
-    specs.map((spec) => new Rule(spec)),
+    specs.map((spec) => new Rule(ofFamily(family, spec))),
   );
 
 /** A rule of a builtin chain that leads into one of kube-proxy's. */
 export interface Jump {
   readonly table: TableName;
   readonly from: BuiltinChain;
-  readonly rule: Rule;
+  readonly rule: RuleSpec;
 }
 
 const newOnly: readonly MatchSpec[] = [{ match: 'conntrack', states: ['NEW'] }];
@@ -110,7 +118,7 @@ const jumpFrom = (
   toChain: string,
   why: string,
   matches: readonly MatchSpec[] = [],
-): Jump => ({ table, from, rule: new Rule({ matches: [...matches, comment(why)], target: jump(toChain) }) });
+): Jump => ({ table, from, rule: { matches: [...matches, comment(why)], target: jump(toChain) } });
 
 const SERVICES = 'kubernetes service portals';
 const EXTERNAL = 'kubernetes externally-visible service portals';
@@ -132,7 +140,7 @@ const JUMPS: readonly Jump[] = [
   jumpFrom('nat', 'POSTROUTING', 'KUBE-POSTROUTING', 'kubernetes postrouting rules'),
 ];
 
-const toFirewall = new Rule({ target: jump(FIREWALL_CHAIN) });
+const toFirewall: RuleSpec = { target: jump(FIREWALL_CHAIN) };
 const FIREWALL_JUMPS: readonly Jump[] = [
   { table: 'filter', from: 'INPUT', rule: toFirewall },
   { table: 'filter', from: 'OUTPUT', rule: toFirewall },
@@ -141,18 +149,29 @@ const FIREWALL_JUMPS: readonly Jump[] = [
 export const jumpsOf = ({ localhostNodePorts }: FixedChainSettings): readonly Jump[] =>
   localhostNodePorts ? [...JUMPS, ...FIREWALL_JUMPS] : JUMPS;
 
-/** The end of nat KUBE-SERVICES: what goes to the node itself may go to a node port. */
-export function nodePortJumps(
-  { ips }: ProxyNode,
-  { addresses, localhost }: { readonly addresses: readonly Prefix[]; readonly localhost: boolean },
-): RuleSpec[] {
+export interface NodePortSettings {
+  readonly family: IpFamily;
+  /** --nodeport-addresses: node addresses in these ranges serve node ports; empty: all addresses of the node. */
+  readonly nodePortAddresses: readonly Prefix[];
+  readonly localhostNodePorts: boolean;
+}
+
+/** The end of nat KUBE-SERVICES: what goes to the node itself may go to a node port. Loopback only ever works in IPv4. */
+export function nodePortJumps({ ips }: ProxyNode, settings: NodePortSettings): RuleSpec[] {
+  const { family, nodePortAddresses, localhostNodePorts } = settings;
   const why = comment('kubernetes service nodeports; NOTE: this must be the last rule in this chain');
   const target = jump('KUBE-NODEPORTS');
-  if (addresses.length === 0 || addresses.some(({ length }) => length === 0)) {
-    const toLocal = { matches: [why, TO_LOCAL_ADDRESS], target };
-    return [localhost ? toLocal : { ...toLocal, destination: LOOPBACK_NET, destinationNegated: true }];
+  if (servesAllAddresses(nodePortAddresses, family)) {
+    const toLocal: RuleSpec = { family, matches: [why, TO_LOCAL_ADDRESS], target };
+    return [localhostNodePorts ? toLocal : { ...toLocal, destination: loopbackNet(family), destinationNegated: true }];
   }
-  return [...(localhost ? [LOOPBACK_IP] : []), ...ips]
-    .filter((ip) => addresses.some((range) => contains(range, ip)))
-    .map((ip) => ({ destination: prefix(ip, 32), matches: [why], target }));
+  return [...(localhostNodePorts ? [LOOPBACK_IP] : []), ...ips]
+    .filter((ip) => nodePortAddresses.some((range) => contains(range, ip)))
+    .map((ip) => ({ family, destination: host(family, ip), matches: [why], target }));
 }
+
+/** Whether node ports are served on loopback in the end: not in IPv6, nor where --nodeport-addresses leaves it out. */
+export const servesLoopback = ({ family, nodePortAddresses, localhostNodePorts }: NodePortSettings): boolean =>
+  localhostNodePorts &&
+  family === 4 &&
+  (servesAllAddresses(nodePortAddresses, family) || nodePortAddresses.some((range) => overlaps(range, loopbackNet(4))));

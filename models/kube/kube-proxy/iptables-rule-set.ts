@@ -3,21 +3,20 @@
 import type { RandomStream } from '../../../engine/random.ts';
 import { Chain } from '../../netfilter/chain.ts';
 import type { Rule } from '../../netfilter/rule.ts';
-import type { Prefix } from '../../packet/ip-address.ts';
+import type { EndpointComments } from './endpoint-comments.ts';
 import type { ServiceChainCache, ServiceRules } from './iptables-chain-cache.ts';
 import type { Dispatch } from './iptables-dispatch.ts';
-import { type FixedChainSettings, nodePortJumps } from './iptables-fixed-chains.ts';
+import { type FixedChainSettings, type NodePortSettings, nodePortJumps } from './iptables-fixed-chains.ts';
 import type { ServiceChainOptions } from './iptables-service-chains.ts';
 import type { LocalDetector } from './local-detector.ts';
 import type { ProxyNode } from './port-on-node.ts';
 import type { ServiceSnapshot } from './service-tracker.ts';
 
-export interface IptablesConfig extends FixedChainSettings {
+/** Of one family. Addresses and ranges of the other have no place here. */
+export interface IptablesConfig extends FixedChainSettings, NodePortSettings {
   /** --masquerade-all: masquerade all traffic to cluster IPs, whatever its source. */
   readonly masqueradeAll: boolean;
   readonly localDetector: LocalDetector;
-  /** --nodeport-addresses: node addresses in these ranges serve node ports; empty: all addresses of the node. */
-  readonly nodePortAddresses: readonly Prefix[];
 }
 
 export interface RuleSet {
@@ -37,22 +36,25 @@ export interface RuleSetInput {
   readonly services: ServiceSnapshot;
   readonly config: IptablesConfig;
   readonly cache: ServiceChainCache;
+  readonly comments: EndpointComments;
   /** Draws the order of services in the chains that they share: kube-proxy iterates over a Go map. */
   readonly random: RandomStream;
 }
 
-export function writeRules({ node, services, config, cache, random }: RuleSetInput): RuleSet {
-  const serviceRules = cache.servicesWith(chainOptions(config, services));
+export function writeRules({ node, services, config, cache, comments, random }: RuleSetInput): RuleSet {
+  const serviceRules = cache.servicesWith(chainOptions(config, { endpointComments: comments.usual }));
   const shared = serviceRules.shared(services, node.zone);
   const byPort = [...shared.rules];
-  const ownServiceChains: Chain[] = [];
-  for (const i of shared.varying) {
-    const rules = serviceRules.onNode(services.ports[i]!, node);
-    byPort[i] = rules;
-    ownServiceChains.push(...notIn(shared.chains, rules));
+  for (const i of shared.varying) byPort[i] = serviceRules.onNode(services.ports[i]!, node);
+  const unusual = comments.unusual(services);
+  if (unusual.length > 0) {
+    const others = cache.servicesWith(chainOptions(config, { endpointComments: !comments.usual }));
+    for (const i of unusual) byPort[i] = others.onNode(services.ports[i]!, node);
   }
+  const own = new Set([...shared.varying, ...unusual]);
+  const ownServiceChains = [...own].flatMap((i) => notIn(shared.chains, byPort[i]!));
   const dispatch = inOrder(random.shuffle(byPort));
-  const jumps = nodePortJumps(node, { addresses: config.nodePortAddresses, localhost: config.localhostNodePorts });
+  const jumps = nodePortJumps(node, config);
   const fixed = cache.fixedChains(config);
   return {
     filter: [
@@ -73,16 +75,16 @@ export function writeRules({ node, services, config, cache, random }: RuleSetInp
   };
 }
 
-/** More endpoints than these, summed over service ports, and kube-proxy leaves out comments. */
-const LARGE_CLUSTER_ENDPOINTS = 1_000;
-
 export const chainOptions = (
-  { masqueradeAll, localDetector }: IptablesConfig,
-  { endpointCount }: ServiceSnapshot,
+  { masqueradeAll, localDetector, localhostNodePorts, accounts }: IptablesConfig,
+  { endpointComments }: { readonly endpointComments: boolean },
 ): ServiceChainOptions => ({
   masqueradeAll,
   localDetector,
-  endpointComments: endpointCount <= LARGE_CLUSTER_ENDPOINTS,
+  loopbackNodePortAccount: localhostNodePorts
+    ? accounts.find((name) => name === 'localhost_nps_accepted_pkts')
+    : undefined,
+  endpointComments,
 });
 
 function notIn(shared: ReadonlyMap<string, Chain>, { clusterChains, nodeChains }: ServiceRules): Chain[] {

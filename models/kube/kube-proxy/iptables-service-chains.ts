@@ -7,15 +7,14 @@
 //   KUBE-SEP-x               translates to one endpoint
 
 import type { MatchSpec, RuleSpec, TargetSpec } from '../../netfilter/rule.ts';
-import { prefix } from '../../packet/ip-address.ts';
 import { endpointChainName, serviceChainNames } from './chain-names.ts';
-import { comment, jump, to } from './iptables-dispatch.ts';
+import { comment, type DispatchOptions, host, jump, to } from './iptables-dispatch.ts';
 import { fromLocalPods, type LocalDetector, notFromLocalPods } from './local-detector.ts';
 import type { PortOnNode } from './port-on-node.ts';
 import type { Endpoint, ServicePort } from './service-ports.ts';
 
 /** Settings of kube-proxy that change a service port's chains. */
-export interface ServiceChainOptions {
+export interface ServiceChainOptions extends DispatchOptions {
   /** Masquerade all traffic to cluster IPs, as if it could have come from anywhere. */
   readonly masqueradeAll: boolean;
   readonly localDetector: LocalDetector;
@@ -72,7 +71,7 @@ export function firewallChains({ port, checksSources, nodeIsInSourceRanges }: Po
   if (!checksSources) return [];
   const { firewall, external } = serviceChainNames(port);
   // A node that calls the load balancer's address may have that very address as its source: its traffic loops back.
-  const ownAddresses = nodeIsInSourceRanges ? port.loadBalancerVips.map((ip) => prefix(ip, 32)) : [];
+  const ownAddresses = nodeIsInSourceRanges ? port.loadBalancerVips.map((ip) => host(port.family, ip)) : [];
   const letIn = [...port.loadBalancerSourceRanges, ...ownAddresses].map((source) => ({
     source,
     matches: [comment(`${port.name} loadbalancer IP`)],
@@ -151,7 +150,7 @@ function endpointChain(
     name,
     rules: [
       // A pod that reaches itself through the service has to see another source, or it would answer itself directly.
-      { source: prefix(ip, 32), matches: about, target: MARK_FOR_MASQUERADE },
+      { source: host(port.family, ip), matches: about, target: MARK_FOR_MASQUERADE },
       {
         protocol: port.protocol,
         matches: [...about, ...remember, { match: port.protocol }],

@@ -4,13 +4,13 @@ import { RandomStream } from '../../../engine/random.ts';
 import { printIptablesSave } from '../../netfilter/iptables-save.ts';
 import { Rule } from '../../netfilter/rule.ts';
 import { RuleTables, type TableName } from '../../netfilter/rule-tables.ts';
-import { parseIp, parsePrefix } from '../../packet/ip-address.ts';
+import { parseIp, parseIpv6, parseIpv6Prefix, parsePrefix } from '../../packet/ip-address.ts';
 import { objectFrom, type Service } from '../objects.ts';
 import { DEFAULT_IPTABLES_CONFIG, type IptablesConfig, IptablesProxier } from './iptables.ts';
 import { ServiceChainCache } from './iptables-chain-cache.ts';
 import { service, slice, snapshotOf, trackerOf } from './kube-proxy.fixture.ts';
 import type { ProxyNode } from './port-on-node.ts';
-import { NO_SERVICES, type ServiceSnapshot } from './service-tracker.ts';
+import { NO_SERVICES, type ServiceSnapshot, ServiceTracker } from './service-tracker.ts';
 
 const podNetwork: Partial<IptablesConfig> = {
   localDetector: { mode: 'ClusterCIDR', cidr: parsePrefix('10.244.0.0/16') },
@@ -286,6 +286,33 @@ describe('node ports', () => {
       `-d 192.168.0.1/32 ${why} -j KUBE-NODEPORTS`,
     ]);
   });
+
+  test('need no guard of loopback where nodePortAddresses leaves it out', () => {
+    const guards = (range: string): string[] =>
+      syncedNode(NO_SERVICES, { nodePortAddresses: [parsePrefix(range)] }).rules('filter', 'KUBE-FIREWALL');
+    expect(guards('192.168.0.0/24')).toEqual([]);
+    expect(guards('127.0.0.0/8')).toHaveLength(1);
+    expect(guards('0.0.0.0/0')).toHaveLength(1);
+  });
+
+  test('on loopback are counted first, if there is an account for them', () => {
+    const exposed = service('web', {
+      type: 'NodePort',
+      clusterIP: '10.96.0.10',
+      ports: [{ port: 80, nodePort: 30080 }],
+    });
+    const rules = (config: Partial<IptablesConfig>): string[] =>
+      syncedNode(snapshotOf(exposed, webEndpoints), { accounts: ['localhost_nps_accepted_pkts'], ...config }).rules(
+        'nat',
+        'KUBE-NODEPORTS',
+      );
+    const [counted, plain] = rules({});
+    expect(counted).toMatch(
+      /^-d 127\.0\.0\.0\/8 -p tcp .* -m nfacct --nfacct-name localhost_nps_accepted_pkts -j KUBE-EXT/,
+    );
+    expect(plain).not.toContain('nfacct');
+    expect(rules({ localhostNodePorts: false })).toEqual([plain]);
+  });
 });
 
 describe('the builtin chains', () => {
@@ -335,12 +362,14 @@ describe('a sync', () => {
       chainsWritten: 10 + 2 * 3,
       rulesWritten: 4 + 4 + 1 + 2 + 2 * 7,
       chainsDeleted: [],
+      noLocalEndpoints: { internal: 0, external: 0 },
     });
     expect(node.sync(tracker.snapshot())).toEqual({
       kind: 'partial',
       chainsWritten: 10,
       rulesWritten: 4 + 4 + 1 + 2,
       chainsDeleted: [],
+      noLocalEndpoints: { internal: 0, external: 0 },
     });
   });
 
@@ -514,6 +543,35 @@ describe('size', () => {
     expect(large.dump('nat', 'KUBE-SEP')).not.toContain('--comment');
     expect(large.dump('nat', 'KUBE-SVC').match(/--comment/g)).toHaveLength(1); // the rule to masquerade
   });
+
+  test('a cluster that becomes large keeps its comments where a partial sync writes nothing', () => {
+    const node = new TestCluster().node(1);
+    const other = service('other', { clusterIP: '10.96.0.11', ports: [{ port: 80 }] });
+    const tracker = trackerOf(web, webEndpoints);
+    const commented = (endpoint: string): boolean | undefined => {
+      const rules = node.dump('nat', 'KUBE-SEP').split('\n');
+      return rules.find((rule) => rule.endsWith(`--to-destination ${endpoint}:8080`))?.includes('--comment');
+    };
+    node.sync(tracker.snapshot());
+    const many = Array.from({ length: 999 }, (_, i) => `10.245.${i >> 8}.${i & 255}`);
+    for (const object of [other, slice('other', many)]) tracker.apply({ type: 'ADDED', object });
+    node.sync(tracker.snapshot()); // 1,001 endpoints
+    expect([commented('10.244.1.5'), commented('10.245.0.1')]).toEqual([true, false]);
+
+    tracker.apply({ type: 'MODIFIED', object: slice('other', many.slice(1)) });
+    node.sync(tracker.snapshot()); // 1,000: the service that changed has comments again
+    expect([commented('10.244.1.5'), commented('10.245.0.0'), commented('10.245.0.1')]).toEqual([
+      true,
+      undefined,
+      true,
+    ]);
+
+    tracker.apply({ type: 'MODIFIED', object: slice('other', many) });
+    node.sync(tracker.snapshot());
+    node.proxier.updateNode({ name: 'node-1', zone: undefined, ips: [] });
+    node.sync(tracker.snapshot());
+    expect([commented('10.244.1.5'), commented('10.245.0.1')]).toEqual([false, false]);
+  });
 });
 
 const isRoot = process.getuid?.() === 0;
@@ -544,6 +602,59 @@ test.skipIf(!isRoot || !hasIptables)('the kernel takes the rules of a node and p
     status: 0,
     stderr: '',
     lines: text.split('\n').sort(),
+  });
+});
+
+describe('in IPv6', () => {
+  const tables = new RuleTables(6);
+  const dual = objectFrom('Service', {
+    ...balanced,
+    spec: {
+      ...balanced.spec,
+      clusterIPs: ['10.96.0.10', 'fd00:96::10'],
+      externalIPs: ['198.51.100.7', '2001:db8::7'],
+      loadBalancerSourceRanges: ['203.0.113.0/24', '2001:db8:1::/48'],
+      sessionAffinity: 'ClientIP',
+    },
+    status: { loadBalancer: { ingress: [{ ip: '192.0.2.9' }, { ip: '2001:db8::9' }] } },
+  });
+  const endpoints = objectFrom('EndpointSlice', {
+    metadata: { name: 'web-6', labels: { 'kubernetes.io/service-name': 'web' } },
+    addressType: 'IPv6',
+    endpoints: [
+      { addresses: ['fd00:10::5'], nodeName: 'node-1' },
+      { addresses: ['fd00:10::6'], nodeName: 'node-2' },
+    ],
+    ports: [{ port: 8080 }],
+  });
+  const tracker = new ServiceTracker({ family: 6 });
+  for (const object of [dual, webEndpoints, endpoints]) tracker.apply({ type: 'ADDED', object });
+  new IptablesProxier({
+    node: { name: 'node-1', zone: undefined, ips: [parseIpv6('fd00::1')] },
+    config: {
+      ...DEFAULT_IPTABLES_CONFIG,
+      family: 6,
+      localDetector: { mode: 'ClusterCIDR', cidr: parseIpv6Prefix('fd00:10::/64') },
+    },
+    cache: new ServiceChainCache(),
+    random: new RandomStream('node-1'),
+  }).sync(tables, tracker.snapshot());
+  const text = printIptablesSave(tables);
+
+  test('a Service has the addresses and endpoints of the family, and loopback serves no node port', () => {
+    expect(text).toContain('-A KUBE-SERVICES -d fd00:96::10/128 -p tcp');
+    expect(text).toContain('-j DNAT --to-destination [fd00:10::6]:8080');
+    expect(text).toMatch(/-A KUBE-SERVICES ! -d ::1\/128 .* -j KUBE-NODEPORTS/);
+    expect(text).not.toMatch(/KUBE-FIREWALL|127\.0\.0|10\.96|10\.244/);
+  });
+
+  test('the kernel takes the rules and prints them back (needs root)', ({ skip }) => {
+    skip(!isRoot || !hasIptables, 'needs root and iptables');
+    expect(inKernel('ip6tables-legacy-restore && ip6tables-legacy-save', text)).toEqual({
+      status: 0,
+      stderr: '',
+      lines: text.split('\n').sort(),
+    });
   });
 });
 

@@ -1,14 +1,16 @@
 // kube-proxy in iptables mode: keeps the tables of one node in line with the Services of the cluster. Behaviour of
 // kube-proxy 1.30.
 //
-// Not modelled: IPv6, nfacct counters (1.33 and later), failures of iptables-restore, and two economies of large clusters
-// (README.md). When a sync happens and how long it takes is not decided here.
+// One proxier serves one family; a dual-stack node has two. Not modelled: failures of iptables-restore, and the late end of
+// stale chains in large clusters (README.md). When a sync happens and how long it takes is not decided here.
 
 import type { RandomStream } from '../../../engine/random.ts';
 import { Chain } from '../../netfilter/chain.ts';
 import type { RuleTables, TableName } from '../../netfilter/rule-tables.ts';
+import { EndpointComments } from './endpoint-comments.ts';
 import type { ServiceChainCache, ServiceRules } from './iptables-chain-cache.ts';
-import { jumpsOf } from './iptables-fixed-chains.ts';
+import { ofFamily } from './iptables-dispatch.ts';
+import { jumpsOf, servesLoopback } from './iptables-fixed-chains.ts';
 import { chainOptions, type IptablesConfig, type RuleSet, writeRules } from './iptables-rule-set.ts';
 import type { ProxyNode } from './port-on-node.ts';
 import type { ServicePort } from './service-ports.ts';
@@ -18,6 +20,7 @@ export type { IptablesConfig } from './iptables-rule-set.ts';
 
 /** What kube-proxy does without flags on a current Linux. */
 export const DEFAULT_IPTABLES_CONFIG: IptablesConfig = {
+  family: 4,
   masqueradeAll: false,
   masqueradeBit: 14,
   randomFully: true,
@@ -25,6 +28,7 @@ export const DEFAULT_IPTABLES_CONFIG: IptablesConfig = {
   nodePortAddresses: [],
   localhostNodePorts: true,
   tcpBeLiberal: false,
+  accounts: [],
 };
 
 /** What one sync has handed to iptables-restore. */
@@ -35,12 +39,18 @@ export interface SyncReport {
   readonly rulesWritten: number;
   /** Chains of services and endpoints that are gone. */
   readonly chainsDeleted: readonly string[];
+  /**
+   * Metric sync_proxy_rules_no_local_endpoints_total: service ports whose traffic from inside, and from outside, is
+   * dropped here because of policy Local.
+   */
+  readonly noLocalEndpoints: { readonly internal: number; readonly external: number };
 }
 
 export class IptablesProxier {
   readonly #config: IptablesConfig;
   readonly #cache: ServiceChainCache;
   readonly #random: RandomStream;
+  readonly #comments = new EndpointComments();
   #node: ProxyNode;
   #services = NO_SERVICES;
   #needsFullSync = true;
@@ -53,7 +63,7 @@ export class IptablesProxier {
     readonly random: RandomStream;
   }) {
     this.#node = options.node;
-    this.#config = options.config;
+    this.#config = { ...options.config, localhostNodePorts: servesLoopback(options.config) };
     this.#cache = options.cache;
     this.#random = options.random;
   }
@@ -69,15 +79,18 @@ export class IptablesProxier {
     const kind = this.#needsFullSync || isCanaryGone(tables) ? 'full' : 'partial';
     const isWritten = (port: ServicePort): boolean => kind === 'full' || !this.#services.has(port);
     const before = kind === 'full' ? tables.chainNames('nat').filter(isServiceChain) : this.#chainsBesides(services);
+    if (kind === 'full') this.#comments.writeAll(services);
+    else this.#comments.write(services, isWritten);
     const ruleSet = writeRules({
       node: this.#node,
       services,
       config: this.#config,
       cache: this.#cache,
+      comments: this.#comments,
       random: this.#random,
     });
     installChains(tables, ruleSet, before);
-    if (kind === 'full') installJumps(tables, this.#config);
+    if (kind === 'full') installJumps(tables, this.#config, this.#cache);
     const written = ruleSet.byPort.filter((_rules, i) => isWritten(services.ports[i]!));
     this.#services = services;
     this.#needsFullSync = false;
@@ -85,12 +98,15 @@ export class IptablesProxier {
       kind,
       ...countWritten(ruleSet, written),
       chainsDeleted: before.filter((name) => tables.chain('nat', name) === undefined),
+      noLocalEndpoints: countNoLocalEndpoints(ruleSet),
     };
   }
 
   /** The chains that this node has for service ports which are not, or no longer the same, in the snapshot. */
   #chainsBesides(services: ServiceSnapshot): string[] {
-    const rules = this.#cache.servicesWith(chainOptions(this.#config, this.#services));
+    // With or without comments: the names are the same.
+    const options = chainOptions(this.#config, { endpointComments: this.#comments.usual });
+    const rules = this.#cache.servicesWith(options);
     return this.#services.ports
       .filter((port) => !services.has(port))
       .map((port) => rules.onNode(port, this.#node))
@@ -118,9 +134,10 @@ const CANARY_TABLES: readonly TableName[] = ['mangle', 'nat', 'filter'];
 const isCanaryGone = (tables: RuleTables): boolean =>
   CANARY_TABLES.some((table) => tables.chain(table, CANARY_CHAIN) === undefined);
 
-function installJumps(tables: RuleTables, config: IptablesConfig): void {
+function installJumps(tables: RuleTables, config: IptablesConfig, cache: ServiceChainCache): void {
   for (const table of CANARY_TABLES) tables.replaceChains(table, [new Chain(CANARY_CHAIN, [])]);
-  for (const { table, from, rule } of jumpsOf(config)) {
+  for (const { table, from, rule: spec } of jumpsOf(config)) {
+    const rule = cache.rule(ofFamily(config.family, spec));
     const present = tables.chain(table, from)?.rules ?? [];
     if (!present.some(({ text }) => text === rule.text)) tables.prependRule(table, from, rule);
   }
@@ -133,6 +150,15 @@ function countWritten({ filter, nat }: RuleSet, services: readonly ServiceRules[
     chainsWritten: everySync.length + sum(chains),
     rulesWritten: sum(everySync.map(({ rules }) => rules.length)) + sum(services.map(({ ruleCount }) => ruleCount)),
   };
+}
+
+function countNoLocalEndpoints({ byPort }: RuleSet): SyncReport['noLocalEndpoints'] {
+  let [internal, external] = [0, 0];
+  for (const { lacksLocalEndpoints } of byPort) {
+    if (lacksLocalEndpoints.internal) internal++;
+    if (lacksLocalEndpoints.external) external++;
+  }
+  return { internal, external };
 }
 
 const sum = (numbers: readonly number[]): number => numbers.reduce((total, number) => total + number, 0);

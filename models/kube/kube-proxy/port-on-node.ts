@@ -1,27 +1,31 @@
 // A service port as one node sees it: the endpoints it may use there, and what follows from them and the traffic
 // policies for traffic from inside (to the cluster IP) and from outside (node port, external addresses, load balancer).
 
-import { contains, type Ip, isIpv4, parseIp } from '../../packet/ip-address.ts';
+import { contains, type Ip, type IpFamily, isIpv4, isIpv6, parseAddress } from '../../packet/ip-address.ts';
 import type { Node } from '../objects.ts';
 import { isExternallyAccessible, type ServicePort } from './service-ports.ts';
-import { type NodeTopology, type UsableEndpoints, usableEndpoints } from './usable-endpoints.ts';
+import { dependsOnNode, type NodeTopology, type UsableEndpoints, usableEndpoints } from './usable-endpoints.ts';
 
 /** A node as its kube-proxy knows it. */
 export interface ProxyNode extends NodeTopology {
-  /** Addresses of its devices except loopback; the first is the node's InternalIP. */
+  /** Addresses of its devices except loopback, of the proxy's family; the first is the node's InternalIP. */
   readonly ips: readonly Ip[];
 }
 
 const ZONE_LABEL = 'topology.kubernetes.io/zone';
 
 /** Of a Node with one network device, as the API server knows it. */
-export const proxyNodeOf = ({ metadata, status }: Node): ProxyNode => ({
+export const proxyNodeOf = ({ metadata, status }: Node, family: IpFamily = 4): ProxyNode => ({
   name: metadata.name,
   zone: metadata.labels[ZONE_LABEL] || undefined,
   ips: status.addresses
-    .filter(({ type, address }) => type === 'InternalIP' && isIpv4(address))
-    .map(({ address }) => parseIp(address)),
+    .filter(({ type, address }) => type === 'InternalIP' && (family === 6 ? isIpv6 : isIpv4)(address))
+    .map(({ address }) => parseAddress(address).ip),
 });
+
+/** A node may see the port otherwise than another node of its zone. */
+export const variesByNode = (port: ServicePort): boolean =>
+  dependsOnNode(port) || port.loadBalancerSourceRanges.length > 0;
 
 export class PortOnNode {
   readonly port: ServicePort;

@@ -1,76 +1,8 @@
-import { expect, test } from 'vitest';
-import { type RecordedEndpoints, readEndpointSliceFacts } from '../../conformance/kube-proxy-facts.ts';
+import { describe, expect, test } from 'vitest';
 import { formatIp, formatPrefix } from '../../packet/ip-address.ts';
-import { type EndpointSlice, type Manifest, objectFrom, type Service } from '../objects.ts';
-import { service, slice, snapshotOf } from './kube-proxy.fixture.ts';
-import { type ServicePort, servicePortsOf } from './service-ports.ts';
-
-const { servicesToPorts, endpointsFromSlices, endpointUpdates } = readEndpointSliceFacts();
-
-/** As the records name a service port: `ns/name:port/TCP`. */
-const keyOf = ({ name, protocol }: ServicePort): string => `${name}/${protocol.toUpperCase()}`;
-
-// Left out: a Service that the API server would refuse, and a feature gate that can no longer be turned off.
-const ports = servicesToPorts.filter(({ id, featureGates }) => id !== 'headless-no-port' && featureGates === undefined);
-
-test.each(ports)('recorded: $id, $about', ({ service, expect: expected }) => {
-  const ours = servicePortsOf(objectFrom('Service', service), []).map((port) => [
-    keyOf(port),
-    {
-      clusterIP: formatIp(port.clusterIp),
-      port: port.port,
-      protocol: port.protocol.toUpperCase(),
-      healthCheckNodePort: port.healthCheckNodePort ?? 0,
-      externalIPs: port.externalIps.map((ip) => formatIp(ip)),
-      loadBalancerSourceRanges: port.loadBalancerSourceRanges.map(formatPrefix),
-      loadBalancerVIPs: port.loadBalancerVips.map((ip) => formatIp(ip)),
-    },
-  ]);
-  expect(Object.fromEntries(ours)).toEqual(expected);
-});
-
-test.each(endpointsFromSlices)('recorded: $id, $about', ({ endpointSlices, expect: expected, nodeName }) => {
-  expect(endpointsOn(nodeName, expected, endpointSlices)).toMatchObject(expected);
-});
-
-test.each(endpointUpdates)('recorded: $id, $about', ({ nodeName, before, after, expectBefore, expectAfter }) => {
-  expect(endpointsOn(nodeName, expectBefore, before)).toMatchObject(expectBefore);
-  expect(endpointsOn(nodeName, expectAfter, after)).toMatchObject(expectAfter);
-});
-
-/** The endpoints of the service ports that `wanted` names, in its form. */
-function endpointsOn(
-  nodeName: string,
-  wanted: RecordedEndpoints,
-  slices: readonly Manifest<'EndpointSlice'>[],
-): RecordedEndpoints {
-  const snapshot = snapshotOf(
-    ...servicesOf(Object.keys(wanted)),
-    ...slices.map((manifest) => objectFrom('EndpointSlice', manifest)),
-  );
-  const byPort = snapshot.ports.map((port) => [
-    keyOf(port),
-    port.endpoints.map(({ address, nodeName: host, ready, serving, terminating }) => ({
-      endpoint: address,
-      local: host === nodeName,
-      ready,
-      serving,
-      terminating,
-    })),
-  ]);
-  return Object.fromEntries(byPort);
-}
-
-/** The records tell endpoints only; these are Services with ports of those names. */
-function servicesOf(keys: readonly string[]): Service[] {
-  const portsByService = new Map<string, { name: string; protocol: 'TCP' | 'UDP'; port: number }[]>();
-  for (const key of keys) {
-    const [namespace, name, port, protocol] = key.split(/[/:]/) as [string, string, string, 'TCP' | 'UDP'];
-    const ports = portsByService.get(`${namespace}/${name}`) ?? [];
-    portsByService.set(`${namespace}/${name}`, [...ports, { name: port, protocol, port: 1_000 + ports.length }]);
-  }
-  return [...portsByService].map(([name, ports]) => service(name, { clusterIP: '10.96.0.10', ports }));
-}
+import { objectFrom, type Service } from '../objects.ts';
+import { service, slice } from './kube-proxy.fixture.ts';
+import { DEFAULT_SERVICE_PORT_SETTINGS, servicePortsOf } from './service-ports.ts';
 
 const web = service('web', { clusterIP: '10.96.0.10', ports: [{ port: 80 }] });
 
@@ -94,8 +26,37 @@ test('a load balancer of ipMode Proxy gets to see all traffic to it', () => {
   expect(servicePortsOf(balanced, [])[0]?.loadBalancerVips.map((ip) => formatIp(ip))).toEqual(['192.0.2.2']);
 });
 
-test('IPv6 slices bring no endpoints', () => {
-  const endpoints = [{ addresses: ['2001:db8::1'], conditions: {} }];
-  const ipv6: EndpointSlice = { ...slice('web', []), addressType: 'IPv6', endpoints };
-  expect(servicePortsOf(web, [ipv6])[0]?.endpoints).toEqual([]);
+test('before 1.30, ipMode made no difference', () => {
+  const ingress = [{ ip: '192.0.2.1', ipMode: 'Proxy' as const }];
+  const balanced: Service = objectFrom('Service', { ...web, status: { loadBalancer: { ingress } } });
+  const [port] = servicePortsOf(balanced, [], { ...DEFAULT_SERVICE_PORT_SETTINGS, honoursIpMode: false });
+  expect(port?.loadBalancerVips.map((ip) => formatIp(ip))).toEqual(['192.0.2.1']);
+});
+
+describe('a dual-stack Service', () => {
+  const dual = service('web', {
+    clusterIP: '10.96.0.10',
+    clusterIPs: ['10.96.0.10', 'fd00:96::10'],
+    externalIPs: ['2001:db8::7', '192.0.2.7'],
+    loadBalancerSourceRanges: ['192.0.2.0/24', ' 2001:db8::/32'],
+    ports: [{ port: 80 }],
+  });
+  const ipv6Slice = objectFrom('EndpointSlice', {
+    metadata: { name: 'web-6' },
+    addressType: 'IPv6',
+    endpoints: [{ addresses: ['fd00:10::5'] }],
+    ports: [{ port: 8080 }],
+  });
+  const slices = [slice('web', ['10.244.1.5']), ipv6Slice];
+
+  test.each([
+    [4, '10.96.0.10', '192.0.2.7', '192.0.2.0/24', '10.244.1.5:8080'],
+    [6, 'fd00:96::10', '2001:db8::7', '2001:db8::/32', '[fd00:10::5]:8080'],
+  ] as const)('is one Service to the proxy of IPv%i', (family, clusterIp, externalIp, range, endpoint) => {
+    const [port] = servicePortsOf(dual, slices, { ...DEFAULT_SERVICE_PORT_SETTINGS, family });
+    expect(formatIp(port!.clusterIp, family)).toBe(clusterIp);
+    expect(port!.externalIps.map((ip) => formatIp(ip, family))).toEqual([externalIp]);
+    expect(port!.loadBalancerSourceRanges.map(formatPrefix)).toEqual([range]);
+    expect(port!.endpoints.map(({ address }) => address)).toEqual([endpoint]);
+  });
 });

@@ -2,9 +2,18 @@
 // endpoints that back it. Immutable, and the same on every node: which endpoints a node may use is decided elsewhere
 // (usable-endpoints.ts).
 //
-// Not modelled: IPv6. Like the IPv4 half of a dual-stack kube-proxy, this ignores IPv6 addresses, ranges and slices.
+// Dual stack is two proxies, one per family: each ignores the addresses, ranges and slices of the other.
 
-import { type Ip, isIpv4, type Prefix, parseIp, parsePrefix } from '../../packet/ip-address.ts';
+import {
+  formatSocketAddress,
+  type Ip,
+  type IpFamily,
+  isIpv4,
+  isIpv6,
+  type Prefix,
+  parseAddress,
+  parseAnyPrefix,
+} from '../../packet/ip-address.ts';
 import {
   clusterIpOf,
   type EndpointSlice,
@@ -15,10 +24,27 @@ import {
 
 export type ServiceProtocol = 'tcp' | 'udp' | 'sctp';
 
+/** What a proxy takes of the objects. */
+export interface ServicePortSettings {
+  readonly family: IpFamily;
+  /** Feature gate LoadBalancerIPMode, on from 1.30: before, nodes answer for every address of a load balancer. */
+  readonly honoursIpMode: boolean;
+  /** Feature gate PreferSameTrafficDistribution, on from 1.34: before, only zones are hints. */
+  readonly honoursNodeHints: boolean;
+}
+
+export const DEFAULT_SERVICE_PORT_SETTINGS: ServicePortSettings = {
+  family: 4,
+  honoursIpMode: true,
+  honoursNodeHints: true,
+};
+
 export interface ServicePort {
   /** `namespace/name:port`, or `namespace/name` if the port has no name. With the protocol it names the port's chains. */
   readonly name: string;
   readonly protocol: ServiceProtocol;
+  /** Of all addresses here. */
+  readonly family: IpFamily;
   readonly clusterIp: Ip;
   readonly port: number;
   readonly nodePort: number | undefined;
@@ -38,7 +64,7 @@ export interface ServicePort {
 export interface Endpoint {
   readonly ip: Ip;
   readonly port: number;
-  /** `10.244.1.5:8080` */
+  /** `10.244.1.5:8080`, `[fd00::5]:8080` */
   readonly address: string;
   readonly nodeName: string | undefined;
   readonly ready: boolean;
@@ -53,19 +79,28 @@ export interface Endpoint {
 export const isExternallyAccessible = (port: ServicePort): boolean =>
   port.nodePort !== undefined || port.loadBalancerVips.length > 0 || port.externalIps.length > 0;
 
+/** `namespace/name` of the Service that it is a port of. */
+export const serviceOf = ({ name }: ServicePort): string => name.split(':', 1)[0]!;
+
 /** Tells a proxy nothing new: every field agrees, endpoints included. */
 export const isSamePort = (a: ServicePort, b: ServicePort): boolean => JSON.stringify(a) === JSON.stringify(b);
 
 /** The service ports of one Service; `slices` are those that carry its name. None for headless and ExternalName Services. */
-export function servicePortsOf(service: Service, slices: readonly EndpointSlice[]): ServicePort[] {
+export function servicePortsOf(
+  service: Service,
+  slices: readonly EndpointSlice[],
+  settings = DEFAULT_SERVICE_PORT_SETTINGS,
+): ServicePort[] {
   const { spec } = service;
-  const clusterIp = clusterIpOf(service);
+  const { family } = settings;
+  const clusterIp = clusterIpOf(service, family);
   if (clusterIp === undefined) return [];
   const shared = {
-    clusterIp: parseIp(clusterIp),
-    externalIps: ipv4(spec.externalIPs),
-    loadBalancerVips: ipv4(loadBalancerVips(service)),
-    loadBalancerSourceRanges: ipv4Ranges(spec.loadBalancerSourceRanges),
+    family,
+    clusterIp: parseAddress(clusterIp).ip,
+    externalIps: addressesOf(family, spec.externalIPs),
+    loadBalancerVips: addressesOf(family, loadBalancerVips(service, settings)),
+    loadBalancerSourceRanges: rangesOf(family, spec.loadBalancerSourceRanges),
     internalPolicyLocal: spec.internalTrafficPolicy === 'Local',
     externalPolicyLocal: spec.externalTrafficPolicy === 'Local',
     affinityTimeoutSeconds: affinityTimeoutSeconds(service),
@@ -77,7 +112,7 @@ export function servicePortsOf(service: Service, slices: readonly EndpointSlice[
     port: port.port,
     nodePort: port.nodePort,
     ...shared,
-    endpoints: endpointsOf(port, slices),
+    endpoints: endpointsOf(port, slices, settings),
   }));
 }
 
@@ -88,20 +123,18 @@ function servicePortName({ metadata }: Service, { name }: ServicePortSpec): stri
 
 const PROTOCOLS = { TCP: 'tcp', UDP: 'udp', SCTP: 'sctp' } as const;
 
-const ipv4 = (addresses: readonly string[]): Ip[] => addresses.filter(isIpv4).map(parseIp);
+const addressesOf = (family: IpFamily, addresses: readonly string[]): Ip[] =>
+  addresses.filter(family === 6 ? isIpv6 : isIpv4).map((address) => parseAddress(address).ip);
 
 /** The API server lets blanks around a range pass; kube-proxy trims them. */
-const ipv4Ranges = (ranges: readonly string[]): Prefix[] =>
-  ranges
-    .map((range) => range.trim())
-    .filter((range) => !range.includes(':'))
-    .map(parsePrefix);
+const rangesOf = (family: IpFamily, ranges: readonly string[]): Prefix[] =>
+  ranges.map((range) => parseAnyPrefix(range.trim())).filter((range) => range.family === family);
 
 /** A load balancer of ipMode Proxy wants to see all traffic itself, also that from inside the cluster. */
-function loadBalancerVips({ status }: Service): string[] {
+function loadBalancerVips({ status }: Service, { honoursIpMode }: ServicePortSettings): string[] {
   const vips: string[] = [];
   for (const { ip, ipMode } of status.loadBalancer.ingress) {
-    if (ip !== undefined && ipMode !== 'Proxy') vips.push(ip);
+    if (ip !== undefined && !(honoursIpMode && ipMode === 'Proxy')) vips.push(ip);
   }
   return vips;
 }
@@ -115,15 +148,19 @@ function healthCheckNodePort({ spec }: Service): number | undefined {
   return (needed && spec.healthCheckNodePort) || undefined;
 }
 
-function endpointsOf(port: ServicePortSpec, slices: readonly EndpointSlice[]): Endpoint[] {
+function endpointsOf(
+  port: ServicePortSpec,
+  slices: readonly EndpointSlice[],
+  settings: ServicePortSettings,
+): Endpoint[] {
   const byAddress = new Map<string, Endpoint>();
   for (const slice of slices) {
-    const number = slice.addressType === 'IPv4' ? backingPort(slice, port) : undefined;
+    const number = isSliceOf(settings, slice) ? backingPort(slice, port) : undefined;
     if (number === undefined) continue;
     for (const entry of slice.endpoints) {
       const ip = entry.addresses[0];
       if (ip === undefined) continue;
-      const endpoint = endpointAt(ip, number, entry);
+      const endpoint = endpointAt(ip, number, entry, settings);
       // An endpoint that moves between slices is in both for a moment; the entry that knows its node counts.
       const known = byAddress.get(endpoint.address);
       if (known?.nodeName === undefined) byAddress.set(endpoint.address, endpoint);
@@ -132,22 +169,32 @@ function endpointsOf(port: ServicePortSpec, slices: readonly EndpointSlice[]): E
   return [...byAddress.values()].sort((a, b) => (a.address < b.address ? -1 : 1));
 }
 
+/** Whether the proxy looks at the slice at all. */
+export const isSliceOf = ({ family }: Pick<ServicePortSettings, 'family'>, { addressType }: EndpointSlice): boolean =>
+  addressType === `IPv${family}`;
+
 /** A slice port backs a service port of the same name and protocol, whatever the numbers. */
 function backingPort(slice: EndpointSlice, port: ServicePortSpec): number | undefined {
   return slice.ports.find(({ name, protocol }) => name === port.name && protocol === port.protocol)?.port;
 }
 
-function endpointAt(ip: string, port: number, entry: SliceEndpoint): Endpoint {
+function endpointAt(
+  text: string,
+  port: number,
+  entry: SliceEndpoint,
+  { family, honoursNodeHints }: ServicePortSettings,
+): Endpoint {
   const { conditions, hints } = entry;
+  const { ip } = parseAddress(text);
   return {
-    ip: parseIp(ip),
+    ip,
     port,
-    address: `${ip}:${port}`,
+    address: formatSocketAddress(ip, port, family),
     nodeName: entry.nodeName,
     ready: conditions.ready ?? true,
     serving: conditions.serving ?? true,
     terminating: conditions.terminating ?? false,
     zoneHints: (hints?.forZones ?? []).map(({ name }) => name),
-    nodeHints: (hints?.forNodes ?? []).map(({ name }) => name),
+    nodeHints: (honoursNodeHints ? (hints?.forNodes ?? []) : []).map(({ name }) => name),
   };
 }

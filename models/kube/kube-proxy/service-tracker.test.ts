@@ -44,3 +44,14 @@ test('a slice that is relabelled changes hands', () => {
   tracker.apply({ type: 'MODIFIED', object: { ...endpoints, metadata: { ...endpoints.metadata, labels } } });
   expect(tracker.snapshot().ports).toMatchObject([{ name: 'kube-system/dns', endpoints: [] }]);
 });
+
+test('an update of a slice that tells a proxy nothing new calls for no sync', () => {
+  const endpoints = slice('web', ['10.244.1.5', '10.244.2.5']);
+  const tracker = trackerOf(web, endpoints);
+  const update = (object: typeof endpoints) => tracker.apply({ type: 'MODIFIED', object });
+  expect(update({ ...endpoints, endpoints: [...endpoints.endpoints].reverse() })).toBe(false);
+  expect(update({ ...endpoints, metadata: { ...endpoints.metadata, annotations: { seen: 'today' } } })).toBe(false);
+  expect(update(slice('web', ['10.244.1.5']))).toBe(true);
+  expect(tracker.apply({ type: 'DELETED', object: slice('web', []) })).toBe(true);
+  expect(tracker.apply({ type: 'DELETED', object: slice('never-seen', []) })).toBe(false);
+});

@@ -5,7 +5,14 @@
 
 import type { WatchEvent } from '../api-server.ts';
 import { type EndpointSlice, keyOf, type Service } from '../objects.ts';
-import { isSamePort, type ServicePort, servicePortsOf } from './service-ports.ts';
+import {
+  DEFAULT_SERVICE_PORT_SETTINGS,
+  isSamePort,
+  isSliceOf,
+  type ServicePort,
+  type ServicePortSettings,
+  servicePortsOf,
+} from './service-ports.ts';
 
 /** All service ports at one moment. Immutable. */
 export class ServiceSnapshot {
@@ -37,18 +44,28 @@ export class ServiceTracker {
   readonly #slicesByService = new Map<string, Map<string, EndpointSlice>>();
   readonly #ports = new Map<string, readonly ServicePort[]>();
   readonly #changed = new Set<string>();
+  readonly #settings: ServicePortSettings;
   #snapshot = NO_SERVICES;
 
-  apply({ type, object }: WatchEvent<Service | EndpointSlice>): void {
+  constructor(settings: Partial<ServicePortSettings> = {}) {
+    this.#settings = { ...DEFAULT_SERVICE_PORT_SETTINGS, ...settings };
+  }
+
+  /** False if kube-proxy would not sync because of it: an update of a slice that tells it nothing new. */
+  apply({ type, object }: WatchEvent<Service | EndpointSlice>): boolean {
     const key = keyOf(object);
     if (object.kind === 'Service') {
       if (type === 'DELETED') this.#services.delete(key);
       else this.#services.set(key, object);
       this.#changed.add(key);
-    } else {
-      this.#removeSlice(key);
-      if (type !== 'DELETED') this.#addSlice(key, object);
+      return true;
     }
+    const known = this.#slices.get(key);
+    const slice = type !== 'DELETED' && isSliceOf(this.#settings, object) ? object : undefined;
+    if (known === undefined ? slice === undefined : slice !== undefined && isSameSlice(known, slice)) return false;
+    this.#removeSlice(key);
+    if (slice !== undefined) this.#addSlice(key, slice);
+    return true;
   }
 
   /** The service ports now. The same object again as long as updates change nothing that a proxy looks at. */
@@ -84,11 +101,26 @@ export class ServiceTracker {
     const service = this.#services.get(key);
     const before = this.#ports.get(key) ?? [];
     if (service === undefined) return this.#ports.delete(key) && before.length > 0;
-    const after = servicePortsOf(service, [...(this.#slicesByService.get(key)?.values() ?? [])]);
+    const after = servicePortsOf(service, [...(this.#slicesByService.get(key)?.values() ?? [])], this.#settings);
     if (after.length === before.length && after.every((port, i) => isSamePort(port, before[i]!))) return false;
     this.#ports.set(key, after);
     return true;
   }
+}
+
+/** Tells a proxy the same: kube-proxy sorts ports and endpoints before it compares, and looks at no other metadata. */
+const isSameSlice = (a: EndpointSlice, b: EndpointSlice): boolean =>
+  serviceKeyOf(a) === serviceKeyOf(b) && contentOf(a) === contentOf(b);
+
+function contentOf({ ports, endpoints }: EndpointSlice): string {
+  const ofPorts = ports.map(({ name, protocol, port, appProtocol }) =>
+    JSON.stringify([port, name, protocol, appProtocol]),
+  );
+  const ofEndpoints = endpoints.map(({ addresses, nodeName, zone, hints, conditions }) => {
+    const { ready = true, serving = true, terminating = false } = conditions;
+    return JSON.stringify([addresses, nodeName, zone, hints, ready, serving, terminating]);
+  });
+  return [...ofPorts.sort(), ...ofEndpoints.sort()].join();
 }
 
 const serviceKeyOf = ({ metadata }: EndpointSlice): string =>

@@ -10,6 +10,7 @@ import {
 } from '../../packet/frame.ts';
 import type { IpFamily } from '../../packet/ip-address.ts';
 import { CT_DNAT, CT_ESTABLISHED, CT_INVALID, CT_NEW, CT_RELATED, CT_SNAT, CT_UNTRACKED } from '../conntrack-state.ts';
+import { TestNode } from '../netfilter.fixture.ts';
 import { type FrameFields, frameOf, TestNamespace } from '../rules.fixture.ts';
 
 /** A namespace with addresses 192.0.2.1 and 2001:db8::1 and one rule; does the rule match the frame that came by eth0 and leaves by cbr0? */
@@ -20,6 +21,18 @@ function matches(rule: string, fields: FrameFields = {}, family: IpFamily = 4): 
   });
   return node.walk(frameOf(fields), 'filter', 'FORWARD', { in: 'eth0', out: 'cbr0' }) === 'DROP';
 }
+
+test('nfacct counts the packets of all rules that name the account, and matches', () => {
+  const node = new TestNode({
+    rules: `
+      filter FORWARD -p udp -m nfacct --nfacct-name here
+      filter FORWARD -p udp -m udp --dport 53 -m nfacct --nfacct-name here -j DROP
+      filter FORWARD -p tcp -m nfacct --nfacct-name there
+    `,
+  });
+  for (const port of [53, 54]) node.forward(`udp 10.244.1.2:4000 > 10.244.2.2:${port}`);
+  expect([...node.netfilter.accounts]).toEqual([['here', { packets: 3, bytes: 3 * 28 }]]);
+});
 
 describe('addresses, protocol and devices', () => {
   test.each<[rule: string, fields: FrameFields, expected: boolean]>([

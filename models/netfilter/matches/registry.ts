@@ -16,6 +16,7 @@ import { mac } from './mac.ts';
 import { mark } from './mark.ts';
 import type { MatchKind } from './match.ts';
 import { multiport } from './multiport.ts';
+import { nfacct } from './nfacct.ts';
 import { owner } from './owner.ts';
 import { physdev } from './physdev.ts';
 import { pkttype } from './pkttype.ts';
@@ -46,6 +47,7 @@ const MATCHES = [
   mac,
   mark,
   multiport,
+  nfacct,
   owner,
   physdev,
   pkttype,

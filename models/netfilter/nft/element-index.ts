@@ -1,13 +1,84 @@
 // Finds the element of a set that has a key: single values and concatenations of them by hash, intervals by binary
-// search, concatenations with intervals one by one. Made once per set, however many namespaces share it.
+// search, concatenations with intervals one by one. Made once per set, however many namespaces share it; a set that is
+// another one with some changes has an index of the changes alone.
 
 import type { Ip } from '../../packet/ip-address.ts';
 import { compareIpv6 } from '../../packet/ipv6-address.ts';
 import { type Datatype, IFNAME, IPV4_ADDR, IPV6_ADDR, type Value } from './datatype.ts';
+import { LayeredMap } from './layered-map.ts';
 import { isRange } from './read-expression.ts';
+import { inOrder } from './set.ts';
 import type { NftSet, SetElement } from './syntax.ts';
 
-export class ElementIndex {
+/** What a rule asks of a set. */
+export interface ElementLookup {
+  readonly size: number;
+  /** The element with this key, one value per part. */
+  find(key: readonly Value[]): SetElement | undefined;
+}
+
+/** Of the set. */
+export function elementLookup(set: NftSet): ElementLookup {
+  let lookup = knownLookups.get(set);
+  if (lookup === undefined) knownLookups.set(set, (lookup = new ElementIndex(set)));
+  return lookup;
+}
+
+const knownLookups = new WeakMap<NftSet, ElementLookup>();
+
+/** The key under which {@link setOfElements} wants an element. */
+export const keyTextOf = ({ key }: SetElement): string => key.map(({ first }) => first).join(' ');
+
+/** A set of single values and concatenations of them, whose elements are listed only when someone asks for them. */
+export function setOfElements(spec: Omit<NftSet, 'elements'>, elements: ReadonlyMap<string, SetElement>): NftSet {
+  const set: NftSet = {
+    ...spec,
+    get elements() {
+      return inOrder(set, [...elements.values()]);
+    },
+  };
+  knownLookups.set(set, lookupIn(spec.keyTypes, elements));
+  return set;
+}
+
+function lookupIn(keyTypes: readonly Datatype[], elements: ReadonlyMap<string, SetElement>): ElementLookup {
+  let lookup = knownMaps.get(elements);
+  if (lookup === undefined) {
+    lookup =
+      elements instanceof LayeredMap
+        ? new LayeredLookup(keyTypes, elements)
+        : new ElementIndex({ keyTypes, elements: [...elements.values()] });
+    knownMaps.set(elements, lookup);
+  }
+  return lookup;
+}
+
+const knownMaps = new WeakMap<ReadonlyMap<string, SetElement>, ElementLookup>();
+
+class LayeredLookup implements ElementLookup {
+  readonly size: number;
+  readonly #base: ElementLookup;
+  readonly #changes: ElementIndex;
+  readonly #hidden: ReadonlySet<SetElement>;
+
+  constructor(keyTypes: readonly Datatype[], { size, base, changes }: LayeredMap<SetElement>) {
+    const hidden = [...changes].flatMap(([key, element]) => (element === undefined ? (base.get(key) ?? []) : []));
+    const present = [...changes.values()].filter((element) => element !== undefined);
+    this.size = size;
+    this.#base = lookupIn(keyTypes, base);
+    this.#changes = new ElementIndex({ keyTypes, elements: [...present, ...hidden] });
+    this.#hidden = new Set(hidden);
+  }
+
+  find(key: readonly Value[]): SetElement | undefined {
+    const changed = this.#changes.find(key);
+    if (changed === undefined) return this.#base.find(key);
+    return this.#hidden.has(changed) ? undefined : changed;
+  }
+}
+
+class ElementIndex implements ElementLookup {
+  readonly size: number;
   readonly #byValue = new Map<Value, SetElement>();
   readonly #byKey: KeyTable | undefined;
   /** Intervals of one part, in rising order. */
@@ -18,7 +89,8 @@ export class ElementIndex {
   readonly #compares: readonly ((a: Value, b: Value) => number)[];
   readonly #catchAll: SetElement | undefined;
 
-  private constructor({ keyTypes, elements }: NftSet) {
+  constructor({ keyTypes, elements }: Pick<NftSet, 'keyTypes' | 'elements'>) {
+    this.size = elements.length;
     const keyed = elements.filter(({ key }) => key.length > 0);
     const ranged = keyed.filter(({ key }) => key.some(isRange));
     const exact = keyed.filter(({ key }) => !key.some(isRange));
@@ -36,13 +108,6 @@ export class ElementIndex {
     }
   }
 
-  static of(set: NftSet): ElementIndex {
-    let index = knownIndexes.get(set);
-    if (index === undefined) knownIndexes.set(set, (index = new ElementIndex(set)));
-    return index;
-  }
-
-  /** The element with this key, one value per part. */
   find(key: readonly Value[]): SetElement | undefined {
     const found = this.#byKey === undefined ? this.#findValue(key[0]!) : this.#findKey(this.#byKey, key);
     return found ?? this.#catchAll;
@@ -74,8 +139,6 @@ export class ElementIndex {
     );
   }
 }
-
-const knownIndexes = new WeakMap<NftSet, ElementIndex>();
 
 /** Rising, as the kernel orders keys of this type. */
 export function orderOf(type: Datatype): (a: Value, b: Value) => number {

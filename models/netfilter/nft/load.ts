@@ -196,7 +196,7 @@ const LOADS: Readonly<Record<string, Load>> = {
   'ip6 hoplimit': ({ ttl }) => ttl,
   'ip6 length': (frame) => networkLength(frame) - 40,
   'ip6 dscp': ({ typeOfService }) => typeOfService >> 2,
-  'exthdr frag': ({ moreFragments, fragmentOffset }) => (moreFragments || fragmentOffset > 0 ? 1 : 0),
+  'exthdr frag': ({ isFragment }) => (isFragment ? 1 : 0),
 
   'th sport': (frame) => firstHalf(frame),
   'th dport': (frame) => secondHalf(frame),

@@ -3,11 +3,19 @@
 
 import type { Instant } from '../../../engine/time.ts';
 import { HOOK_NAMES, type Hook } from '../hook.ts';
-import { needsConntrack } from './needs-conntrack.ts';
 import { type PrintOptions, printRuleset } from './print.ts';
 import { printRulesetJson } from './print-json.ts';
 import { applyNftText, type ReadOptions } from './read-ruleset.ts';
-import { type BaseChainSpec, type ChainType, EMPTY_RULESET, type NftChain, type NftRuleset } from './syntax.ts';
+import {
+  type BaseChainSpec,
+  type ChainType,
+  EMPTY_RULESET,
+  type NftChain,
+  type NftFamily,
+  type NftRuleset,
+  type NftTable,
+} from './syntax.ts';
+import { factsOf } from './table-facts.ts';
 import { TableState } from './table-state.ts';
 
 /** A base chain where a hook enters it. Good until the ruleset changes. */
@@ -49,6 +57,30 @@ export class Nftables {
     }
   }
 
+  /** Without what it has counted; undefined if there is none of that name. */
+  table(family: NftFamily, name: string): NftTable | undefined {
+    return this.#ruleset.tables.get(`${family} ${name}`);
+  }
+
+  /**
+   * One table, by whoever knows that it is valid, in place of the one before. What stays the same object keeps what it
+   * remembers. If its facts are given (table-facts.ts), this costs nothing that grows with the table; in return, times of
+   * elements that a new set brings along begin when a frame asks for them first.
+   */
+  replaceTable(table: NftTable): void {
+    const key = `${table.family} ${table.name}`;
+    this.#ruleset = { tables: new Map(this.#ruleset.tables).set(key, table) };
+    const state = this.#states.get(key);
+    if (state === undefined) {
+      this.#states.set(key, new TableState(table));
+      this.whenChanged();
+      return;
+    }
+    const before = factsOf(state.table);
+    state.table = table;
+    if (factsOf(table) !== before) this.whenChanged();
+  }
+
   /** `nft -f`: one transaction. Throws a RuleTextError, and nothing has changed. */
   apply(text: string, options: ReadOptions = {}): void {
     const now = this.#now();
@@ -87,9 +119,7 @@ export class Nftables {
   baseChains(hook: Hook, family: 4 | 6): NftBaseChain[] {
     const name = HOOK_NAMES[hook]!.toLowerCase();
     return this.#tablesOf(family).flatMap((state) => {
-      const { chains, dormant } = state.table;
-      if (dormant) return [];
-      return [...chains.values()].flatMap((chain) => {
+      return factsOf(state.table).baseChains.flatMap((chain) => {
         const { base } = chain;
         return base?.hook === name ? [{ state, chain, base }] : [];
       });
@@ -97,14 +127,14 @@ export class Nftables {
   }
 
   hasChains(type: ChainType, family: 4 | 6): boolean {
-    return this.#tablesOf(family).some(({ table: { chains, dormant } }) =>
-      dormant ? false : [...chains.values()].some(({ base }) => base?.type === type),
+    return this.#tablesOf(family).some(({ table }) =>
+      factsOf(table).baseChains.some(({ base }) => base?.type === type),
     );
   }
 
   /** Some rule, reachable or not, asks about connections or translates addresses: frames of the family are tracked. */
   needsConntrack(family: 4 | 6): boolean {
-    return this.#tablesOf(family).some(({ table }) => needsConntrack(table));
+    return this.#tablesOf(family).some(({ table }) => factsOf(table).needsConntrack);
   }
 
   #tablesOf(family: 4 | 6): TableState[] {

@@ -335,7 +335,9 @@ const lastName = (beginning: string): string => `${beginning}${'\uffff'.repeat(1
 function readSetReference(reader: TokenReader, left: Expression): SetReference {
   if (reader.takeIf('@')) return { kind: 'named', name: reader.takeName('the name of a set') };
   const keyTypes = keyTypesOf(reader, left);
-  return { kind: 'anonymous', set: anonymousSet(keyTypes, undefined, readElements(reader, keyTypes, undefined)) };
+  const elements = readElements(reader, keyTypes, undefined);
+  const set = anonymousSet(keyTypes, undefined, elements);
+  return { kind: 'anonymous', set, ...(set.elements.length < elements.length && { isMerged: true }) };
 }
 
 export function readVerdictMap(reader: TokenReader, key: Expression): SetReference {

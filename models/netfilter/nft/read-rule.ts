@@ -255,6 +255,7 @@ function canonicalMatch(left: Expression, comparison: Comparison | undefined, ri
 /** A set of one plain element in a rule is that element. */
 function soleElement(left: Expression, right: Operand): Operand | undefined {
   if (right.kind !== 'set' || right.set.kind === 'named' || left.kind === 'concat') return undefined;
+  if (right.set.isMerged) return undefined;
   const { elements } = right.set.set;
   const element = elements[0];
   const part = element?.key[0];

@@ -3,7 +3,9 @@
 // The kernel lists elements of hash tables in an arbitrary order and nft sorts them; intervals come in rising order, and
 // concatenations of intervals as they were added.
 
-import { bytesOf, compareValues, type Datatype, IFACE_INDEX } from './datatype.ts';
+import type { Ip } from '../../packet/ip-address.ts';
+import { addToIpv6 } from '../../packet/ipv6-address.ts';
+import { bytesOf, compareValues, type Datatype, IFACE_INDEX, IPV6_ADDR } from './datatype.ts';
 import type { KeyPart, MapData, NftSet, SetElement } from './syntax.ts';
 
 /** `{ ... }` in a rule. */
@@ -22,7 +24,39 @@ export function anonymousSet(
     elements,
     handle: 0,
   };
-  return { ...set, elements: inOrder(set, elements) };
+  return { ...set, elements: inOrder(set, data === undefined ? merged(set, withoutRepeats(elements)) : elements) };
+}
+
+function withoutRepeats(elements: readonly SetElement[]): readonly SetElement[] {
+  const byKey = new Map(elements.map((element) => [JSON.stringify(element.key), element]));
+  return byKey.size === elements.length ? elements : [...byKey.values()];
+}
+
+/** One interval for those that overlap, or lie next to each other (set_automerge in nft). */
+export function merged(set: NftSet, elements: readonly SetElement[]): readonly SetElement[] {
+  if (!set.flags.includes('interval') || set.keyTypes.length !== 1) return elements;
+  const type = set.keyTypes[0]!;
+  const result: SetElement[] = [];
+  for (const element of inOrder(set, elements)) {
+    const before = result.at(-1)?.key[0];
+    const own = element.key[0];
+    if (before === undefined || own === undefined || !(overlap(type, before, own) || follows(type, before, own))) {
+      result.push(element);
+      continue;
+    }
+    const last = compareValues(type, before.last, own.last) < 0 ? own.last : before.last;
+    result[result.length - 1] = { ...result.at(-1)!, key: [{ first: before.first, last }] };
+  }
+  return result;
+}
+
+/** Of two intervals of which the second does not begin before the first. */
+export const overlap = (type: Datatype, before: KeyPart, own: KeyPart): boolean =>
+  compareValues(type, before.last, own.first) >= 0;
+
+function follows(type: Datatype, { last }: KeyPart, { first }: KeyPart): boolean {
+  if (typeof last === 'string' || typeof first === 'string') return false;
+  return type === IPV6_ADDR ? addToIpv6(last as Ip, 1) === first : (last + 1) >>> 0 === first >>> 0;
 }
 
 /** In the order in which nft lists them. */

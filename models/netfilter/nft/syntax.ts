@@ -117,7 +117,12 @@ export type ElementData =
 /** A set by name, or written out in the rule. */
 export type SetReference =
   | { readonly kind: 'named'; readonly name: string }
-  | { readonly kind: 'anonymous'; readonly set: NftSet };
+  | {
+      readonly kind: 'anonymous';
+      readonly set: NftSet;
+      /** Was written with more elements, some of which are one now. */
+      readonly isMerged?: boolean;
+    };
 
 // ── expressions ──────────────────────────────────────────────────────────────────────────────────────────────────────
 

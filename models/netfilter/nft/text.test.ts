@@ -35,6 +35,13 @@ test.each([
   ['meta l4proto tcp reject with tcp reset', 'reject with tcp reset'],
   ['reject with icmp type port-unreachable', 'reject'],
   ['ip daddr { 172.30.0.0/16 } drop', 'ip daddr 172.30.0.0/16 drop'],
+  ['ip saddr { 10.0.0.0/8, 10.1.0.0/16, 10.2.3.4 }', 'ip saddr { 10.0.0.0/8 }'],
+  ['ip saddr != { 10.0.0.0/25, 10.0.0.128/25, 10.1.1.1 }', 'ip saddr != { 10.0.0.0/24, 10.1.1.1 }'],
+  ['ip saddr { 127.0.0.0/8, 128.0.0.0/8 }', 'ip saddr { 127.0.0.0-128.255.255.255 }'],
+  ['ip saddr { 10.0.0.1, 10.0.0.1 }', 'ip saddr { 10.0.0.1 }'],
+  ['iifname { "a*", "ab*", "abc" }', 'iifname { "a*" }'],
+  ['ip saddr { 255.0.0.0/8, 0.0.0.0/8 }', 'ip saddr { 0.0.0.0/8, 255.0.0.0/8 }'],
+  ['tcp dport { 1-5, 6, 8, 9, 10-12, 20-30, 25 }', 'tcp dport { 1-6, 8-12, 20-30 }'],
   ['tcp dport { 443, 80 } accept', 'tcp dport { 80, 443 } accept'],
   ['iifname { eth1, "eth0", cali* }', 'iifname { "cali*", "eth0", "eth1" }'],
   ['ct state { new, established } accept', 'ct state { established, new } accept'],
@@ -136,7 +143,7 @@ test('variables and included files', () => {
     'include "pods.nft"\ndefine web = 80\ntable ip t {\nchain c {\nip saddr $pods tcp dport $web accept\n}\n}',
     { include: (name) => files[name] },
   );
-  expect(printRuleset(ruleset)).toContain('ip saddr { 10.244.1.0/24, 10.244.2.0/24 } tcp dport 80 accept');
+  expect(printRuleset(ruleset)).toContain('ip saddr { 10.244.1.0-10.244.2.255 } tcp dport 80 accept');
 });
 
 describe('an error names file, line, and what was expected', () => {

@@ -1,8 +1,7 @@
 // A transaction on a ruleset: a draft that commands change, and that becomes the next ruleset as a whole, or not at all.
 // Tables, chains and sets that are not touched stay the same objects.
 
-import { compareValues } from './datatype.ts';
-import { inOrder } from './set.ts';
+import { inOrder, merged, overlap } from './set.ts';
 import type {
   BaseChainSpec,
   Expression,
@@ -122,7 +121,7 @@ export class DraftTable {
     for (const [name, elements] of this.#elements) {
       const set = this.sets.get(name);
       if (set !== undefined)
-        this.sets.set(name, { ...set, elements: inOrder(set, merged(set, [...elements.values()])) });
+        this.sets.set(name, { ...set, elements: inOrder(set, withoutOverlaps(set, [...elements.values()])) });
     }
     const { spec } = this;
     const isSame =
@@ -318,7 +317,8 @@ function sameEntries<T>(a: ReadonlyMap<string, T>, b: ReadonlyMap<string, T>): b
   return true;
 }
 
-const DYNAMIC_SET_SIZE = 65_535;
+/** Sets that rules fill have a bound, this one if they were made without (nft_dynset_init). */
+export const DYNAMIC_SET_SIZE = 65_535;
 
 /** How many anonymous sets the statement brings along: each takes a handle before its rule. */
 function anonymousSets(statement: Statement): number {
@@ -341,22 +341,12 @@ function anonymousSets(statement: Statement): number {
 const hasAnonymousMap = (expression: Expression): boolean =>
   expression.kind === 'map' && expression.map.kind === 'anonymous';
 
-/** Intervals that touch or overlap: one where the set says so, else an error. */
-function merged(set: NftSet, elements: readonly SetElement[]): readonly SetElement[] {
+/** Intervals that overlap are an error, unless the set says that they are to become one. */
+function withoutOverlaps(set: NftSet, elements: readonly SetElement[]): readonly SetElement[] {
+  if (set.autoMerge) return merged(set, elements);
   if (!set.flags.includes('interval') || set.keyTypes.length !== 1) return elements;
-  const type = set.keyTypes[0]!;
-  const [...sorted] = inOrder(set, elements);
-  const result: SetElement[] = [];
-  for (const element of sorted) {
-    const before = result.at(-1)?.key[0];
-    const own = element.key[0];
-    if (before === undefined || own === undefined || compareValues(type, before.last, own.first) < 0) {
-      result.push(element);
-      continue;
-    }
-    if (!set.autoMerge) throw new TransactionError(`set ${set.name}: intervals overlap`);
-    const last = compareValues(type, before.last, own.last) < 0 ? own.last : before.last;
-    result[result.length - 1] = { ...result.at(-1)!, key: [{ first: before.first, last }] };
-  }
-  return result;
+  const parts = inOrder(set, elements).flatMap(({ key }) => key);
+  const overlaps = parts.some((own, i) => i > 0 && overlap(set.keyTypes[0]!, parts[i - 1]!, own));
+  if (overlaps) throw new TransactionError(`set ${set.name}: intervals overlap`);
+  return elements;
 }

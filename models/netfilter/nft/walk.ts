@@ -16,7 +16,7 @@ import type { RejectType } from '../targets/reject.ts';
 import type { WalkContext } from '../walk-context.ts';
 import { BREAK, compileRule, lengthOf, type StepResult } from './compile.ts';
 import type { Value } from './datatype.ts';
-import { ElementIndex } from './element-index.ts';
+import { elementLookup } from './element-index.ts';
 import { isLive, type LiveElement } from './live-set.ts';
 import { printRule } from './print.ts';
 import type {
@@ -152,14 +152,15 @@ export class NftWalk {
     const set = reference.kind === 'anonymous' ? reference.set : state.table.sets.get(reference.name);
     if (set === undefined) return false;
     const curve = set.data?.kind === 'verdict' ? this.#costs.verdictMapNs : this.#costs.setLookupNs;
-    this.lookupsNs += interpolateNs(curve, set.elements.length);
+    const lookup = elementLookup(set);
+    this.lookupsNs += interpolateNs(curve, lookup.size);
     let element: SetElement | undefined;
     if (isLive(set)) {
       const live = state.liveSet(set, this.now).find(key, this.now);
       element = live?.element;
       if (live !== undefined) countElement(live, frame);
     } else {
-      element = ElementIndex.of(set).find(key);
+      element = lookup.find(key);
       if (element !== undefined && (set.hasCounters || element.counter !== undefined)) {
         const memory = state.elementMemory(element);
         memory[0]!++;

@@ -48,9 +48,13 @@ const headerBytes = ({ family }: Frame): number => (family === 6 ? 40 : 20) + TC
 /** RFC 9293 3.7.1: what a SYN without the option means. */
 const unannounced = ({ family }: Frame): number => (family === 6 ? 1_220 : 536);
 
-/** Undefined where nothing is known of the route. A route that is missing on the way back does not count. */
+/**
+ * Undefined where nothing is known of the route; bridged frames need none, they go by the bridge's MTU (its fake_rtable).
+ * A route that is missing on the way back does not count.
+ */
 function fittingSegment(frame: Frame, context: WalkContext): number | undefined {
-  const there = context.routeTo(frame.dstIp, frame.family)?.mtuBytes;
+  const bridge = frame.physOut === undefined ? undefined : context.outDevice;
+  const there = bridge ? context.mtuOf(bridge) : context.routeTo(frame.dstIp, frame.family)?.mtuBytes;
   if (there === undefined) return undefined;
   const back = context.routeTo(frame.srcIp, frame.family)?.mtuBytes ?? there;
   return Math.min(there, back) - headerBytes(frame);

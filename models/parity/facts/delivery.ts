@@ -61,15 +61,19 @@ const localNodePort = ({
   watch: { connectionsOf: 'n1' },
 });
 
-/** n1 calls a Service whose endpoint is p1. */
-const localService = ({ topology, ...fact }: Omit<Fact, 'case' | 'watch'> & { readonly topology: Topology }): Fact => ({
+/** n1 calls a Service; if nothing else is said its endpoint is p1. */
+const localService = ({
+  topology,
+  endpoint = '10.244.1.2',
+  ...fact
+}: Omit<Fact, 'case' | 'watch'> & { readonly topology: Topology; readonly endpoint?: string }): Fact => ({
   ...fact,
   case: {
     topology,
     rules: {
       n1: {
         backend: 'legacy',
-        text: table('nat', ['OUTPUT -d 10.96.0.1/32 -j DNAT --to-destination 10.244.1.2']) + table('filter', []),
+        text: table('nat', [`OUTPUT -d 10.96.0.1/32 -j DNAT --to-destination ${endpoint}`]) + table('filter', []),
       },
     },
     packets: [
@@ -316,6 +320,32 @@ export const DELIVERY: readonly Fact[] = [
       'counted: 1 in nat OUTPUT, 2 in filter OUTPUT',
     ],
   }),
+  localService({
+    name: 'local-sender-loses-its-route-by-dnat',
+    says: 'Local-out: what DNAT gives an address without a route ends there, before filter OUTPUT; connect() waits for an answer.',
+    topology: {
+      nodes: TWO_NODES_WITH_STACKS.nodes.map((node) =>
+        node.name === 'n1' ? { ...node, routes: [{ to: '10.96.0.0/16', via: '192.168.1.2', dev: 'eth0' }] } : node,
+      ),
+    },
+    endpoint: '203.0.113.9',
+    shows: ['2: ETIMEDOUT', 'counted: 1 in nat OUTPUT'],
+  }),
+  {
+    name: 'tcpmss-of-bridged-syns',
+    says: 'TCPMSS --clamp-mss-to-pmtu goes by the MTU of the bridge for bridged SYNs, also without a route to where they go; a SYN without the option gets it (4 bytes more).',
+    case: {
+      topology: TWO_NODES,
+      rules: {
+        n1: {
+          backend: 'legacy',
+          text: table('mangle', ['FORWARD -p tcp -m tcp --tcp-flags SYN,RST SYN -j TCPMSS --clamp-mss-to-pmtu']),
+        },
+      },
+      packets: [{ ...tcp, dst: '203.0.113.9', dmac: 'p2/eth0' }],
+    },
+    shows: ['1: p2 gets tcp [S] 10.244.1.2:40000 > 203.0.113.9:80 ttl 64'],
+  },
   proxyArp({
     name: 'proxy-arp-answers-where-a-route-leads-elsewhere',
     says: 'proxy_arp answers only if a route to the asked address (169.254.1.1: default route) leads elsewhere.',

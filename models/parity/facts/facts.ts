@@ -2,6 +2,7 @@
 
 import { DELIVERY } from './delivery.ts';
 import type { Fact } from './fact.ts';
+import { KUBE_PROXY } from './kube-proxy.ts';
 import { NAT_PORTS } from './nat-ports.ts';
 import { NFT_FORMS } from './nft-forms.ts';
 import { OVERLAYS } from './overlay.ts';
@@ -17,4 +18,5 @@ export const FACTS: readonly Fact[] = [
   ...DELIVERY,
   ...OVERLAYS,
   ...NFT_FORMS,
+  ...KUBE_PROXY,
 ];

@@ -1,11 +1,26 @@
 // Which source port a connection gets when its address is translated, and which address.
 
+import type { ParityCase, RuleBackend } from '../case.ts';
 import { type Fact, fromP2, fromP3, TWO_NODES, table, tcp, twoNodes, udp, withBackends } from './fact.ts';
 
 const MASQUERADE = table('nat', ['POSTROUTING -s 10.244.1.0/24 -d 10.244.2.0/24 -j MASQUERADE']);
 const masquerade = { n1: { backend: 'legacy', text: MASQUERADE } } as const;
 
 const legacy = (...rules: string[]) => ({ n1: { backend: 'legacy', text: table('nat', rules) } }) as const;
+
+/** A flow to a Service, one to its backend while no nat table is in use, and the first again. */
+function withoutNatTable(backend: RuleBackend): ParityCase {
+  const nat = table('nat', [
+    'PREROUTING -d 10.96.0.10/32 -p tcp -m tcp --dport 80 -j DNAT --to-destination 10.244.2.2',
+  ]);
+  const tracking = table('filter', ['FORWARD -m conntrack --ctstate INVALID -j DROP']);
+  const toService = { ...tcp, dst: '10.96.0.10' };
+  return {
+    topology: TWO_NODES,
+    rules: { n1: { backend, text: nat } },
+    packets: [toService, { rules: { n1: { backend, text: tracking } } }, tcp, toService],
+  };
+}
 
 export const NAT_PORTS: readonly Fact[] = [
   ...withBackends({
@@ -275,6 +290,31 @@ export const NAT_PORTS: readonly Fact[] = [
     ],
     watch: { connectionsOf: 'n1' },
   }),
+  {
+    name: 'an-emptied-nat-table-keeps-replies-apart',
+    says: 'A nat table of iptables-legacy stays registered when it is emptied: what begins then still gets a source port that keeps reply tuples unique, and older flows stay translated.',
+    case: withoutNatTable('legacy'),
+    shows: [
+      '1: p3 gets tcp [S] 10.244.1.2:40000 > 10.244.2.2:80 ttl 62',
+      '3: p3 gets tcp [S] 10.244.1.2:port 1 of 1024-65535 > 10.244.2.2:80 ttl 62',
+      '4: p3 gets tcp [S] 10.244.1.2:40000 > 10.244.2.2:80 ttl 62',
+      'tcp 10.244.1.2:40000 > 10.244.2.2:80, answers 10.244.2.2:80 > 10.244.1.2:port 1 of 1024-65535, SYN_SENT 120 s UNREPLIED',
+      'tcp 10.244.1.2:40000 > 10.96.0.10:80, answers 10.244.2.2:80 > 10.244.1.2:40000, SYN_SENT 120 s UNREPLIED',
+    ],
+    watch: { connectionsOf: 'n1' },
+  },
+  {
+    name: 'a-deleted-nat-table-keeps-nothing-apart',
+    says: 'The nat table of iptables-nft is gone when it is deleted: what clashes with the answers of an older flow is dropped as it is confirmed, and older flows are no longer translated.',
+    case: withoutNatTable('nft'),
+    shows: [
+      '1: p3 gets tcp [S] 10.244.1.2:40000 > 10.244.2.2:80 ttl 62',
+      '3: nothing arrives',
+      '4: p1 gets icmp 3/0 10.244.1.1 > 10.244.1.2 about tcp [S] 10.244.1.2:40000 > 10.96.0.10:80 ttl 64',
+      'tcp 10.244.1.2:40000 > 10.96.0.10:80, answers 10.244.2.2:80 > 10.244.1.2:40000, SYN_SENT 120 s UNREPLIED',
+    ],
+    watch: { connectionsOf: 'n1' },
+  },
   ...withBackends({
     name: 'no-tracking-for-an-empty-nat-table',
     says: 'A loaded but empty nat table, or no rule that uses ct, creates no conntrack entries at all.',

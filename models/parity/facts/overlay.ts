@@ -1,8 +1,42 @@
 // Frames between nodes by VXLAN.
 
-import { type Fact, TWO_NODES, table, udp } from './fact.ts';
+import type { NodeRules, ParityCase } from '../case.ts';
+import { type Fact, TWO_NODES, TWO_NODES_WITH_STACKS, table, tcp, udp } from './fact.ts';
 
 const OVERLAY = { ...TWO_NODES, overlay: 'vxlan' } as const;
+/** The same in both families; bridges do not call iptables. */
+const DUAL_STACK_OVERLAY: ParityCase['topology'] = {
+  overlay: 'vxlan',
+  nodes: TWO_NODES.nodes.map((node, i) => ({
+    ...node,
+    ip6: `fd00:192:168:1::${i + 1}`,
+    podCIDR6: `fd00:10:244:${i + 1}::/64`,
+    sysctls: { 'net.bridge.bridge-nf-call-iptables': 0 },
+    pods: node.pods.map((pod, j) => ({ ...pod, ip6: `fd00:10:244:${i + 1}::${j + 2}` })),
+  })),
+};
+const udp6 = { ...udp, src: 'fd00:10:244:1::2', dst: 'fd00:10:244:2::2' };
+
+/** The same, whose pods answer, with IPv6 inside. */
+const OVERLAY_OF_IPV6 = {
+  overlay: 'vxlan',
+  nodes: TWO_NODES_WITH_STACKS.nodes.map((node, i) => ({
+    ...node,
+    podCIDR6: `fd00:10:244:${i + 1}::/64`,
+    pods: node.pods.map((pod, number) => ({ ...pod, ip6: `fd00:10:244:${i + 1}::${number + 2}` })),
+  })),
+} as const;
+const to6 = { from: 'p1', src: 'fd00:10:244:1::2', dst: 'fd00:10:244:2::2', sport: 40_000, dport: 80 } as const;
+const from6 = { ...to6, from: 'p3', src: to6.dst, dst: to6.src, sport: 80, dport: 40_000 } as const;
+
+const ping = { from: 'p1', proto: 'icmp', src: '10.244.1.2', dst: '10.244.2.2' } as const;
+
+/** Datagrams of the tunnel are counted in OUTPUT, and this is done to the first of every flow. */
+const whenSent = (nat: string): NodeRules => ({
+  backend: 'legacy',
+  text: table('mangle', ['OUTPUT -p udp -m udp --dport 8472']) + table('nat', [nat]),
+});
+const SENT = { sent: 'n1 mangle OUTPUT 1', 'to begin a flow': 'n1 nat OUTPUT 1' };
 
 export const OVERLAYS: readonly Fact[] = [
   {
@@ -55,5 +89,125 @@ export const OVERLAYS: readonly Fact[] = [
       packets: [{ ...udp, dst: '10.96.0.1', df: true, pad: 1423 }],
     },
     shows: ['1: p1 gets icmp 3/4 10.96.0.1 > 10.244.1.2 mtu 1450 about udp 10.244.1.2:40000 > 10.96.0.1:53 ttl 64'],
+  },
+  {
+    name: 'vxlan-cuts-tracked-ipv6-fragments-anew',
+    says: 'Tracked IPv6 fragments have no room for the headers of VXLAN: they are cut anew, at 1280 bytes if they were smaller; what fits into one is an atomic fragment, what is no longer than their largest leaves whole.',
+    case: {
+      topology: DUAL_STACK_OVERLAY,
+      rules: { n1: { backend: 'legacy', text: '', text6: table('filter', ['FORWARD -m conntrack --ctstate NEW']) } },
+      packets: [1600, 700, 9].map((pad) => ({ ...udp6, pad, fragmentMtu: pad === 9 ? 64 : 576 })),
+    },
+    shows: [
+      '1: p3 gets udp fd00:10:244:1::2:40000 > fd00:10:244:2::2:53 fragment of 1280 bytes ttl 62',
+      '1: p3 gets 17 fd00:10:244:1::2 > fd00:10:244:2::2 fragment of 424 bytes ttl 62',
+      '2: p3 gets udp fd00:10:244:1::2:40000 > fd00:10:244:2::2:53 fragment of 756 bytes ttl 62',
+      '3: p3 gets udp fd00:10:244:1::2:40000 > fd00:10:244:2::2:53 ttl 62',
+    ],
+  },
+  {
+    name: 'vxlan-into-itself',
+    says: 'A tunnel into itself: three times, with the source port of the first (skb->hash stays), also of fragments.',
+    case: {
+      topology: OVERLAY,
+      rules: { n1: whenSent('OUTPUT -p udp -m udp --dport 8472 -j DNAT --to-destination 10.244.2.2') },
+      packets: [udp, { ...udp, pad: 1400 }],
+    },
+    watch: { connectionsOf: 'n1', counters: SENT, steps: false },
+    shows: [
+      'udp 10.244.1.2:40000 > 10.244.2.2:53 30 s UNREPLIED',
+      'udp 192.168.1.1:port 1 of 1024-65535 > 192.168.1.2:8472, answers 10.244.2.2:8472 > 192.168.1.1:port 1 of 1024-65535, 30 s UNREPLIED',
+      'counted: 9 sent, 1 to begin a flow',
+    ],
+  },
+  {
+    name: 'vxlan-into-itself-without-ports',
+    says: 'The hash of an ICMP message does not stay, that of the datagram around it does.',
+    case: {
+      topology: OVERLAY,
+      rules: { n1: whenSent('OUTPUT -p udp -m udp --dport 8472 -j DNAT --to-destination 10.244.2.2') },
+      packets: [ping],
+    },
+    watch: { counters: SENT, steps: false },
+    shows: ['counted: 3 sent, 2 to begin a flow'],
+  },
+  {
+    name: 'vxlan-and-sockets',
+    says: 'What connected sockets send has a hash of the socket, and so another source port than others of the flow.',
+    case: {
+      topology: { ...TWO_NODES_WITH_STACKS, overlay: 'vxlan' },
+      rules: { n1: whenSent('OUTPUT -p udp -m udp --dport 8472 -j DNAT --to-destination 192.168.1.2') },
+      packets: [
+        { socket: { do: 'connect', in: 'p1', proto: 'udp', ip: '10.244.2.2', port: 53, sport: 40_000 } },
+        { socket: { do: 'close', in: 'p1' } },
+        { socket: { do: 'connect', in: 'p1', proto: 'udp', ip: '10.244.2.2', port: 53, sport: 40_000 } },
+        udp,
+        { socket: { do: 'listen', in: 'p3', proto: 'tcp', port: 80 } },
+        { socket: { do: 'connect', in: 'p1', proto: 'tcp', ip: '10.244.2.2', port: 80, sport: 40_000 } }, // SYN, ACK
+        { ...tcp, flags: 'A', seq: 5, ack: 7 },
+      ],
+    },
+    watch: { counters: SENT, steps: false },
+    shows: ['counted: 6 sent, 5 to begin a flow'],
+  },
+  {
+    name: 'vxlan-and-repeated-syns',
+    says: 'A socket draws another hash whenever it has waited in vain (net.core.txrehash).',
+    case: {
+      topology: OVERLAY,
+      rules: { n1: whenSent('OUTPUT -p udp -m udp --dport 8472 -j DNAT --to-destination 192.168.1.2') },
+      packets: [
+        {
+          socket: { do: 'connect', in: 'n1', proto: 'tcp', ip: '10.244.2.2', port: 80, sport: 40_000, timeoutMs: 2500 },
+        },
+      ],
+    },
+    watch: { counters: SENT },
+    shows: [
+      '1: ETIMEDOUT',
+      '1: p3 gets tcp [S] 10.244.1.0:40000 > 10.244.2.2:80 ttl 63',
+      '1: p3 gets tcp [S] 10.244.1.0:40000 > 10.244.2.2:80 ttl 63',
+      '1: p3 gets tcp [S] 10.244.1.0:40000 > 10.244.2.2:80 ttl 63',
+      'counted: 3 sent, 3 to begin a flow',
+    ],
+  },
+  {
+    name: 'vxlan-and-flow-labels',
+    says: 'What a stack sends over IPv6 is hashed for its label, with type and code of ICMPv6, and unlike what passes by.',
+    case: {
+      topology: OVERLAY_OF_IPV6,
+      rules: {
+        n2: whenSent('OUTPUT -p udp -m udp --dport 8472 -j DNAT --to-destination 192.168.1.1'),
+      },
+      packets: [
+        { ...to6, proto: 'udp' }, // port unreachable
+        { ...to6, proto: 'icmpv6' }, // echo reply
+        { ...from6, proto: 'icmpv6', type: 129 }, // without ports: by address alone
+        { ...to6, proto: 'tcp' }, // reset
+        { ...from6, proto: 'tcp', flags: 'RA' },
+        { socket: { do: 'listen', in: 'p3', proto: 'udp', ip: '::', port: 80 } },
+        { socket: { do: 'connect', in: 'p1', proto: 'udp', ip: to6.dst, port: 80, sport: 40_000 } }, // an answer
+        { ...from6, proto: 'udp' },
+      ],
+    },
+    watch: { counters: { sent: 'n2 mangle OUTPUT 1', 'to begin a flow': 'n2 nat OUTPUT 1' }, steps: false },
+    shows: ['counted: 7 sent, 7 to begin a flow'],
+  },
+  {
+    name: 'vxlan-to-and-fro',
+    says: 'Between two nodes the TTL decides, and the source port stays that of the first node, whatever NAT does.',
+    case: {
+      topology: OVERLAY,
+      rules: {
+        n1: whenSent('PREROUTING -i vx0 -d 10.244.1.2 -j DNAT --to-destination 10.244.2.2'),
+        n2: whenSent('PREROUTING -i vx0 -d 10.244.2.2 -j DNAT --to-destination 10.244.1.2'),
+      },
+      packets: [{ ...udp, ttl: 12 }],
+    },
+    watch: { counters: { 'sent by n1': 'n1 mangle OUTPUT 1', 'by n2': 'n2 mangle OUTPUT 1' } },
+    shows: [
+      '1: p1 gets icmp 11/0 10.244.1.2 > 10.244.1.2 about udp 10.244.1.2:port 1 of 1024-65535 > 10.244.1.2:53 ttl 63',
+      'counted: 6 sent by n1, 6 by n2',
+    ],
   },
 ];

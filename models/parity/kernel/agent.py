@@ -13,10 +13,10 @@ Nothing sleeps but wait steps and sockets that time out.
 Networks are kept for the cases that follow, at most KEPT_NETWORKS; they end with this process, however it ends.
 """
 
-import collections
 import ipaddress
 import json
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -30,7 +30,9 @@ from probe import probe
 from settings import MachineSettings
 from sockets import Sockets
 
-KEPT_NETWORKS = 24
+KEPT_NETWORKS = 40
+#: Without these sysctls nodes send as many as they like.
+LIMIT_OF_ERRORS = re.compile(r"^net\.ipv[46]\.icmp[._](?:ratelimit|msgs_)")
 
 
 def main():
@@ -57,7 +59,8 @@ def main():
 class Runner:
     def __init__(self):
         self._settings = MachineSettings().__enter__()
-        self._networks = collections.OrderedDict()
+        #: Idle networks, the least recently used first.
+        self._networks = []
 
     def answer(self, case):
         try:
@@ -66,23 +69,34 @@ class Runner:
             return {"error": describe_failure(failure)}
 
     def _run(self, case):
-        key = network_key(case)
-        network = self._networks.pop(key, None) or Network(case["topology"])
+        network = self._network_for(case)
         try:
             outcome = CaseRun(network, case).run()
+            is_as_new = not leaves_traces(case) and not network.holds_fragments(outcome)
+            network.settle()
         except BaseException:
             network.close()  # half of the case may be in force
             raise
-        if leaves_traces(case) or was_redirected(outcome):
+        if is_as_new:
+            self._networks.append(network)
+        else:
             network.close()
-            return outcome
-        self._networks[key] = network
         if len(self._networks) > KEPT_NETWORKS:
-            self._networks.popitem(last=False)[1].close()
+            self._networks.pop(0).close()
         return outcome
 
+    def _network_for(self, case):
+        """One of this topology that is as a new one will be when the rules are loaded."""
+        nat_tables = {
+            (name, key) for name, rules in case.get("rules", {}).items() for key in needs_legacy_nat(rules)
+        }
+        for position, network in enumerate(self._networks):
+            if network.topology == case["topology"] and network.legacy_nat == nat_tables and network.is_rested():
+                return self._networks.pop(position)
+        return Network(case["topology"])
+
     def close(self):
-        for network in self._networks.values():
+        for network in self._networks:
             network.close()
         self._settings.__exit__()
 
@@ -96,6 +110,7 @@ class CaseRun:
         self._sockets = Sockets(network.namespaces)
         self._home_cpus = os.sched_getaffinity(0)
         self._pinned = any("cpu" in step for step in case["packets"])
+        self._pace_seconds = case.get("paceMs", 0) / 1000
 
     def run(self):
         network, case = self._network, self._case
@@ -149,6 +164,8 @@ class CaseRun:
         return {"captures": captures, "reply": self._network.drain()}
 
     def _send(self, namespace, device, packet, destination_mac):
+        if self._pace_seconds:
+            time.sleep(self._pace_seconds)
         if self._pinned:
             cpus = sorted(self._home_cpus)
             os.sched_setaffinity(0, {cpus[packet.get("cpu", 0) % len(cpus)]})
@@ -237,25 +254,14 @@ def reply_to(frame, step):
     return reply
 
 
-def network_key(case):
-    """Networks with and without a legacy nat table differ (netfilter.py)."""
-    loaded = [case.get("rules", {}), *(step["rules"] for step in case["packets"] if "rules" in step)]
-    nat = sorted({(name, key) for rules in loaded for name in rules for key in needs_legacy_nat(rules[name])})
-    return json.dumps([case["topology"], nat], sort_keys=True)
-
-
 def leaves_traces(case):
-    """Incomplete datagrams, sockets in TIME_WAIT and what a cold network learned cannot be taken back."""
-    return case["topology"].get("cold", False) or any(
-        step.get("frag", 0) & 0x3FFF or ("socket" in step and step["socket"]["do"] == "close")
-        for step in case["packets"]
+    """Sockets in TIME_WAIT, what a cold network learned, and how many ICMP errors are left cannot be taken back."""
+    topology = case["topology"]
+    return (
+        topology.get("cold", False)
+        or any(LIMIT_OF_ERRORS.search(name) for node in topology["nodes"] for name in node.get("sysctls", ()))
+        or any("socket" in step and step["socket"]["do"] == "close" for step in case["packets"])
     )
-
-
-def was_redirected(outcome):
-    """By ICMPv6: a host gets six redirects at once and then one per second, whatever the settings (ip6_forward)."""
-    captures = (frame for step in outcome["steps"] for key in ("captures", "reply") for frame in step.get(key, ()))
-    return any(frame.get("type") == 137 and frame["proto"] == "icmpv6" for frame in captures)
 
 
 def check_nodes(rules, network):

@@ -2,7 +2,8 @@
 
 What a node's earlier rules leave behind must not be seen by later cases. An empty iptables-legacy table stays
 registered until its namespace goes, which is invisible but for `nat`: its hooks give a connection a null binding, which
-resolves clashes of reply tuples. Networks are therefore kept apart by who has a legacy nat table (network_key in agent.py).
+resolves clashes of reply tuples, and keeps ICMP redirects about it back until both ends are bound. A network that has a
+legacy nat table, also one that a case loaded on its way, therefore serves only cases that begin with one.
 """
 
 import os
@@ -37,6 +38,8 @@ class NodeFilter:
         self._namespace = namespace
         self._rules = None
         self._has_sets = False
+        #: As which texts of rules a legacy nat table has come: `text`, `text6`.
+        self.legacy_nat = set()
 
     def replace(self, rules):
         """These rules and no trace of earlier ones; None for no rules."""
@@ -56,6 +59,7 @@ class NodeFilter:
         if backend == "nftnative":
             self._load_with(["nft", "-f", "-"], "flush ruleset; " + rules["text"])
         elif backend in ("legacy", "nft"):
+            self.legacy_nat.update(needs_legacy_nat(rules))
             earlier = self._rules or {}
             for family, key in (("iptables", "text"), ("ip6tables", "text6")):
                 self._restore(family, backend, rules.get(key), earlier.get(key))

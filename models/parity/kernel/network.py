@@ -7,6 +7,7 @@ MAC addresses are made of positions: 02:00:00:NODE:KIND:NUMBER.
 """
 
 import ipaddress
+import re
 import socket
 import time
 
@@ -32,13 +33,17 @@ NODE_SYSCTLS = {
     "net.ipv4.icmp_msgs_burst": 1_000_000,
     BRIDGE_NF: 1,
 }
-NODE_SYSCTLS6 = {"net.ipv6.conf.all.forwarding": 1, "net.ipv6.icmp.ratelimit": 0}
+#: A type that is no error: errors without limit. With a ratelimit of 0 they would keep redirects away, by the jiffy.
+NODE_SYSCTLS6 = {"net.ipv6.conf.all.forwarding": 1, "net.ipv6.icmp.ratemask": 255}
 FABRIC_SYSCTLS = {BRIDGE_NF: 0, BRIDGE_NF6: 0}
 POD_SYSCTLS = {"net.ipv4.icmp_ratelimit": 0, "net.ipv4.icmp_msgs_burst": 1_000_000}
 #: Hosts say what groups they are in within a tick or two, and again after a random part of this interval; rules would
 #: count the reports.
 NEVER_AGAIN_MS = 1 << 30
 FIRST_REPORTS_SECONDS = 0.03
+#: Redirects to one peer draw on a bucket that takes six seconds to fill (inet_peer_xrlim_allow), whatever the settings: one
+#: costs a second (ip6_forward).
+REST_SECONDS = 6.1
 #: Neighbor discovery still gets through, so that others can resolve a silent pod.
 SILENT = "*raw\n:PREROUTING ACCEPT [0:0]\n{exceptions}-A PREROUTING -j DROP\nCOMMIT\n"
 NEIGHBOR_DISCOVERY = "".join(
@@ -79,6 +84,7 @@ class Network:
         self._routes = {}
         self._conntracks = {}
         self._began_ns = 0
+        self._rested_at = 0.0
         try:
             self._build()
         except BaseException:
@@ -89,8 +95,6 @@ class Network:
 
     def prepare(self, rules_by_node):
         """Everything as after building, and the rules of a case in force."""
-        for route in self._routes.values():
-            forget_learned_neighbors(route)
         for name in self.filters:
             self.filters[name].replace(rules_by_node.get(name))
         for namespace in self.namespaces.values():
@@ -105,6 +109,30 @@ class Network:
             flush_conntrack(netfilter)
         self.drain()
         self._began_ns = time.time_ns()
+
+    def settle(self):
+        """After a case. Packets that wait for a neighbor end here, and make ICMP errors: none may be left for later."""
+        for route in self._routes.values():
+            forget_learned_neighbors(route)
+        if self._dual_stack:
+            self._rested_at = time.monotonic() + REST_SECONDS
+
+    def is_rested(self):
+        """Hosts may send as much ICMPv6 as new ones, or nobody sends any."""
+        return time.monotonic() >= self._rested_at
+
+    @property
+    def legacy_nat(self):
+        """Which legacy nat tables there are, by node and family (netfilter.py)."""
+        return {(name, key) for name, filter in self.filters.items() for key in filter.legacy_nat}
+
+    def holds_fragments(self, outcome):
+        """Some wait for the rest of their datagram: they would be joined to later ones, or reported when time is up."""
+        captures = (frame for step in outcome["steps"] for key in ("captures", "reply") for frame in step.get(key, ()))
+        fragments = [frame for frame in captures if "frag" in frame]
+        if any(":" in frame["src"] for frame in fragments):
+            return True  # nobody tells what nf_conntrack_reasm holds
+        return bool(fragments) and any(map(waiting_fragments, self.namespaces.values()))
 
     def flush_conntrack(self):
         for netfilter in self._conntracks.values():
@@ -346,6 +374,11 @@ class Network:
             if name not in self._routes:
                 route.close()
             return ready and not has_tentative_addresses()
+
+
+def waiting_fragments(namespace):
+    with namespace, open("/proc/net/sockstat", encoding="ascii") as file:
+        return int(re.search(r"^FRAG: inuse (\d+)", file.read(), re.MULTILINE).group(1))
 
 
 def addresses_of(pod):

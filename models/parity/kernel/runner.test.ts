@@ -234,6 +234,45 @@ describe.skipIf(!probe.ok)('the kernel says', () => {
     }
   });
 
+  describe('what an earlier case cannot take back is not met by the next', () => {
+    /** By node that sent it. */
+    const redirects = (captures: readonly Capture[] = []): string[] =>
+      captures.filter(({ dir, type }) => dir === 'out' && (type === 5 || type === 137)).map(({ ns }) => ns);
+
+    test('hooks of a legacy nat table that was loaded on the way', async () => {
+      const tracking = '*filter\n-A FORWARD -m conntrack --ctstate INVALID -j DROP\nCOMMIT\n';
+      const parityCase: ParityCase = {
+        topology: TWO_NODES,
+        rules: { n2: { backend: 'legacy', text: tracking } },
+        packets: [{ ...QUERY, from: 'n1/eth0', src: '192.168.1.1', dst: '10.244.1.3' }, { rules: { n2: nat() } }],
+      };
+      for (const time of ['first', 'second']) {
+        const { steps } = await kernel.run(parityCase);
+        expect(redirects(steps[0]?.captures), time).toEqual(['n2']);
+      }
+    });
+
+    test.each(['fd00:10:96::1', 'fd00:10:244:1::77'])('a limit that ICMPv6 about %s has used up', async (dst) => {
+      const query = { ...QUERY, src: 'fd00:10:244:1::2' };
+      await kernel.run({ topology: DUAL_STACK, packets: Array<PacketStep>(6).fill({ ...query, dst }) });
+      const { steps } = await kernel.run({ topology: DUAL_STACK, packets: [{ ...query, dst: 'fd00:10:244:1::78' }] });
+      expect(redirects(steps[0]?.captures)).toEqual(['n1']);
+    });
+
+    test('fragments that wait for the rest of their datagram', async () => {
+      const tracking = nat('-A POSTROUTING -s 10.244.9.9/32 -j MASQUERADE');
+      const dropRest: NodeRules = { backend: 'legacy', text: '*raw\n-A PREROUTING -f -j DROP\nCOMMIT\n' };
+      const datagram = { ...QUERY, dst: '10.244.2.2', pad: 1_400, ipid: 7 };
+      const arrived = async (n1: NodeRules | undefined, fragmentMtu: number): Promise<number | undefined> => {
+        const rules: ParityCase['rules'] = n1 === undefined ? { n2: tracking } : { n1, n2: tracking };
+        const { steps } = await kernel.run({ topology: TWO_NODES, rules, packets: [{ ...datagram, fragmentMtu }] });
+        return steps[0]?.captures?.filter(({ ns }) => ns === 'q1').length;
+      };
+      expect(await arrived(dropRest, 576)).toBe(0);
+      expect(await arrived(undefined, 1_000)).toBe(2);
+    });
+  });
+
   test('a rule that its tool refuses is an error with the line, and the next case is not affected', async () => {
     const wrong = { n1: nat('-A PREROUTING -j NOWHERE') };
     const refusal = kernel.run({ topology: TWO_NODES, rules: wrong, packets: [QUERY] });

@@ -16,9 +16,10 @@ import type { ParityNode, ParityPod } from '../case.ts';
 import type { SimulatedNetwork } from './network.ts';
 
 /** What is set on dual-stack nodes, before what the case says. */
-export const NODE_SYSCTLS6: Readonly<Record<string, number>> = {
+export const NODE_SYSCTLS6: Readonly<Record<string, number | string>> = {
   'net.ipv6.conf.all.forwarding': 1,
-  'net.ipv6.icmp.ratelimit': 0,
+  // A type that is no error: errors without limit. With a ratelimit of 0 they would keep redirects away, by the jiffy.
+  'net.ipv6.icmp.ratemask': '255',
 };
 
 /** Addresses and routes of the node and its pods. Their devices are there already. */

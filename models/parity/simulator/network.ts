@@ -18,7 +18,7 @@ import { FrameStore } from '../../packet/frame-store.ts';
 import { ANY_PREFIX, addressAt, type Ip, parseIp, parsePrefix, prefix } from '../../packet/ip-address.ts';
 import { localMac, type Mac, parseMac } from '../../packet/mac.ts';
 import type { Capture, ParityNode, ParityPod, Topology } from '../case.ts';
-import { CaseError } from '../case-error.ts';
+import { CaseError, EndlessCaseError } from '../case-error.ts';
 import { addIpv6, NODE_SYSCTLS6, resolveIpv6, routeIpv6ToPeer } from './dual-stack.ts';
 import { captureOf } from './packets.ts';
 
@@ -266,10 +266,14 @@ export class SimulatedNetwork {
     const { namespace: ns, name: dev } = device;
     device.tap = (frame, dir) => {
       if (frame === this.#crafted) this.#crafted = undefined;
-      else this.#captures.push(captureOf(frame, { ns, dev, dir }));
+      else if (this.#captures.push(captureOf(frame, { ns, dev, dir })) > MOST_CAPTURES)
+        throw new EndlessCaseError(`more than ${MOST_CAPTURES} frames in one step: they never come to rest`);
     };
   }
 }
+
+/** In one step: far more than any that ends has, even one that loops until its fragments' TTL is gone. */
+const MOST_CAPTURES = 5_000;
 
 interface PodPlace {
   readonly node: ParityNode;

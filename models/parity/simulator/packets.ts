@@ -59,8 +59,10 @@ export function craft(
   craftTransport(whole, packet);
   whole.updateSize();
   const { fragmentMtu = Number.POSITIVE_INFINITY } = packet;
-  if (whole.ipBytes() <= fragmentMtu) {
+  if (fragmentHeaderBytes(whole) + dataBytes(whole) <= fragmentMtu) {
     cut(whole, packet.frag ?? (packet.df === true ? DF : 0));
+    whole.isAtomicFragment = whole.family === 6 && packet.frag !== undefined && !whole.isFragment;
+    whole.updateSize();
     return [whole];
   }
   return fragments(whole, fragmentMtu, blank);
@@ -68,20 +70,24 @@ export function craft(
 
 /** The first fragment keeps the transport header; to the others it is data like any other. */
 function fragments(whole: Frame, mtuBytes: number, blank: () => Frame): Frame[] {
-  const dataBytes = whole.transportHeaderBytes() + whole.payloadBytes;
-  const stepBytes =
-    (mtuBytes - (whole.family === 6 ? IPV6_HEADER_BYTES + IPV6_FRAGMENT_HEADER_BYTES : IPV4_HEADER_BYTES)) & ~7;
+  const endBytes = dataBytes(whole);
+  const stepBytes = (mtuBytes - fragmentHeaderBytes(whole)) & ~7;
   const headerBytes = whole.transportHeaderBytes();
   const parts: Frame[] = [];
-  for (let start = 0; start < dataBytes; start += stepBytes) {
+  for (let start = 0; start < endBytes; start += stepBytes) {
     const part = start === 0 ? whole : blank();
     if (part !== whole) part.copyPacketFrom(whole);
-    part.payloadBytes = Math.min(stepBytes, dataBytes - start) - headerBytes;
-    cut(part, (start + stepBytes < dataBytes ? MF : 0) | (start / 8));
+    part.payloadBytes = Math.min(stepBytes, endBytes - start) - headerBytes;
+    cut(part, (start + stepBytes < endBytes ? MF : 0) | (start / 8));
     parts.push(part);
   }
   return parts;
 }
+
+const fragmentHeaderBytes = ({ family }: Frame): number =>
+  family === 6 ? IPV6_HEADER_BYTES + IPV6_FRAGMENT_HEADER_BYTES : IPV4_HEADER_BYTES;
+
+const dataBytes = (whole: Frame): number => whole.transportHeaderBytes() + whole.payloadBytes;
 
 /** Gives the frame these 16 bits of flags and fragment offset. */
 function cut(frame: Frame, bits: number): void {
@@ -145,7 +151,7 @@ function describePacket(frame: Frame): CapturedPacket {
     ttl: frame.ttl,
     len: frame.ipBytes(),
     // An IPv6 fragment header has no bit that forbids fragments.
-    ...(offset + more === 0 ? {} : { frag: offset | more | (frame.dontFragment && family === 4 ? DF : 0) }),
+    ...(!frame.isFragment ? {} : { frag: offset | more | (frame.dontFragment && family === 4 ? DF : 0) }),
   };
   return offset > 0 ? { ...header, proto: frame.protocol } : { ...header, ...describeTransport(frame) };
 }
@@ -154,9 +160,7 @@ function describeTransport(frame: Frame): Transport {
   const { protocol, srcPort: sport, dstPort: dport } = frame;
   switch (protocol) {
     case PROTOCOL_UDP:
-      // Who looks at bytes knows a tunnel by its port, and not behind a translation.
-      if (frame.inner === undefined || !VXLAN_PORTS.has(dport)) return { proto: 'udp', sport, dport };
-      return { proto: 'udp', sport, dport, vni: frame.vni, inner: describeFrame(frame.inner) };
+      return { proto: 'udp', sport, dport, ...describeTunnelled(frame) };
     case PROTOCOL_TCP:
       return {
         proto: 'tcp',
@@ -173,6 +177,12 @@ function describeTransport(frame: Frame): Transport {
     default:
       return { proto: protocol };
   }
+}
+
+/** Who looks at bytes knows a tunnel by its port, and not behind a translation; the headers are in the first fragment. */
+function describeTunnelled({ dstPort, vni, inner, whole }: Frame): Pick<Capture, 'vni' | 'inner'> {
+  const tunnelled = inner ?? whole?.inner;
+  return tunnelled === undefined || !VXLAN_PORTS.has(dstPort) ? {} : { vni, inner: describeFrame(tunnelled) };
 }
 
 /** Errors show what they quote, and the field that holds the MTU (for a redirect: the end of the gateway's address). */

@@ -2,15 +2,8 @@
 // and nft -j list ruleset, ipset restore.
 
 import type { NetworkNamespace } from '../../host/network-namespace.ts';
-import { Chain } from '../../netfilter/chain.ts';
 import { restoreIpsets } from '../../netfilter/ipset/ipset-text.ts';
-import {
-  parseIptablesSave,
-  printIptablesSave,
-  restoreTables,
-  type SavedTable,
-  saveTables,
-} from '../../netfilter/iptables-save.ts';
+import { parseIptablesSave, printIptablesSave, type SavedTable, saveTables } from '../../netfilter/iptables-save.ts';
 import type { Netfilter } from '../../netfilter/netfilter.ts';
 import { type RuleTables, TABLE_NAMES } from '../../netfilter/rule-tables.ts';
 import type { NodeRules } from '../case.ts';
@@ -25,23 +18,30 @@ export function loadRules(namespace: NetworkNamespace, { backend, text, text6, i
     return nftables.apply(`flush ruleset; ${text}`, { fileName: `rules.${node}.text` });
   }
   if (!nftables.isEmpty) nftables.apply('flush ruleset');
-  tables.backend = tables6.backend = backend;
+  for (const each of [tables, tables6]) {
+    if (each.backend === backend) continue;
+    replaceRules(each, []);
+    each.backend = backend;
+  }
   replaceRules(tables, parseIptablesSave(text, { fileName: `rules.${node}.text`, family: 4 }));
   replaceRules(tables6, parseIptablesSave(text6 ?? '', { fileName: `rules.${node}.text6`, family: 6 }));
 }
 
-/** Nothing of the earlier rules stays, also of tables that the new ones do not name. */
+/**
+ * Nothing of the earlier rules stays. Tables that these do not name are emptied first with legacy, deleted afterwards with
+ * nft: in between, lists that both name are kept.
+ */
 function replaceRules(tables: RuleTables, saved: readonly SavedTable[]): void {
-  for (const table of TABLE_NAMES.filter((name) => tables.isLoaded(name))) {
-    const chains = saved.flatMap((each) => (each.name === table ? each.chains : []));
-    const kept = new Set(chains.map(({ chain }) => chain.name));
-    for (const old of tables.chainNames(table)) {
-      if (kept.has(old)) continue;
-      if (tables.chain(table, old)?.policy === undefined) tables.deleteChain(table, old);
-      else tables.replaceChains(table, [new Chain(old, [], 'ACCEPT')]);
-    }
+  const named = new Set(saved.map(({ name }) => name));
+  const others = TABLE_NAMES.filter((name) => tables.isLoaded(name) && !named.has(name));
+  if (tables.backend === 'legacy') for (const name of others) tables.replaceTable(name, []);
+  for (const { name, chains } of saved) {
+    tables.replaceTable(
+      name,
+      chains.map(({ chain }) => chain),
+    );
   }
-  restoreTables(tables, saved);
+  if (tables.backend === 'nft') for (const name of others) tables.replaceTable(name, []);
 }
 
 /** Tables that the rules do not name are left out, as they are what earlier rules left behind. */

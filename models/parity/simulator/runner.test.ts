@@ -1,5 +1,7 @@
 import { expect, test } from 'vitest';
-import type { Capture, ParityCase, Topology } from '../case.ts';
+import type { Capture, NodeRules, ParityCase, Topology } from '../case.ts';
+import { EndlessCaseError } from '../case-error.ts';
+import { differencesOf } from '../judge.ts';
 import { runInSimulator } from './runner.ts';
 
 const TWO_NODES: Topology = {
@@ -116,4 +118,38 @@ test('sockets listen, connect and are refused', () => {
     'S',
     'A',
   ]);
+});
+
+test('the first fragment of a tunnel datagram shows what is in the tunnel', () => {
+  const text = `*nat
+:PREROUTING ACCEPT [0:0]
+-A PREROUTING -p udp -m udp --dport 8472 -j DNAT --to-destination 10.244.1.2
+COMMIT
+`;
+  const { steps } = runInSimulator({
+    topology: { ...TWO_NODES, overlay: 'vxlan' },
+    rules: { n2: { backend: 'legacy', text } },
+    packets: [{ ...QUERY, dst: '10.244.2.2', pad: 1400 }],
+  });
+  // n2 sends the 1478 bytes back into the tunnel, whose MTU is 1450.
+  const sent = steps[0]!.captures!.filter(({ ns, dev, dir }) => ns === 'n2' && dev === 'eth0' && dir === 'out');
+  expect(sent.map(({ inner }) => [inner?.len, inner?.frag, inner?.inner?.dst])).toEqual([
+    [1_444, 0x2000, '10.244.2.2'],
+    [54, 178, undefined],
+  ]);
+});
+
+test('a case that never ends is an error, and the kernel is not asked', async () => {
+  /** What comes out of the tunnel goes into it, within headers of its own. */
+  const back = (destination: string): NodeRules => ({
+    backend: 'legacy',
+    text: `*nat\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -p udp --dport 8472 -j DNAT --to-destination ${destination}\nCOMMIT\n`,
+  });
+  const parityCase: ParityCase = {
+    topology: { ...TWO_NODES, overlay: 'vxlan' },
+    rules: { n1: back('10.244.2.2'), n2: back('10.244.1.2') },
+    packets: [{ ...QUERY, dst: '10.244.2.2' }],
+  };
+  expect(() => runInSimulator(parityCase)).toThrow(EndlessCaseError);
+  expect(await differencesOf(parityCase, { run: () => expect.unreachable() })).toEqual([]);
 });

@@ -23,14 +23,13 @@ export interface SimulatedRunOptions {
    * seconds between two packets, which timeouts, limits and UDP streams notice.
    */
   readonly timesOf?: Outcome;
+  /** By step: all random numbers begin anew there. Steps without one go on. */
+  readonly stepSeeds?: readonly (string | undefined)[];
 }
 
 /** Same case and options, same outcome. Throws a CaseError or RuleTextError for what cannot be run. */
-export function runInSimulator(
-  parityCase: ParityCase,
-  { seed = 'parity', timesOf }: SimulatedRunOptions = {},
-): Outcome {
-  return new SimulatedRun(parityCase, seed).run(timesOf?.steps.map(({ at }) => at) ?? []);
+export function runInSimulator(parityCase: ParityCase, options: SimulatedRunOptions = {}): Outcome {
+  return new SimulatedRun(parityCase, options.seed ?? 'parity').run(options);
 }
 
 class SimulatedRun {
@@ -49,9 +48,11 @@ class SimulatedRun {
     this.#began = this.#network.sim.now;
   }
 
-  run(times: readonly (number | undefined)[]): Outcome {
+  run({ timesOf, stepSeeds = [] }: SimulatedRunOptions): Outcome {
     const steps = this.#case.packets.map((step, index) => {
-      this.#pass(times[index] ?? 0);
+      this.#pass(timesOf?.steps[index]?.at ?? 0);
+      const seed = stepSeeds[index];
+      if (seed !== undefined) this.#network.sim.random.reseed(seed);
       return this.#take(step);
     });
     const nodes = this.#case.topology.nodes.map(({ name }) => name);
@@ -89,7 +90,8 @@ class SimulatedRun {
 
   /** As a packet socket does: frames leave by the device, past the namespace's own IP stack and rules. */
   #inject(packet: PacketStep): Capture[] {
-    const { cpus, frames } = this.#network;
+    const { cpus, frames, sim } = this.#network;
+    sim.run({ until: after(sim.now, ms(this.#case.paceMs ?? 0)) });
     const [from = '', deviceName = 'eth0'] = packet.from.split('/');
     const device = this.#network.device(from, deviceName);
     const macs = { srcMac: device.mac, dstMac: this.#nextHopOf(packet, from, deviceName) };

@@ -25,6 +25,8 @@ const TCP_ERRNOS: Readonly<Record<TcpCloseReason, string>> = {
   'network unreachable': 'ENETUNREACH',
   'host unreachable': 'EHOSTUNREACH',
   prohibited: 'EACCES',
+  'not permitted': 'EPERM',
+  'invalid argument': 'EINVAL',
   'no free port': 'EADDRNOTAVAIL',
 };
 
@@ -103,7 +105,7 @@ export class SocketSteps {
     let result: string | undefined;
     const to = { ...parseAddress(ip), port };
     const socket = udp.bind(
-      { cpu: CPU, port: sport ?? 0, family: to.family },
+      { cpu: CPU, port: sport ?? 0, family: to.family, isConnected: true },
       { onDatagram: () => (result ??= 'answered'), onError: (reason) => (result ??= UDP_ERRNOS[reason]) },
     );
     this.#remember(name, () => socket.close());

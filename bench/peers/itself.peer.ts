@@ -1,0 +1,44 @@
+// Podwire against itself: what must cost little beside what it is compared with. Rows for more: one function each.
+
+import type { Comparison, Subject } from './comparison.ts';
+import type { Workbench } from './workbench.ts';
+
+export async function itselfSubject(workbench: Workbench): Promise<Subject> {
+  const remarks = [
+    'Podwire against itself: the same requests and responses, over kept TCP connections and over UDP; with established' +
+      ' UDP flows in a cluster of many Services and of few.',
+  ];
+  return { comparisons: [tcpBesideUdp(workbench), manyServicesBesideFew(workbench)], remarks };
+}
+
+function tcpBesideUdp(workbench: Workbench): Comparison {
+  const { nodes, podsPerNode } = workbench.sizes.clusters[0]!;
+  const { packets } = workbench.sizes;
+  return {
+    case: `${nodes} nodes x ${podsPerNode} pods by TCP`,
+    unit: 'messages/s',
+    figure: 'packets',
+    podwire: workbench.podwire('Podwire, TCP', ['echo', nodes, podsPerNode, packets, 'tcp', nodes]),
+    peer: workbench.podwire('Podwire', ['echo', nodes, podsPerNode, packets, 'udp', nodes]),
+    atLeast: 0.3,
+  };
+}
+
+const FEW_SERVICES = 10;
+
+function manyServicesBesideFew(workbench: Workbench): Comparison {
+  const { nodes, podsPerNode } = workbench.sizes.clusters[0]!;
+  const { packets, manyServices } = workbench.sizes;
+  const contender = (services: number) =>
+    workbench.podwire(`Podwire, ${services.toLocaleString('en')} Services`, [
+      ...['echo', nodes, podsPerNode, packets, 'udp', services],
+    ]);
+  return {
+    case: `${nodes} nodes x ${podsPerNode} pods, ${manyServices.toLocaleString('en')} Services`,
+    unit: 'packets/s',
+    figure: 'packets',
+    podwire: contender(manyServices),
+    peer: contender(FEW_SERVICES),
+    atLeast: 0.9,
+  };
+}

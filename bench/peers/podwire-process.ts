@@ -1,0 +1,65 @@
+// Podwire as one contender of several: a process that measures one thing, prints a name and a number per line, and ends.
+//
+//   node podwire-process.js echo NODES PODS_PER_NODE PACKETS PROTOCOL SERVICES    `packets 464601`
+//   node podwire-process.js hold LIST MIX SIZE...                                 `SIZE 23696682`, for each
+//
+// Packets are counted per second of CPU time of the whole process, with the threads that compile and collect garbage:
+// what one core needs, also while others use the machine.
+
+import { messageOf } from '../../experiments/harness/user-error.ts';
+import { packetsPerSecond } from '../end-to-end.bench.ts';
+import { type DelayMix, delaysOf, HOLDS_PER_CALL, heapHolder, wheelHolder } from '../event-list.bench.ts';
+
+const TIME_PER_SIZE_MS = 60;
+/** On a busy machine most of that time may be other programs'. */
+const SAMPLES_PER_SIZE = 101;
+
+try {
+  const [task, ...args] = process.argv.slice(2);
+  if (task === 'echo') echo(args);
+  else if (task === 'hold') hold(args);
+  else throw new RangeError(`task "${task}"; expected echo or hold`);
+} catch (error) {
+  process.stderr.write(`${messageOf(error)}\n`); // in one line, for its row
+  process.exitCode = 1;
+}
+
+function echo([nodes, podsPerNode, packets, protocol, services]: readonly string[]): void {
+  const rate = packetsPerSecond({
+    nodes: Number(nodes),
+    podsPerNode: Number(podsPerNode),
+    packets: Number(packets),
+    protocol: protocol as 'udp' | 'tcp',
+    services: Number(services),
+    seconds: cpuSeconds,
+  });
+  print('packets', rate);
+}
+
+function cpuSeconds(): number {
+  const { user, system } = process.cpuUsage();
+  return (user + system) / 1e6;
+}
+
+/** One list per process: see the note on the two loops. */
+function hold([list, mix, ...sizes]: readonly string[]): void {
+  const delays = delaysOf(mix as DelayMix);
+  const holder = list === 'heap-js' ? heapHolder : wheelHolder;
+  for (const size of sizes) print(size, HOLDS_PER_CALL / medianSeconds(holder(Number(size), delays)));
+}
+
+/** Of samples as short as those of hold.h, which few interruptions hit. */
+function medianSeconds(call: () => void): number {
+  const samples: number[] = [];
+  const begin = performance.now();
+  while (performance.now() - begin < TIME_PER_SIZE_MS || samples.length < SAMPLES_PER_SIZE) {
+    const before = performance.now();
+    call();
+    samples.push((performance.now() - before) / 1_000);
+  }
+  return samples.sort((a, b) => a - b)[samples.length >> 1]!;
+}
+
+function print(name: string, value: number): void {
+  process.stdout.write(`${name} ${Math.round(value)}\n`);
+}

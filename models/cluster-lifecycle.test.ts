@@ -1,0 +1,128 @@
+import { describe, expect, test } from 'vitest';
+import { type Duration, ms, s } from '../engine/time.ts';
+import { Cluster } from './cluster.ts';
+import { readManifests } from './kube/manifests.ts';
+
+/** Three nodes, `web` with three pods behind a Service, a client on node-1; changes take 200 ms to each watcher. */
+function webCluster({ lifecycle = '', settings = '' }: { lifecycle?: string; settings?: string } = {}) {
+  const text = `
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  replicas: 3
+  ${settings}
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec: {containers: [{name: main, ports: [{containerPort: 8080}], ${lifecycle}}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec: {selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}
+`;
+  const manifests = readManifests([{ name: 'web.yaml', text }]);
+  const cluster = Cluster.fromManifests(manifests, { seed: 'lifecycle', watchDelay: ms(200) });
+  const client = cluster.addPod({ name: 'client', node: 'node-1' });
+  const ask = (settings: { keepAlive?: boolean; thinkTime?: Duration; timeout?: Duration } = {}) =>
+    cluster.closedLoop(client, {
+      to: cluster.resolve('web:80'),
+      users: 4,
+      thinkTime: ms(20),
+      ...settings,
+    });
+  return { cluster, ask };
+}
+const webPods = (cluster: Cluster) => cluster.pods.filter(({ name }) => name.startsWith('default/web')).length;
+
+describe('a rolling update', () => {
+  test('loses connections to pods that stop before all nodes know', () => {
+    const { cluster, ask } = webCluster();
+    const load = ask();
+    cluster.runFor(s(1));
+    expect(load.failed).toBe(0);
+    cluster.restart('web');
+    cluster.runFor(s(10));
+    // SIGTERM comes one watch delay after the deletion, the rules without the endpoint two after it.
+    expect([...load.failures.keys()]).toEqual(['refused']);
+    expect(load.failed).toBeGreaterThan(10);
+    const { failed } = load;
+    cluster.runFor(s(5));
+    expect(load.failed).toBe(failed);
+    expect(webPods(cluster)).toBe(3);
+    cluster.assertConserved();
+  });
+
+  test('loses none if a preStop hook sleeps longer than that', () => {
+    const { cluster, ask } = webCluster({ lifecycle: 'lifecycle: {preStop: {sleep: {seconds: 3}}}' });
+    const before = new Map(cluster.pods.map(({ name, ip }) => [name, ip]));
+    const load = ask();
+    cluster.runFor(s(1));
+    cluster.restart('web');
+    cluster.runFor(s(20));
+    expect(load.failed).toBe(0);
+    const after = cluster.pods.filter(({ name }) => !before.has(name));
+    expect(after).toHaveLength(3);
+    for (const { ip } of after) expect([...before.values()]).not.toContain(ip); // host-local goes on counting
+    cluster.assertConserved();
+  });
+
+  test('with keep-alive connections loses none either: they are closed, and made anew', () => {
+    const { cluster, ask } = webCluster({ lifecycle: 'lifecycle: {preStop: {sleep: {seconds: 3}}}' });
+    const load = ask({ keepAlive: true, thinkTime: ms(50) });
+    cluster.runFor(s(1));
+    cluster.restart('web');
+    cluster.runFor(s(20));
+    expect(load.failed).toBe(0);
+    expect([...load.perServer.keys()].length).toBeGreaterThan(3);
+  });
+
+  test('waits for the readiness of the new pods', () => {
+    const probe = 'readinessProbe: {initialDelaySeconds: 10, periodSeconds: 5}';
+    const { cluster } = webCluster({
+      lifecycle: probe,
+      settings: 'strategy: {rollingUpdate: {maxSurge: 1, maxUnavailable: 0}}',
+    });
+    cluster.runFor(s(1));
+    cluster.restart('web');
+    cluster.runFor(s(5));
+    expect(webPods(cluster)).toBe(4);
+    cluster.runFor(s(45)); // three times 10 s, one pod after the other
+    expect(webPods(cluster)).toBe(3);
+    expect(cluster.api.list('ReplicaSet').map(({ spec }) => spec.replicas)).toEqual([0, 3]);
+  });
+});
+
+describe('a node that is cut off', () => {
+  test('takes its share of new connections until it is given up, and no more', () => {
+    const { cluster, ask } = webCluster();
+    // Few enough requests that no source port comes again: conntrack would still send it to the lost pod.
+    const load = ask({ timeout: ms(500), thinkTime: ms(100) });
+    cluster.runFor(s(1));
+    cluster.failNode('node-3');
+    cluster.runFor(s(25)); // not before 30 s
+    expect([...load.failures.keys()]).toEqual(['timed out']);
+    const before = load.failed;
+    expect(before).toBeGreaterThan(100); // 4 users, 25 s, and one request of three takes half a second in vain
+    cluster.runFor(s(25)); // at the latest after 45 s
+    const atDetection = load.failed;
+    expect(atDetection).toBeGreaterThan(before);
+    cluster.runFor(s(10));
+    expect(load.failed).toBe(atDetection);
+  });
+
+  test('has its pods replaced after 5 minutes, and ends the old ones when it is back', () => {
+    const { cluster } = webCluster();
+    cluster.runFor(s(1));
+    cluster.failNode('node-3');
+    cluster.runFor(s(360));
+    expect(cluster.pods.map(({ node }) => node).filter((node) => node === 'node-3')).toHaveLength(1); // it runs on
+    expect(webPods(cluster)).toBe(4);
+    cluster.recoverNode('node-3');
+    cluster.runFor(s(10));
+    expect(webPods(cluster)).toBe(3);
+    expect(cluster.pods.map(({ node }) => node)).not.toContain('node-3');
+    cluster.assertConserved();
+  });
+});

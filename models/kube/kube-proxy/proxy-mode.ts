@@ -1,0 +1,51 @@
+// kube-proxy on a node, whichever mode it runs in (`--proxy-mode`).
+
+import type { RandomStream } from '../../../engine/random.ts';
+import type { Instant } from '../../../engine/time.ts';
+import type { Nftables } from '../../netfilter/nft/nftables.ts';
+import type { RuleTables } from '../../netfilter/rule-tables.ts';
+import type { ClusterRanges } from '../ranges.ts';
+import { DEFAULT_IPTABLES_CONFIG, IptablesProxier } from './iptables.ts';
+import { ServiceChainCache } from './iptables-chain-cache.ts';
+import { DEFAULT_NFTABLES_CONFIG, NftablesProxier } from './nftables.ts';
+import { NftChainCache } from './nftables-chain-cache.ts';
+import type { ProxyNode } from './port-on-node.ts';
+import type { ServiceSnapshot } from './service-tracker.ts';
+
+export const PROXY_MODES = ['iptables', 'nftables'] as const;
+export type ProxyMode = (typeof PROXY_MODES)[number];
+
+/** What proxiers of a cluster have in common, by mode. */
+export class ProxyCaches {
+  readonly iptables = new ServiceChainCache();
+  readonly nftables = new NftChainCache();
+}
+
+/** Makes the node's rules serve these services. */
+export type ProxySync = (
+  rules: { readonly tables: RuleTables; readonly nftables: Nftables },
+  services: ServiceSnapshot,
+  now: Instant,
+) => void;
+
+export function startProxy(
+  mode: ProxyMode,
+  options: {
+    readonly node: ProxyNode;
+    readonly ranges: ClusterRanges;
+    readonly caches: ProxyCaches;
+    readonly random: RandomStream;
+  },
+): ProxySync {
+  const { node, ranges, caches, random } = options;
+  const localDetector = { mode: 'ClusterCIDR', cidr: ranges.pod } as const;
+  if (mode === 'iptables') {
+    const config = { ...DEFAULT_IPTABLES_CONFIG, localDetector };
+    const proxier = new IptablesProxier({ node, config, cache: caches.iptables, random });
+    return ({ tables }, services) => proxier.sync(tables, services);
+  }
+  const serviceRanges = [ranges.service, ranges.secondaryService].filter((range) => range !== undefined);
+  const config = { ...DEFAULT_NFTABLES_CONFIG, localDetector, serviceRanges };
+  const proxier = new NftablesProxier({ node, config, cache: caches.nftables });
+  return ({ nftables }, services, now) => proxier.sync(nftables, services, now);
+}

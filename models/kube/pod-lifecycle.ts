@@ -1,0 +1,180 @@
+// What becomes of a pod on its node, in time: it starts, gets ready, and when it is deleted it runs its preStop hook, is
+// asked to end (SIGTERM), is killed when its grace period is over, and goes (syncTerminatingPod of the kubelet).
+//
+// Deletion and the removal from EndpointSlices run side by side: nobody waits until the last proxy has heard of it. A pod
+// that stops listening earlier than that loses connections; a preStop hook that sleeps longer loses none.
+//
+// Not modelled: probes that fail later, startup probes, several hooks in one pod (the longest counts, all containers are
+// asked to end at once), restarts of containers, what a hook does besides sleeping.
+
+import { type Duration, ms, s } from '../../engine/time.ts';
+import type { ApiServer, WatchEvent } from './api-server.ts';
+import { isFinished, isReady, isTerminating, keyOf, type Pod } from './objects.ts';
+
+/** What the kubelet has others do. */
+export interface PodRuntime {
+  /** Connects the pod and starts its processes; its status says where it is. Undefined: not one of our nodes. */
+  start(pod: Pod): Pick<Pod['status'], 'podIP' | 'hostIP'> | undefined;
+  /** SIGTERM. `exited` is to be called when its processes have ended by themselves. */
+  terminate(pod: Pod, exited: () => void): void;
+  /** Its processes are gone, by themselves or by SIGKILL; its network namespace is still there. */
+  exit(pod: Pod): void;
+  /** Takes the network namespace away. */
+  remove(pod: Pod): void;
+  /** False while its node is cut off: its kubelet hears nothing and reports nothing, but ends what it has begun. */
+  isConnected(pod: Pod): boolean;
+}
+
+/** Runs an action after a delay; before a run starts, at once. */
+export type After = (delay: Duration, action: () => void) => void;
+
+/** What is left of a grace period that the preStop hook has used up (minimumGracePeriodInSeconds). */
+const LEAST_GRACE = s(2);
+
+/** The kubelet asks the container runtime every second who has ended (PLEG): half of it on average. */
+const EXIT_NOTICED = ms(500);
+
+interface Running {
+  pod: Pod;
+  stage: 'running' | 'terminating' | 'exited';
+  isReady: boolean;
+}
+
+export class PodLifecycle {
+  readonly #apiServer: ApiServer;
+  readonly #runtime: PodRuntime;
+  readonly #after: After;
+  readonly #running = new Map<string, Running>();
+
+  constructor(apiServer: ApiServer, { runtime, after }: { runtime: PodRuntime; after: After }) {
+    this.#apiServer = apiServer;
+    this.#runtime = runtime;
+    this.#after = after;
+    apiServer.watch('Pod', (events) => this.#onPods(events));
+  }
+
+  #onPods(events: readonly WatchEvent<Pod>[]): void {
+    for (const { type, object } of events) this.#look(object, type === 'DELETED');
+  }
+
+  /** A node is connected again: its kubelet reports of pods that went on running, and hears what it has missed. */
+  catchUp(node: string): void {
+    for (const { pod, isReady: wasReady } of [...this.#running.values()]) {
+      if (pod.spec.nodeName !== node) continue;
+      const now = this.#apiServer.get('Pod', keyOf(pod));
+      if (now?.status.conditions !== undefined) this.#report(pod, { conditions: ready(wasReady ? 'True' : 'False') });
+      if (now === undefined) this.#look(pod, true);
+    }
+    for (const pod of this.#apiServer.list('Pod')) if (pod.spec.nodeName === node) this.#look(pod, false);
+  }
+
+  #look(pod: Pod, isDeleted: boolean): void {
+    if (pod.spec.nodeName === undefined || !this.#runtime.isConnected(pod)) return;
+    const running = this.#running.get(keyOf(pod));
+    if (isDeleted) {
+      if (running !== undefined) this.#kill(running);
+    } else if (isFinished(pod)) {
+      if (running !== undefined) this.#kill(running);
+    } else if (isTerminating(pod)) {
+      if (running === undefined)
+        this.#apiServer.remove('Pod', keyOf(pod)); // it has never run here
+      else this.#terminate(running, pod);
+    } else if (running === undefined) {
+      this.#start(pod);
+    }
+  }
+
+  #start(pod: Pod): void {
+    const addresses = this.#runtime.start(pod);
+    if (addresses === undefined) return;
+    const delay = readinessDelay(pod);
+    const isAsReported = delay === undefined || pod.status.conditions !== undefined;
+    const running: Running = { pod, stage: 'running', isReady: isAsReported && isReady(pod) };
+    this.#running.set(keyOf(pod), running);
+    if (isAsReported) return this.#report(pod, { ...addresses, phase: 'Running' });
+    this.#report(pod, { ...addresses, phase: 'Running', conditions: ready('False') });
+    this.#after(delay, () => {
+      if (running.stage === 'exited') return;
+      running.isReady = true;
+      this.#report(pod, { conditions: ready('True') });
+    });
+  }
+
+  #terminate(running: Running, pod: Pod): void {
+    if (running.stage !== 'running') return;
+    running.stage = 'terminating';
+    running.pod = pod;
+    const grace = s(pod.metadata.deletionGracePeriodSeconds ?? pod.spec.terminationGracePeriodSeconds);
+    const hook = Math.min(preStopDelay(pod), grace) as Duration;
+    const exited = () => this.#exit(running);
+    const ask = () => {
+      if (running.stage === 'exited') return;
+      this.#runtime.terminate(pod, exited);
+      if (running.stage === 'terminating') this.#after(Math.max(grace - hook, LEAST_GRACE) as Duration, exited);
+    };
+    if (hook === 0) ask();
+    else this.#after(hook, ask);
+  }
+
+  #exit(running: Running): void {
+    if (running.stage === 'exited') return;
+    running.stage = 'exited';
+    const { pod } = running;
+    this.#runtime.exit(pod);
+    this.#after(EXIT_NOTICED, () => {
+      if (this.#running.get(keyOf(pod)) !== running) return;
+      this.#remove(running);
+      if (this.#runtime.isConnected(pod)) this.#apiServer.remove('Pod', keyOf(pod));
+    });
+  }
+
+  /** Its object is gone, or has ended by what its status says. */
+  #kill(running: Running): void {
+    if (running.stage !== 'exited') this.#runtime.exit(running.pod);
+    running.stage = 'exited';
+    this.#remove(running);
+  }
+
+  #remove({ pod }: Running): void {
+    this.#running.delete(keyOf(pod));
+    this.#runtime.remove(pod);
+  }
+
+  #report(pod: Pod, status: Partial<Pod['status']>): void {
+    const now = this.#apiServer.get('Pod', keyOf(pod));
+    if (now === undefined || !this.#runtime.isConnected(pod)) return;
+    const changed = Object.entries(status).some(
+      ([field, value]) => JSON.stringify(Reflect.get(now.status, field)) !== JSON.stringify(value),
+    );
+    if (changed) this.#apiServer.update<Pod>({ ...now, status: { ...now.status, ...status } });
+  }
+}
+
+const ready = (status: 'True' | 'False'): Pod['status']['conditions'] => [{ type: 'Ready', status }];
+
+/**
+ * From the start of a pod until its last container is ready, if all probes succeed: one is made at once and then one each
+ * period, and those before initialDelaySeconds do not count. Undefined without a probe: ready as soon as it runs.
+ */
+export function readinessDelay({ spec }: Pod): Duration | undefined {
+  const delays = spec.containers.flatMap(({ readinessProbe: probe }) =>
+    probe === undefined
+      ? []
+      : [
+          (Math.ceil(probe.initialDelaySeconds / probe.periodSeconds) + probe.successThreshold - 1) *
+            probe.periodSeconds,
+        ],
+  );
+  return delays.length === 0 ? undefined : s(Math.max(...delays));
+}
+
+/** How long the preStop hooks sleep: `sleep: {seconds: 5}`, or a command such as `sleep 5` or `sh -c "sleep 5"`. */
+export function preStopDelay({ spec }: Pod): Duration {
+  const delays = spec.containers.map(({ lifecycle }) => {
+    const { sleep, exec } = lifecycle?.preStop ?? {};
+    if (sleep !== undefined) return sleep.seconds;
+    const [, count] = /\bsleep\s+(\d+(?:\.\d+)?)s?\b/.exec(exec?.command.join(' ') ?? '') ?? [];
+    return Number(count ?? 0);
+  });
+  return s(Math.max(...delays));
+}
