@@ -74,6 +74,7 @@ const RULES = [
 
 interface Story {
   readonly nodes: number;
+  readonly proxy: 'iptables' | 'nftables';
   readonly seed: number;
   readonly rules: readonly string[];
   readonly loads: readonly {
@@ -89,6 +90,7 @@ interface Story {
 
 const story: fc.Arbitrary<Story> = fc.record({
   nodes: fc.integer({ min: 1, max: 3 }),
+  proxy: fc.constantFrom('iptables', 'iptables', 'nftables'),
   seed: fc.nat(1_000),
   rules: fc.uniqueArray(fc.constantFrom(...RULES), { maxLength: 2 }),
   loads: fc.array(
@@ -127,8 +129,8 @@ test('runs with and without the flow cache are the same', { timeout: 120_000 }, 
 });
 
 /** Everything that can be seen of a run. */
-function tell({ nodes, seed, rules, loads, steps }: Story, { isOff }: { isOff: boolean }): object {
-  const cluster = new Cluster({ seed: `${seed}` });
+function tell({ nodes, proxy, seed, rules, loads, steps }: Story, { isOff }: { isOff: boolean }): object {
+  const cluster = new Cluster({ seed: `${seed}`, proxy });
   cluster.frames.recorder.isOff = isOff;
   cluster.addNodes(nodes);
   const web = cluster.addDeployment({ name: 'web', replicas: 2 });
@@ -183,7 +185,12 @@ function tell({ nodes, seed, rules, loads, steps }: Story, { isOff }: { isOff: b
 }
 
 const rulesOf = (cluster: Cluster): string =>
-  cluster.nodes.map(({ machine }) => printIptablesSave(machine.root.netfilter!.tables, { counters: true })).join('\n');
+  cluster.nodes
+    .map(
+      ({ machine: { root } }) =>
+        printIptablesSave(root.netfilter!.tables, { counters: true }) + root.netfilter!.nftables.list(),
+    )
+    .join('\n');
 
 function append(cluster: Cluster, text: string): void {
   const [table, chain, ...rule] = text.split(' ');
