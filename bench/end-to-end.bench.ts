@@ -3,6 +3,7 @@
 
 import { ms, us } from '../engine/time.ts';
 import { Cluster } from '../models/cluster.ts';
+import { parsePrefix } from '../models/packet/ip-address.ts';
 import type { TcpConnection, TcpHandlers } from '../models/transport/tcp-connection.ts';
 import type { UdpHandlers } from '../models/transport/udp.ts';
 import type { BenchReport } from './report.ts';
@@ -86,7 +87,8 @@ export function buildEcho({ nodes, podsPerNode, protocol = 'udp', services = nod
   delivered(): number;
 } {
   const serviceProtocol = protocol === 'tcp' ? 'TCP' : 'UDP';
-  const cluster = new Cluster({ seed: 'bench' });
+  // A /24 for each node: the usual /16 is used up by 256 of them.
+  const cluster = new Cluster({ seed: 'bench', ranges: nodes > 256 ? { pod: parsePrefix('10.128.0.0/9') } : {} });
   cluster.addNodes(nodes);
   for (let i = 0; i < nodes; i++) {
     const selects = cluster.addDeployment({ name: `echo-${i}`, replicas: podsPerNode, port: SERVER_PORT });

@@ -86,12 +86,16 @@ export class Simulator {
     this.#stopped = true;
   }
 
-  /** For {@link Place}, which owns the keys: adds an event. */
-  insert<A>(at: Instant, key: number, action: (argument: A) => void, argument: A): EventHandle {
-    if (!(at >= this.#now && Number.isSafeInteger(at))) {
+  /**
+   * For {@link Place}, which owns the keys: adds an event after `delay`. Neither an instant nor a key is an argument,
+   * because each would be boxed, once per event.
+   */
+  insert<A>(place: Place, delay: Duration, action: (argument: A) => void, argument: A): EventHandle {
+    const at = (this.#now + delay) as Instant;
+    if (!(delay >= 0 && Number.isSafeInteger(at))) {
       throw new RangeError(`event at ${at} ns; expected whole nanoseconds, not before now, ${this.#now} ns`);
     }
-    const slot = this.#events.push(at, key);
+    const slot = this.#events.push(at, place.nextKey++);
     this.#actions[slot] = action as Action;
     this.#arguments[slot] = argument;
     if (slot === this.#generations.length) this.#generations.push(0);
@@ -148,28 +152,34 @@ export class Place {
   readonly sim: Simulator;
   readonly name: string;
   readonly id: number;
-  #nextKey: number;
+  /** For the simulator. */
+  nextKey: number;
 
   /** Use {@link Simulator.place}. */
   constructor(sim: Simulator, name: string, id: number) {
     this.sim = sim;
     this.name = name;
     this.id = id;
-    this.#nextKey = id * KEYS_PER_PLACE;
+    this.nextKey = id * KEYS_PER_PLACE;
   }
 
   get now(): Instant {
     return this.sim.now;
   }
 
+  /** Events that this place has scheduled so far, cancelled ones included. */
+  get scheduledEvents(): number {
+    return this.nextKey - this.id * KEYS_PER_PLACE;
+  }
+
   /** Runs `action(argument)` after `delay`. */
   schedule<A>(delay: Duration, action: (argument: A) => void, argument: A): EventHandle {
-    return this.sim.insert((this.sim.now + delay) as Instant, this.#nextKey++, action, argument);
+    return this.sim.insert(this, delay, action, argument);
   }
 
   /** Runs `action(argument)` at `at`; throws a RangeError if that is over. Now is allowed: after the current event. */
   scheduleAt<A>(at: Instant, action: (argument: A) => void, argument: A): EventHandle {
-    return this.sim.insert(at, this.#nextKey++, action, argument);
+    return this.sim.insert(this, (at - this.sim.now) as Duration, action, argument);
   }
 
   /** False if the event has run already or was cancelled. */

@@ -20,6 +20,11 @@ export class CpuSet {
   readonly costs: CostModel;
   /** The CPU of the running visit. */
   current = 0;
+  /**
+   * Counts the changes of whatever decides where frames go on this machine: devices, addresses, routes, neighbors, rules,
+   * settings. What has been remembered of ways is good for one generation (ip/flow-cache.ts).
+   */
+  generation = 0;
   /** Tunnels that the running visit is sending into at this point, one within another (dev_xmit_recursion). */
   tunnelDepth = 0;
   readonly #cpus: Cpu[];
@@ -55,13 +60,18 @@ export class CpuSet {
     this.#offsetNs += costNs;
   }
 
+  /** An event at {@link instant}, in the order in which visits ask for it. */
+  schedule<A>(action: (argument: A) => void, argument: A): void {
+    this.place.schedule(this.#offsetNs as Duration, action, argument);
+  }
+
   /**
    * Runs `work(argument)` as a visit of CPU `cpu`: at once if it is free, else when its turn comes. Inside a visit it is
    * submitted when the visit has got there, at {@link instant}: visits do not nest, and on this CPU it waits for the end.
    */
   submit<A>(cpu: number, work: (argument: A) => void, argument: A): void {
     if (this.#visiting) {
-      this.place.scheduleAt(this.instant, this.#submitLater, { cpu, work: work as Work, argument });
+      this.schedule(this.#submitLater, { cpu, work: work as Work, argument });
       return;
     }
     const target = this.#cpus[cpu]!;
@@ -97,6 +107,11 @@ export class CpuSet {
   /** Only within a {@link batch}. */
   postpone(work: () => void): void {
     this.#postponed?.push(work);
+  }
+
+  /** Where frames go on this machine has changed, or may have. */
+  forgetWays(): void {
+    this.generation++;
   }
 
   /** Visits that wait for this CPU. */

@@ -4,6 +4,7 @@
 import type { Place, Simulator } from '../../engine/simulator.ts';
 import { type CostModel, LINUX_6_18 } from '../cpu/cost-model.ts';
 import { CpuSet } from '../cpu/cpu-set.ts';
+import { flowCacheOf } from '../ip/flow-cache.ts';
 import { WireDevice } from '../link/wire.ts';
 import type { FrameStore } from '../packet/frame-store.ts';
 import { localMac, type Mac } from '../packet/mac.ts';
@@ -70,7 +71,8 @@ export class Machine {
   }
 
   #make(name: string, forwarding: boolean): NetworkNamespace {
-    const namespace = new NetworkNamespace({ name, cpus: this.cpus, frames: this.frames, forwarding });
+    const { cpus, frames } = this;
+    const namespace = new NetworkNamespace({ name, cpus, frames, forwarding, flows: flowCacheOf(frames) });
     this.#namespaces.set(name, namespace);
     return namespace;
   }

@@ -1,6 +1,7 @@
 // What `ip netns` makes: devices, addresses and routes, netfilter, sockets of its own.
 
 import type { CpuSet } from '../cpu/cpu-set.ts';
+import type { FlowCache } from '../ip/flow-cache.ts';
 import { IpStack } from '../ip/stack.ts';
 import { Bridge } from '../link/bridge.ts';
 import { LOOPBACK_MTU_BYTES, LoopbackDevice } from '../link/loopback.ts';
@@ -22,6 +23,8 @@ export interface NetworkNamespaceOptions {
   readonly cpus: CpuSet;
   readonly frames: FrameStore;
   readonly forwarding: boolean;
+  /** The run's memory of ways, if it has one. */
+  readonly flows?: FlowCache;
 }
 
 export interface VxlanLink {
@@ -50,12 +53,12 @@ export class NetworkNamespace {
   #bridgeCalls: BridgeCalls = { iptables: false, ip6tables: false };
   #sysctls: Sysctls | undefined;
 
-  constructor({ name, cpus, frames, forwarding }: NetworkNamespaceOptions) {
+  constructor({ name, cpus, frames, forwarding, flows }: NetworkNamespaceOptions) {
     this.name = name;
     this.cpus = cpus;
     this.#frames = frames;
     const random = cpus.place.random(`stack/${name}`);
-    this.stack = new IpStack({ name, cpus, frames, random, forwarding });
+    this.stack = new IpStack({ name, cpus, frames, random, forwarding, flows });
     this.udp = new UdpLayer(this.stack, random);
     this.tcp = new TcpLayer(this.stack, random);
     this.add(new LoopbackDevice({ ...this.device('lo', ZERO_MAC), mtuBytes: LOOPBACK_MTU_BYTES }));

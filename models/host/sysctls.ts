@@ -46,6 +46,7 @@ export class Sysctls {
       throw new RangeError(`sysctl ${name}=${value}; expected an integer from ${variable.min} to ${variable.max}`);
     }
     variable.write(number);
+    this.#owner.stack.cpus.forgetWays();
   }
 
   /** Every name, for messages; DEVICE stands for `all`, `default` and the devices. */

@@ -30,6 +30,8 @@ export class Route {
 }
 
 export class Fib {
+  /** Called whenever a lookup may find another route than before. */
+  whenChanged: () => void = () => {};
   /** Tables by prefix length, longest first: only lengths that occur. */
   readonly #lengths: { readonly mask: number; readonly length: number; readonly routes: Map<number, Route[]> }[] = [];
   /**
@@ -111,6 +113,7 @@ export class Fib {
       : undefined;
     this.#latestIp = this.#earlierIp = ANY_IP;
     this.#latest = this.#earlier = this.#search(ANY_IP);
+    this.whenChanged();
   }
 }
 

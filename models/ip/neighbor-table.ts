@@ -115,6 +115,7 @@ export class NeighborTable implements FrameHolder {
     entry.timer.stop();
     entry.mac = mac;
     entry.state = 'PERMANENT';
+    this.#stack.cpus.forgetWays();
     this.#flush(entry);
   }
 
@@ -131,6 +132,7 @@ export class NeighborTable implements FrameHolder {
     // An unsolicited hint with the MAC we have proves nothing new.
     if (state === 'STALE' && isValid && isKnown) return;
     if (respectsLock && isValid && !isKnown && this.#isLocked(entry)) return;
+    this.#stack.cpus.forgetWays();
     if (isValid && !isKnown && !isOverride) {
       if (entry.state === 'REACHABLE') entry.state = 'STALE';
       return;
@@ -176,7 +178,11 @@ export class NeighborTable implements FrameHolder {
   #usable(entry: Entry): boolean {
     this.#age(entry);
     switch (entry.state) {
-      case 'REACHABLE':
+      case 'REACHABLE': {
+        const { recorder } = this.#stack.frames;
+        if (recorder.isRecording) recorder.holdsUntil(after(entry.confirmedAt, this.#reachableTime(entry)));
+        return true;
+      }
       case 'PERMANENT':
       case 'DELAY':
       case 'PROBE':
@@ -201,8 +207,11 @@ export class NeighborTable implements FrameHolder {
 
   #age(entry: Entry): void {
     if (entry.state !== 'REACHABLE') return;
-    const reachableTime = ms(this.settings.of(entry.device).base_reachable_time_ms * this.#reachableFraction);
-    if (this.#stack.cpus.instant - entry.confirmedAt > reachableTime) entry.state = 'STALE';
+    if (this.#stack.cpus.instant - entry.confirmedAt > this.#reachableTime(entry)) entry.state = 'STALE';
+  }
+
+  #reachableTime({ device }: Entry): Duration {
+    return ms(this.settings.of(device).base_reachable_time_ms * this.#reachableFraction);
   }
 
   #enqueue(entry: Entry, waiting: WaitingFrame): void {
@@ -280,6 +289,7 @@ export class NeighborTable implements FrameHolder {
 
   #fail(entry: Entry): void {
     entry.state = 'FAILED';
+    this.#stack.cpus.forgetWays();
     const lost = entry.waiting;
     entry.waiting = [];
     entry.waitingBytes = 0;

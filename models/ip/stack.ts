@@ -65,6 +65,7 @@ import {
 import { BROADCAST_MAC, isGroupAddress } from '../packet/mac.ts';
 import { Arp } from './arp.ts';
 import { Fib, formatRoute, isErrorRoute, type Route } from './fib.ts';
+import type { FlowCache } from './flow-cache.ts';
 import { fragment } from './fragmentation.ts';
 import {
   fillEchoReply,
@@ -89,6 +90,11 @@ import { errorByRoute, type SendError } from './send-error.ts';
 
 /** A transport protocol on top of the stack. */
 export interface ProtocolHandler {
+  /**
+   * For the flow cache: who takes packets like this one in the end, now and later; once it does not, it hands them back to
+   * the handler. Absent or undefined: the handler itself.
+   */
+  receiverOf?(frame: Frame): Pick<ProtocolHandler, 'receive'> | undefined;
   /** A packet for this host, after INPUT. The handler ends the frame: delivers or drops it. */
   receive(frame: Frame): void;
   /** An ICMP error about a packet that this host sent; `quoted` has its headers as they were sent. */
@@ -103,6 +109,8 @@ export interface IpStackOptions {
   readonly random: RandomStream;
   /** net.ipv4.ip_forward: pods 0, nodes 1. */
   readonly forwarding: boolean;
+  /** The run's memory of ways; absent: every frame goes through every stage. */
+  readonly flows?: FlowCache | undefined;
 }
 
 /** What is thought of a packet's source: less than ACCEPTED is refused. */
@@ -117,12 +125,21 @@ type SourceVerdict = typeof LOCAL_SOURCE | typeof WRONG_WAY | typeof ACCEPTED | 
 const isKernelsOwn = ({ protocol, tcpFlags }: Frame): boolean =>
   protocol === PROTOCOL_ICMP || (protocol === PROTOCOL_TCP && (tcpFlags & TCP_RST) !== 0);
 
+/** Of every packet that comes from a socket, so that a flow's way leads from here to the TTL that it leaves with. */
+const UNROUTED_TTL = 64;
+
 function refusalOf(verdict: SourceVerdict): DropReason | undefined {
   if (verdict >= ACCEPTED) return undefined;
   return verdict === LOCAL_SOURCE ? 'IP_LOCAL_SOURCE' : 'IP_RPFILTER';
 }
 
 export class IpStack implements FrameReceiver, NetfilterStack {
+  // First what every frame needs, in one line of the processor's cache.
+  readonly #flows: FlowCache | undefined;
+  #identification: number;
+  /** Where ways begin: at sockets, and by device index. */
+  readonly #socketIngress: number;
+  readonly #ingresses: number[] = [];
   readonly name: string;
   readonly cpus: CpuSet;
   readonly frames: FrameStore;
@@ -130,7 +147,7 @@ export class IpStack implements FrameReceiver, NetfilterStack {
   readonly neighbors: NeighborTable;
   readonly settings = new Ipv4Settings();
   readonly #pathMtus = new PathMtus(this.settings);
-  netfilter: Netfilter | undefined;
+  #netfilter: Netfilter | undefined;
   readonly #arp: Arp;
   readonly #addresses: { readonly device: NetDevice; readonly ip: Ip; readonly subnet: Prefix }[] = [];
   /** The host's own addresses: few, and asked for with every packet, so a list. */
@@ -143,12 +160,11 @@ export class IpStack implements FrameReceiver, NetfilterStack {
   #reassembly: Reassembly | undefined;
   #ipv6: Ipv6Stack | undefined;
   #loopback: NetDevice | undefined;
-  #identification: number;
   /** Of the packet that lost its route while the OUTPUT hook ran. */
   #rerouteError: SendError | undefined;
   #icmpBusy = false;
 
-  constructor({ name, cpus, frames, random, forwarding }: IpStackOptions) {
+  constructor({ name, cpus, frames, random, forwarding, flows }: IpStackOptions) {
     this.name = name;
     this.cpus = cpus;
     this.frames = frames;
@@ -157,12 +173,32 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     this.#identification = random.int(65_536);
     this.#arp = new Arp(this, random);
     this.neighbors = this.#arp.neighbors;
+    this.#flows = flows;
+    this.#socketIngress = flows?.newIngress() ?? 0;
+    this.fib.whenChanged = () => cpus.forgetWays();
+  }
+
+  get netfilter(): Netfilter | undefined {
+    return this.#netfilter;
+  }
+
+  set netfilter(netfilter: Netfilter | undefined) {
+    this.#netfilter = netfilter;
+    this.cpus.forgetWays();
   }
 
   // ── from a device ──────────────────────────────────────────────────────────────────────────────────────────────────
 
   receive(frame: Frame, device: NetDevice): void {
     if (frame.dstMac !== device.mac && !isGroupAddress(frame.dstMac)) return this.drop(frame, 'OTHERHOST');
+    if (this.#flows === undefined || !device.beginsVisits || frame.dstMac !== device.mac)
+      return this.#receive(frame, device);
+    if (this.#flows.repeat(this.#ingresses[device.index]!, frame, this.cpus)) return;
+    this.#receive(frame, device);
+    this.#flows.finish();
+  }
+
+  #receive(frame: Frame, device: NetDevice): void {
     frame.receivedOn = device;
     switch (frame.etherType) {
       case ETHERTYPE_IPV4:
@@ -182,7 +218,7 @@ export class IpStack implements FrameReceiver, NetfilterStack {
       // br_netfilter has been here with this frame; ip_rcv forgets its largest fragment, so that it leaves whole if it can.
       frame.preRoutingDone = false;
       if (frame.fragments !== undefined) frame.fragments = { ...frame.fragments, largestBytes: 0 };
-    } else if (this.netfilter !== undefined && !this.netfilter.run(PREROUTING, frame, device, undefined)) return;
+    } else if (this.#netfilter !== undefined && !this.#netfilter.run(PREROUTING, frame, device, undefined)) return;
     if (device === this.#loopback) return this.#localDeliver(frame, device, this.fib.lookup(frame.dstIp)); // routed when sent
     const settings = this.settings.of(device);
     const { dstIp } = frame;
@@ -257,13 +293,17 @@ export class IpStack implements FrameReceiver, NetfilterStack {
 
   #localDeliver(frame: Frame, device: NetDevice, route: Route | undefined): void {
     if (frame.isFragment && !this.#gather(frame, 'delivery')) return;
-    if (this.netfilter !== undefined && !this.netfilter.run(INPUT, frame, device, undefined)) return;
+    if (this.#netfilter !== undefined && !this.#netfilter.run(INPUT, frame, device, undefined)) return;
     const { protocol } = frame;
     const toAll = route?.type !== 'local' || (device !== this.#loopback && isGroupAddress(frame.dstMac));
     if (protocol === PROTOCOL_ICMP) return this.#receiveIcmp(frame, toAll);
     if (toAll && protocol === PROTOCOL_TCP) return this.drop(frame, 'NO_SOCKET'); // tcp_v4_rcv: not even a reset
     const handler = this.#handlers[protocol];
-    if (handler !== undefined) return handler.receive(frame);
+    if (handler !== undefined) {
+      const { recorder } = this.frames;
+      if (recorder.isRecording) recorder.leaves(frame, { receiver: handler.receiverOf?.(frame) ?? handler });
+      return handler.receive(frame);
+    }
     this.sendIcmpError(frame, ICMP_DEST_UNREACHABLE, ICMP_PROTOCOL_UNREACHABLE);
     this.drop(frame, 'UNHANDLED_PROTO');
   }
@@ -281,13 +321,15 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     if (frame.journey !== undefined) this.#noteRoute(frame, route);
     frame.ttl--;
     if (source === ON_LINK && device === inDevice) this.#sendRedirect(frame, route);
-    if (this.netfilter !== undefined && !this.netfilter.run(FORWARD, frame, inDevice, device)) return;
+    if (this.#netfilter !== undefined && !this.#netfilter.run(FORWARD, frame, inDevice, device)) return;
     this.#output(frame, route);
   }
 
   /** ip_rt_send_redirect: the sender could have sent it to the next hop itself. */
   #sendRedirect(frame: Frame, { device, gateway }: Route): void {
-    if (this.settings.of(device).send_redirects === 0 || !this.#icmpRate.allowRedirect(frame.srcIp)) return;
+    if (this.settings.of(device).send_redirects === 0) return;
+    this.frames.recorder.spoil(); // it depends on how many packets came before, and when
+    if (!this.#icmpRate.allowRedirect(frame.srcIp)) return;
     this.sendIcmpError(frame, ICMP_REDIRECT, 1, { gateway: gateway === ANY_IP ? frame.dstIp : gateway });
   }
 
@@ -314,6 +356,34 @@ export class IpStack implements FrameReceiver, NetfilterStack {
    */
   send(frame: Frame, tunnel?: DeviceRef): SendError | undefined {
     if (frame.family === 6) return this.#sendOverIpv6(frame);
+    if (tunnel === undefined && this.#repeat(frame)) return undefined;
+    const error = this.#send(frame, tunnel);
+    this.#flows?.finish();
+    return error;
+  }
+
+  /** {@link send} for a datagram that is cut here if it is too large for the path, but nowhere else (IP_PMTUDISC_WANT). */
+  sendOrCut(frame: Frame): SendError | undefined {
+    frame.dontFragment = true;
+    if (frame.family === 4 && this.#repeat(frame)) return undefined;
+    frame.dontFragment = frame.ipBytes() <= this.mtuTo(frame.dstIp, frame.family);
+    const error = frame.family === 6 ? this.#sendOverIpv6(frame) : this.#send(frame);
+    this.#flows?.finish();
+    return error;
+  }
+
+  /** True: the frame has gone the way of its flow. */
+  #repeat(frame: Frame): boolean {
+    if (this.#flows === undefined) return false;
+    const identification = this.#identification;
+    frame.identification = this.#identification = (identification + 1) & 0xffff;
+    frame.ttl = UNROUTED_TTL;
+    if (this.#flows.repeat(this.#socketIngress, frame, this.cpus)) return true;
+    this.#identification = identification;
+    return false;
+  }
+
+  #send(frame: Frame, tunnel?: DeviceRef): SendError | undefined {
     let route = this.fib.lookup(frame.dstIp);
     if (tunnel !== undefined && route?.device === tunnel) {
       this.drop(frame, 'TX_RECURSION');
@@ -326,9 +396,9 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     if (frame.dontFragment && !this.#discoversPathMtu(frame.dstIp)) frame.dontFragment = false;
     frame.identification = this.#identification = (this.#identification + 1) & 0xffff;
     if (frame.journey !== undefined) this.#noteRoute(frame, route);
-    if (this.netfilter !== undefined) {
+    if (this.#netfilter !== undefined) {
       const { dstIp } = frame;
-      if (!this.netfilter.run(OUTPUT, frame, undefined, this.#outDevice(route))) return this.#whyNotSent();
+      if (!this.#netfilter.run(OUTPUT, frame, undefined, this.#outDevice(route))) return this.#whyNotSent();
       if (frame.dstIp !== dstIp) {
         // ip_route_me_harder: a new destination has another route; the source stays that of the first.
         route = this.fib.lookup(frame.dstIp)!;
@@ -383,7 +453,7 @@ export class IpStack implements FrameReceiver, NetfilterStack {
 
   #output(frame: Frame, route: Route): void {
     const device = this.#outDevice(route);
-    if (this.netfilter !== undefined && !this.netfilter.run(POSTROUTING, frame, undefined, device)) return;
+    if (this.#netfilter !== undefined && !this.#netfilter.run(POSTROUTING, frame, undefined, device)) return;
     if (device === this.#loopback) return device.transmit(frame);
     const nextHop = route.gateway === ANY_IP ? frame.dstIp : route.gateway;
     this.#icmpBusy = false;
@@ -396,7 +466,7 @@ export class IpStack implements FrameReceiver, NetfilterStack {
 
   /** ip_mc_output: what goes to all goes to this host too, by a copy that seems to have come in by the device. */
   #outputToAll(frame: Frame, device: NetDevice): void {
-    const { netfilter } = this;
+    const netfilter = this.#netfilter;
     const own = this.frames.copy(frame);
     const isHeardHere = netfilter === undefined || netfilter.run(POSTROUTING, own, undefined, device);
     if (netfilter === undefined || netfilter.run(POSTROUTING, frame, undefined, device)) {
@@ -446,7 +516,9 @@ export class IpStack implements FrameReceiver, NetfilterStack {
   #mtuFor({ dstIp, receivedOn }: Frame, { mtuBytes }: NetDevice): number {
     if (receivedOn !== undefined && this.settings.ip_forward_use_pmtu === 0) return mtuBytes;
     const learned = this.#pathMtus.find(dstIp, this.cpus.instant);
-    return learned === undefined ? mtuBytes : Math.min(learned.mtuBytes, mtuBytes);
+    if (learned === undefined) return mtuBytes;
+    this.frames.recorder.spoil(); // it will be forgotten
+    return Math.min(learned.mtuBytes, mtuBytes);
   }
 
   /** ip_dont_fragment: packets say that they must not be cut as long as there is a use in hearing of narrow ways. */
@@ -508,9 +580,13 @@ export class IpStack implements FrameReceiver, NetfilterStack {
 
   /** icmp_xmit_lock: while a message of ICMP is on its way through the hooks, nothing that happens to it causes another. */
   #sendIcmp(message: Frame): void {
+    const { recorder } = this.frames;
+    const { isOff } = recorder;
+    recorder.isOff = true; // what it causes goes the long way, where #output says when the lock is free
     this.#icmpBusy = true;
     this.send(message);
     this.#icmpBusy = false;
+    recorder.isOff = isOff;
   }
 
   /**
@@ -603,6 +679,7 @@ export class IpStack implements FrameReceiver, NetfilterStack {
   /** The device hands what it receives to this stack. A loopback device brings 127.0.0.1 with it. */
   addDevice(device: NetDevice): void {
     device.receiver = this;
+    if (device.beginsVisits && this.#flows !== undefined) this.#ingresses[device.index] = this.#flows.newIngress();
     this.#devices.push(device);
     this.#ipv6?.addDevice(device);
     this.settings.addDevice(device);
@@ -646,6 +723,7 @@ export class IpStack implements FrameReceiver, NetfilterStack {
   }
 
   register(protocol: number, handler: ProtocolHandler): void {
+    this.cpus.forgetWays();
     this.#handlers[protocol] = handler;
   }
 
@@ -675,6 +753,7 @@ export class IpStack implements FrameReceiver, NetfilterStack {
   /** What transport protocols make of "fragmentation needed" about a packet of theirs. */
   updatePathMtu(dst: Ip, mtuBytes: number, family: IpFamily = 4): void {
     if (family === 6) return this.#ipv6?.updatePathMtu(dst, mtuBytes);
+    this.cpus.forgetWays();
     this.#pathMtus.learn(dst, mtuBytes, this.mtuTo(dst), this.cpus.instant);
   }
 

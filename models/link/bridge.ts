@@ -26,14 +26,23 @@ export class BridgePort implements FrameReceiver {
   readonly bridge: Bridge;
   readonly device: NetDevice;
   readonly number: number;
-  /** May a frame leave by the port it came in by? */
-  hairpin: boolean;
+  #hairpin: boolean;
 
   constructor(bridge: Bridge, device: NetDevice, { number, hairpin }: { number: number; hairpin: boolean }) {
     this.bridge = bridge;
     this.device = device;
     this.number = number;
-    this.hairpin = hairpin;
+    this.#hairpin = hairpin;
+  }
+
+  /** May a frame leave by the port it came in by? */
+  get hairpin(): boolean {
+    return this.#hairpin;
+  }
+
+  set hairpin(hairpin: boolean) {
+    this.#hairpin = hairpin;
+    this.bridge.cpus.forgetWays();
   }
 
   /** br_dev_queue_push_xmit: a frame that the port's device cannot take ends here; a bridge sends no errors. */
@@ -54,7 +63,7 @@ export class BridgePort implements FrameReceiver {
 
 export class Bridge extends NetDevice {
   readonly fdb = new Fdb();
-  netfilter: BridgeNetfilter | undefined;
+  #netfilter: BridgeNetfilter | undefined;
   /** By port number; a removed port leaves a hole. */
   readonly #ports: (BridgePort | undefined)[] = [];
   /** MACs of the bridge and its ports: frames for them go up. */
@@ -65,12 +74,22 @@ export class Bridge extends NetDevice {
     this.#localMacs.add(this.mac);
   }
 
+  get netfilter(): BridgeNetfilter | undefined {
+    return this.#netfilter;
+  }
+
+  set netfilter(netfilter: BridgeNetfilter | undefined) {
+    this.#netfilter = netfilter;
+    this.cpus.forgetWays();
+  }
+
   get ports(): BridgePort[] {
     return this.#ports.filter((port) => port !== undefined);
   }
 
   /** `ip link set DEVICE master BRIDGE`. */
   addPort(device: NetDevice, { hairpin = false }: { hairpin?: boolean } = {}): BridgePort {
+    this.cpus.forgetWays();
     const port = new BridgePort(this, device, { number: this.#ports.length, hairpin });
     this.#ports.push(port);
     this.#localMacs.add(device.mac);
@@ -79,6 +98,7 @@ export class Bridge extends NetDevice {
   }
 
   removePort(port: BridgePort): void {
+    this.cpus.forgetWays();
     this.#ports[port.number] = undefined;
     this.#localMacs.delete(port.device.mac);
     port.device.receiver = undefined;
@@ -86,7 +106,9 @@ export class Bridge extends NetDevice {
 
   /** A frame that came in by a port (and passed PREROUTING, where br_netfilter is on). */
   forward(frame: Frame, ingress: BridgePort): void {
-    this.fdb.learn(frame.srcMac, ingress.number, this.cpus.instant);
+    if (this.fdb.learn(frame.srcMac, ingress.number, this.cpus.instant)) this.cpus.forgetWays();
+    const { recorder } = this.frames;
+    if (recorder.isRecording) recorder.seenBy(this.fdb, this.fdb.slotOf(frame.srcMac));
     if (frame.dstMac === this.mac) return this.#passUp(frame);
     const egress = this.#lookup(frame.dstMac);
     if (egress !== undefined) return this.#forwardTo(egress, frame, ingress);
@@ -106,7 +128,10 @@ export class Bridge extends NetDevice {
 
   #lookup(mac: Mac): BridgePort | undefined {
     const number = this.fdb.lookup(mac, this.cpus.instant);
-    return number === undefined ? undefined : this.#ports[number];
+    if (number === undefined) return undefined;
+    const { recorder } = this.frames;
+    if (recorder.isRecording) recorder.holdsUntil(this.fdb.knownUntil(mac));
+    return this.#ports[number];
   }
 
   #passUp(frame: Frame): void {

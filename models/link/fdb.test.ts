@@ -16,6 +16,17 @@ test('a station that moves is followed at once, and forgotten after the ageing t
   expect(fdb.lookup(localMac(2), at(11))).toBeUndefined();
 });
 
+test('what it learns is news if lookups then find something else; a refresh only puts the ageing off', () => {
+  const fdb = new Fdb(s(300));
+  expect(fdb.learn(localMac(1), 4, at(0))).toBe(true);
+  expect(fdb.learn(localMac(1), 4, at(10))).toBe(false);
+  expect(fdb.learn(localMac(1), 7, at(10))).toBe(true);
+  fdb.refresh(fdb.slotOf(localMac(1)), at(200));
+  expect(fdb.knownUntil(localMac(1))).toBe(at(500));
+  expect(fdb.lookup(localMac(1), at(500))).toBe(7);
+  expect(fdb.learn(localMac(1), 7, at(501))).toBe(true); // it had been forgotten
+});
+
 test('the typed table agrees with a Map, over any history of learning and asking', () => {
   const step = fc.record({
     mac: fc.integer({ min: 1, max: 60 }),

@@ -1,7 +1,7 @@
 // A bridge's forwarding database: MAC to port, with ageing. Open addressing over typed arrays, because every bridged
 // frame asks it twice (learn the source, look the destination up); its slow twin, a Map, stands in the test.
 
-import { type Duration, type Instant, s } from '../../engine/time.ts';
+import { after, type Duration, type Instant, s } from '../../engine/time.ts';
 import { type Mac, ZERO_MAC } from '../packet/mac.ts';
 
 /** Default ageing time of a Linux bridge. */
@@ -18,9 +18,13 @@ export class Fdb {
     this.#ageing = ageing;
   }
 
-  /** A frame with this source address came in by this port: a station that moves is followed at once. */
-  learn(mac: Mac, port: number, now: Instant): void {
+  /**
+   * A frame with this source address came in by this port: a station that moves is followed at once. True: lookups may
+   * find something else than before.
+   */
+  learn(mac: Mac, port: number, now: Instant): boolean {
     let slot = this.#find(mac);
+    const isNews = this.#macs[slot] === ZERO_MAC || this.#ports[slot] !== port || this.#isAged(slot, now);
     if (this.#macs[slot] === ZERO_MAC) {
       if (this.#count * 2 >= this.#macs.length) {
         this.#grow(now);
@@ -31,13 +35,29 @@ export class Fdb {
     }
     this.#ports[slot] = port;
     this.#seenAt[slot] = now;
+    return isNews;
+  }
+
+  /** For a flow cache: where `mac` stands for {@link refresh}, until {@link learn} has news. */
+  slotOf(mac: Mac): number {
+    return this.#find(mac);
+  }
+
+  /** {@link learn} without news. */
+  refresh(slot: number, now: Instant): void {
+    this.#seenAt[slot] = now;
   }
 
   /** The port behind which `mac` was last seen, unless that was longer ago than the ageing time. */
   lookup(mac: Mac, now: Instant): number | undefined {
     const slot = this.#find(mac);
-    if (this.#macs[slot] === ZERO_MAC || now - this.#seenAt[slot]! > this.#ageing) return undefined;
+    if (this.#macs[slot] === ZERO_MAC || this.#isAged(slot, now)) return undefined;
     return this.#ports[slot];
+  }
+
+  /** Until when {@link lookup} finds `mac`, which is known, if nobody hears of it again. */
+  knownUntil(mac: Mac): Instant {
+    return after(this.#seenAt[this.#find(mac)]! as Instant, this.#ageing);
   }
 
   /** Entries as `bridge fdb` lists them, aged ones left out. */
@@ -46,6 +66,10 @@ export class Fdb {
       const mac = this.#macs[slot] as Mac;
       if (mac !== ZERO_MAC && now - this.#seenAt[slot]! <= this.#ageing) yield { mac, port: this.#ports[slot]! };
     }
+  }
+
+  #isAged(slot: number, now: Instant): boolean {
+    return now - this.#seenAt[slot]! > this.#ageing;
   }
 
   /** The slot of `mac`, or the free slot where it belongs. */

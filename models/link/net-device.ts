@@ -29,40 +29,78 @@ export interface NetDeviceOptions {
 export abstract class NetDevice implements DeviceRef {
   readonly name: string;
   readonly mac: Mac;
-  /** `ip link set DEVICE mtu BYTES`. */
-  mtuBytes: number;
   readonly namespace: string;
   readonly index: number;
   readonly cpus: CpuSet;
   protected readonly frames: FrameStore;
   /** What the device puts before a frame (needed_headroom). */
   readonly headroomBytes: number = 0;
-  up = true;
-  receiver: FrameReceiver | undefined;
-  tap: DeviceTap | undefined;
+  /** Frames come in by this device first of all in a visit, with nothing known of them but their bytes. */
+  readonly beginsVisits: boolean = false;
+  #mtuBytes: number;
+  #up = true;
+  #receiver: FrameReceiver | undefined;
+  #tap: DeviceTap | undefined;
 
   constructor({ name, mac, mtuBytes = 1500, namespace, index, cpus, frames }: NetDeviceOptions) {
     this.name = name;
     this.mac = mac;
-    this.mtuBytes = mtuBytes;
+    this.#mtuBytes = mtuBytes;
     this.namespace = namespace;
     this.index = index;
     this.cpus = cpus;
     this.frames = frames;
   }
 
+  /** `ip link set DEVICE mtu BYTES`. */
+  get mtuBytes(): number {
+    return this.#mtuBytes;
+  }
+
+  set mtuBytes(mtuBytes: number) {
+    this.#mtuBytes = mtuBytes;
+    this.cpus.forgetWays();
+  }
+
+  get up(): boolean {
+    return this.#up;
+  }
+
+  set up(up: boolean) {
+    this.#up = up;
+    this.cpus.forgetWays();
+  }
+
+  get receiver(): FrameReceiver | undefined {
+    return this.#receiver;
+  }
+
+  set receiver(receiver: FrameReceiver | undefined) {
+    this.#receiver = receiver;
+    this.cpus.forgetWays();
+  }
+
+  get tap(): DeviceTap | undefined {
+    return this.#tap;
+  }
+
+  set tap(tap: DeviceTap | undefined) {
+    this.#tap = tap;
+    this.cpus.forgetWays();
+  }
+
   /** Sends a frame out of this device; the frame is no longer the caller's. */
   transmit(frame: Frame): void {
-    if (!this.up) return this.drop(frame, 'DEV_READY');
-    if (this.tap !== undefined || frame.journey !== undefined) this.#observe(frame, 'out');
+    if (!this.#up) return this.drop(frame, 'DEV_READY');
+    if (this.#tap !== undefined || frame.journey !== undefined) this.#observe(frame, 'out');
     this.carry(frame);
   }
 
   /** A frame has come in by this device: hands it to the receiver. */
   deliver(frame: Frame): void {
-    if (!this.up || this.receiver === undefined) return this.drop(frame, 'DEV_READY');
-    if (this.tap !== undefined || frame.journey !== undefined) this.#observe(frame, 'in');
-    this.receiver.receive(frame, this);
+    if (!this.#up || this.#receiver === undefined) return this.drop(frame, 'DEV_READY');
+    if (this.#tap !== undefined || frame.journey !== undefined) this.#observe(frame, 'in');
+    this.#receiver.receive(frame, this);
   }
 
   /**
@@ -87,7 +125,8 @@ export abstract class NetDevice implements DeviceRef {
 
   #observe(frame: Frame, direction: 'in' | 'out'): void {
     const at = this.cpus.instant;
-    this.tap?.(frame, direction, this, at);
+    this.frames.recorder.spoil(); // observers see every frame
+    this.#tap?.(frame, direction, this, at);
     frame.journey?.add({
       at,
       namespace: this.namespace,

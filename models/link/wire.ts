@@ -34,6 +34,7 @@ export const serializationDelay = (sizeBytes: number, rateBps: number): Duration
 
 /** A network interface card. Received frames are steered to a CPU by flow (RSS); its backlog is bounded. */
 export class WireDevice extends NetDevice implements FrameHolder {
+  override readonly beginsVisits = true;
   #outgoing: WireDirection | undefined;
   #backlog = 0;
 
@@ -58,6 +59,8 @@ export class WireDevice extends NetDevice implements FrameHolder {
   }
 
   protected override carry(frame: Frame): void {
+    const { recorder } = this.frames;
+    if (recorder.isRecording) recorder.leaves(frame, { device: this });
     if (this.#outgoing === undefined) return this.drop(frame, 'DEV_READY');
     this.cpus.charge(this.cpus.costs.nicNs);
     this.#outgoing.carry(frame);
@@ -133,7 +136,7 @@ export class WireDirection implements FrameHolder {
       return this.#from.drop(frame, 'WIRE_LOSS'); // lost on the cable: the transmitter was busy with it all the same
     }
     this.#inFlight++;
-    this.#place.scheduleAt((sent + this.#delay) as Instant, this.#arrive, frame);
+    this.#place.schedule((sent - this.#place.now + this.#delay) as Duration, this.#arrive, frame);
   }
 
   readonly #arrive = (frame: Frame): void => {

@@ -18,6 +18,7 @@ export function compileSelector(spec: RuleSpec, selector: Selector): string | un
   }
   const tests = [...compileHeader(spec, selector), ...compileMatches(matches, selector, family)];
   if (tests.length > 0) selector.tests = tests;
+  selector.isOfFlow = matches.every((match) => matchKind(match.match).isOfFlow?.(match) === true);
   return undefined;
 }
 

@@ -27,19 +27,20 @@ export const TUPLES = 4;
 export const TUPLE_WORDS = 3;
 export const REPLY_TUPLE = TUPLES + TUPLE_WORDS;
 export const STATUS = 10;
+/** With instants, tuples and status in the first half of the record: all that a packet of UDP needs. */
+const GENERATION = 11;
 /** Four words per direction, original first: the window tracking of TCP. */
-export const WINDOWS = 11;
+export const WINDOWS = 12;
 export const WINDOW_WORDS = 4;
 /** What the TCP tracker remembers of the last segment. */
-export const LAST_SEQUENCE = 19;
-export const LAST_ACKNOWLEDGMENT = 20;
-export const LAST_END = 21;
-export const LAST_WINDOW = 22;
-const NEXT_BY_SOURCE = 23;
-const PREVIOUS_BY_SOURCE = 24;
+export const LAST_SEQUENCE = 20;
+export const LAST_ACKNOWLEDGMENT = 21;
+export const LAST_END = 22;
+export const LAST_WINDOW = 23;
+const NEXT_BY_SOURCE = 24;
+const PREVIOUS_BY_SOURCE = 25;
 /** Of an unused record: the next unused one. */
 const NEXT_FREE = NEXT_BY_SOURCE;
-const GENERATION = 25;
 /** The protocol with its family (packProtocol). */
 export const KIND = 26;
 /** The connmark. */

@@ -20,6 +20,30 @@ describe.each(['tcp-tracking.txt', 'tcp-tracking-cells.txt', 'tcp-tracking-rando
         expect(lines.map((line) => answer(conntrack, line))).toEqual(lines);
       });
     }
+
+    test('packets whose connection is known are followed the same without a lookup', () => {
+      let followed = 0;
+      for (const block of text.trim().split('\n\n').slice(1)) {
+        const [title = '', ...lines] = block.split('\n');
+        const conntrack = new Conntrack({ instant: START, current: 0 }, settingsIn(title));
+        const handles = new Map<boolean, number>();
+        for (const line of lines) {
+          const frame = segmentOf(line);
+          const fromClient = frame.srcIp === CLIENT;
+          const handle = handles.get(fromClient);
+          // Flows are known by packets that were not the connection's first.
+          const isReply = conntrack.list()[0]?.original.srcIp !== frame.srcIp;
+          if (handle !== undefined && conntrack.trackAgain(frame, handle, isReply)) {
+            followed++;
+            expect(`${stimulusOf(line)}${'ESTABLISHED'.padEnd(12)}${entryOf(conntrack)}`).toBe(line);
+          } else {
+            expect(answer(conntrack, line, frame)).toBe(line);
+            handles.set(fromClient, frame.conntrackEntry);
+          }
+        }
+      }
+      expect(followed).toBeGreaterThan(0);
+    });
   },
 );
 
@@ -63,10 +87,19 @@ test('kube-proxy sets the timeout of established connections to one day', () => 
 });
 
 /** The line with what conntrack answers in place of what the kernel did. */
-function answer(conntrack: Conntrack, line: string): string {
-  const [, stimulus = '', direction, flags = '', sequence, acknowledgment, bytes, window] =
-    /^( {2}([<>]) +(\S+) +(\d+) +(\d+) +(\d+) +(\d+) +)/.exec(line) ?? [];
-  const frame = segment({
+function answer(conntrack: Conntrack, line: string, frame = segmentOf(line)): string {
+  conntrack.track(frame);
+  const state = stateOf(frame);
+  conntrack.confirm(frame);
+  return `${stimulusOf(line)}${state.padEnd(12)}${entryOf(conntrack)}`;
+}
+
+const STIMULUS = /^( {2}([<>]) +(\S+) +(\d+) +(\d+) +(\d+) +(\d+) +)/;
+const stimulusOf = (line: string): string => STIMULUS.exec(line)?.[0] ?? '';
+
+function segmentOf(line: string): Frame {
+  const [, , direction, flags = '', sequence, acknowledgment, bytes, window] = STIMULUS.exec(line) ?? [];
+  return segment({
     fromClient: direction === '>',
     flags: [...flags].reduce((bits, letter) => bits | (FLAGS[letter] ?? 0), 0),
     sequence: Number(sequence),
@@ -74,10 +107,6 @@ function answer(conntrack: Conntrack, line: string): string {
     bytes: Number(bytes),
     window: Number(window),
   });
-  conntrack.track(frame);
-  const state = stateOf(frame);
-  conntrack.confirm(frame);
-  return `${stimulus}${state.padEnd(12)}${entryOf(conntrack)}`;
 }
 
 function entryOf(conntrack: Conntrack): string {

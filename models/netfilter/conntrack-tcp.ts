@@ -141,6 +141,17 @@ export class TcpTracking {
     bytes[at + LAST_KIND] = NO_KIND;
   }
 
+  /** Data or an ACK in the middle of a connection, which {@link follow} will find FOLLOWED: it fits, or strays harmlessly. */
+  isOrdinary(index: number, { tcpFlags, sequence, acknowledgment }: Frame, direction: Direction): boolean {
+    const { words, bytes } = this.#table;
+    if ((tcpFlags & (TCP_SYN | TCP_FIN | TCP_RST | TCP_ACK)) !== TCP_ACK) return false;
+    if (VALID_FLAGS[tcpFlags & FLAG_BITS] === 0 || bytes[index * BYTES_PER_ENTRY + TCP_STATE] !== ESTABLISHED)
+      return false;
+    const sender = windowAt(index, direction);
+    if (words[sender + MAX_WINDOW] === 0 || isBefore(words[sender + MAX_END]!, sequence)) return false;
+    return !isBefore(words[windowAt(index, 1 - direction) + END]!, acknowledgment);
+  }
+
   /** A segment of a tracked connection. */
   follow(index: number, frame: Frame, direction: Direction): SegmentOutcome {
     this.timeout = KEEP;

@@ -16,6 +16,8 @@
 // connections in a nearly full table.
 
 import { after, type Duration, type Instant, START, s } from '../../engine/time.ts';
+import { FREE, interpolateNs, type PiecewiseLinear } from '../cpu/cost-model.ts';
+import type { ConnectionTracker } from '../packet/flow-recorder.ts';
 import { type Frame, PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_TCP, PROTOCOL_UDP, TCP_RST } from '../packet/frame.ts';
 import type { Ip, IpAddress, IpFamily } from '../packet/ip-address.ts';
 import type { ConnectionQuery } from './connection-query.ts';
@@ -202,13 +204,17 @@ const COLLECTION_INTERVAL = s(1);
 /** Records looked at for each new entry. */
 const SWEPT_PER_ENTRY = 2;
 
-export class Conntrack implements ConnectionQuery {
+export class Conntrack implements ConnectionQuery, ConnectionTracker {
   /** The records themselves: for NAT. */
   readonly table = new ConntrackTable();
   /** Read wherever it is needed: an instant handed on as an argument would be boxed, once per packet. */
   readonly #clock: ConntrackClock;
-  readonly #tcp: TcpTracking;
   #settings: ConntrackSettings;
+  readonly #lookupCosts: PiecewiseLinear;
+  // Cost of a lookup in a table of this many entries.
+  #lookupCount = -1;
+  #lookupNs = 0;
+  readonly #tcp: TcpTracking;
   /** Records that only a frame refers to: not confirmed yet, or dying. Same index: the frame of the handle. */
   readonly #heldHandles: number[] = [];
   readonly #holders: Frame[] = [];
@@ -217,14 +223,31 @@ export class Conntrack implements ConnectionQuery {
   #sweepIndex = 0;
   #nextCollection = START;
 
-  constructor(clock: ConntrackClock, settings: Partial<ConntrackSettings> = {}) {
+  constructor(
+    clock: ConntrackClock,
+    settings: Partial<ConntrackSettings> = {},
+    lookupCosts: PiecewiseLinear = FREE.conntrackLookupNs,
+  ) {
     this.#clock = clock;
-    this.#settings = checked({ ...CONNTRACK_DEFAULTS, ...settings });
+    // Most nodes have the defaults: all of them read the same object.
+    this.#settings =
+      Object.keys(settings).length === 0 ? CONNTRACK_DEFAULTS : checked({ ...CONNTRACK_DEFAULTS, ...settings });
+    this.#lookupCosts = lookupCosts;
     this.#tcp = new TcpTracking(this.table, this.#settings);
   }
 
   get settings(): ConntrackSettings {
     return this.#settings;
+  }
+
+  /** Interpolated once per change of the count, which established packets do not change. */
+  get lookupNs(): number {
+    const { count } = this.table;
+    if (count !== this.#lookupCount) {
+      this.#lookupCount = count;
+      this.#lookupNs = interpolateNs(this.#lookupCosts, count);
+    }
+    return this.#lookupNs;
   }
 
   /** Like writing to the sysctls: entries keep the times that they have. */
@@ -312,6 +335,30 @@ export class Conntrack implements ConnectionQuery {
     frame.conntrackReply = isReply;
     frame.conntrackState = (seenReply ? CT_ESTABLISHED : CT_NEW) | natState(words[at]!);
     return TRACKED;
+  }
+
+  /**
+   * {@link track} for a packet of an established connection whose entry is known from an earlier packet of that direction.
+   * False, with nothing done: the entry has ended, or the packet is one that could end it or not belong to it.
+   */
+  trackAgain(frame: Frame, handle: number, isReply: boolean): boolean {
+    const { table } = this;
+    const index = indexOf(handle);
+    const { times } = table;
+    const at = index * TIMES_PER_ENTRY;
+    const now = this.#clock.instant;
+    if (times[at + EXPIRES_AT]! <= now || times[at + CONFIRMED_AT]! > now || !table.isCurrent(handle)) return false;
+    if ((this.#statusOf(index) & (CONFIRMED | SEEN_REPLY | DYING)) !== (CONFIRMED | SEEN_REPLY)) return false;
+    const { protocol } = frame;
+    if (protocol === PROTOCOL_UDP) {
+      this.#followUdp(index);
+      return true;
+    }
+    const direction = isReply ? REPLY : ORIGINAL;
+    if (protocol !== PROTOCOL_TCP || !this.#tcp.isOrdinary(index, frame, direction)) return false;
+    this.#tcp.follow(index, frame, direction);
+    if (this.#tcp.timeout !== KEEP) this.#prolong(index, this.#tcp.timeout);
+    return true;
   }
 
   /** Makes the frame's new entry findable: last of all in POSTROUTING and INPUT. */

@@ -7,10 +7,11 @@
 // Rules may be iptables' and nftables' at once. Not modelled: the security table, user space queues, logging.
 
 import type { RandomStream } from '../../engine/random.ts';
-import { type CostModel, interpolateNs } from '../cpu/cost-model.ts';
+import type { CostModel } from '../cpu/cost-model.ts';
 import type { CpuSet } from '../cpu/cpu-set.ts';
 import { formatProtocol, formatTuple } from '../packet/describe.ts';
 import type { DropReason } from '../packet/drop-reason.ts';
+import type { FlowRecorder, RuleVisits, UnsettledCounts } from '../packet/flow-recorder.ts';
 import { type DeviceRef, ETHERNET_HEADER_BYTES, type Frame } from '../packet/frame.ts';
 import type { FrameStore } from '../packet/frame-store.ts';
 import { type Ip, type IpFamily, LOOPBACK_IP, LOOPBACK_IPV6, withNetwork } from '../packet/ip-address.ts';
@@ -29,9 +30,10 @@ import {
   LOST,
   SKIPPED,
   TABLE_FULL,
+  TRACKED,
   UNCHANGED,
 } from './conntrack.ts';
-import { CONNTRACK_STATE_BITS, CONNTRACK_STATES, CT_NEW, CT_RELATED } from './conntrack-state.ts';
+import { CONNTRACK_STATE_BITS, CONNTRACK_STATES, CT_ESTABLISHED, CT_NEW, CT_RELATED } from './conntrack-state.ts';
 import { FORWARD, HOOK_NAMES, HOOKS, type Hook, INPUT, OUTPUT, POSTROUTING, PREROUTING } from './hook.ts';
 import {
   CONFIRM,
@@ -100,7 +102,7 @@ export interface NetfilterOptions {
   readonly conntrack?: Partial<ConntrackSettings>;
 }
 
-export class Netfilter {
+export class Netfilter implements RuleVisits {
   /** What iptables has set up, and ip6tables. */
   readonly tables = new RuleTables();
   readonly tables6 = new RuleTables(6);
@@ -112,6 +114,7 @@ export class Netfilter {
   readonly #cpus: CpuSet;
   readonly #costs: CostModel;
   readonly #frames: FrameStore;
+  readonly #recorder: FlowRecorder;
   readonly #namespace: string;
   readonly #stack: NetfilterStack;
   readonly #context: WalkContext;
@@ -130,19 +133,18 @@ export class Netfilter {
   #target: TargetSpec | undefined;
   /** The context knows of the running hook: not before a table is walked, which established packets may not need. */
   #hasEntered = false;
-  // Cost of a lookup in a table of this many entries.
-  #lookupCount = -1;
-  #lookupNs = 0;
   #rulesVisited = 0;
+  readonly #expected = new Set<UnsettledCounts>();
 
   constructor({ cpus, frames, random, natRandom, namespace, stack, conntrack }: NetfilterOptions) {
-    this.conntrack = new Conntrack(cpus, conntrack);
+    this.conntrack = new Conntrack(cpus, conntrack, cpus.costs.conntrackLookupNs);
     this.#nat = new Nat(this.conntrack, natRandom);
     this.#cpus = cpus;
     this.#costs = cpus.costs;
     this.#ruleCosts = this.#ruleCosts6 = RuleCosts.of(cpus.costs, 'legacy');
     this.#nativeCosts = RuleCosts.of(cpus.costs, 'native');
     this.#frames = frames;
+    this.#recorder = frames.recorder;
     this.#namespace = namespace;
     this.#stack = stack;
     this.#context = new WalkContext({
@@ -155,18 +157,30 @@ export class Netfilter {
       sets: this.sets,
       ipsetNs: cpus.costs.ipsetNs,
       connections: this.conntrack,
+      recorder: frames.recorder,
     });
     this.nftables = new Nftables(() => cpus.instant);
     for (const rules of [this.tables, this.tables6, this.nftables]) {
       rules.whenChanged = () => {
         this.#isStale = true;
+        cpus.forgetWays();
       };
     }
     this.#nftWalk = new NftWalk({ context: this.#context, connections: this.conntrack, cpus });
   }
 
+  expect(counts: UnsettledCounts): void {
+    this.#expected.add(counts);
+  }
+
+  addVisited(rules: number): void {
+    this.#rulesVisited += rules;
+  }
+
   /** Rules that packets have been compared with so far, in all tables. */
   get rulesVisited(): number {
+    for (const counts of this.#expected) counts.settle();
+    this.#expected.clear();
     return this.#rulesVisited;
   }
 
@@ -240,6 +254,7 @@ export class Netfilter {
     const { use } = chain;
     this.#cpus.charge(this.#ruleCostsFor(frame).baseChainNs);
     use.counters.count(0, frame.sizeBytes - ETHERNET_HEADER_BYTES);
+    if (this.#recorder.isRecording) this.#recorder.countedBy(use.counters, 0);
     return use.chain.policy !== 'DROP' || this.#drop(frame, 'NETFILTER_DROP');
   }
 
@@ -290,6 +305,7 @@ export class Netfilter {
     if (rulesVisited !== visitedBefore) {
       this.#cpus.charge(costs.rulesNs(rulesVisited) - costs.rulesNs(visitedBefore));
       this.#rulesVisited += rulesVisited - visitedBefore;
+      if (this.#recorder.isRecording) this.#recorder.visitedRules(this, rulesVisited - visitedBefore);
     }
     if (verdict === TARGET) this.#target = context.decidingRule?.spec.target;
     return verdict;
@@ -304,6 +320,7 @@ export class Netfilter {
     outDevice: DeviceRef | undefined,
   ): Verdict {
     this.#enterHook(hook, inDevice, outDevice);
+    this.#recorder.spoil(); // expressions do not say what they depend on
     const walk = this.#nftWalk;
     const verdict = walk.walk(state, chain, frame);
     const costs = this.#nativeCosts;
@@ -340,7 +357,14 @@ export class Netfilter {
     const cpus = this.#cpus;
     const outcome = this.conntrack.track(frame);
     if (outcome === SKIPPED) return true;
-    cpus.charge(this.#conntrackLookupNs());
+    if (this.#recorder.isRecording) {
+      this.#recorder.trackedBy(
+        this.conntrack,
+        frame,
+        outcome === TRACKED && (frame.conntrackState & CT_ESTABLISHED) !== 0,
+      );
+    }
+    cpus.charge(this.conntrack.lookupNs);
     if (outcome === TABLE_FULL) return this.#drop(frame, 'CONNTRACK_FULL');
     if (outcome === ALLOCATED) cpus.charge(this.#costs.conntrackNewNs);
     else if (isTranslated(frame)) cpus.charge(this.#costs.natNs);
@@ -352,18 +376,9 @@ export class Netfilter {
 
   #confirm(frame: Frame): boolean {
     const outcome = this.conntrack.confirm(frame);
+    if (outcome !== UNCHANGED) this.#recorder.spoil();
     if (frame.journey !== undefined && outcome !== UNCHANGED) this.#note(frame, 'conntrack', CONFIRMATIONS[outcome]);
     return outcome !== LOST || this.#drop(frame, 'CONNTRACK_CLASH');
-  }
-
-  /** Interpolated once per change of the count, which established packets do not change. */
-  #conntrackLookupNs(): number {
-    const { count } = this.conntrack.table;
-    if (count !== this.#lookupCount) {
-      this.#lookupCount = count;
-      this.#lookupNs = interpolateNs(this.#costs.conntrackLookupNs, count);
-    }
-    return this.#lookupNs;
   }
 
   // ── address translation ────────────────────────────────────────────────────────────────────────────────────────────

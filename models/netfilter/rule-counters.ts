@@ -3,14 +3,17 @@
 // A node uses few of the ten thousand rules of KUBE-SERVICES, and there are five thousand nodes: long chains keep only
 // the counters of rules that have matched.
 
+import type { PacketCounters, UnsettledCounts } from '../packet/flow-recorder.ts';
+
 /** Up to here one flat array is smaller than a Map. */
 const FLAT_RULES = 64;
 
-export class RuleCounters {
+export class RuleCounters implements PacketCounters {
   /** Packets and bytes by turns. */
   #counts: Float64Array;
   /** Long chains: rule index to place in `#counts`. */
   readonly #slots: Map<number, number> | undefined;
+  #expected: Set<UnsettledCounts> | undefined;
 
   /** The policy counts as one more rule, at index `ruleCount`. */
   constructor(ruleCount: number) {
@@ -26,11 +29,13 @@ export class RuleCounters {
   }
 
   packets(ruleIndex: number): number {
+    this.#settle();
     const slot = this.#slots === undefined ? ruleIndex : this.#slots.get(ruleIndex);
     return slot === undefined ? 0 : this.#counts[2 * slot]!;
   }
 
   bytes(ruleIndex: number): number {
+    this.#settle();
     const slot = this.#slots === undefined ? ruleIndex : this.#slots.get(ruleIndex);
     return slot === undefined ? 0 : this.#counts[2 * slot + 1]!;
   }
@@ -46,6 +51,17 @@ export class RuleCounters {
     const slot = this.#slots === undefined ? ruleIndex : this.#slotFor(this.#slots, ruleIndex);
     this.#counts[2 * slot]! += packets;
     this.#counts[2 * slot + 1]! += sizeBytes;
+  }
+
+  expect(counts: UnsettledCounts): void {
+    this.#expected ??= new Set();
+    this.#expected.add(counts);
+  }
+
+  #settle(): void {
+    const expected = this.#expected;
+    this.#expected = undefined;
+    if (expected !== undefined) for (const counts of expected) counts.settle();
   }
 
   #slotFor(slots: Map<number, number>, ruleIndex: number): number {

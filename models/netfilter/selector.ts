@@ -34,6 +34,8 @@ export class Selector {
   outName = '';
   /** The remaining tests, in order. */
   tests: readonly FrameTest[] | undefined = undefined;
+  /** The tests find the same for every packet of an established connection that comes the same way. */
+  isOfFlow = true;
 
   /** The frame's addresses, protocol, ports and metadata, and every further test, agree. */
   matches(frame: Frame, context: WalkContext): boolean {
@@ -51,6 +53,7 @@ export class Selector {
   }
 
   #passesTests(tests: readonly FrameTest[], frame: Frame, context: WalkContext): boolean {
+    if (!this.isOfFlow) context.recorder.spoil();
     for (const test of tests) if (!test(frame, context)) return false;
     return true;
   }

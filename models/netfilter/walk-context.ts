@@ -4,6 +4,7 @@
 import type { RandomStream } from '../../engine/random.ts';
 import { FREE, interpolateNs, type PiecewiseLinear } from '../cpu/cost-model.ts';
 import type { CpuSet } from '../cpu/cpu-set.ts';
+import { FlowRecorder } from '../packet/flow-recorder.ts';
 import type { DeviceRef, Frame } from '../packet/frame.ts';
 import type { Ip, IpFamily } from '../packet/ip-address.ts';
 import { type ConnectionQuery, NO_CONNECTIONS } from './connection-query.ts';
@@ -59,6 +60,8 @@ export interface WalkContextOptions {
   readonly sets?: IpSets;
   /** One lookup in an ipset, by its elements; free if absent. */
   readonly ipsetNs?: PiecewiseLinear;
+  /** Who writes ways down; nobody if absent. */
+  readonly recorder?: FlowRecorder;
 }
 
 export class WalkContext {
@@ -70,6 +73,7 @@ export class WalkContext {
   readonly mtuOf: (device: DeviceRef) => number | undefined;
   readonly connections: ConnectionQuery;
   readonly sets: IpSets;
+  readonly recorder: FlowRecorder;
   /** What rules of `-m hashlimit` have counted. */
   readonly hashlimitTables: HashlimitTables = new Map();
   /** What rules of `-m nfacct` have counted. */
@@ -114,6 +118,7 @@ export class WalkContext {
     connections = NO_CONNECTIONS,
     sets = new IpSets(),
     ipsetNs = FREE.ipsetNs,
+    recorder = new FlowRecorder(),
   }: WalkContextOptions) {
     this.namespace = namespace;
     this.cpus = cpus;
@@ -124,6 +129,7 @@ export class WalkContext {
     this.connections = connections;
     this.sets = sets;
     this.#ipsetNs = ipsetNs;
+    this.recorder = recorder;
   }
 
   /** An ipset of so many elements is searched. */

@@ -122,10 +122,14 @@ function visitCandidates(use: ChainUse, frame: Frame, context: WalkContext): Act
 function execute(use: ChainUse, ruleIndex: number, frame: Frame, context: WalkContext): Action {
   const rule = use.chain.rules[ruleIndex]!;
   use.counters.count(ruleIndex, frame.sizeBytes - ETHERNET_HEADER_BYTES);
+  const { recorder } = context;
+  if (recorder.isRecording) recorder.countedBy(use.counters, ruleIndex);
   if (frame.journey !== undefined) recordRule(use, ruleIndex, rule, frame, context);
   switch (rule.action) {
     case CONTINUE:
-      if (rule.effect !== undefined) rule.effect(frame, context);
+      if (rule.effect === undefined) return CONTINUE;
+      recorder.spoil();
+      rule.effect(frame, context);
       return CONTINUE;
     case JUMP: {
       const end = enterChain(use, ruleIndex, rule, frame, context);
@@ -158,6 +162,7 @@ function enterChain(from: ChainUse, ruleIndex: number, rule: Rule, frame: Frame,
 
 function applyPolicy({ chain, counters }: ChainUse, frame: Frame, context: WalkContext): Verdict {
   counters.count(chain.rules.length, frame.sizeBytes - ETHERNET_HEADER_BYTES);
+  if (context.recorder.isRecording) context.recorder.countedBy(counters, chain.rules.length);
   frame.journey?.add({
     at: context.cpus.instant,
     namespace: context.namespace,

@@ -5,6 +5,7 @@
 
 import type { Instant } from '../../engine/time.ts';
 import { DROP_REASONS, type DropReason } from './drop-reason.ts';
+import { FlowRecorder } from './flow-recorder.ts';
 import { Frame } from './frame.ts';
 import { Journey } from './journey.ts';
 
@@ -23,6 +24,7 @@ export interface FrameTotals {
 }
 
 export class FrameStore {
+  readonly recorder = new FlowRecorder();
   readonly #pool: Frame[] = [];
   readonly #holders: FrameHolder[] = [];
   readonly #drops = new Map<DropReason, number>(DROP_REASONS.map((reason) => [reason, 0]));
@@ -46,6 +48,7 @@ export class FrameStore {
   /** A blank frame; it counts as sent. */
   allocate(): Frame {
     this.#sent++;
+    this.recorder.spoil(); // whatever makes frames, its reason is not the flow
     const frame = this.#take();
     if (this.#following) this.#journeys.push((frame.journey = new Journey(frame.id)));
     return frame;

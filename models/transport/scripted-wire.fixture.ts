@@ -176,6 +176,11 @@ export class WiredHost implements TransportStack {
     return this.sendError;
   }
 
+  sendOrCut(frame: Frame): SendError | undefined {
+    frame.dontFragment = frame.ipBytes() <= this.#mtuBytes;
+    return this.send(frame);
+  }
+
   routeError(): SendError | undefined {
     return this.sendError === 'EPERM' ? undefined : this.sendError;
   }

@@ -130,20 +130,20 @@ const isDualStack = ({ family, localIp, isIpv6Only }: BoundSocket): boolean =>
  */
 export class PortTable<S extends BoundSocket> {
   readonly #byPort = new Map<number, S[]>();
+  /** The same, while they are few, as a list of sockets and one of their ports, which fits a line of the cache. */
+  #few: readonly S[] | undefined = [];
+  #fewPorts: readonly number[] = [];
 
   find(family: IpFamily, ip: Ip, port: number): S | undefined {
-    const sockets = this.#byPort.get(port);
-    if (sockets === undefined) return undefined;
-    let wildcard: S | undefined;
-    for (const socket of sockets) {
-      if (socket.family === family) {
-        if (socket.localIp === ip) return socket;
-        if (socket.localIp === ANY_IP) wildcard = socket;
-      } else if (wildcard === undefined && isDualStack(socket)) {
-        wildcard = socket;
-      }
-    }
-    return wildcard;
+    const few = this.#few;
+    if (few === undefined) return best(this.#byPort.get(port) ?? [], family, ip);
+    const ports = this.#fewPorts;
+    const first = ports.indexOf(port);
+    if (first < 0) return undefined;
+    const socket = few[first]!;
+    const isAlone = ports.length === first + 1 || ports[first + 1] !== port;
+    if (!isAlone) return best(this.#byPort.get(port)!, family, ip);
+    return score(socket, family, ip) > 0 ? socket : undefined;
   }
 
   /** May a socket be bound there? Not where one is already, and any address clashes with each. */
@@ -161,18 +161,48 @@ export class PortTable<S extends BoundSocket> {
     const sockets = this.#byPort.get(socket.localPort);
     if (sockets === undefined) this.#byPort.set(socket.localPort, [socket]);
     else sockets.push(socket);
+    this.#changed();
   }
 
   delete(socket: S): void {
     const others = this.#byPort.get(socket.localPort)?.filter((other) => other !== socket) ?? [];
     if (others.length === 0) this.#byPort.delete(socket.localPort);
     else this.#byPort.set(socket.localPort, others);
+    this.#changed();
+  }
+
+  /** Sockets of one port stand side by side. */
+  #changed(): void {
+    const isFew = this.#byPort.size <= FEW_PORTS;
+    this.#few = isFew ? this.all() : undefined;
+    this.#fewPorts = this.#few?.map(({ localPort }) => localPort) ?? [];
   }
 
   /** A snapshot, in the order of ports first bound. */
   all(): S[] {
     return [...this.#byPort.values()].flat();
   }
+}
+
+const FEW_PORTS = 6;
+
+/** compute_score: 0 for a socket that the packet is not for. */
+function score(socket: BoundSocket, family: IpFamily, ip: Ip): number {
+  if (socket.family !== family) return isDualStack(socket) ? 1 : 0;
+  if (socket.localIp === ip) return 3;
+  return socket.localIp === ANY_IP ? 2 : 0;
+}
+
+function best<S extends BoundSocket>(sockets: readonly S[], family: IpFamily, ip: Ip): S | undefined {
+  let found: S | undefined;
+  let highest = 0;
+  for (const socket of sockets) {
+    const own = score(socket, family, ip);
+    if (own <= highest) continue;
+    found = socket;
+    highest = own;
+  }
+  return found;
 }
 
 /** ipv6_rcv_saddr_equal: an IPv6 socket for everybody takes the port in IPv4, too. */

@@ -833,7 +833,7 @@ export class TcpConnection implements ConnectedSocket, SegmentOutput {
   }
 
   #wakeApplication(): void {
-    this.cpus.place.scheduleAt(this.cpus.instant, TcpConnection.#onWake, this);
+    this.cpus.schedule(TcpConnection.#onWake, this);
   }
 
   static readonly #onWake = (connection: TcpConnection): void => {

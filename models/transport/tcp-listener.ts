@@ -93,7 +93,7 @@ export class TcpListener implements BoundSocket {
   }
 
   #wakeApplication(): void {
-    this.#cpus.place.scheduleAt(this.#cpus.instant, TcpListener.#accept, this);
+    this.#cpus.schedule(TcpListener.#accept, this);
   }
 
   static readonly #accept = (listener: TcpListener): void => {

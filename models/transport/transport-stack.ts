@@ -16,6 +16,8 @@ export interface TransportStack {
   register(protocol: number, handler: ProtocolHandler): void;
   /** The frame is no longer the caller's, whatever comes back. */
   send(frame: Frame): SendError | undefined;
+  /** The same for a datagram that may be cut here if it is too large for the path, but nowhere else (IP_PMTUDISC_WANT). */
+  sendOrCut(frame: Frame): SendError | undefined;
   /** Undefined without a route. */
   sourceFor(dst: Ip, family: IpFamily): Ip | undefined;
   /** Why connections to the address fail, by its route; undefined if they may come about. */

@@ -8,6 +8,7 @@ import type { CpuSet } from '../cpu/cpu-set.ts';
 import type { ProtocolHandler } from '../ip/stack.ts';
 import { socketFlowHash } from '../packet/flow-hash.ts';
 import { type Frame, IPV4_HEADER_BYTES, type Message, PROTOCOL_UDP, UDP_HEADER_BYTES } from '../packet/frame.ts';
+import type { FrameStore } from '../packet/frame-store.ts';
 import { ANY_IP, formatSocketAddress, type Ip, type IpFamily } from '../packet/ip-address.ts';
 import { EphemeralPorts } from './ephemeral-ports.ts';
 import { type IcmpError, icmpErrorOf, isHardError, isTooBig, type LocalError, sendErrorOf } from './icmp-error.ts';
@@ -55,8 +56,8 @@ export class UdpLayer implements ProtocolHandler {
   readonly #random: RandomStream;
   readonly #ports: EphemeralPorts;
   readonly #sockets = new PortTable<UdpSocket>();
-  /** Ports of the kernel's own sockets (udp_tunnel): their datagrams go to a device. A handful; usually none. */
-  readonly #tunnels = new Map<number, TunnelReceiver>();
+  /** Ports of the kernel's own sockets (udp_tunnel): their datagrams go to a device. Usually there are none. */
+  #tunnels: Map<number, TunnelReceiver> | undefined;
 
   constructor(stack: TransportStack, random: RandomStream) {
     this.stack = stack;
@@ -76,7 +77,7 @@ export class UdpLayer implements ProtocolHandler {
     const wanted = { family, isIpv6Only, localIp, localPort: port };
     const isFree = (candidate: number): boolean => {
       wanted.localPort = candidate;
-      return this.#sockets.isFree(wanted) && !this.#tunnels.has(candidate);
+      return this.#sockets.isFree(wanted) && this.#tunnels?.has(candidate) !== true;
     };
     const localPort = port === 0 ? this.#ports.forBind(isFree) : port;
     if (localPort === undefined) throw new NoFreePortError(`bind to ${address}: no free port`);
@@ -90,6 +91,7 @@ export class UdpLayer implements ProtocolHandler {
   /** A kernel's socket on every address; its receiver ends the frames. Throws if the port is taken. */
   addTunnel(port: number, receiver: TunnelReceiver): void {
     const bound = { family: 4 as const, isIpv6Only: false, localIp: ANY_IP, localPort: port };
+    this.#tunnels ??= new Map();
     if (this.#tunnels.has(port) || !this.#sockets.isFree(bound)) {
       throw new Error(`tunnel on port ${port} in ${this.stack.name}: address already in use`);
     }
@@ -102,8 +104,7 @@ export class UdpLayer implements ProtocolHandler {
   }
 
   receive(frame: Frame): void {
-    const { cpus, frames } = this.stack;
-    if (this.#tunnels.size > 0 && frame.family === 4) {
+    if (this.#tunnels !== undefined && frame.family === 4) {
       const tunnel = this.#tunnels.get(frame.dstPort);
       if (tunnel !== undefined) return tunnel.receive(frame);
     }
@@ -112,15 +113,12 @@ export class UdpLayer implements ProtocolHandler {
       this.stack.portUnreachable(frame);
       return this.stack.drop(frame, 'NO_SOCKET');
     }
-    cpus.charge(cpus.costs.localDeliveryNs);
-    if (!socket.enqueue(frame)) return this.stack.drop(frame, 'SOCKET_RCVBUFF');
-    frame.journey?.add({
-      at: cpus.instant,
-      namespace: this.stack.name,
-      stage: 'socket',
-      text: `received on port ${socket.localPort}`,
-    });
-    frames.deliver(frame);
+    socket.receive(frame);
+  }
+
+  /** Its socket: as long as that is open, no other one can be bound that would take its packets. */
+  receiverOf({ family, dstIp, dstPort }: Frame): UdpSocket | undefined {
+    return this.#tunnels?.has(dstPort) === true ? undefined : this.#sockets.find(family, dstIp, dstPort);
   }
 
   icmpError(type: number, code: number, quoted: Frame, mtuBytes: number): void {
@@ -148,13 +146,17 @@ export class UdpSocket implements BoundSocket {
   readonly localPort: number;
   readonly cpu: number;
   readonly #layer: UdpLayer;
+  readonly #stack: TransportStack;
   readonly #cpus: CpuSet;
+  readonly #frames: FrameStore;
   readonly #handlers: UdpHandlers;
   readonly #receiveBufferBytes: number;
   /** Of its datagrams; 0: that of their flow. */
   readonly #flowHash: number;
-  readonly #outgoing: Datagram[] = [];
-  readonly #incoming: Datagram[] = [];
+  readonly #outgoing = new DatagramQueue();
+  readonly #incoming = new DatagramQueue();
+  /** Most sockets hear from one peer: it need not be made anew for each datagram. */
+  #latestPeer: SocketAddress = { family: 4, ip: ANY_IP, port: 0 };
   #bufferedBytes = 0;
   #readingPaused = false;
   #closed = false;
@@ -171,7 +173,9 @@ export class UdpSocket implements BoundSocket {
     this.localPort = options.localPort;
     this.cpu = options.cpu;
     this.#layer = layer;
+    this.#stack = layer.stack;
     this.#cpus = layer.stack.cpus;
+    this.#frames = layer.stack.frames;
     this.#handlers = handlers;
     this.#receiveBufferBytes = options.receiveBufferBytes;
     this.#flowHash = options.flowHash;
@@ -184,7 +188,7 @@ export class UdpSocket implements BoundSocket {
     if (family !== this.family && (family === 6 || this.isIpv6Only || this.localIp !== ANY_IP)) {
       throw new RangeError(`send to ${formatSocketAddress(to.ip, to.port, family)} from a socket of another family`);
     }
-    this.#outgoing.push({ message, peer: to });
+    this.#outgoing.push(message, to);
     this.#cpus.submit(this.cpu, UdpSocket.#onSend, this);
   }
 
@@ -207,12 +211,14 @@ export class UdpSocket implements BoundSocket {
   }
 
   static readonly #onSend = (socket: UdpSocket): void => {
-    const { message, peer } = socket.#outgoing.shift()!;
-    const { stack } = socket.#layer;
-    stack.cpus.charge(stack.cpus.costs.socketSendNs);
+    const peer = socket.#outgoing.firstPeer;
+    const message = socket.#outgoing.shift();
+    const stack = socket.#stack;
+    const cpus = socket.#cpus;
+    cpus.charge(cpus.costs.socketSendNs);
     if (message.sizeBytes > LARGEST_MESSAGE_BYTES) return socket.reportError('message too long', peer);
     const { family = 4 } = peer;
-    const frame = stack.frames.allocate();
+    const frame = socket.#frames.allocate();
     if (family === 6) frame.setFamily(6);
     frame.protocol = PROTOCOL_UDP;
     frame.srcIp = socket.localIp;
@@ -223,25 +229,35 @@ export class UdpSocket implements BoundSocket {
     frame.payloadBytes = message.sizeBytes;
     frame.message = message;
     frame.updateSize();
-    // IP_PMTUDISC_WANT: what is too large for the path is cut here; what is not says that it must not be cut.
-    frame.dontFragment = frame.ipBytes() <= stack.mtuTo(peer.ip, family);
-    frame.journey?.add({ at: stack.cpus.instant, namespace: stack.name, stage: 'socket', text: SENT });
-    const error = stack.send(frame);
+    frame.journey?.add({ at: cpus.instant, namespace: stack.name, stage: 'socket', text: SENT });
+    const error = stack.sendOrCut(frame);
     if (error !== undefined) socket.reportError(sendErrorOf(error), peer);
   };
 
-  /** For the layer. False if the receive buffer is full. */
-  enqueue(frame: Frame): boolean {
+  /** For the layer, and for frames whose way leads here; what comes too late is for another socket, or for nobody. */
+  receive(frame: Frame): void {
+    if (this.#closed) return this.#layer.receive(frame);
+    const cpus = this.#cpus;
+    cpus.charge(cpus.costs.localDeliveryNs);
     const buffered = truesizeBytes(frame.payloadBytes);
-    if (this.#bufferedBytes + buffered > this.#receiveBufferBytes) return false;
+    if (this.#bufferedBytes + buffered > this.#receiveBufferBytes) return this.#stack.drop(frame, 'SOCKET_RCVBUFF');
     this.#bufferedBytes += buffered;
-    this.#incoming.push({
-      // Rules can lead to a socket what no application wrote: a tunnel's datagram.
-      message: frame.message ?? { id: 0, sizeBytes: frame.payloadBytes },
-      peer: { family: frame.family, ip: frame.srcIp, port: frame.srcPort },
-    });
+    // Rules can lead to a socket what no application wrote: a tunnel's datagram.
+    this.#incoming.push(frame.message ?? { id: 0, sizeBytes: frame.payloadBytes }, this.#peerOf(frame));
     if (!this.#readingPaused) this.#readOne();
-    return true;
+    frame.journey?.add({
+      at: cpus.instant,
+      namespace: this.#stack.name,
+      stage: 'socket',
+      text: `received on port ${this.localPort}`,
+    });
+    this.#frames.deliver(frame);
+  }
+
+  #peerOf({ family, srcIp: ip, srcPort: port }: Frame): SocketAddress {
+    const latest = this.#latestPeer;
+    if (latest.ip === ip && latest.port === port && latest.family === family) return latest;
+    return (this.#latestPeer = { family, ip, port });
   }
 
   static readonly #onResume = (socket: UdpSocket): void => {
@@ -251,20 +267,21 @@ export class UdpSocket implements BoundSocket {
 
   #readOne(): void {
     this.#cpus.charge(this.#cpus.costs.socketReceiveNs);
-    this.#cpus.place.scheduleAt(this.#cpus.instant, UdpSocket.#onReadable, this);
+    this.#cpus.schedule(UdpSocket.#onReadable, this);
   }
 
   static readonly #onReadable = (socket: UdpSocket): void => {
-    const datagram = socket.#incoming.shift();
-    if (datagram === undefined) return;
-    socket.#bufferedBytes -= truesizeBytes(datagram.message.sizeBytes);
-    if (!socket.#closed) socket.#handlers.onDatagram(datagram.message, datagram.peer, socket);
+    if (socket.#incoming.length === 0) return;
+    const peer = socket.#incoming.firstPeer;
+    const message = socket.#incoming.shift();
+    socket.#bufferedBytes -= truesizeBytes(message.sizeBytes);
+    if (!socket.#closed) socket.#handlers.onDatagram(message, peer, socket);
   };
 
   /** For the layer: the application hears of it by an event. */
   reportError(error: SocketError, to: SocketAddress): void {
     if (this.#handlers.onError === undefined) return;
-    this.#cpus.place.scheduleAt(this.#cpus.instant, this.#onError, { error, to });
+    this.#cpus.schedule(this.#onError, { error, to });
   }
 
   readonly #onError = ({ error, to }: { error: SocketError; to: SocketAddress }): void => {
@@ -272,9 +289,34 @@ export class UdpSocket implements BoundSocket {
   };
 }
 
-interface Datagram {
-  readonly message: Message;
-  readonly peer: SocketAddress;
+/** Datagrams in order. The first one has a place of its own: more than one seldom wait. */
+class DatagramQueue {
+  length = 0;
+  #first: Message | undefined;
+  #firstPeer: SocketAddress | undefined;
+  readonly #others: { readonly message: Message; readonly peer: SocketAddress }[] = [];
+
+  push(message: Message, peer: SocketAddress): void {
+    if (this.length++ > 0) {
+      this.#others.push({ message, peer });
+    } else {
+      this.#first = message;
+      this.#firstPeer = peer;
+    }
+  }
+
+  /** Only of a queue that is not empty, as {@link shift}. */
+  get firstPeer(): SocketAddress {
+    return this.#firstPeer!;
+  }
+
+  shift(): Message {
+    const first = this.#first!;
+    const next = --this.length > 0 ? this.#others.shift() : undefined;
+    this.#first = next?.message;
+    this.#firstPeer = next?.peer;
+    return first;
+  }
 }
 
 /** What the length field of an IPv4 packet leaves. */

@@ -20,6 +20,7 @@ export interface AddrtypeMatch {
 
 export const addrtype: MatchKind<AddrtypeMatch> = {
   name: 'addrtype',
+  isOfFlow: () => true,
   hooks: ({ limitInterface }) => {
     if (limitInterface === 'in') return ['PREROUTING', 'INPUT', 'FORWARD'];
     return limitInterface === 'out' ? ['FORWARD', 'OUTPUT', 'POSTROUTING'] : undefined;

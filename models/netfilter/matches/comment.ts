@@ -13,6 +13,7 @@ const LONGEST_COMMENT = 255;
 
 export const comment: MatchKind<CommentMatch> = {
   name: 'comment',
+  isOfFlow: () => true,
   print: ({ comment }) => ` --comment ${quote(comment)}`,
   options: { '--comment': (words) => ({ comment: words.take('a comment') }) },
   complete: ({ comment }) => (comment === undefined ? '--comment TEXT' : { match: 'comment', comment }),

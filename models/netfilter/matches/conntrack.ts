@@ -64,6 +64,7 @@ export interface StateMatch {
 
 export const conntrack: MatchKind<ConntrackMatch> = {
   name: 'conntrack',
+  isOfFlow: (spec) => Object.keys(spec).every((key) => ['match', 'states', 'negated'].includes(key)),
   needsConntrack: true,
   print: (spec, family) => {
     const address = (option: string, value: TupleAddress | undefined, negated = false): string =>
@@ -157,6 +158,7 @@ export const conntrack: MatchKind<ConntrackMatch> = {
 
 export const state: MatchKind<StateMatch> = {
   name: 'state',
+  isOfFlow: () => true,
   needsConntrack: true,
   print: ({ states, negated }) => printOption('--state', printStates(states), negated),
   negatableOptions: {

@@ -20,6 +20,7 @@ export interface IprangeMatch {
 
 export const iprange: MatchKind<IprangeMatch> = {
   name: 'iprange',
+  isOfFlow: () => true,
   print: ({ source, sourceNegated, destination, destinationNegated }, family) =>
     printRange('--src-range', source, family, sourceNegated) +
     printRange('--dst-range', destination, family, destinationNegated),

@@ -10,6 +10,7 @@ export interface MarkMatch extends MarkBits {
 
 export const mark: MatchKind<MarkMatch> = {
   name: 'mark',
+  isOfFlow: () => true,
   print: ({ value, mask = ALL_BITS, negated }) =>
     `${negated ? ' !' : ''} --mark ${hex(value)}${mask >>> 0 === ALL_BITS ? '' : `/${hex(mask)}`}`,
   negatableOptions: { '--mark': (words, negated) => ({ ...takeMark(words), ...(negated && { negated }) }) },

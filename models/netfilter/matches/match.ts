@@ -34,6 +34,11 @@ export interface MatchKind<Spec extends { readonly match: string }, Fields exten
   compile(spec: Spec, selector: Selector, family: IpFamily): FrameTest | undefined;
   /** Testing has an effect (a list, a credit, a draw): matches to its right are tested only after it has passed. */
   readonly remembers?: boolean;
+  /**
+   * It finds the same for every packet of an established connection between the same devices, until addresses or routes
+   * change: no coin, count or time, nothing of a packet but addresses and ports. Absent: false.
+   */
+  isOfFlow?(spec: Spec): boolean;
   /** Having such a rule turns connection tracking on in a namespace. */
   readonly needsConntrack?: boolean;
 }

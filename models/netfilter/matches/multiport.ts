@@ -25,6 +25,7 @@ const takePorts =
 
 export const multiport: MatchKind<MultiportMatch> = {
   name: 'multiport',
+  isOfFlow: () => true,
   protocols: ['tcp', 'udp', 'udplite', 'sctp', 'dccp'],
   print: ({ side, ports, negated }) => `${negated ? ' !' : ''} ${OPTIONS[side]} ${ports.map(printPortRange).join(',')}`,
   negatableOptions: {

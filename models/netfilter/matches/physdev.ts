@@ -20,6 +20,7 @@ export interface PhysdevMatch {
 
 export const physdev: MatchKind<PhysdevMatch> = {
   name: 'physdev',
+  isOfFlow: () => true,
   // xt_physdev.c: a packet of the node itself has no bridge ports yet.
   hooks: ({ outDevice, isOut, isBridged }) =>
     (outDevice === undefined && isOut === undefined) || isBridged === true

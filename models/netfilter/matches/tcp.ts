@@ -18,6 +18,7 @@ export interface TcpMatch extends PortsMatch {
 
 export const tcp: MatchKind<TcpMatch> = {
   name: 'tcp',
+  isOfFlow: ({ flags, option }) => flags === undefined && option === undefined,
   protocols: ['tcp'],
   print: (spec) => {
     const { flags, flagsNegated, option, optionNegated } = spec;

@@ -9,6 +9,7 @@ export interface UdpMatch extends PortsMatch {
 
 export const udp: MatchKind<UdpMatch> = {
   name: 'udp',
+  isOfFlow: () => true,
   protocols: ['udp'],
   print: printPorts,
   negatableOptions: PORT_OPTIONS,

@@ -1,0 +1,449 @@
+// What a machine remembers of the ways that frames of established connections take through it, so that the next frame of
+// a flow is brought to the end of its way at once: from a socket's send() to a wire, from a wire to a socket. It serves
+// the computing only. All that the stages in between would do happens: headers are rewritten, CPU time is charged, rules
+// and policies count, conntrack follows, bridges see the source; by property test (flow-cache.property.test.ts) every
+// counter, time and fingerprint is the same without it.
+//
+// A way is written down while a frame takes it: the stages report to the FlowRecorder what they do beside changing the
+// frame. It is remembered, from the second frame of a flow on, if the frame came to an end of it (a wire, a transport
+// protocol), no other frame was made and no event scheduled meanwhile, and no stage spoiled the recording: a coin, a count
+// or the time decided (rules with such matches, targets that change the packet), a tap or a journey watched, the
+// connection was new or invalid.
+//
+// It is forgotten
+//   - when anything changes that decides where frames go on this machine (CpuSet.forgetWays): a device's state, MTU, tap
+//     or receiver, bridge ports, what a bridge knows of MACs, addresses, routes, neighbors, rules, sysctls;
+//   - when a decision's time is over: a neighbor is reachable, a MAC is known for so long;
+//   - when the connection is not what it was: conntrack itself looks at its entry, for every frame;
+// and a frame takes the long way when it differs in more than addresses, ports and size: a mark, a fragment, a larger
+// frame than the way was written down for, a TTL that does not last.
+//
+// Not remembered: IPv6, other protocols than UDP and TCP, tunnels, ways through two tracking namespaces or two bridges
+// that learn.
+
+import { type Instant, ms } from '../../engine/time.ts';
+import type { CpuSet } from '../cpu/cpu-set.ts';
+import type {
+  ConnectionTracker,
+  FlowRecorder,
+  PacketCounters,
+  Refreshable,
+  RuleVisits,
+  UnsettledCounts,
+  WayEnd,
+  WayWriter,
+} from '../packet/flow-recorder.ts';
+import {
+  type DeviceRef,
+  ETHERNET_HEADER_BYTES,
+  ETHERTYPE_IPV4,
+  type Frame,
+  PROTOCOL_TCP,
+  PROTOCOL_UDP,
+} from '../packet/frame.ts';
+import type { FrameStore } from '../packet/frame-store.ts';
+import type { Ip } from '../packet/ip-address.ts';
+import { type Mac, ZERO_MAC } from '../packet/mac.ts';
+
+// A record is 64 bytes, a line of the processor's cache: what a lookup compares, then what the frame becomes.
+const WORDS_PER_RECORD = 16;
+/** Where the way begins, with the protocol in the lower 8 bits; 0 is a free record. */
+const INGRESS = 0;
+const SRC_IP = 1;
+const DST_IP = 2;
+const PORTS = 3;
+/** Of the machine, when the way was written down. */
+const GENERATION = 4;
+/** The first tick of 2^23 ns (8 ms) in which it does not hold any more. */
+const END_TICK = 5;
+const LARGEST = 6;
+/** Conntrack's handle, with which direction of the connection this is, and what the frame keeps of it at the end. */
+const ENTRY = 7;
+const FLAGS = 8;
+const FDB_SLOT = 9;
+const NEW_SRC_IP = 10;
+const NEW_DST_IP = 11;
+const NEW_PORTS = 12;
+
+/** Flags: the frame is of the reply direction; it leaves with its entry, and with the state in the bits above. */
+const IS_REPLY = 1;
+const KEEPS_ENTRY = 2;
+const STATE_SHIFT = 2;
+
+const TICK_NS = 2 ** 23;
+const tickOf = (instant: number): number => Math.min(Math.floor(instant / TICK_NS), 2 ** 31 - 1);
+
+/** Instead of a generation: the flow has been seen and has no way yet; it had no good one when the records were tidied. */
+const SEEN = -1;
+const IDLE = -2;
+const NONE = -1;
+const FIRST_CAPACITY = 1_024;
+/** 256 MB. Half as many flows at once, and all are forgotten: 5,000 nodes of 30 pods have a fifth of that. */
+const LARGEST_CAPACITY = 2 ** 22;
+/** So that they fit a word of the record beside the protocol. */
+const MOST_INGRESSES = 2 ** 23 - 1;
+
+/**
+ * Decisions are looked at once for the whole way, when it begins, and visits of several CPUs overlap: they hold for that
+ * much less.
+ */
+const MARGIN = ms(100);
+
+/** Of different ways of one machine and generation: with more, something makes each flow's another one. */
+const MOST_WAYS = 4_096;
+
+const caches = new WeakMap<FrameStore, FlowCache>();
+
+/** One for all machines of a run, so that what looks a flow up is in the processor's cache whichever machine asks. */
+export function flowCacheOf(frames: FrameStore): FlowCache {
+  let cache = caches.get(frames);
+  if (cache === undefined) caches.set(frames, (cache = new FlowCache(frames.recorder)));
+  return cache;
+}
+
+export class FlowCache implements WayWriter {
+  readonly #recorder: FlowRecorder;
+  #ingresses = 0;
+  #capacity = FIRST_CAPACITY;
+  #used = 0;
+  #words = new Int32Array(FIRST_CAPACITY * WORDS_PER_RECORD);
+  /** By record. */
+  #ways: (Way | undefined)[] = new Array(FIRST_CAPACITY).fill(undefined);
+  /** The different ways of each machine: its flows share a handful. */
+  readonly #knownWays = new Map<CpuSet, KnownWays>();
+  /** The record that the running recording is for, and the frame as it began. */
+  #record = 0;
+  #sizeBytes = 0;
+  #ttl = 0;
+  #dontFragment = false;
+  #typeOfService = 0;
+  #flowHash = 0;
+
+  constructor(recorder: FlowRecorder) {
+    this.#recorder = recorder;
+  }
+
+  /** A number for a place where ways begin: a stack's sockets, or one of its devices. */
+  newIngress(): number {
+    if (this.#ingresses === MOST_INGRESSES)
+      throw new RangeError(`more than ${MOST_INGRESSES} network namespaces in one run`);
+    return ++this.#ingresses;
+  }
+
+  /**
+   * True: the frame has been brought to the end of its way, and is no longer the caller's. False: the caller brings it on
+   * its way, and calls {@link finish} when it has returned.
+   */
+  repeat(ingress: number, frame: Frame, cpus: CpuSet): boolean {
+    if (!this.#serves(frame) || cpus.isBatching || cpus.tunnelDepth > 0) return false;
+    const record = this.#find(ingress, frame, cpus);
+    if (record === NONE) return false;
+    if (this.#words[record * WORDS_PER_RECORD + GENERATION] === cpus.generation && this.#go(record, frame, cpus))
+      return true;
+    this.#writeDown(record, frame, cpus);
+    return false;
+  }
+
+  /** The frame has gone the long way. */
+  finish(): void {
+    this.#recorder.spoil();
+  }
+
+  #serves(frame: Frame): boolean {
+    return (
+      (frame.protocol === PROTOCOL_UDP || frame.protocol === PROTOCOL_TCP) &&
+      frame.etherType === ETHERTYPE_IPV4 &&
+      !frame.moreFragments &&
+      frame.fragmentOffset === 0 &&
+      frame.journey === undefined &&
+      frame.mark === 0 &&
+      frame.conntrackState === 0 &&
+      frame.conntrackEntry === 0 &&
+      !this.#recorder.isOff
+    );
+  }
+
+  /** The flow's record; NONE for a flow that had none, and has one from now on. */
+  #find(ingress: number, frame: Frame, cpus: CpuSet): number {
+    const words = this.#words;
+    const mask = this.#capacity - 1;
+    const { srcIp, dstIp } = frame;
+    const from = (ingress << 8) | frame.protocol;
+    const ports = (frame.srcPort << 16) | frame.dstPort;
+    let record = hashOf(from, srcIp, dstIp, ports) & mask;
+    for (;;) {
+      const at = record * WORDS_PER_RECORD;
+      if (words[at + INGRESS] === 0) break;
+      if (
+        words[at + PORTS] === ports &&
+        words[at + DST_IP] === dstIp &&
+        words[at + SRC_IP] === srcIp &&
+        words[at + INGRESS] === from
+      ) {
+        return record;
+      }
+      record = (record + 1) & mask;
+    }
+    const at = record * WORDS_PER_RECORD;
+    words[at + INGRESS] = from;
+    words[at + SRC_IP] = srcIp;
+    words[at + DST_IP] = dstIp;
+    words[at + PORTS] = ports;
+    words[at + GENERATION] = SEEN;
+    if (++this.#used * 2 > this.#capacity) this.#tidy(tickOf(cpus.instant));
+    return NONE;
+  }
+
+  /** False: something is not as it was, and nothing has been done. */
+  #go(record: number, frame: Frame, cpus: CpuSet): boolean {
+    const words = this.#words;
+    const at = record * WORDS_PER_RECORD;
+    const way = this.#ways[record]!;
+    const start = cpus.instant;
+    if (start >= words[at + END_TICK]! * TICK_NS || frame.sizeBytes > words[at + LARGEST]! || frame.ttl <= way.ttlLoss)
+      return false;
+    const { tracker } = way;
+    const flags = words[at + FLAGS]!;
+    const isReply = (flags & IS_REPLY) !== 0;
+    let lookupNs = 0;
+    if (tracker !== undefined) {
+      cpus.charge(way.trackedNs);
+      if (!tracker.trackAgain(frame, words[at + ENTRY]!, isReply)) {
+        cpus.charge(-way.trackedNs);
+        return false;
+      }
+      lookupNs = tracker.lookupNs;
+      cpus.charge(lookupNs - way.trackedNs);
+    }
+    cpus.charge(way.spentNs);
+    if (way.fdb !== undefined) {
+      way.fdb.refresh(words[at + FDB_SLOT]!, (start + way.seenNs + (way.isSeenAfterLookup ? lookupNs : 0)) as Instant);
+    }
+    way.count(frame.sizeBytes - ETHERNET_HEADER_BYTES);
+
+    frame.srcIp = words[at + NEW_SRC_IP]! as Ip;
+    frame.dstIp = words[at + NEW_DST_IP]! as Ip;
+    const ports = words[at + NEW_PORTS]!;
+    frame.srcPort = ports >>> 16;
+    frame.dstPort = ports & 0xffff;
+    if ((flags & KEEPS_ENTRY) !== 0) {
+      frame.conntrackEntry = words[at + ENTRY]!;
+      frame.conntrackReply = isReply;
+      frame.conntrackState = flags >>> STATE_SHIFT;
+    }
+    way.end(frame);
+    return true;
+  }
+
+  // ── writing down ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+  #writeDown(record: number, frame: Frame, cpus: CpuSet): void {
+    this.#record = record;
+    this.#sizeBytes = frame.sizeBytes;
+    this.#ttl = frame.ttl;
+    this.#dontFragment = frame.dontFragment;
+    this.#typeOfService = frame.typeOfService;
+    this.#flowHash = frame.flowHash;
+    this.#recorder.begin(frame, cpus, this);
+  }
+
+  store(frame: Frame, end: WayEnd, cpus: CpuSet): void {
+    const recorder = this.#recorder;
+    const endTick = tickOf(recorder.until - MARGIN);
+    if (!this.#isRepeatable(frame, end) || cpus.instant >= endTick * TICK_NS) return;
+    const way = this.#wayOf(new Way(recorder, { ttlLoss: this.#ttl - frame.ttl, frame, end, cpus }), cpus);
+    if (way === undefined) return;
+    const words = this.#words;
+    const at = this.#record * WORDS_PER_RECORD;
+    words[at + GENERATION] = cpus.generation;
+    words[at + END_TICK] = endTick;
+    words[at + LARGEST] = this.#sizeBytes;
+    words[at + ENTRY] = recorder.entry;
+    words[at + FLAGS] =
+      (recorder.isReply ? IS_REPLY : 0) |
+      (frame.conntrackState === 0 ? 0 : KEEPS_ENTRY | (frame.conntrackState << STATE_SHIFT));
+    words[at + FDB_SLOT] = recorder.fdbSlot;
+    words[at + NEW_SRC_IP] = frame.srcIp;
+    words[at + NEW_DST_IP] = frame.dstIp;
+    words[at + NEW_PORTS] = (frame.srcPort << 16) | frame.dstPort;
+    this.#ways[this.#record] = way;
+  }
+
+  /** The same way as it is known already; the given one if it is new, or undefined if there are too many. */
+  #wayOf(wanted: Way, cpus: CpuSet): Way | undefined {
+    const { generation } = cpus;
+    let known = this.#knownWays.get(cpus);
+    if (known?.generation !== generation) {
+      for (const way of known?.ways ?? []) way.settle(); // what is left of another generation are counts
+      this.#knownWays.set(cpus, (known = { generation, ways: [] }));
+    }
+    const same = known.ways.find((way) => way.equals(wanted));
+    if (same !== undefined || known.ways.length === MOST_WAYS) return same;
+    known.ways.push(wanted);
+    return wanted;
+  }
+
+  /** Nothing else is different from how the frame began than what there is room for. */
+  #isRepeatable(frame: Frame, end: WayEnd): boolean {
+    return (
+      frame.sizeBytes === this.#sizeBytes &&
+      frame.dontFragment === this.#dontFragment &&
+      frame.typeOfService === this.#typeOfService &&
+      frame.flowHash === this.#flowHash &&
+      frame.mark === 0 &&
+      frame.conntrackZone === 0 &&
+      frame.fragments === undefined &&
+      // An entry without a lookup, or a state without an entry, is of connections that are being made, or of none.
+      frame.conntrackEntry === (frame.conntrackState === 0 ? 0 : this.#recorder.entry) &&
+      // On a wire nobody sees what the machine knows of a frame; a socket may have an error to send about it.
+      (end.device !== undefined || (frame.physIn === undefined && !frame.preRoutingDone))
+    );
+  }
+
+  /** Half full: leaves out flows that have had no good way since the last time, and grows if most have. */
+  #tidy(now: number): void {
+    const words = this.#words;
+    const ways = this.#ways;
+    const kept: number[] = [];
+    for (let record = 0; record < this.#capacity; record++) {
+      const at = record * WORDS_PER_RECORD;
+      if (words[at + INGRESS] === 0 || words[at + GENERATION] === IDLE) continue;
+      kept.push(record);
+      const isGood = words[at + END_TICK]! > now && ways[record]?.cpus.generation === words[at + GENERATION];
+      if (!isGood) words[at + GENERATION] = IDLE;
+    }
+    if (kept.length * 4 > this.#capacity) this.#capacity *= 2;
+    if (this.#capacity > LARGEST_CAPACITY) {
+      this.#capacity = FIRST_CAPACITY;
+      kept.length = 0;
+    }
+    this.#words = new Int32Array(this.#capacity * WORDS_PER_RECORD);
+    this.#ways = new Array(this.#capacity).fill(undefined);
+    this.#used = kept.length;
+    for (const record of kept) {
+      const at = record * WORDS_PER_RECORD;
+      const hash = hashOf(words[at + INGRESS]!, words[at + SRC_IP]!, words[at + DST_IP]!, words[at + PORTS]!);
+      let place = hash & (this.#capacity - 1);
+      while (this.#words[place * WORDS_PER_RECORD + INGRESS] !== 0) place = (place + 1) & (this.#capacity - 1);
+      this.#words.set(words.subarray(at, at + WORDS_PER_RECORD), place * WORDS_PER_RECORD);
+      if (words[at + GENERATION] !== IDLE) this.#ways[place] = ways[record];
+    }
+  }
+}
+
+interface KnownWays {
+  readonly generation: number;
+  readonly ways: Way[];
+}
+
+/** What happens on a way beside the change of the frame, and where it ends. */
+class Way implements UnsettledCounts {
+  readonly cpus: CpuSet;
+  readonly tracker: ConnectionTracker | undefined;
+  readonly fdb: Refreshable | undefined;
+  readonly trackedNs: number;
+  readonly spentNs: number;
+  readonly seenNs: number;
+  readonly isSeenAfterLookup: boolean;
+  readonly ttlLoss: number;
+  // Counted here, and given to the rules when somebody asks them.
+  #packets = 0;
+  #bytes = 0;
+  readonly #receiver: WayEnd['receiver'];
+  /** The device by which the frame came to the receiver. */
+  readonly #receivedOn: DeviceRef | undefined;
+  readonly #device: WayEnd['device'];
+  /** On the wire. */
+  readonly #srcMac: Mac;
+  readonly #dstMac: Mac;
+  readonly #visited: RuleVisits | undefined;
+  readonly #rulesVisited: number;
+  readonly #counters: readonly PacketCounters[];
+  readonly #ruleIndexes: readonly number[];
+
+  constructor(
+    recorder: FlowRecorder,
+    { ttlLoss, frame, end, cpus }: { ttlLoss: number; frame: Frame; end: WayEnd; cpus: CpuSet },
+  ) {
+    const { tracker, fdb } = recorder;
+    this.cpus = cpus;
+    this.tracker = tracker;
+    this.fdb = fdb;
+    this.trackedNs = tracker === undefined ? 0 : recorder.trackedNs;
+    this.spentNs = recorder.spentNs;
+    this.seenNs = fdb === undefined ? 0 : recorder.seenNs;
+    this.isSeenAfterLookup = fdb !== undefined && recorder.isSeenAfterLookup;
+    this.ttlLoss = ttlLoss;
+    this.#receiver = end.receiver;
+    this.#receivedOn = end.receiver === undefined ? undefined : frame.receivedOn;
+    this.#device = end.device;
+    this.#srcMac = end.device === undefined ? ZERO_MAC : frame.srcMac;
+    this.#dstMac = end.device === undefined ? ZERO_MAC : frame.dstMac;
+    this.#visited = recorder.visited;
+    this.#rulesVisited = recorder.rulesVisited;
+    this.#counters = [...recorder.counters];
+    this.#ruleIndexes = [...recorder.ruleIndexes];
+  }
+
+  equals(other: Way): boolean {
+    return (
+      other.tracker === this.tracker &&
+      other.fdb === this.fdb &&
+      other.trackedNs === this.trackedNs &&
+      other.spentNs === this.spentNs &&
+      other.seenNs === this.seenNs &&
+      other.isSeenAfterLookup === this.isSeenAfterLookup &&
+      other.ttlLoss === this.ttlLoss &&
+      other.#receiver === this.#receiver &&
+      other.#receivedOn === this.#receivedOn &&
+      other.#device === this.#device &&
+      other.#srcMac === this.#srcMac &&
+      other.#dstMac === this.#dstMac &&
+      other.#visited === this.#visited &&
+      other.#rulesVisited === this.#rulesVisited &&
+      isSameList(other.#counters, this.#counters) &&
+      isSameList(other.#ruleIndexes, this.#ruleIndexes)
+    );
+  }
+
+  /** Brings the frame there; it is no longer the caller's. */
+  end(frame: Frame): void {
+    frame.ttl -= this.ttlLoss;
+    const receiver = this.#receiver;
+    if (receiver !== undefined) {
+      frame.receivedOn = this.#receivedOn;
+      return receiver.receive(frame);
+    }
+    frame.srcMac = this.#srcMac;
+    frame.dstMac = this.#dstMac;
+    this.#device!.transmit(frame);
+  }
+
+  count(sizeBytes: number): void {
+    if (this.#packets === 0) this.#announce();
+    this.#packets++;
+    this.#bytes += sizeBytes;
+  }
+
+  #announce(): void {
+    this.#visited?.expect(this);
+    for (const counters of this.#counters) counters.expect(this);
+  }
+
+  settle(): void {
+    this.#visited?.addVisited(this.#packets * this.#rulesVisited);
+    for (const [i, counters] of this.#counters.entries())
+      counters.add(this.#ruleIndexes[i]!, this.#packets, this.#bytes);
+    this.#packets = 0;
+    this.#bytes = 0;
+  }
+}
+
+const isSameList = <T>(a: readonly T[], b: readonly T[]): boolean =>
+  a.length === b.length && a.every((item, i) => item === b[i]);
+
+function hashOf(from: number, srcIp: number, dstIp: number, ports: number): number {
+  const ips = Math.imul(srcIp, 0x9e3779b1) ^ Math.imul(dstIp, 0x85ebca6b);
+  const mixed = ips ^ Math.imul(ports, 0xc2b2ae35) ^ Math.imul(from, 0x27d4eb2f);
+  return Math.imul(mixed ^ (mixed >>> 15), 0x7feb352d) >>> 8;
+}
