@@ -86,7 +86,7 @@ const serviceIp = (index: number): Ip => addressAt(SERVICE_RANGE, index + 1);
 const contextOf = (): WalkContext =>
   new WalkContext({
     namespace: 'node-1',
-    cpus: { instant: START },
+    cpus: { instant: START, current: 0 },
     random: new RandomStreams('bench').stream('netfilter'),
     addressType: () => 'UNICAST',
   });

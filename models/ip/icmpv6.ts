@@ -2,11 +2,11 @@
 // Linux sends (net/ipv6/icmp.c).
 
 import { type Duration, type Instant, ns, s } from '../../engine/time.ts';
+import { startOfJiffy } from '../cpu/jiffy.ts';
 import { Frame, PROTOCOL_ICMPV6 } from '../packet/frame.ts';
 import { ICMPV6_ECHO_REPLY, ICMPV6_PACKET_TOO_BIG, isIcmpv6Error } from '../packet/icmpv6.ts';
 import { ANY_IP, type Ip, isIpv6Multicast } from '../packet/ip-address.ts';
 import { isGroupAddress } from '../packet/mac.ts';
-import { startOfJiffy } from './kernel-timer.ts';
 
 /** May an error of this type be sent about the packet? Never about errors, groups and senders without an address. */
 export function mayCauseIcmpv6Error(frame: Frame, type: number): boolean {

@@ -2,21 +2,17 @@
 // questions for a neighbor is one second and up to 32 ms; five seconds become up to 5.256.
 
 import type { Duration, Instant } from '../../engine/time.ts';
+import { JIFFY } from '../cpu/jiffy.ts';
 
-/** CONFIG_HZ=250, as on the kernel that was observed. */
-const JIFFY_NS = 4_000_000;
 /** Timers of a level of the wheel expire in steps of 8^level jiffies; a level has 64 of them. */
 const STEPS_PER_LEVEL = 63;
 
-/** When the kernel's clock of jiffies last went on. */
-export const startOfJiffy = (now: Instant): Instant => (Math.floor(now / JIFFY_NS) * JIFFY_NS) as Instant;
-
 /** From now until a timer fires that was set to fire after `delay`. */
 export function timerDelay(now: Instant, delay: Duration): Duration {
-  const clock = Math.floor(now / JIFFY_NS);
-  const delta = Math.ceil(delay / JIFFY_NS);
+  const clock = Math.floor(now / JIFFY);
+  const delta = Math.ceil(delay / JIFFY);
   let step = 1;
   while (delta >= STEPS_PER_LEVEL * step) step *= 8;
   const firesAt = (Math.floor((clock + delta) / step) + 1) * step;
-  return (firesAt * JIFFY_NS - now) as Duration;
+  return (firesAt * JIFFY - now) as Duration;
 }

@@ -26,8 +26,26 @@ export interface ConnectionQuery {
   srcPort(frame: Frame, direction: Direction): number;
   /** ICMP: `type * 256 + code`. */
   dstPort(frame: Frame, direction: Direction): number;
-  /** The connection that a frame's `conntrackEntry` named lives, and is not closed: for those who count connections. */
-  isOpen(handle: number): boolean;
+
+  // For those who count connections:
+
+  /** The tuple by which the frame's connection began; of a frame without a connection its own. Written to `tuple`. */
+  readTuple(frame: Frame, tuple: ZonedTuple): void;
+  /** The handle of the confirmed connection with that tuple in either direction, or 0 (nf_conntrack_find_get). */
+  find(tuple: Readonly<ZonedTuple>): number;
+  isAssured(handle: number): boolean;
+  /** A TCP connection in TIME_WAIT or CLOSE. */
+  isClosed(handle: number): boolean;
+}
+
+export interface ZonedTuple {
+  srcIp: number;
+  dstIp: number;
+  /** As in connection-tuple.ts: packed ports, and the protocol with its family. */
+  ports: number;
+  kind: number;
+  /** As in connection-zone.ts. */
+  zone: number;
 }
 
 /** Where nothing is tracked. */
@@ -43,5 +61,8 @@ export const NO_CONNECTIONS: ConnectionQuery = {
   dstIp: () => ANY_IP,
   srcPort: () => 0,
   dstPort: () => 0,
-  isOpen: () => false,
+  readTuple: () => {},
+  find: () => 0,
+  isAssured: () => false,
+  isClosed: () => false,
 };

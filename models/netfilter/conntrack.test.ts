@@ -313,9 +313,19 @@ test('rules ask for tuples, status, expiry and zone of a connection', () => {
     '10.244.2.2',
   ]);
   expect([conntrack.srcPort(frame, REPLY), conntrack.dstPort(frame, REPLY)]).toEqual([53, 4000]);
-  expect(conntrack.isOpen(frame.conntrackEntry)).toBe(true);
+});
+
+test('connections are counted by tuples: that of their beginning, or of a frame that has none', () => {
+  const { conntrack, track } = tracker();
+  const tuple = { srcIp: 0, dstIp: 0, ports: 0, kind: 0, zone: 0 };
+  const frame = track({ packet: QUERY, zone: zoneOf(7) });
+  conntrack.readTuple(frame, tuple);
+  expect(conntrack.find(tuple)).toBe(frame.conntrackEntry);
+  conntrack.readTuple(readPacket(ANSWER), tuple);
+  expect(conntrack.find(tuple)).toBe(0); // in zone 0
+  expect(conntrack.find({ ...tuple, zone: zoneOf(7) })).toBe(frame.conntrackEntry);
   conntrack.flush();
-  expect(conntrack.isOpen(frame.conntrackEntry)).toBe(false);
+  expect(conntrack.find({ ...tuple, zone: zoneOf(7) })).toBe(0);
 });
 
 test('a connection that a rule resets is over, as in Linux 6.18: CLOSE, for ten seconds', () => {

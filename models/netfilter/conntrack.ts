@@ -20,7 +20,7 @@ import { FREE, interpolateNs, type PiecewiseLinear } from '../cpu/cost-model.ts'
 import type { ConnectionTracker } from '../packet/flow-recorder.ts';
 import { type Frame, PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_TCP, PROTOCOL_UDP, TCP_RST } from '../packet/frame.ts';
 import type { Ip, IpAddress, IpFamily } from '../packet/ip-address.ts';
-import type { ConnectionQuery } from './connection-query.ts';
+import type { ConnectionQuery, ZonedTuple } from './connection-query.ts';
 import {
   type ConnectionTuple,
   dstPortOf,
@@ -518,12 +518,38 @@ export class Conntrack implements ConnectionQuery, ConnectionTracker {
     return this.table.words[indexOf(handle) * WORDS_PER_ENTRY + TUPLES + direction * TUPLE_WORDS + word]!;
   }
 
-  isOpen(handle: number): boolean {
-    const { table } = this;
-    const index = indexOf(handle);
-    if (!table.isCurrent(handle) || (this.#statusOf(index) & DYING) !== 0 || this.isExpired(index)) return false;
-    const state = table.bytes[index * BYTES_PER_ENTRY + TCP_STATE]!;
-    return state !== TIME_WAIT && state !== CLOSE;
+  readTuple(frame: Frame, tuple: ZonedTuple): void {
+    const { conntrackEntry } = frame;
+    if (conntrackEntry === 0) {
+      tuple.srcIp = frame.srcIp;
+      tuple.dstIp = frame.dstIp;
+      tuple.ports = portsOf(frame);
+      tuple.kind = packProtocol(frame.protocol, frame.family);
+      // What is INVALID or UNTRACKED has lost the template that named its zone (nf_conntrack_in).
+      tuple.zone = frame.conntrackState === 0 ? frame.conntrackZone : 0;
+      return;
+    }
+    const { words } = this.table;
+    const at = indexOf(conntrackEntry) * WORDS_PER_ENTRY;
+    tuple.srcIp = words[at + TUPLES]!;
+    tuple.dstIp = words[at + TUPLES + 1]!;
+    tuple.ports = words[at + TUPLES + 2]!;
+    tuple.kind = words[at + KIND]!;
+    tuple.zone = words[at + ZONE]!;
+  }
+
+  find({ srcIp, dstIp, ports, kind, zone }: Readonly<ZonedTuple>): number {
+    const item = this.#lookUp(srcIp, dstIp, ports, kind, zone);
+    return item === 0 ? 0 : this.table.handleOf(item >> 1);
+  }
+
+  isAssured(handle: number): boolean {
+    return (this.#statusOf(indexOf(handle)) & ASSURED) !== 0;
+  }
+
+  isClosed(handle: number): boolean {
+    const state = this.table.bytes[indexOf(handle) * BYTES_PER_ENTRY + TCP_STATE]!;
+    return state === TIME_WAIT || state === CLOSE;
   }
 
   // ── tools: conntrack -L, -D, -F ────────────────────────────────────────────────────────────────────────────────────

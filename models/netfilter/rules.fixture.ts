@@ -34,7 +34,7 @@ export function frameOf({ from = '10.0.0.1', to = '10.0.0.2', ...fields }: Frame
 
 export class TestNamespace {
   readonly tables: RuleTables;
-  readonly clock = { instant: START };
+  readonly clock = { instant: START, current: 0 };
   readonly sets = new IpSets();
   readonly context: WalkContext;
 

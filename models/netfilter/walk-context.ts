@@ -46,8 +46,8 @@ export interface RouteView {
 export interface WalkContextOptions {
   /** The network namespace's name, for journeys. */
   readonly namespace: string;
-  /** Whose instant dates journeys and lists of `-m recent`. */
-  readonly cpus: Pick<CpuSet, 'instant'>;
+  /** Whose instant dates journeys and lists of `-m recent`; which of them it is counts for `-m connlimit`. */
+  readonly cpus: Pick<CpuSet, 'instant' | 'current'>;
   /** For `-m statistic --mode random`. */
   readonly random: RandomStream;
   /** How the namespace's routing sees an address; with a device, by that device's addresses alone. */
@@ -66,7 +66,7 @@ export interface WalkContextOptions {
 
 export class WalkContext {
   readonly namespace: string;
-  readonly cpus: Pick<CpuSet, 'instant'>;
+  readonly cpus: Pick<CpuSet, 'instant' | 'current'>;
   readonly random: RandomStream;
   readonly addressType: WalkContextOptions['addressType'];
   readonly routeTo: (ip: Ip, family: IpFamily) => RouteView | undefined;
