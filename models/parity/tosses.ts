@@ -2,6 +2,7 @@
 // comes out. This looks for such tosses: a packet's frames show how its coins fell, so coins are tossed step by step, each
 // step's until it shows what the kernel's did. Coins that only counters and connections tell of are tossed at the end.
 
+import { RandomStreams } from '../../engine/random.ts';
 import type { Outcome, ParityCase } from './case.ts';
 import type { Difference } from './compare.ts';
 import { runInSimulator, type SimulatedRunOptions } from './simulator/runner.ts';
@@ -10,6 +11,8 @@ import { runInSimulator, type SimulatedRunOptions } from './simulator/runner.ts'
 const TOSSES_OF_A_STEP = 48;
 /** Of each step again, for what is seen at the end only. */
 const TOSSES_AT_THE_END = 12;
+/** Of tosses of all steps, where no sum is right. */
+const COMBINATIONS = 100;
 /** Sums that lead nowhere, after which a way that adds up is not looked for any longer. */
 const SUMS = 100_000;
 /** Runs in all before a difference is taken for one; they are most of what telling one costs. */
@@ -58,28 +61,38 @@ class TossSearch {
   }
 
   /**
-   * The steps show what the kernel's do, but counters and connections do not yet. What one step adds to them hardly
-   * depends on the others: other tosses are tried for each by itself, and those are combined that add up.
+   * The steps show what the kernel's do, but counters and connections do not yet. What one step adds to them may depend
+   * on others or not. If it does not, other tosses are tried for each step by itself, and those are combined that add up.
+   * If it does, as with `numgen inc` behind a coin, any are combined, and what comes closest is where to go on from.
    */
   #settle(seed: string, stepSeeds: readonly string[], differences: Difference[]): Difference[] {
-    let closest = differences;
-    for (let round = 0; this.goesOn; round++) {
-      const missing = gapOf(differences);
-      const choices = stepSeeds.map((_, step): Choice[] => {
+    const random = new RandomStreams(seed).stream('tosses');
+    let from = { stepSeeds, differences };
+    let closest = from;
+    for (let round = 0; this.goesOn && closest.differences.length > 0; round++) {
+      const missing = gapOf(from.differences);
+      const choices = from.stepSeeds.map((_, step): Choice[] => {
         const tosses = Array.from({ length: TOSSES_AT_THE_END }, (_, toss) => `${seed}, ${step}, ${round} ${toss}`);
         const found = tosses.map((stepSeed) => {
-          const others = this.differences({ seed, stepSeeds: stepSeeds.with(step, stepSeed) });
+          const others = this.differences({ seed, stepSeeds: from.stepSeeds.with(step, stepSeed) });
           return { stepSeed, adds: minus(missing, gapOf(others)) };
         });
-        return distinct([{ stepSeed: stepSeeds[step]!, adds: new Map() }, ...found]);
+        return distinct([{ stepSeed: from.stepSeeds[step]!, adds: new Map() }, ...found]);
       });
-      const chosen = addUp(choices, missing);
-      if (chosen === undefined) continue;
-      const settled = this.differences({ seed, stepSeeds: chosen });
-      if (settled.length < closest.length) closest = settled;
-      if (closest.length === 0) return closest;
+      const attempt = (attempted: readonly string[]): Attempt => ({
+        stepSeeds: attempted,
+        differences: this.differences({ seed, stepSeeds: attempted }),
+      });
+      const sum = addUp(choices, missing);
+      let next = sum === undefined ? undefined : attempt(sum);
+      const fitting = choices.map((ofStep) => ofStep.filter(({ adds }) => ![...adds.keys()].some(isOfStep)));
+      for (let i = 0; i < COMBINATIONS && next?.differences.length !== 0; i++) {
+        next = closer(next, attempt(fitting.map((ofStep) => random.pick(ofStep).stepSeed)));
+      }
+      from = next!;
+      closest = closer(closest, from);
     }
-    return closest;
+    return closest.differences;
   }
 
   differences(options: SimulatedRunOptions): Difference[] {
@@ -115,10 +128,22 @@ const upTo = (step: number, { steps }: Outcome): Outcome => ({
 /** How far a simulated outcome is from the kernel's, by place: what counters lack, and 1 for whatever else differs. */
 type Gap = ReadonlyMap<string, number>;
 
+interface Attempt {
+  readonly stepSeeds: readonly string[];
+  readonly differences: Difference[];
+}
+
+/** The first one of equals. */
+const closer = (a: Attempt | undefined, b: Attempt): Attempt =>
+  a !== undefined && a.differences.length <= b.differences.length ? a : b;
+
 interface Choice {
   readonly stepSeed: string;
   readonly adds: Gap;
 }
+
+/** Seen while steps are taken (observations.ts). */
+const isOfStep = (place: string): boolean => place.startsWith('step ');
 
 function gapOf(differences: readonly Difference[]): Gap {
   const gap = new Map<string, number>();
