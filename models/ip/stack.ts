@@ -36,6 +36,7 @@ import {
   ETHERTYPE_IPV6,
   type Frame,
   PROTOCOL_ICMP,
+  PROTOCOL_SCTP,
   PROTOCOL_TCP,
   TCP_RST,
 } from '../packet/frame.ts';
@@ -603,6 +604,8 @@ export class IpStack implements FrameReceiver, NetfilterStack {
 
   /** What REJECT does: the error or reset goes back to the sender; netfilter then drops the packet. */
   reject(frame: Frame, _hook: Hook, rejectWith: RejectType, inDevice: DeviceRef | undefined): void {
+    // Its checksum is that of the whole packet, and looks wrong (nf_reject_verify_csum); SCTP's is not looked at.
+    if (frame.isFragment && frame.protocol !== PROTOCOL_SCTP) return;
     if (rejectWith !== 'tcp-reset') {
       const code = icmpCodeOf(rejectWith);
       if (frame.family === 6) this.#ipv6?.sendError(frame, ICMPV6_DEST_UNREACHABLE, code, { device: inDevice });

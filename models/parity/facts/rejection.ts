@@ -40,6 +40,21 @@ const rejected = ({
 
 export const REJECTION: readonly Fact[] = [
   {
+    name: 'fragments-are-dropped-without-an-answer',
+    says: 'REJECT of a fragment only drops it: the checksum of the whole packet looks wrong for its first part.',
+    case: {
+      topology: TWO_NODES,
+      rules: { n1: { backend: 'legacy', text: table('filter', ['FORWARD -p udp -j REJECT']) } },
+      packets: [{ ...udp, pad: 2000, fragmentMtu: 1000 }, udp],
+    },
+    watch: { counters: { rejected: 'n1 filter FORWARD 1' } },
+    shows: [
+      '1: nothing arrives',
+      '2: p1 gets icmp 3/3 10.244.1.1 > 10.244.1.2 about udp 10.244.1.2:40000 > 10.244.2.2:53 ttl 64',
+      'counted: 4 rejected',
+    ],
+  },
+  {
     name: 'icmpv6-errors-are-from-where-the-packet-came-in',
     says: 'ICMPv6 errors are sent from an address of the device by which the packet came in, also where they leave by another one.',
     case: {
