@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { type Instant, ms } from '../../engine/time.ts';
+import { after as later, ms, START } from '../../engine/time.ts';
 import { parseIpv6Prefix } from '../packet/ip-address.ts';
 import { type ControlPlane, controlPlane, endGracePeriods, nodeAt, setReady } from './control-plane.fixture.ts';
 import { SERVICE_NAME_LABEL, TRIGGER_TIME_ANNOTATION } from './endpoint-slices.ts';
@@ -321,11 +321,11 @@ test('a pod whose node is not there waits for it', () => {
 describe('the annotation with the time of the last change', () => {
   /** A Service of pods a and b, made at 1 ms; what each slice says after the changes that follow. */
   function timeline() {
-    let now = ms(1) as number as Instant;
+    let now = later(START, ms(1));
     const cluster = controlPlane({ now: () => now });
     cluster.apply([WEB, pod('a', { ports: HTTP_8080 }), pod('b', { ports: HTTP_8080 })].join('---'));
     const at = (time: number, change: () => void): (string | undefined)[] => {
-      now = ms(time) as number as Instant;
+      now = later(START, ms(time));
       change();
       return cluster.api.list('EndpointSlice').map(({ metadata }) => metadata.annotations[TRIGGER_TIME_ANNOTATION]);
     };

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { Simulator } from '../../../engine/simulator.ts';
-import { type Duration, type Instant, inMs, inSeconds, ms, s } from '../../../engine/time.ts';
+import { type Duration, inMs, inSeconds, after as later, ms, START, s } from '../../../engine/time.ts';
 import { BoundedFrequencyRunner } from './bounded-frequency-runner.ts';
 
 /** When runs begin, in seconds, if each takes `lasting` and runs are asked for at these seconds. */
@@ -28,8 +28,8 @@ function beginnings({
       place.schedule(lasting, ended, undefined);
     },
   });
-  for (const at of requests) place.scheduleAt(s(at) as number as Instant, () => runner.request(), undefined);
-  sim.run({ until: until as number as Instant });
+  for (const at of requests) place.scheduleAt(later(START, s(at)), () => runner.request(), undefined);
+  sim.run({ until: later(START, until) });
   return begun;
 }
 
@@ -77,7 +77,7 @@ describe('the runner of syncs', () => {
       },
     });
     runner.request();
-    sim.run({ until: s(100) as number as Instant });
+    sim.run({ until: later(START, s(100)) });
     expect(begun).toEqual([0, 30_000]);
   });
 });
