@@ -82,6 +82,7 @@ export class Cluster {
   readonly #tracker = new ServiceTracker();
   readonly #proxyCaches = new ProxyCaches();
   #proxyMode: ProxyMode;
+  #proxySync: SyncSettings;
   readonly #scheduler: Scheduler;
   readonly #podLifecycle: PodLifecycle;
   readonly #nodeLifecycle: NodeLifecycleController;
@@ -99,6 +100,7 @@ export class Cluster {
   constructor(options: ClusterOptions) {
     this.#options = options;
     this.#proxyMode = options.proxy ?? 'iptables';
+    this.#proxySync = { ...DEFAULT_SYNC, ...options.proxySync };
     this.ranges = { ...DEFAULT_RANGES, ...options.ranges };
     this.sim = new Simulator({ seed: options.seed });
     this.#controlPlane = this.sim.place('control-plane');
@@ -156,13 +158,15 @@ export class Cluster {
     const { nodes } = nodesFor([], { ranges: this.ranges, count: taken + count });
     const added = nodes.slice(taken);
     this.apply(added);
-    if (proxy !== this.#proxyMode) for (const { metadata } of added) this.node(metadata.name).useProxy(proxy);
+    if (proxy !== this.#proxyMode)
+      for (const { metadata } of added) this.node(metadata.name).useProxy(proxy, this.#proxySync);
   }
 
-  /** Runs kube-proxy in this mode on all nodes, those to come included. Before the start only. */
-  useProxy(mode: ProxyMode): void {
+  /** Runs kube-proxy in this mode, and with these settings, on all nodes, those to come included. Before the start only. */
+  useProxy(mode: ProxyMode, sync: Partial<SyncSettings> = {}): void {
     this.#proxyMode = mode;
-    for (const node of this.#nodes.values()) node.useProxy(mode);
+    this.#proxySync = { ...this.#proxySync, ...sync };
+    for (const node of this.#nodes.values()) node.useProxy(mode, this.#proxySync);
   }
 
   /** A Deployment whose pods answer on `port`, over TCP and UDP, as `server` says. */
@@ -413,7 +417,7 @@ export class Cluster {
             proxy: {
               mode: this.#proxyMode,
               caches: this.#proxyCaches,
-              sync: { ...DEFAULT_SYNC, ...this.#options.proxySync },
+              sync: this.#proxySync,
               totalMetrics: this.kubeProxyMetrics,
               services: () => this.#tracker.snapshot(),
             },

@@ -44,7 +44,7 @@ export class ClusterNode {
   /** A program on the node itself, outside pods: a node agent, or a client on the host network. */
   readonly process: Process;
   readonly #nicName = 'eth0';
-  readonly #startProxy: (mode: ProxyMode) => KubeProxy;
+  readonly #startProxy: (mode: ProxyMode, sync: SyncSettings) => KubeProxy;
   #kubeProxy: KubeProxy;
 
   constructor(options: ClusterNodeOptions) {
@@ -72,8 +72,8 @@ export class ClusterNode {
     };
     const random = place.random('kube-proxy');
     const rules = () => root.enableNetfilter();
-    this.#startProxy = (mode) => new KubeProxy({ ...proxy, mode, place, node, ranges, random, rules });
-    this.#kubeProxy = this.#startProxy(proxy.mode);
+    this.#startProxy = (mode, sync) => new KubeProxy({ ...proxy, mode, sync, place, node, ranges, random, rules });
+    this.#kubeProxy = this.#startProxy(proxy.mode, proxy.sync);
   }
 
   get kubeProxy(): KubeProxy {
@@ -81,10 +81,10 @@ export class ClusterNode {
   }
 
   /** kube-proxy in another mode, before it has written any rules: nobody would take them away. */
-  useProxy(mode: ProxyMode): void {
+  useProxy(mode: ProxyMode, sync: SyncSettings): void {
     if (this.#kubeProxy.hasSynced)
       throw new RangeError(`node ${this.name} has rules already; expected a mode before the start`);
-    this.#kubeProxy = this.#startProxy(mode);
+    this.#kubeProxy = this.#startProxy(mode, sync);
   }
 
   /** Cut off from the other machines, as by a cable that is pulled; what goes on within the node, goes on. */
