@@ -41,3 +41,11 @@ export function formatInstant(instant: Instant): string {
   const seconds = Math.floor(instant / 1e9);
   return `${seconds}.${String(instant - seconds * 1e9).padStart(9, '0')}`;
 }
+
+/** What {@link formatInstant} has printed; undefined for any other text, such as a date of the real world. */
+export function parseInstant(text: string): Instant | undefined {
+  const [, seconds, nanoseconds] = /^(\d+)\.(\d{9})$/.exec(text) ?? [];
+  if (seconds === undefined) return undefined;
+  const instant = Number(seconds) * 1e9 + Number(nanoseconds);
+  return Number.isSafeInteger(instant) ? (instant as Instant) : undefined;
+}

@@ -20,6 +20,9 @@ export {
 export { Cluster, type ClusterOptions } from '../models/cluster.ts';
 export { type CostFile, CostFileError, costModelOf, parseCostFile, printCostFile } from '../models/cpu/cost-file.ts';
 export { type CostModel, LINUX_6_18 } from '../models/cpu/cost-model.ts';
+export { INSTANT_SYNC, type SyncSettings } from '../models/kube/kube-proxy/kube-proxy.ts';
+export { ProxyMetrics } from '../models/kube/kube-proxy/proxy-metrics.ts';
+export { IPTABLES_NFT_RESTORE, MEASURED_SYNC_COSTS, syncDuration } from '../models/kube/kube-proxy/sync-cost.ts';
 export { bursts, constantRate, poisson } from '../models/workload/arrivals.ts';
 export { closedLoop, openLoop } from '../models/workload/client.ts';
 export { exponential, fixed, logNormal, uniform } from '../models/workload/duration-distribution.ts';

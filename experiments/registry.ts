@@ -23,6 +23,7 @@ export const REGISTRY: readonly RegisteredExperiment[] = [
   SERVICES,
   inFile('service-count'),
   inFile('load-distribution'),
+  inFile('programming-latency'),
 ];
 
 /** The experiment in `<name>.ts`, or in `<name>.js` once compiled. */

@@ -44,12 +44,14 @@ describe('a rolling update', () => {
     expect(load.failed).toBe(0);
     cluster.restart('web');
     cluster.runFor(s(10));
-    // SIGTERM comes one watch delay after the deletion, the rules without the endpoint two after it.
+    // SIGTERM comes one watch delay after the deletion, the rules without the endpoint two after it and with the next sync.
     expect([...load.failures.keys()]).toEqual(['refused']);
-    expect(load.failed).toBeGreaterThan(10);
-    const { failed } = load;
-    cluster.runFor(s(5));
-    expect(load.failed).toBe(failed);
+    const refused = load.failures.get('refused');
+    expect(refused).toBeGreaterThan(10);
+    cluster.runFor(s(15));
+    expect(load.failures.get('refused')).toBe(refused);
+    // Half a second after it has ended a pod is gone, perhaps before the rules are: whoever asks then, asks in vain.
+    expect(load.failed).toBeLessThanOrEqual(refused! + 4);
     expect(webPods(cluster)).toBe(3);
     cluster.assertConserved();
   });

@@ -4,7 +4,7 @@
 // proxies one watch delay later each, as from a real API server.
 
 import { Simulator } from '../engine/simulator.ts';
-import { type Duration, formatInstant, type Instant, ms } from '../engine/time.ts';
+import { type Duration, formatInstant, type Instant, ms, parseInstant } from '../engine/time.ts';
 import type { BridgePluginSettings } from './cni/bridge.ts';
 import { AddressError } from './cni/host-local.ts';
 import { type CostModel, LINUX_6_18 } from './cpu/cost-model.ts';
@@ -14,9 +14,11 @@ import { OutsideWorld } from './host/outside-world.ts';
 import type { Process } from './host/process.ts';
 import { ApiServer, type WatchEvent } from './kube/api-server.ts';
 import { ClusterNode } from './kube/cluster-node.ts';
-import { EndpointSliceController } from './kube/endpoint-slices.ts';
+import { EndpointSliceController, TRIGGER_TIME_ANNOTATION } from './kube/endpoint-slices.ts';
+import { DEFAULT_SYNC, type ProxyChange, type SyncSettings } from './kube/kube-proxy/kube-proxy.ts';
+import { ProxyMetrics } from './kube/kube-proxy/proxy-metrics.ts';
 import { ProxyCaches, type ProxyMode } from './kube/kube-proxy/proxy-mode.ts';
-import { ServiceTracker } from './kube/kube-proxy/service-tracker.ts';
+import { ServiceTracker, serviceKeyOf } from './kube/kube-proxy/service-tracker.ts';
 import type { RunningPod } from './kube/kubelet.ts';
 import type { Manifests } from './kube/manifests.ts';
 import { NamedDraws } from './kube/named-draws.ts';
@@ -55,6 +57,8 @@ export interface ClusterOptions {
   readonly cni?: Partial<BridgePluginSettings>;
   /** How kube-proxy writes its rules, on nodes that do not say otherwise: iptables by default. */
   readonly proxy?: ProxyMode;
+  /** When kube-proxy syncs, and how long that takes. */
+  readonly proxySync?: Partial<SyncSettings>;
   /** From a change in the API server until a controller, kubelet or proxy has heard of it. */
   readonly watchDelay?: Duration;
   /** How soon the control plane gives up a node that is gone. */
@@ -69,6 +73,8 @@ export class Cluster {
   readonly api: ApiServer;
   readonly outside: OutsideWorld;
   readonly ranges: ClusterRanges;
+  /** Of the kube-proxies of all nodes; each has its own, too. */
+  readonly kubeProxyMetrics = new ProxyMetrics();
   readonly #options: ClusterOptions;
   readonly #fabric: Fabric;
   readonly #nodes = new Map<string, ClusterNode>();
@@ -76,6 +82,7 @@ export class Cluster {
   readonly #tracker = new ServiceTracker();
   readonly #proxyCaches = new ProxyCaches();
   #proxyMode: ProxyMode;
+  #proxySync: SyncSettings;
   readonly #scheduler: Scheduler;
   readonly #podLifecycle: PodLifecycle;
   readonly #nodeLifecycle: NodeLifecycleController;
@@ -87,11 +94,13 @@ export class Cluster {
   #idleEndpoints = 0;
   #started = false;
   #rulesVisitedBefore = 0;
-  #syncPending = false;
+  /** What proxies hear of at this instant. */
+  #proxyNews: ProxyChange[] = [];
 
   constructor(options: ClusterOptions) {
     this.#options = options;
     this.#proxyMode = options.proxy ?? 'iptables';
+    this.#proxySync = { ...DEFAULT_SYNC, ...options.proxySync };
     this.ranges = { ...DEFAULT_RANGES, ...options.ranges };
     this.sim = new Simulator({ seed: options.seed });
     this.#controlPlane = this.sim.place('control-plane');
@@ -149,13 +158,15 @@ export class Cluster {
     const { nodes } = nodesFor([], { ranges: this.ranges, count: taken + count });
     const added = nodes.slice(taken);
     this.apply(added);
-    if (proxy !== this.#proxyMode) for (const { metadata } of added) this.node(metadata.name).useProxy(proxy);
+    if (proxy !== this.#proxyMode)
+      for (const { metadata } of added) this.node(metadata.name).useProxy(proxy, this.#proxySync);
   }
 
-  /** Runs kube-proxy in this mode on all nodes, those to come included. Before the start only. */
-  useProxy(mode: ProxyMode): void {
+  /** Runs kube-proxy in this mode, and with these settings, on all nodes, those to come included. Before the start only. */
+  useProxy(mode: ProxyMode, sync: Partial<SyncSettings> = {}): void {
     this.#proxyMode = mode;
-    for (const node of this.#nodes.values()) node.useProxy(mode);
+    this.#proxySync = { ...this.#proxySync, ...sync };
+    for (const node of this.#nodes.values()) node.useProxy(mode, this.#proxySync);
   }
 
   /** A Deployment whose pods answer on `port`, over TCP and UDP, as `server` says. */
@@ -273,6 +284,11 @@ export class Cluster {
     this.#podLifecycle.catchUp(name);
   }
 
+  /** What the pod's readiness probe finds from now on. `key` is `namespace/name`. */
+  setReady(key: string, isReady: boolean): void {
+    this.#podLifecycle.setReady(key, isReady);
+  }
+
   // ── what is there ──────────────────────────────────────────────────────────────────────────────────────────────────
 
   get nodes(): readonly ClusterNode[] {
@@ -339,7 +355,7 @@ export class Cluster {
   /** Programs every node's rules. From now on changes take their time. */
   start(): void {
     if (this.#started) return;
-    this.#syncNodes();
+    for (const { kubeProxy } of this.#nodes.values()) kubeProxy.syncAtOnce();
     this.#started = true;
   }
 
@@ -369,6 +385,8 @@ export class Cluster {
   startMeasuring(): void {
     this.#rulesVisitedBefore = this.#rulesVisited();
     for (const load of this.#loads) load.startMeasuring(this.sim.now);
+    this.kubeProxyMetrics.startMeasuring();
+    for (const { kubeProxy } of this.#nodes.values()) kubeProxy.metrics.startMeasuring();
   }
 
   assertConserved(): void {
@@ -396,14 +414,20 @@ export class Cluster {
             ranges: this.ranges,
             defaultGateway: this.outside.gatewayIp,
             cni,
-            proxyMode: this.#proxyMode,
-            proxyCaches: this.#proxyCaches,
+            proxy: {
+              mode: this.#proxyMode,
+              caches: this.#proxyCaches,
+              sync: this.#proxySync,
+              totalMetrics: this.kubeProxyMetrics,
+              services: () => this.#tracker.snapshot(),
+            },
             isReserved: (ip) => this.api.isTaken(formatIp(ip)),
           }),
       );
       for (const other of this.#nodes.values()) other.addPeers([node.peer]);
       node.addPeers([...this.#nodes.values()].map(({ peer }) => peer));
       this.#nodes.set(node.name, node);
+      if (this.#started) node.kubeProxy.hear([]);
     }
   }
 
@@ -456,16 +480,17 @@ export class Cluster {
   }
 
   #onServices(events: readonly WatchEvent<Service | EndpointSlice>[]): void {
-    for (const event of events) this.#tracker.apply(event);
-    if (!this.#started || this.#syncPending) return;
-    this.#syncPending = true;
-    this.#controlPlane.scheduleAt(this.sim.now, () => this.#syncNodes(), undefined);
+    const isFirst = this.#proxyNews.length === 0;
+    for (const event of events) if (this.#tracker.apply(event) && this.#started) this.#proxyNews.push(changeOf(event));
+    // All that comes at one instant calls for one sync.
+    if (isFirst && this.#proxyNews.length > 0)
+      this.#controlPlane.scheduleAt(this.sim.now, () => this.#tellProxies(), undefined);
   }
 
-  #syncNodes(): void {
-    this.#syncPending = false;
-    const services = this.#tracker.snapshot();
-    for (const node of this.#nodes.values()) node.syncRules(services);
+  #tellProxies(): void {
+    const news = this.#proxyNews;
+    this.#proxyNews = [];
+    for (const { kubeProxy } of this.#nodes.values()) kubeProxy.hear(news);
   }
 
   /** Pods answer at the ports that their containers name, and at those that Services send to. */
@@ -506,6 +531,13 @@ export class Cluster {
   #note(text: string): void {
     if (!this.notes.includes(text)) this.notes.push(text);
   }
+}
+
+function changeOf({ type, object }: WatchEvent<Service | EndpointSlice>): ProxyChange {
+  if (object.kind === 'Service') return { kind: 'Service', service: keyOf(object), triggeredAt: undefined };
+  const time = object.metadata.annotations[TRIGGER_TIME_ANNOTATION];
+  const triggeredAt = type === 'DELETED' ? 'removed' : time === undefined ? undefined : parseInstant(time);
+  return { kind: 'EndpointSlice', service: serviceKeyOf(object), triggeredAt };
 }
 
 /** From the API server to a watcher: a few milliseconds on an idle control plane. */

@@ -19,6 +19,7 @@ import {
   type Node,
   type ObjectOf,
   type Pod,
+  type Service,
 } from './objects.ts';
 import { type ClusterRanges, checkRanges, DEFAULT_RANGES } from './ranges.ts';
 import { withFamilies } from './service-families.ts';
@@ -62,7 +63,7 @@ export class ApiServer {
     readonly nodePorts?: PortRange;
     /** For watchers that bring none of their own. By default a change is delivered before the call that made it ends. */
     readonly deliver?: Deliver;
-    /** Stamps deletionTimestamp. */
+    /** Stamps what happens to objects, to the nanosecond; a real one keeps whole seconds. */
     readonly now?: () => Instant;
   }) {
     this.ranges = options.ranges ?? DEFAULT_RANGES;
@@ -71,6 +72,10 @@ export class ApiServer {
     this.#allocations = new Allocations({ ranges: this.ranges, nodePorts }, options.random);
     this.#deliver = options.deliver ?? ((handler) => this.deliverInTurn(handler));
     this.#now = options.now ?? (() => START);
+  }
+
+  get now(): Instant {
+    return this.#now();
   }
 
   /** `key` is `default/web`, or the name alone for a Node or Namespace. */
@@ -198,7 +203,14 @@ export class ApiServer {
     if (object.kind !== 'Service') return object;
     checkService(object);
     checkNewService(object);
-    return withFamilies(withServiceDefaults(object), this.#allocations.serviceFamilies);
+    return this.#withCreation(withFamilies(withServiceDefaults(object), this.#allocations.serviceFamilies));
+  }
+
+  /** Of other kinds nobody asks. */
+  #withCreation(service: Service): Service {
+    const { metadata } = service;
+    const creationTimestamp = metadata.creationTimestamp ?? formatInstant(this.#now());
+    return { ...service, metadata: { ...metadata, creationTimestamp } };
   }
 
   #admitUpdate(before: KubeObject, after: KubeObject): KubeObject {

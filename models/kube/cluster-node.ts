@@ -8,7 +8,9 @@ import type { Fabric } from '../host/fabric.ts';
 import { Machine, type MachineOptions } from '../host/machine.ts';
 import type { Process } from '../host/process.ts';
 import { ANY_PREFIX, type Ip, type Prefix, parseIp, parsePrefix } from '../packet/ip-address.ts';
-import { type ProxyCaches, type ProxyMode, type ProxySync, startProxy } from './kube-proxy/proxy-mode.ts';
+import { KubeProxy, type SyncSettings } from './kube-proxy/kube-proxy.ts';
+import type { ProxyMetrics } from './kube-proxy/proxy-metrics.ts';
+import type { ProxyCaches, ProxyMode } from './kube-proxy/proxy-mode.ts';
 import type { ServiceSnapshot } from './kube-proxy/service-tracker.ts';
 import { Kubelet } from './kubelet.ts';
 import { addressOfNode, type Node } from './objects.ts';
@@ -22,8 +24,13 @@ export interface ClusterNodeOptions {
   readonly ranges: ClusterRanges;
   readonly defaultGateway: Ip;
   readonly cni: Partial<BridgePluginSettings>;
-  readonly proxyMode: ProxyMode;
-  readonly proxyCaches: ProxyCaches;
+  readonly proxy: {
+    readonly mode: ProxyMode;
+    readonly caches: ProxyCaches;
+    readonly sync: SyncSettings;
+    readonly totalMetrics: ProxyMetrics;
+    readonly services: () => ServiceSnapshot;
+  };
   /** Addresses that pods of a snapshot have, or will have once they have started. */
   readonly isReserved: (ip: Ip) => boolean;
 }
@@ -37,12 +44,11 @@ export class ClusterNode {
   /** A program on the node itself, outside pods: a node agent, or a client on the host network. */
   readonly process: Process;
   readonly #nicName = 'eth0';
-  readonly #startProxy: (mode: ProxyMode) => ProxySync;
-  #syncProxy: ProxySync;
-  #hasRules = false;
+  readonly #startProxy: (mode: ProxyMode, sync: SyncSettings) => KubeProxy;
+  #kubeProxy: KubeProxy;
 
   constructor(options: ClusterNodeOptions) {
-    const { object, machine, fabric, ranges, defaultGateway, cni, proxyMode, proxyCaches, isReserved } = options;
+    const { object, machine, fabric, ranges, defaultGateway, cni, proxy, isReserved } = options;
     this.name = object.metadata.name;
     this.ip = parseIp(addressOfNode(object)!);
     this.podRange = parsePrefix(object.spec.podCIDR!);
@@ -65,14 +71,20 @@ export class ClusterNode {
       ips: [this.ip, plugin.gateway],
     };
     const random = place.random('kube-proxy');
-    this.#startProxy = (mode) => startProxy(mode, { node, ranges, caches: proxyCaches, random });
-    this.#syncProxy = this.#startProxy(proxyMode);
+    const rules = () => root.enableNetfilter();
+    this.#startProxy = (mode, sync) => new KubeProxy({ ...proxy, mode, sync, place, node, ranges, random, rules });
+    this.#kubeProxy = this.#startProxy(proxy.mode, proxy.sync);
+  }
+
+  get kubeProxy(): KubeProxy {
+    return this.#kubeProxy;
   }
 
   /** kube-proxy in another mode, before it has written any rules: nobody would take them away. */
-  useProxy(mode: ProxyMode): void {
-    if (this.#hasRules) throw new RangeError(`node ${this.name} has rules already; expected a mode before the start`);
-    this.#syncProxy = this.#startProxy(mode);
+  useProxy(mode: ProxyMode, sync: SyncSettings): void {
+    if (this.#kubeProxy.hasSynced)
+      throw new RangeError(`node ${this.name} has rules already; expected a mode before the start`);
+    this.#kubeProxy = this.#startProxy(mode, sync);
   }
 
   /** Cut off from the other machines, as by a cable that is pulled; what goes on within the node, goes on. */
@@ -88,11 +100,5 @@ export class ClusterNode {
   /** What other nodes must know to reach this one's pods. */
   get peer(): PeerNode {
     return { podRange: this.podRange, address: this.ip };
-  }
-
-  /** Runs kube-proxy's sync: the node's rules serve these services from now on. */
-  syncRules(services: ServiceSnapshot): void {
-    this.#hasRules = true;
-    this.#syncProxy(this.machine.root.enableNetfilter(), services, this.machine.place.now);
   }
 }

@@ -1,12 +1,13 @@
 // A control plane for tests: an API server, all controllers, and kubelets that only hand out addresses.
 
 import { RandomStreams } from '../../engine/random.ts';
+import { type Instant, START } from '../../engine/time.ts';
 import { addressAt, formatIp, parsePrefix } from '../packet/ip-address.ts';
 import { ApiServer, type WatchEvent } from './api-server.ts';
 import { EndpointSliceController } from './endpoint-slices.ts';
 import { readManifests } from './manifests.ts';
 import { makeNode, nodesFor } from './node-objects.ts';
-import { isTerminating, type KubeObject, keyOf, type Node, type Pod } from './objects.ts';
+import { isTerminating, type KubeObject, keyOf, type Node, type Pod, withReadiness } from './objects.ts';
 import { type ClusterRanges, DEFAULT_RANGES } from './ranges.ts';
 import { Scheduler } from './scheduler.ts';
 import { WorkloadController } from './workloads.ts';
@@ -24,13 +25,15 @@ export function controlPlane({
   seed = 'test',
   nodes = 3,
   ranges = DEFAULT_RANGES,
+  now = () => START,
 }: {
   seed?: string;
   nodes?: number;
   ranges?: ClusterRanges;
+  now?: () => Instant;
 } = {}): ControlPlane {
   const random = new RandomStreams(seed);
-  const api = new ApiServer({ random: random.stream('api-server'), ranges });
+  const api = new ApiServer({ random: random.stream('api-server'), ranges, now });
   new WorkloadController(api, random.stream('workloads'));
   const scheduler = new Scheduler(api);
   api.watch('Pod', (events) => giveAddresses(api, events));
@@ -73,7 +76,7 @@ export function endGracePeriods(api: ApiServer): void {
 export function setReady(api: ApiServer, key: string, ready: boolean): void {
   const pod = api.get('Pod', key);
   if (pod === undefined) throw new RangeError(`no pod ${key}`);
-  const conditions = [{ type: 'Ready', status: ready ? 'True' : 'False' }];
+  const conditions = withReadiness(pod, ready ? 'True' : 'False', api.now);
   api.update<Pod>({ ...pod, status: { ...pod.status, conditions } });
 }
 

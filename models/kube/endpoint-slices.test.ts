@@ -1,7 +1,8 @@
 import { describe, expect, test } from 'vitest';
+import { after as later, ms, START } from '../../engine/time.ts';
 import { parseIpv6Prefix } from '../packet/ip-address.ts';
 import { type ControlPlane, controlPlane, endGracePeriods, nodeAt, setReady } from './control-plane.fixture.ts';
-import { SERVICE_NAME_LABEL } from './endpoint-slices.ts';
+import { SERVICE_NAME_LABEL, TRIGGER_TIME_ANNOTATION } from './endpoint-slices.ts';
 import type { EndpointSlice, Service } from './objects.ts';
 import { DEFAULT_RANGES } from './ranges.ts';
 
@@ -315,4 +316,35 @@ test('a pod whose node is not there waits for it', () => {
   expect(slices(cluster)).toEqual([': ']);
   cluster.api.create(nodeAt(9));
   expect(slices(cluster)).toEqual(['8080: 10.244.7.7']);
+});
+
+describe('the annotation with the time of the last change', () => {
+  /** A Service of pods a and b, made at 1 ms; what each slice says after the changes that follow. */
+  function timeline() {
+    let now = later(START, ms(1));
+    const cluster = controlPlane({ now: () => now });
+    cluster.apply([WEB, pod('a', { ports: HTTP_8080 }), pod('b', { ports: HTTP_8080 })].join('---'));
+    const at = (time: number, change: () => void): (string | undefined)[] => {
+      now = later(START, ms(time));
+      change();
+      return cluster.api.list('EndpointSlice').map(({ metadata }) => metadata.annotations[TRIGGER_TIME_ANNOTATION]);
+    };
+    return { cluster, at };
+  }
+
+  test('is that of a new Service', () => {
+    expect(timeline().at(1, () => undefined)).toEqual(['0.001000000']);
+  });
+
+  test('is when a pod became ready or unready', () => {
+    const { cluster, at } = timeline();
+    expect(at(5, () => setReady(cluster.api, 'default/a', false))).toEqual(['0.005000000']);
+    expect(at(7, () => setReady(cluster.api, 'default/a', true))).toEqual(['0.007000000']);
+  });
+
+  test('is taken away by a change that leaves no time: a pod that ends', () => {
+    const { cluster, at } = timeline();
+    at(5, () => setReady(cluster.api, 'default/a', false));
+    expect(at(9, () => cluster.api.delete('Pod', 'default/b'))).toEqual([undefined]);
+  });
 });

@@ -6,6 +6,7 @@
 // orders endpoints at random, this one by the age of their pods.
 
 import type { RandomStream } from '../../engine/random.ts';
+import { formatInstant, type Instant, parseInstant } from '../../engine/time.ts';
 import { isIpv4, isIpv6 } from '../packet/ip-address.ts';
 import type { ApiServer, Deliver, WatchEvent } from './api-server.ts';
 import { LabelIndex, matchesLabels } from './label-index.ts';
@@ -25,6 +26,7 @@ import {
   type Labels,
   type Node,
   type Pod,
+  readinessChangeOf,
   type Service,
   type ServicePort,
 } from './objects.ts';
@@ -32,6 +34,8 @@ import { packSlices, type SliceDraft } from './slice-packing.ts';
 import { hintClose, hintModeOf, removeHints, TopologyCache, ZONE_LABEL } from './topology-hints.ts';
 
 export const SERVICE_NAME_LABEL = 'kubernetes.io/service-name';
+/** When what a slice says began to be true: kube-proxy tells by it how long programming it has taken. */
+export const TRIGGER_TIME_ANNOTATION = 'endpoints.kubernetes.io/last-change-trigger-time';
 export const MANAGED_BY_LABEL = 'endpointslice.kubernetes.io/managed-by';
 const CONTROLLER = 'endpointslice-controller.k8s.io';
 const MIRRORING_CONTROLLER = 'endpointslicemirroring-controller.k8s.io';
@@ -226,9 +230,9 @@ export class EndpointSliceController {
     for (const slice of slices) if (!families.some((family) => family === slice.addressType)) this.#delete(slice);
     for (const family of families) {
       const ofFamily = slices.filter(({ addressType }) => addressType === family);
-      const groups = hasSelector
+      const { groups, triggeredAt } = hasSelector
         ? this.#groupsOfPods(service, family)
-        : mirrored(this.#apiServer.get('Endpoints', key), family);
+        : { groups: mirrored(this.#apiServer.get('Endpoints', key), family), triggeredAt: undefined };
       const drafts = this.#pack(service, ofFamily, groups);
       if (hasSelector)
         this.#hint(
@@ -236,7 +240,7 @@ export class EndpointSliceController {
           family,
           drafts.flatMap(({ drafts }) => drafts),
         );
-      this.#finalize(service, { managedBy, family, slices: ofFamily, drafts });
+      this.#finalize(service, { managedBy, family, slices: ofFamily, drafts, triggeredAt });
     }
   }
 
@@ -247,23 +251,30 @@ export class EndpointSliceController {
       .filter(({ metadata }) => metadata.labels[MANAGED_BY_LABEL] === managedBy);
   }
 
-  #groupsOfPods(service: Service, family: IpFamilyName): EndpointGroup[] {
+  #groupsOfPods(
+    service: Service,
+    family: IpFamilyName,
+  ): { readonly groups: readonly EndpointGroup[]; readonly triggeredAt: Instant | undefined } {
     const groups = new Map<string, EndpointGroup>();
-    for (const { endpoint, ports, portsText } of this.#entriesOf(service, family)) {
+    const { entries, triggeredAt } = this.#entriesOf(service, family);
+    for (const { endpoint, ports, portsText } of entries) {
       if (endpoint === undefined) continue;
       const group = groups.get(portsText) ?? { ports, endpoints: [] };
       group.endpoints.push(endpoint);
       groups.set(portsText, group);
     }
     // A Service without endpoints has one empty slice, so that watchers know that it has been looked at.
-    return groups.size > 0 ? [...groups.values()] : [{ ports: [], endpoints: [] }];
+    return { groups: groups.size > 0 ? [...groups.values()] : [{ ports: [], endpoints: [] }], triggeredAt };
   }
 
   /**
    * One trick for Services with thousands of pods, which come and go one by one: an entry that is still right is the same
    * object as at the last look, so that what has not changed is neither computed nor compared again.
    */
-  #entriesOf(service: Service, family: IpFamilyName): PodEntry[] {
+  #entriesOf(
+    service: Service,
+    family: IpFamilyName,
+  ): { readonly entries: readonly PodEntry[]; readonly triggeredAt: Instant | undefined } {
     const key = `${family} ${keyOf(service)}`;
     const last = this.#lastLook.get(key);
     const entries: PodEntry[] = [];
@@ -277,7 +288,7 @@ export class EndpointSliceController {
       byPod.set(podKey, entry);
     }
     this.#lastLook.set(key, { service, byPod });
-    return entries;
+    return { entries, triggeredAt: triggerOf(service, byPod, last?.byPod) };
   }
 
   /** The real controller leaves out a pod whose node is not there, and tries again later. */
@@ -299,7 +310,8 @@ export class EndpointSliceController {
     const endpoint = endpointOf(pod, service, { zone, family });
     const ports = endpointPortsOf(pod, service);
     const isSame = JSON.stringify(endpoint) === JSON.stringify(before);
-    return { pod, endpoint: isSame ? before : endpoint, ports, portsText: JSON.stringify(ports) };
+    const changedAt = readinessChangeOf(pod);
+    return { pod, endpoint: isSame ? before : endpoint, ports, portsText: JSON.stringify(ports), changedAt };
   }
 
   /** Each group's endpoints in slices of its ports; a slice whose ports no group has is in none of the drafts. */
@@ -344,7 +356,14 @@ export class EndpointSliceController {
       family,
       slices,
       drafts: groups,
-    }: { managedBy: string; family: IpFamilyName; slices: readonly EndpointSlice[]; drafts: readonly GroupDrafts[] },
+      triggeredAt,
+    }: {
+      managedBy: string;
+      family: IpFamilyName;
+      slices: readonly EndpointSlice[];
+      drafts: readonly GroupDrafts[];
+      triggeredAt: Instant | undefined;
+    },
   ): void {
     const unused = new Set(slices);
     const created: { ports: readonly EndpointPort[]; endpoints: readonly Endpoint[] }[] = [];
@@ -353,7 +372,7 @@ export class EndpointSliceController {
         if (slice === undefined) created.push({ ports, endpoints });
         else if (endpoints.length > 0 || (isPlaceholder && !isChanged)) {
           unused.delete(slice);
-          if (isChanged) this.#update(slice, service, { ports, endpoints });
+          if (isChanged) this.#update(slice, service, { ports, endpoints, triggeredAt });
         }
       }
     }
@@ -362,22 +381,20 @@ export class EndpointSliceController {
       created.push({ ports: [], endpoints: [] });
     for (const contents of created) {
       const [reused] = unused;
-      if (reused === undefined) this.#createSlice(service, { managedBy, family, ...contents });
+      if (reused === undefined) this.#createSlice(service, { managedBy, family, ...contents, triggeredAt });
       else {
         unused.delete(reused);
-        this.#update(reused, service, contents);
+        this.#update(reused, service, { ...contents, triggeredAt });
       }
     }
     for (const slice of unused) this.#delete(slice);
   }
 
-  #update(
-    slice: EndpointSlice,
-    service: Service,
-    contents: { ports: readonly EndpointPort[]; endpoints: readonly Endpoint[] },
-  ): void {
+  #update(slice: EndpointSlice, service: Service, { ports, endpoints, triggeredAt }: SliceContents): void {
     const labels = labelsFor(service, slice.metadata.labels[MANAGED_BY_LABEL] ?? '');
-    this.#apiServer.update<EndpointSlice>({ ...slice, ...contents, metadata: { ...slice.metadata, labels } });
+    const annotations = withTrigger(slice.metadata.annotations, triggeredAt);
+    const metadata = { ...slice.metadata, labels, annotations };
+    this.#apiServer.update<EndpointSlice>({ ...slice, ports, endpoints, metadata });
   }
 
   #delete(slice: EndpointSlice): void {
@@ -391,12 +408,8 @@ export class EndpointSliceController {
       family,
       ports,
       endpoints,
-    }: {
-      managedBy: string;
-      family: IpFamilyName;
-      ports: readonly EndpointPort[];
-      endpoints: readonly Endpoint[];
-    },
+      triggeredAt,
+    }: SliceContents & { readonly managedBy: string; readonly family: IpFamilyName },
   ): void {
     const { name, namespace, uid } = service.metadata;
     const slice = this.#apiServer.create<EndpointSlice>({
@@ -405,7 +418,7 @@ export class EndpointSliceController {
         name: this.#newName(service),
         namespace,
         labels: labelsFor(service, managedBy),
-        annotations: {},
+        annotations: withTrigger({}, triggeredAt),
         ownerReferences: [{ kind: 'Service', name, uid, controller: true }],
       },
       addressType: family,
@@ -433,6 +446,15 @@ interface PodEntry {
   readonly endpoint: Endpoint | undefined;
   readonly ports: readonly EndpointPort[];
   readonly portsText: string;
+  /** When the pod became ready or unready. */
+  readonly changedAt: Instant | undefined;
+}
+
+interface SliceContents {
+  readonly ports: readonly EndpointPort[];
+  readonly endpoints: readonly Endpoint[];
+  /** The change that they are the answer to. */
+  readonly triggeredAt: Instant | undefined;
 }
 
 /** Endpoints that are served on the same port numbers, so that they can share slices. */
@@ -449,6 +471,33 @@ interface GroupDrafts {
 }
 
 const FAMILIES = ['IPv4', 'IPv6'] as const;
+
+/**
+ * The first of the changes since the last look, if they are such as leave a time: pods that became ready or unready, a
+ * new Service (TriggerTimeTracker). The end of a pod and a change of its labels are none of them.
+ */
+function triggerOf(
+  { metadata }: Service,
+  pods: ReadonlyMap<string, PodEntry>,
+  before: ReadonlyMap<string, PodEntry> | undefined,
+): Instant | undefined {
+  if (before === undefined) return parseInstant(metadata.creationTimestamp ?? '');
+  let first: Instant | undefined;
+  for (const [key, entry] of pods) {
+    const { changedAt } = entry;
+    const known = before.get(key);
+    if (changedAt === undefined || known === entry || changedAt <= (known?.changedAt ?? Number.NEGATIVE_INFINITY))
+      continue;
+    if (first === undefined || changedAt < first) first = changedAt;
+  }
+  return first;
+}
+
+/** A slice that changes for another reason loses the annotation (addTriggerTimeAnnotation). */
+function withTrigger(annotations: Labels, triggeredAt: Instant | undefined): Labels {
+  const { [TRIGGER_TIME_ANNOTATION]: _before, ...others } = annotations;
+  return triggeredAt === undefined ? others : { ...others, [TRIGGER_TIME_ANNOTATION]: formatInstant(triggeredAt) };
+}
 
 /** Those of the Service, and what marks a slice as its own (setEndpointSliceLabels). */
 function labelsFor(service: Service, managedBy: string): Labels {

@@ -9,7 +9,7 @@
 import { type Duration, type Instant, inMs, after as later, ms, s } from '../../engine/time.ts';
 import type { ApiServer } from './api-server.ts';
 import type { NamedDraws } from './named-draws.ts';
-import { isTerminating, keyOf, type Node, type Pod } from './objects.ts';
+import { isTerminating, keyOf, type Node, type Pod, withReadiness } from './objects.ts';
 
 export interface NodeLifecycleSettings {
   /** `--node-monitor-grace-period`: 40 s, 50 s from Kubernetes 1.32 on. */
@@ -85,7 +85,7 @@ export class NodeLifecycleController {
   #giveUp(name: string, outage: number): void {
     this.#setHealthy(name, false);
     for (const pod of this.#podsOn(name)) {
-      const conditions = [...(pod.status.conditions ?? []).filter(({ type }) => type !== 'Ready'), NOT_READY];
+      const conditions = withReadiness(pod, 'False', this.#clock.now());
       this.#apiServer.update<Pod>({ ...pod, status: { ...pod.status, conditions } });
       const patience = evictionDelay(pod);
       if (patience === undefined) continue;
@@ -117,7 +117,6 @@ export class NodeLifecycleController {
 }
 
 const UNREACHABLE = 'node.kubernetes.io/unreachable';
-const NOT_READY = { type: 'Ready', status: 'False' };
 
 /** Of pods that say nothing about it (admission plugin DefaultTolerationSeconds). */
 const DEFAULT_TOLERATION = s(300);

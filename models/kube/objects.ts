@@ -1,6 +1,7 @@
 // The API objects, spelled as in YAML, with the API server's defaults filled in. Whoever holds one does not change it:
 // an update is a new object.
 
+import { formatInstant, type Instant, parseInstant } from '../../engine/time.ts';
 import { type IpFamily, isIpv4, isIpv6 } from '../packet/ip-address.ts';
 import type { Kind, ManifestInputs, ParsedManifests } from './schema.ts';
 import { parseManifest } from './schema.ts';
@@ -96,6 +97,24 @@ export const needsHealthCheck = ({ spec }: Service): boolean =>
 export function isReady(pod: Pod): boolean {
   const condition = pod.status.conditions?.find(({ type }) => type === 'Ready');
   return condition === undefined || condition.status === 'True';
+}
+
+/** The pod's conditions, among them `Ready` with this status: since `now`, unless it had that status before. */
+export function withReadiness(
+  { status: { conditions = [] } }: Pod,
+  status: 'True' | 'False',
+  now: Instant,
+): NonNullable<Pod['status']['conditions']> {
+  const before = conditions.find(({ type }) => type === 'Ready');
+  const others = conditions.filter(({ type }) => type !== 'Ready');
+  if (before?.status === status) return [...others, before];
+  return [...others, { type: 'Ready', status, lastTransitionTime: formatInstant(now) }];
+}
+
+/** When the pod became ready, or unready; undefined if its status does not say, or names a date of the real world. */
+export function readinessChangeOf({ status: { conditions } }: Pod): Instant | undefined {
+  const time = conditions?.find(({ type }) => type === 'Ready')?.lastTransitionTime;
+  return time === undefined ? undefined : parseInstant(time);
 }
 
 /** Deleted, and within its grace period. */

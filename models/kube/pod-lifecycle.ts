@@ -4,12 +4,12 @@
 // Deletion and the removal from EndpointSlices run side by side: nobody waits until the last proxy has heard of it. A pod
 // that stops listening earlier than that loses connections; a preStop hook that sleeps longer loses none.
 //
-// Not modelled: probes that fail later, startup probes, several hooks in one pod (the longest counts, all containers are
+// Not modelled: probes that fail (an experiment may say so), startup probes, several hooks in one pod (the longest counts, all containers are
 // asked to end at once), restarts of containers, what a hook does besides sleeping.
 
 import { type Duration, ms, s } from '../../engine/time.ts';
 import type { ApiServer, WatchEvent } from './api-server.ts';
-import { isFinished, isReady, isTerminating, keyOf, type Pod } from './objects.ts';
+import { isFinished, isReady, isTerminating, keyOf, type Pod, withReadiness } from './objects.ts';
 
 /** What the kubelet has others do. */
 export interface PodRuntime {
@@ -62,7 +62,7 @@ export class PodLifecycle {
     for (const { pod, isReady: wasReady } of [...this.#running.values()]) {
       if (pod.spec.nodeName !== node) continue;
       const now = this.#apiServer.get('Pod', keyOf(pod));
-      if (now?.status.conditions !== undefined) this.#report(pod, { conditions: ready(wasReady ? 'True' : 'False') });
+      if (now?.status.conditions !== undefined) this.#report(pod, {}, wasReady ? 'True' : 'False');
       if (now === undefined) this.#look(pod, true);
     }
     for (const pod of this.#apiServer.list('Pod')) if (pod.spec.nodeName === node) this.#look(pod, false);
@@ -91,13 +91,22 @@ export class PodLifecycle {
     const isAsReported = delay === undefined || pod.status.conditions !== undefined;
     const running: Running = { pod, stage: 'running', isReady: isAsReported && isReady(pod) };
     this.#running.set(keyOf(pod), running);
-    if (isAsReported) return this.#report(pod, { ...addresses, phase: 'Running' });
-    this.#report(pod, { ...addresses, phase: 'Running', conditions: ready('False') });
-    this.#after(delay, () => {
-      if (running.stage === 'exited') return;
-      running.isReady = true;
-      this.#report(pod, { conditions: ready('True') });
-    });
+    this.#report(pod, { ...addresses, phase: 'Running' }, running.isReady ? 'True' : 'False');
+    if (isAsReported) return;
+    this.#after(delay, () => this.#setReady(running, true));
+  }
+
+  /** The pod's readiness probe succeeds, or fails, often enough from now on. */
+  setReady(key: string, isReady: boolean): void {
+    const running = this.#running.get(key);
+    if (running === undefined) throw new RangeError(`no pod ${key} runs`);
+    this.#setReady(running, isReady);
+  }
+
+  #setReady(running: Running, isReady: boolean): void {
+    if (running.stage === 'exited') return;
+    running.isReady = isReady;
+    this.#report(running.pod, {}, isReady ? 'True' : 'False');
   }
 
   #terminate(running: Running, pod: Pod): void {
@@ -140,17 +149,16 @@ export class PodLifecycle {
     this.#runtime.remove(pod);
   }
 
-  #report(pod: Pod, status: Partial<Pod['status']>): void {
+  #report(pod: Pod, fields: Partial<Pod['status']>, readiness: 'True' | 'False'): void {
     const now = this.#apiServer.get('Pod', keyOf(pod));
     if (now === undefined || !this.#runtime.isConnected(pod)) return;
+    const status = { ...fields, conditions: withReadiness(now, readiness, this.#apiServer.now) };
     const changed = Object.entries(status).some(
       ([field, value]) => JSON.stringify(Reflect.get(now.status, field)) !== JSON.stringify(value),
     );
     if (changed) this.#apiServer.update<Pod>({ ...now, status: { ...now.status, ...status } });
   }
 }
-
-const ready = (status: 'True' | 'False'): Pod['status']['conditions'] => [{ type: 'Ready', status }];
 
 /**
  * From the start of a pod until its last container is ready, if all probes succeed: one is made at once and then one each

@@ -133,12 +133,20 @@ const ownerReference = z.object({
   controller: z.boolean().optional(),
 });
 
+/** `null` in what kubectl makes of a template. */
+const timestamp = z
+  .string()
+  .nullish()
+  .transform((text) => text ?? undefined)
+  .optional();
+
 const clusterMetadata = z.object({
   name: objectName,
   uid: z.string().optional(),
   labels: strings.default({}),
   annotations: strings.default({}),
   ownerReferences: z.array(ownerReference).default([]),
+  creationTimestamp: timestamp,
   /** Present while the object is being deleted gracefully: the pod is terminating. */
   deletionTimestamp: z.string().optional(),
   deletionGracePeriodSeconds: z.int().min(0).optional(),
@@ -281,7 +289,7 @@ const pod = z.object({
       podIP: ipAddress.optional(),
       podIPs: z.array(z.object({ ip: ipAddress })).optional(),
       hostIP: ipAddress.optional(),
-      conditions: z.array(z.object({ type: z.string(), status: z.string() })).optional(),
+      conditions: z.array(z.object({ type: z.string(), status: z.string(), lastTransitionTime: timestamp })).optional(),
     })
     .prefault({}),
 });

@@ -2,7 +2,7 @@
 // kube-proxy 1.30.
 //
 // One proxier serves one family; a dual-stack node has two. Not modelled: failures of iptables-restore, and the late end of
-// stale chains in large clusters (README.md). When a sync happens and how long it takes is not decided here.
+// stale chains in large clusters (README.md). When a sync happens and how long it takes is not decided here (kube-proxy.ts).
 
 import type { RandomStream } from '../../../engine/random.ts';
 import { Chain } from '../../netfilter/chain.ts';
@@ -74,9 +74,18 @@ export class IptablesProxier {
     this.#needsFullSync = true;
   }
 
+  /** The last sync has failed: the next one writes all rules. */
+  needFullSync(): void {
+    this.#needsFullSync = true;
+  }
+
+  nextKind(tables: RuleTables): SyncReport['kind'] {
+    return this.#needsFullSync || isCanaryGone(tables) ? 'full' : 'partial';
+  }
+
   /** Makes the tables serve these services. Chains of others stay, and so do their rules in the builtin chains. */
   sync(tables: RuleTables, services: ServiceSnapshot): SyncReport {
-    const kind = this.#needsFullSync || isCanaryGone(tables) ? 'full' : 'partial';
+    const kind = this.nextKind(tables);
     const isWritten = (port: ServicePort): boolean => kind === 'full' || !this.#services.has(port);
     const before = kind === 'full' ? tables.chainNames('nat').filter(isServiceChain) : this.#chainsBesides(services);
     if (kind === 'full') this.#comments.writeAll(services);

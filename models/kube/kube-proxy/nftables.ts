@@ -2,7 +2,7 @@
 // Behaviour of kube-proxy 1.35.
 //
 // Not modelled: two Services that claim one address and port (an error in nft; here the last one has it), failures of nft.
-// When a sync happens and how long it takes is not decided here.
+// When a sync happens and how long it takes is not decided here (kube-proxy.ts).
 
 import { type Instant, s } from '../../../engine/time.ts';
 import { elementLookup, keyTextOf, setOfElements } from '../../netfilter/nft/element-index.ts';
@@ -96,12 +96,22 @@ export class NftablesProxier {
     this.#needsFullSync = true;
   }
 
+  /** The last sync has failed: the next one writes everything. */
+  needFullSync(): void {
+    this.#needsFullSync = true;
+  }
+
+  nextKind(nftables: Nftables): NftSyncReport['kind'] {
+    const table = nftables.table(nftFamilyOf(this.#config.family), NFT_TABLE_NAME);
+    return this.#needsFullSync || table === undefined || this.#version === undefined ? 'full' : 'partial';
+  }
+
   /** Makes the table serve these services. */
   sync(nftables: Nftables, services: ServiceSnapshot, now: Instant): NftSyncReport {
     const before = nftables.table(nftFamilyOf(this.#config.family), NFT_TABLE_NAME);
     const chainsDeleted = this.#forgetStaleChains(now);
     const version = this.#shared.version(services, this.#node.zone);
-    const isFull = this.#needsFullSync || before === undefined || this.#version === undefined;
+    const isFull = before === undefined || this.nextKind(nftables) === 'full';
     const change = isFull ? { gone: [], added: version.varying } : changeTo(version, this.#version!);
     const gone = change.gone.map((port) => this.#own.get(port) ?? this.#shared.elsewhere(port, this.#node.zone));
     if (isFull) this.#own.clear();

@@ -5,7 +5,7 @@ import type { Instant } from '../../../engine/time.ts';
 import type { Nftables } from '../../netfilter/nft/nftables.ts';
 import type { RuleTables } from '../../netfilter/rule-tables.ts';
 import type { ClusterRanges } from '../ranges.ts';
-import { DEFAULT_IPTABLES_CONFIG, IptablesProxier } from './iptables.ts';
+import { DEFAULT_IPTABLES_CONFIG, IptablesProxier, type SyncReport } from './iptables.ts';
 import { ServiceChainCache } from './iptables-chain-cache.ts';
 import { DEFAULT_NFTABLES_CONFIG, NftablesProxier } from './nftables.ts';
 import { NftChainCache } from './nftables-chain-cache.ts';
@@ -21,12 +21,23 @@ export class ProxyCaches {
   readonly nftables = new NftChainCache();
 }
 
-/** Makes the node's rules serve these services. */
-export type ProxySync = (
-  rules: { readonly tables: RuleTables; readonly nftables: Nftables },
-  services: ServiceSnapshot,
-  now: Instant,
-) => void;
+interface NodeRules {
+  readonly tables: RuleTables;
+  readonly nftables: Nftables;
+}
+
+/** What every mode can do. */
+export interface Proxier {
+  /** Makes the node's rules serve these services; the report is not of all modes. */
+  sync(
+    rules: NodeRules,
+    services: ServiceSnapshot,
+    now: Instant,
+  ): { readonly noLocalEndpoints?: SyncReport['noLocalEndpoints'] };
+  /** What the next sync is going to be. */
+  nextKind(rules: NodeRules): 'full' | 'partial';
+  needFullSync(): void;
+}
 
 export function startProxy(
   mode: ProxyMode,
@@ -36,16 +47,27 @@ export function startProxy(
     readonly caches: ProxyCaches;
     readonly random: RandomStream;
   },
-): ProxySync {
+): Proxier {
   const { node, ranges, caches, random } = options;
   const localDetector = { mode: 'ClusterCIDR', cidr: ranges.pod } as const;
   if (mode === 'iptables') {
     const config = { ...DEFAULT_IPTABLES_CONFIG, localDetector };
     const proxier = new IptablesProxier({ node, config, cache: caches.iptables, random });
-    return ({ tables }, services) => proxier.sync(tables, services);
+    return {
+      sync: ({ tables }, services) => proxier.sync(tables, services),
+      nextKind: ({ tables }) => proxier.nextKind(tables),
+      needFullSync: () => proxier.needFullSync(),
+    };
   }
   const serviceRanges = [ranges.service, ranges.secondaryService].filter((range) => range !== undefined);
   const config = { ...DEFAULT_NFTABLES_CONFIG, localDetector, serviceRanges };
   const proxier = new NftablesProxier({ node, config, cache: caches.nftables });
-  return ({ nftables }, services, now) => proxier.sync(nftables, services, now);
+  return {
+    sync({ nftables }, services, now) {
+      proxier.sync(nftables, services, now);
+      return {};
+    },
+    nextKind: ({ nftables }) => proxier.nextKind(nftables),
+    needFullSync: () => proxier.needFullSync(),
+  };
 }

@@ -14,17 +14,25 @@ import {
   servicePortsOf,
 } from './service-ports.ts';
 
-/** All service ports at one moment. Immutable. */
+/** All service ports at one moment. Immutable, but for an answer that it remembers. */
 export class ServiceSnapshot {
   readonly ports: readonly ServicePort[];
   /** Endpoints listed, usable or not, summed over the service ports. */
   readonly endpointCount: number;
   readonly #members: ReadonlySet<ServicePort>;
+  #changed: { readonly since: ServiceSnapshot; readonly count: number } | undefined;
 
   constructor(ports: readonly ServicePort[]) {
     this.ports = ports;
     this.endpointCount = ports.reduce((sum, { endpoints }) => sum + endpoints.length, 0);
     this.#members = new Set(ports);
+  }
+
+  /** How many service ports an earlier snapshot does not have, new or changed. All nodes ask the same. */
+  changedSince(before: ServiceSnapshot): number {
+    if (this.#changed?.since !== before)
+      this.#changed = { since: before, count: this.ports.reduce((sum, port) => sum + (before.has(port) ? 0 : 1), 0) };
+    return this.#changed.count;
   }
 
   /** Has this very service port. A service whose Service or endpoints changed since has other ones, all of them. */
@@ -123,5 +131,5 @@ function contentOf({ ports, endpoints }: EndpointSlice): string {
   return [...ofPorts.sort(), ...ofEndpoints.sort()].join();
 }
 
-const serviceKeyOf = ({ metadata }: EndpointSlice): string =>
+export const serviceKeyOf = ({ metadata }: EndpointSlice): string =>
   `${metadata.namespace}/${metadata.labels[SERVICE_NAME_LABEL]}`;

@@ -1,0 +1,169 @@
+// kube-proxy on a node: hears of changes, syncs when its runner lets it, and counts what it does. A sync takes at its
+// beginning what is known, and the rules change at its end: until then the old ones are in force, and what comes meanwhile
+// waits for the next one.
+//
+// Not modelled: the look at the canary chains every sync period (they are looked at when a sync begins), the full sync of
+// each hour, the packet work that a sync takes CPU time from.
+
+import type { RandomStream } from '../../../engine/random.ts';
+import type { Place } from '../../../engine/simulator.ts';
+import { between, type Duration, hours, type Instant, ms, s } from '../../../engine/time.ts';
+import type { Nftables } from '../../netfilter/nft/nftables.ts';
+import type { RuleTables } from '../../netfilter/rule-tables.ts';
+import type { ClusterRanges } from '../ranges.ts';
+import { BoundedFrequencyRunner } from './bounded-frequency-runner.ts';
+import type { ProxyNode } from './port-on-node.ts';
+import { ProxyMetrics } from './proxy-metrics.ts';
+import { type Proxier, type ProxyCaches, type ProxyMode, startProxy } from './proxy-mode.ts';
+import { NO_SERVICES, type ServiceSnapshot } from './service-tracker.ts';
+import { MEASURED_SYNC_COSTS, NO_SYNC_COSTS, type SyncCosts, syncDuration } from './sync-cost.ts';
+
+export interface SyncSettings {
+  /** `--iptables-min-sync-period`, or that of nftables. */
+  readonly minSyncPeriod: Duration;
+  /** `--iptables-sync-period`, or that of nftables: how long after a failure it is tried again, and more in nftables mode. */
+  readonly syncPeriod: Duration;
+  readonly costs: SyncCosts;
+}
+
+export const DEFAULT_SYNC: SyncSettings = { minSyncPeriod: s(1), syncPeriod: s(30), costs: MEASURED_SYNC_COSTS };
+
+/** Rules follow at once: for what is not about kube-proxy's timing. */
+export const INSTANT_SYNC: SyncSettings = { minSyncPeriod: ms(0), syncPeriod: s(30), costs: NO_SYNC_COSTS };
+
+/** What a watch event tells kube-proxy that may call for a sync. */
+export interface ProxyChange {
+  readonly kind: 'Service' | 'EndpointSlice';
+  /** `namespace/name` of the Service. */
+  readonly service: string;
+  /** Of a slice: when what it says now began to be true, if it says so; `removed` if it is gone. */
+  readonly triggeredAt: Instant | 'removed' | undefined;
+}
+
+export interface KubeProxyOptions {
+  readonly place: Place;
+  readonly mode: ProxyMode;
+  readonly node: ProxyNode;
+  readonly ranges: ClusterRanges;
+  readonly caches: ProxyCaches;
+  readonly random: RandomStream;
+  readonly sync: SyncSettings;
+  /** Of all proxies of the cluster. */
+  readonly totalMetrics: ProxyMetrics;
+  /** What proxies have heard of until now. */
+  readonly services: () => ServiceSnapshot;
+  readonly rules: () => { readonly tables: RuleTables; readonly nftables: Nftables };
+}
+
+export class KubeProxy {
+  readonly metrics: ProxyMetrics;
+  /** iptables-restore and nft fail, as while somebody else does not let go of the lock. */
+  failing = false;
+  readonly #options: KubeProxyOptions;
+  readonly #proxier: Proxier;
+  readonly #runner: BoundedFrequencyRunner;
+  readonly #startedAt: Instant;
+  #services = NO_SERVICES;
+  #hasSynced = false;
+  /** When changes that wait for a sync began, by Service. */
+  readonly #triggers = new Map<string, Instant[]>();
+
+  constructor(options: KubeProxyOptions) {
+    const { place, mode, sync, totalMetrics } = options;
+    this.#options = options;
+    this.metrics = new ProxyMetrics({ total: totalMetrics });
+    this.#proxier = startProxy(mode, options);
+    this.#startedAt = place.now;
+    this.#runner = new BoundedFrequencyRunner(place, {
+      min: sync.minSyncPeriod,
+      max: mode === 'iptables' ? IPTABLES_MAX_INTERVAL : sync.syncPeriod,
+      run: (ended) => this.#sync(ended),
+    });
+  }
+
+  get hasSynced(): boolean {
+    return this.#hasSynced;
+  }
+
+  /** Makes the rules serve what is known, in no time: how a cluster is found when a run starts. */
+  syncAtOnce(): void {
+    const { place, services, rules } = this.#options;
+    this.#services = services();
+    this.#proxier.sync(rules(), this.#services, place.now);
+    this.#hasSynced = true;
+  }
+
+  /** What has been heard at this instant; a proxy that has just started syncs without any. */
+  hear(changes: readonly ProxyChange[]): void {
+    for (const change of changes) this.#note(change);
+    this.metrics.stamp('kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds', this.#options.place.now);
+    this.#runner.request();
+  }
+
+  /** EndpointsChangeTracker.EndpointSliceUpdate: the time of a slice that is gone is not that of its end. */
+  #note({ kind, service, triggeredAt }: ProxyChange): void {
+    const counted = kind === 'Service' ? 'service' : 'endpoint';
+    this.metrics.add(`kubeproxy_sync_proxy_rules_${counted}_changes_total`);
+    this.metrics.add(`kubeproxy_sync_proxy_rules_${counted}_changes_pending`);
+    if (triggeredAt === 'removed') this.#triggers.delete(service);
+    else if (triggeredAt !== undefined && triggeredAt > this.#startedAt) {
+      const waiting = this.#triggers.get(service);
+      if (waiting === undefined) this.#triggers.set(service, [triggeredAt]);
+      else waiting.push(triggeredAt);
+    }
+  }
+
+  /** syncProxyRules. */
+  #sync(ended: () => void): void {
+    const { place, mode, sync, services, rules } = this.#options;
+    const start = place.now;
+    const before = this.#services;
+    const snapshot = services();
+    const kind = this.#proxier.nextKind(rules());
+    const triggers = [...this.#triggers.values()].flat();
+    this.#services = snapshot;
+    this.#triggers.clear();
+    this.metrics.set('kubeproxy_sync_proxy_rules_endpoint_changes_pending', 0);
+    this.metrics.set('kubeproxy_sync_proxy_rules_service_changes_pending', 0);
+    const extent = { kind, servicePorts: snapshot.ports.length, changed: snapshot.changedSince(before) };
+    const lasting = syncDuration(sync.costs[mode], extent);
+    const end = (): void => {
+      if (this.failing) this.#fail(kind);
+      else this.#write(snapshot, triggers);
+      const took = between(start, place.now);
+      this.metrics.observe('kubeproxy_sync_proxy_rules_duration_seconds', took);
+      this.metrics.observe(`kubeproxy_sync_${kind}_proxy_rules_duration_seconds`, took);
+      ended();
+    };
+    // What costs no time is a call.
+    if (lasting === 0) end();
+    else place.schedule(lasting, end, undefined);
+  }
+
+  #write(services: ServiceSnapshot, triggers: readonly Instant[]): void {
+    const { place, rules } = this.#options;
+    const { noLocalEndpoints } = this.#proxier.sync(rules(), services, place.now);
+    this.#hasSynced = true;
+    if (noLocalEndpoints !== undefined)
+      for (const policy of ['internal', 'external'] as const) {
+        const gauge = `kubeproxy_sync_proxy_rules_no_local_endpoints_total{traffic_policy="${policy}"}` as const;
+        this.metrics.set(gauge, noLocalEndpoints[policy]);
+      }
+    for (const trigger of triggers)
+      this.metrics.observe('kubeproxy_network_programming_duration_seconds', between(trigger, place.now));
+    this.metrics.stamp('kubeproxy_sync_proxy_rules_last_timestamp_seconds', place.now);
+  }
+
+  /** What was to be written is not known any more: the next sync writes everything, and no latency is observed. */
+  #fail(kind: 'full' | 'partial'): void {
+    const { mode, sync } = this.#options;
+    this.#proxier.needFullSync();
+    this.#runner.retryAfter(sync.syncPeriod);
+    if (mode === 'nftables') return this.metrics.add('kubeproxy_sync_proxy_rules_nftables_sync_failures_total');
+    this.metrics.add('kubeproxy_sync_proxy_rules_iptables_restore_failures_total');
+    if (kind === 'partial') this.metrics.add('kubeproxy_sync_proxy_rules_iptables_partial_restore_failures_total');
+  }
+}
+
+/** "time.Hour is arbitrary", says NewProxier; in nftables mode it is the sync period. */
+const IPTABLES_MAX_INTERVAL = hours(1);
