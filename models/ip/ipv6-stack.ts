@@ -11,7 +11,7 @@ import { after, type Instant, minutes, ms, s } from '../../engine/time.ts';
 import type { CpuSet } from '../cpu/cpu-set.ts';
 import { LoopbackDevice } from '../link/loopback.ts';
 import type { NetDevice } from '../link/net-device.ts';
-import { CT_RELATED } from '../netfilter/conntrack-state.ts';
+import { attachConntrack } from '../netfilter/conntrack-state.ts';
 import {
   type AddressType,
   FORWARD,
@@ -379,7 +379,7 @@ export class Ipv6Stack implements DiscoveryStack {
     if (this.#isOwn(about.dstIp, device) || this.fib.lookup(about.dstIp)?.type === 'anycast') error.srcIp = about.dstIp;
     else if (route.source === ANY_IP && route.type === 'unicast') error.srcIp = this.#sourceByInput(about);
     this.#noteError(about, error);
-    this.attachConntrack(error, about);
+    attachConntrack(error, about);
     hashForLabel(error);
     this.send(error, device);
   }
@@ -404,14 +404,6 @@ export class Ipv6Stack implements DiscoveryStack {
     const { icmp_ratelimit, icmp_ratemask } = this.settings;
     if (!icmp_ratemask.has(type) || this.#outDevice(route) === this.#loopback) return true;
     return this.#peers.allow(peer, ms(icmp_ratelimit), this.cpus.instant);
-  }
-
-  /** nf_ct_attach: an answer made here belongs to the connection of the packet it answers, so NAT is undone on it. */
-  attachConntrack(answer: Frame, about: Frame): void {
-    if (about.conntrackEntry === 0) return;
-    answer.conntrackEntry = about.conntrackEntry;
-    answer.conntrackReply = !about.conntrackReply;
-    answer.conntrackState = CT_RELATED;
   }
 
   /** Nobody answered for the next hop: the sender hears of it, by loopback if it is on this host. */

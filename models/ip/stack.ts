@@ -11,7 +11,7 @@ import type { RandomStream } from '../../engine/random.ts';
 import type { CpuSet } from '../cpu/cpu-set.ts';
 import { LoopbackDevice } from '../link/loopback.ts';
 import type { FrameReceiver, NetDevice } from '../link/net-device.ts';
-import { CT_RELATED } from '../netfilter/conntrack-state.ts';
+import { attachConntrack } from '../netfilter/conntrack-state.ts';
 import {
   type AddressType,
   FORWARD,
@@ -575,7 +575,7 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     else if (this.settings.icmp_errors_use_inbound_ifaddr !== 0 && about.receivedOn !== undefined)
       error.srcIp = this.#addressOf(about.receivedOn, about.srcIp);
     this.#noteIcmp(about, error);
-    this.#attachConntrack(error, about);
+    attachConntrack(error, about);
     this.#sendIcmp(error);
   }
 
@@ -619,18 +619,10 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     const port =
       frame.physIn === undefined ? undefined : this.#devices.find(({ index }) => index === frame.physIn?.index);
     if (port !== undefined) return sendBackBy(port, reset, frame);
-    this.#attachConntrack(reset, frame);
+    attachConntrack(reset, frame);
     if (frame.family === 6)
       this.#ipv6?.send(reset); // without a flow label (nf_send_reset6)
     else this.send(reset);
-  }
-
-  /** nf_ct_attach: an answer made here belongs to the connection of the packet it answers, so NAT is undone on it. */
-  #attachConntrack(answer: Frame, about: Frame): void {
-    if (about.conntrackEntry === 0) return;
-    answer.conntrackEntry = about.conntrackEntry;
-    answer.conntrackReply = !about.conntrackReply;
-    answer.conntrackState = CT_RELATED;
   }
 
   #receiveIcmp(frame: Frame, toAll: boolean): void {

@@ -2,6 +2,8 @@
 // sets exactly one of the first five, and beside it CT_SNAT or CT_DNAT for a connection that NAT has rewritten. 0 means
 // that conntrack has not seen the frame: it is off in this namespace, or the frame is still before it (table raw).
 
+import type { Frame } from '../packet/frame.ts';
+
 export const CT_INVALID = 1;
 export const CT_ESTABLISHED = 2;
 export const CT_RELATED = 4;
@@ -34,3 +36,11 @@ export const CONNTRACK_STATE_BITS: Readonly<Record<ConntrackState, number>> = {
   SNAT: CT_SNAT,
   DNAT: CT_DNAT,
 };
+
+/** nf_ct_attach: an answer made here belongs to the connection of the packet it answers, so NAT is undone on it. */
+export function attachConntrack(answer: Frame, about: Frame): void {
+  if (about.conntrackEntry === 0) return;
+  answer.conntrackEntry = about.conntrackEntry;
+  answer.conntrackReply = !about.conntrackReply;
+  answer.conntrackState = CT_RELATED | (about.conntrackState & (CT_SNAT | CT_DNAT));
+}

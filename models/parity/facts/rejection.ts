@@ -40,6 +40,32 @@ const rejected = ({
 
 export const REJECTION: readonly Fact[] = [
   {
+    name: 'answers-know-of-nat',
+    says: 'An ICMP error belongs to the connection of what it is about: for rules in OUTPUT it is RELATED, and DNAT if that was translated.',
+    case: {
+      topology: TWO_NODES,
+      rules: {
+        n1: {
+          backend: 'legacy',
+          text:
+            table('mangle', ['OUTPUT -m conntrack --ctstate RELATED', 'OUTPUT -m conntrack --ctstate DNAT']) +
+            table('nat', ['PREROUTING -d 10.96.0.1/32 -j DNAT --to-destination 10.244.2.2']) +
+            table('filter', ['FORWARD -p udp -j REJECT']),
+        },
+      },
+      packets: [
+        { ...udp, dst: '10.96.0.1' },
+        { ...udp, sport: 40_001 },
+      ],
+    },
+    watch: { counters: { related: 'n1 mangle OUTPUT 1', translated: 'n1 mangle OUTPUT 2' } },
+    shows: [
+      '1: p1 gets icmp 3/3 10.96.0.1 > 10.244.1.2 about udp 10.244.1.2:40000 > 10.96.0.1:53 ttl 64',
+      '2: p1 gets icmp 3/3 10.244.1.1 > 10.244.1.2 about udp 10.244.1.2:40001 > 10.244.2.2:53 ttl 64',
+      'counted: 2 related, 1 translated',
+    ],
+  },
+  {
     name: 'fragments-are-dropped-without-an-answer',
     says: 'REJECT of a fragment only drops it: the checksum of the whole packet looks wrong for its first part.',
     case: {
