@@ -5,6 +5,7 @@
 
 import type { NetDevice } from '../link/net-device.ts';
 import { ANY_IP, addressBits, formatIp, formatPrefix, type Ip, maskOf, type Prefix } from '../packet/ip-address.ts';
+import type { SharedRoute, SharedRoutes, SharedRoutesReader } from './shared-routes.ts';
 
 export type RouteType = 'unicast' | 'local' | 'broadcast' | 'anycast' | 'unreachable' | 'prohibit' | 'blackhole';
 
@@ -29,7 +30,15 @@ export class Route {
   }
 }
 
-export class Fib {
+/** Routes that a host shares with others. */
+export interface SharedUse {
+  readonly routes: SharedRoutes;
+  readonly device: NetDevice;
+  /** The address by which the others know this host, and the source of what it sends by these routes. */
+  readonly host: Ip;
+}
+
+export class Fib implements SharedRoutesReader {
   /** Tables by prefix length, longest first: only lengths that occur. */
   readonly #lengths: { readonly mask: number; readonly length: number; readonly routes: Map<number, Route[]> }[] = [];
   /**
@@ -43,6 +52,9 @@ export class Fib {
   #latest: Route | undefined;
   #earlierIp = ANY_IP;
   #earlier: Route | undefined;
+  #shared: SharedUse | undefined;
+  /** Shared routes that packets have taken since they last changed, as routes of this host. */
+  #taken: Map<SharedRoute, Route> | undefined;
 
   /** Adds a route; one of the same destination and metric is replaced, as `ip route replace` does. */
   add(fields: Route): void {
@@ -60,6 +72,19 @@ export class Fib {
       [...others, route].sort((a, b) => a.metric - b.metric),
     );
     this.#changed();
+  }
+
+  /** Uses these routes beside its own, of which one to the same destination goes first. They may change at any time. */
+  share(use: SharedUse): void {
+    this.#shared = use;
+    this.#taken = undefined;
+    this.#changed();
+  }
+
+  /** The shared routes have changed. */
+  forget(): void {
+    this.#taken = undefined;
+    this.#forgetLatest();
   }
 
   /** Removes the routes to exactly this destination; returns whether there were any. */
@@ -83,6 +108,27 @@ export class Fib {
   }
 
   #search(ip: Ip): Route | undefined {
+    const own = this.#searchOwn(ip);
+    return this.#shared === undefined ? own : this.#searchShared(this.#shared, ip, own);
+  }
+
+  #searchShared({ routes, device, host }: SharedUse, ip: Ip, own: Route | undefined): Route | undefined {
+    if (this.#taken === undefined) {
+      this.#taken = new Map();
+      routes.tellOnce(this);
+    }
+    const found = routes.lookup(ip, own === undefined ? -1 : own.destination.length, host);
+    if (found === undefined) return own;
+    let route = this.#taken.get(found);
+    if (route === undefined) {
+      const { destination, gateway } = found;
+      route = new Route({ type: 'unicast', destination, device, gateway, source: host, metric: 0 });
+      this.#taken.set(found, route);
+    }
+    return route;
+  }
+
+  #searchOwn(ip: Ip): Route | undefined {
     const short = this.#short;
     if (short !== undefined) {
       for (let i = 0; i < short.length; i += 2) if ((ip & short[i + 1]!) === short[i]) return this.#shortRoutes[i >> 1];
@@ -95,7 +141,7 @@ export class Fib {
     return undefined;
   }
 
-  /** Every route, longest prefix first. */
+  /** Every route of its own, longest prefix first. */
   *[Symbol.iterator](): Generator<Route> {
     for (const { routes } of this.#lengths) for (const alternatives of routes.values()) yield* alternatives;
   }
@@ -109,6 +155,10 @@ export class Fib {
     this.#short = isShort
       ? this.#shortRoutes.flatMap(({ destination }) => [destination.net, destination.mask])
       : undefined;
+    this.#forgetLatest();
+  }
+
+  #forgetLatest(): void {
     this.#latestIp = this.#earlierIp = ANY_IP;
     this.#latest = this.#earlier = this.#search(ANY_IP);
   }
