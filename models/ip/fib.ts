@@ -160,7 +160,7 @@ export class Fib implements SharedRoutesReader {
 
   #forgetLatest(): void {
     this.#latestIp = this.#earlierIp = ANY_IP;
-    this.#latest = this.#earlier = this.#search(ANY_IP);
+    this.#latest = this.#earlier = this.#searchOwn(ANY_IP); // no shared route is for it
   }
 }
 

@@ -4,7 +4,7 @@
 //
 // A host that shares the table has its entries as routes by one device of its own, and leaves out those that lead to itself.
 
-import { type Ip, maskOf, type Prefix } from '../packet/ip-address.ts';
+import { ANY_IP, contains, formatPrefix, type Ip, maskOf, type Prefix } from '../packet/ip-address.ts';
 
 export interface SharedRoute {
   readonly destination: Prefix;
@@ -24,11 +24,13 @@ export class SharedRoutes {
   /** Those that have asked since the last change: a change costs as much as is in use. */
   #readers: SharedRoutesReader[] = [];
 
-  /** Adds routes; returns those that they replace, by destination. */
+  /** Adds routes; returns those that they replace, by destination. None may be a default route. */
   add(routes: Iterable<SharedRoute>): SharedRoute[] {
     const replaced: SharedRoute[] = [];
     for (const route of routes) {
       const { net, length } = route.destination;
+      if (contains(route.destination, ANY_IP))
+        throw new RangeError(`shared route to ${formatPrefix(route.destination)}; expected a range of hosts`);
       const table = this.#table(length);
       const old = table.get(net);
       if (old !== undefined) replaced.push(old);
