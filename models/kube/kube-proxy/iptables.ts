@@ -13,6 +13,7 @@ import { ofFamily } from './iptables-dispatch.ts';
 import { jumpsOf, servesLoopback } from './iptables-fixed-chains.ts';
 import { chainOptions, type IptablesConfig, type RuleSet, writeRules } from './iptables-rule-set.ts';
 import type { ProxyNode } from './port-on-node.ts';
+import { ServiceOrder } from './service-order.ts';
 import type { ServicePort } from './service-ports.ts';
 import { NO_SERVICES, type ServiceSnapshot } from './service-tracker.ts';
 
@@ -46,10 +47,17 @@ export interface SyncReport {
   readonly noLocalEndpoints: { readonly internal: number; readonly external: number };
 }
 
+interface Written {
+  readonly kind: SyncReport['kind'];
+  /** Service chains that there were and that might have to go. */
+  readonly before: readonly string[];
+  readonly ruleSet: RuleSet;
+}
+
 export class IptablesProxier {
   readonly #config: IptablesConfig;
   readonly #cache: ServiceChainCache;
-  readonly #random: RandomStream;
+  readonly #order: ServiceOrder;
   readonly #comments = new EndpointComments();
   #node: ProxyNode;
   #services = NO_SERVICES;
@@ -65,7 +73,7 @@ export class IptablesProxier {
     this.#node = options.node;
     this.#config = { ...options.config, localhostNodePorts: servesLoopback(options.config) };
     this.#cache = options.cache;
-    this.#random = options.random;
+    this.#order = new ServiceOrder(options.random);
   }
 
   /** The node has other labels or addresses: the next sync writes all rules. */
@@ -76,6 +84,19 @@ export class IptablesProxier {
 
   /** Makes the tables serve these services. Chains of others stay, and so do their rules in the builtin chains. */
   sync(tables: RuleTables, services: ServiceSnapshot): SyncReport {
+    const known = this.#services;
+    const { kind, before, ruleSet } = this.write(tables, services);
+    const written = ruleSet.byPort.filter((_rules, i) => kind === 'full' || !known.has(services.ports[i]!));
+    return {
+      kind,
+      ...countWritten(ruleSet, written),
+      chainsDeleted: before.filter((name) => tables.chain('nat', name) === undefined),
+      noLocalEndpoints: countNoLocalEndpoints(ruleSet),
+    };
+  }
+
+  /** The same without a report, which takes a look at every rule. */
+  write(tables: RuleTables, services: ServiceSnapshot): Written {
     const kind = this.#needsFullSync || isCanaryGone(tables) ? 'full' : 'partial';
     const isWritten = (port: ServicePort): boolean => kind === 'full' || !this.#services.has(port);
     const before = kind === 'full' ? tables.chainNames('nat').filter(isServiceChain) : this.#chainsBesides(services);
@@ -87,19 +108,13 @@ export class IptablesProxier {
       config: this.#config,
       cache: this.#cache,
       comments: this.#comments,
-      random: this.#random,
+      order: this.#order,
     });
     installChains(tables, ruleSet, before);
     if (kind === 'full') installJumps(tables, this.#config, this.#cache);
-    const written = ruleSet.byPort.filter((_rules, i) => isWritten(services.ports[i]!));
     this.#services = services;
     this.#needsFullSync = false;
-    return {
-      kind,
-      ...countWritten(ruleSet, written),
-      chainsDeleted: before.filter((name) => tables.chain('nat', name) === undefined),
-      noLocalEndpoints: countNoLocalEndpoints(ruleSet),
-    };
+    return { kind, before, ruleSet };
   }
 
   /** The chains that this node has for service ports which are not, or no longer the same, in the snapshot. */
@@ -107,8 +122,8 @@ export class IptablesProxier {
     // With or without comments: the names are the same.
     const options = chainOptions(this.#config, { endpointComments: this.#comments.usual });
     const rules = this.#cache.servicesWith(options);
-    return this.#services.ports
-      .filter((port) => !services.has(port))
+    return services
+      .missing(this.#services)
       .map((port) => rules.onNode(port, this.#node))
       .flatMap(({ clusterChains, nodeChains }) => [...clusterChains, ...nodeChains])
       .map(({ name }) => name);

@@ -42,7 +42,9 @@ export function startProxy(
   if (mode === 'iptables') {
     const config = { ...DEFAULT_IPTABLES_CONFIG, localDetector };
     const proxier = new IptablesProxier({ node, config, cache: caches.iptables, random });
-    return ({ tables }, services) => proxier.sync(tables, services);
+    return ({ tables }, services) => {
+      proxier.write(tables, services);
+    };
   }
   const serviceRanges = [ranges.service, ranges.secondaryService].filter((range) => range !== undefined);
   const config = { ...DEFAULT_NFTABLES_CONFIG, localDetector, serviceRanges };

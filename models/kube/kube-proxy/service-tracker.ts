@@ -20,6 +20,7 @@ export class ServiceSnapshot {
   /** Endpoints listed, usable or not, summed over the service ports. */
   readonly endpointCount: number;
   readonly #members: ReadonlySet<ServicePort>;
+  #latestMissing: { readonly before: ServiceSnapshot; readonly ports: readonly ServicePort[] } | undefined;
 
   constructor(ports: readonly ServicePort[]) {
     this.ports = ports;
@@ -30,6 +31,15 @@ export class ServiceSnapshot {
   /** Has this very service port. A service whose Service or endpoints changed since has other ones, all of them. */
   has(port: ServicePort): boolean {
     return this.#members.has(port);
+  }
+
+  /** What `before` has and this one has not. All proxiers of a cluster ask about the same two. */
+  missing(before: ServiceSnapshot): readonly ServicePort[] {
+    if (this.#latestMissing?.before !== before) {
+      before.#latestMissing = undefined; // else every snapshot there ever was would stay in memory
+      this.#latestMissing = { before, ports: before.ports.filter((port) => !this.has(port)) };
+    }
+    return this.#latestMissing.ports;
   }
 }
 
