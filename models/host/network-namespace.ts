@@ -37,6 +37,8 @@ export interface VxlanLink {
   readonly learning?: boolean;
 }
 
+const NO_BRIDGE_CALLS: BridgeCalls = { iptables: false, ip6tables: false };
+
 export class NetworkNamespace {
   readonly name: string;
   readonly cpus: CpuSet;
@@ -46,8 +48,8 @@ export class NetworkNamespace {
   readonly #frames: FrameStore;
   readonly #devices = new Map<string, NetDevice>();
   /** The kernel's sockets for VXLAN, by port. */
-  readonly #vxlanEndpoints = new Map<number, VxlanEndpoint>();
-  #bridgeCalls: BridgeCalls = { iptables: false, ip6tables: false };
+  #vxlanEndpoints: Map<number, VxlanEndpoint> | undefined;
+  #bridgeCalls: BridgeCalls = NO_BRIDGE_CALLS;
   #sysctls: Sysctls | undefined;
 
   constructor({ name, cpus, frames, forwarding }: NetworkNamespaceOptions) {
@@ -130,6 +132,7 @@ export class NetworkNamespace {
 
   /** `ip link add NAME type vxlan id VNI local LOCAL dev LOWER dstport PORT`; its MTU leaves room for the outer headers. */
   addVxlan({ name, mac, vni, local, lower, port = VXLAN_PORT, learning = false }: VxlanLink): VxlanDevice {
+    this.#vxlanEndpoints ??= new Map();
     let endpoint = this.#vxlanEndpoints.get(port);
     if (endpoint === undefined) {
       endpoint = new VxlanEndpoint({ namespace: this.name, cpus: this.cpus, frames: this.#frames });

@@ -4,7 +4,7 @@
 // Not modelled: policy routing (`ip rule`), ECMP, TOS routes.
 
 import type { NetDevice } from '../link/net-device.ts';
-import { ANY_IP, addressBits, formatIp, formatPrefix, type Ip, maskOf, type Prefix } from '../packet/ip-address.ts';
+import { ANY_IP, addressBits, formatIp, formatPrefix, type Ip, type Prefix } from '../packet/ip-address.ts';
 import type { SharedRoute, SharedRoutes, SharedRoutesReader } from './shared-routes.ts';
 
 export type RouteType = 'unicast' | 'local' | 'broadcast' | 'anycast' | 'unreachable' | 'prohibit' | 'blackhole';
@@ -39,14 +39,14 @@ export interface SharedUse {
 }
 
 export class Fib implements SharedRoutesReader {
-  /** Tables by prefix length, longest first: only lengths that occur. */
-  readonly #lengths: { readonly mask: number; readonly length: number; readonly routes: Map<number, Route[]> }[] = [];
-  /**
-   * The same as one list, longest first, while it is short: nets and masks by turns, and the route of each pair. A pod's
-   * handful of routes then fits two cache lines instead of a Map per prefix length.
-   */
-  #short: readonly number[] | undefined = [];
-  #shortRoutes: readonly Route[] = [];
+  /** Longest prefix first, then the lower metric. */
+  readonly #routes: Route[] = [];
+  /** Made of the routes by the first lookup after a change: most pods of a large cluster are set up and never asked. */
+  #isRead = false;
+  /** While the list is short: nets and masks by turns, so that a pod's handful of routes fits two lines of the cache. */
+  #short: readonly number[] = [];
+  /** Else: tables by prefix length, longest first. */
+  #tables: readonly LengthTable[] | undefined;
   /** The latest two answers: a pod's packets go out to one peer and come in to itself. */
   #latestIp = ANY_IP;
   #latest: Route | undefined;
@@ -59,18 +59,10 @@ export class Fib implements SharedRoutesReader {
   /** Adds a route; one of the same destination and metric is replaced, as `ip route replace` does. */
   add(fields: Route): void {
     const route = new Route(fields);
-    const { net, length } = route.destination;
-    let table = this.#lengths.find((candidate) => candidate.length === length);
-    if (table === undefined) {
-      table = { mask: maskOf(length), length, routes: new Map() };
-      this.#lengths.push(table);
-      this.#lengths.sort((a, b) => b.length - a.length);
-    }
-    const others = (table.routes.get(net) ?? []).filter(({ metric }) => metric !== route.metric);
-    table.routes.set(
-      net,
-      [...others, route].sort((a, b) => a.metric - b.metric),
-    );
+    const replaced = this.#routes.findIndex((old) => old.metric === route.metric && isTo(old, route.destination));
+    if (replaced >= 0) this.#routes.splice(replaced, 1);
+    this.#routes.push(route);
+    this.#routes.sort((a, b) => b.destination.length - a.destination.length || a.metric - b.metric);
     this.#changed();
   }
 
@@ -84,19 +76,22 @@ export class Fib implements SharedRoutesReader {
   /** The shared routes have changed. */
   forget(): void {
     this.#taken = undefined;
-    this.#forgetLatest();
+    this.#changed();
   }
 
   /** Removes the routes to exactly this destination; returns whether there were any. */
   remove(destination: Prefix): boolean {
-    const table = this.#lengths.find(({ length }) => length === destination.length);
-    const removed = table?.routes.delete(destination.net) ?? false;
+    const routes = this.#routes;
+    const kept = routes.filter((route) => !isTo(route, destination));
+    const removed = kept.length < routes.length;
+    routes.splice(0, routes.length, ...kept);
     if (removed) this.#changed();
     return removed;
   }
 
   /** The route for `ip`, or undefined when not even a default route is there. */
   lookup(ip: Ip): Route | undefined {
+    if (!this.#isRead) this.#read();
     if (ip === this.#latestIp) return this.#latest;
     if (ip === this.#earlierIp) return this.#earlier;
     const route = this.#search(ip);
@@ -129,36 +124,33 @@ export class Fib implements SharedRoutesReader {
   }
 
   #searchOwn(ip: Ip): Route | undefined {
-    const short = this.#short;
-    if (short !== undefined) {
-      for (let i = 0; i < short.length; i += 2) if ((ip & short[i + 1]!) === short[i]) return this.#shortRoutes[i >> 1];
+    if (this.#tables === undefined) {
+      const short = this.#short;
+      for (let i = 0; i < short.length; i += 2) if ((ip & short[i + 1]!) === short[i]) return this.#routes[i >> 1];
       return undefined;
     }
-    for (const { mask, routes } of this.#lengths) {
+    for (const { mask, routes } of this.#tables) {
       const found = routes.get(ip & mask);
-      if (found !== undefined) return found[0];
+      if (found !== undefined) return found;
     }
     return undefined;
   }
 
   /** Every route of its own, longest prefix first. */
-  *[Symbol.iterator](): Generator<Route> {
-    for (const { routes } of this.#lengths) for (const alternatives of routes.values()) yield* alternatives;
+  [Symbol.iterator](): Iterator<Route> {
+    return this.#routes.values();
   }
 
   #changed(): void {
-    const destinations = this.#lengths.reduce((sum, { routes }) => sum + routes.size, 0);
-    const isShort = destinations <= SHORT_LIST;
-    this.#shortRoutes = isShort
-      ? this.#lengths.flatMap(({ routes }) => [...routes.values()].map(([first]) => first!))
-      : [];
-    this.#short = isShort
-      ? this.#shortRoutes.flatMap(({ destination }) => [destination.net, destination.mask])
-      : undefined;
-    this.#forgetLatest();
+    this.#isRead = false;
   }
 
-  #forgetLatest(): void {
+  #read(): void {
+    this.#isRead = true;
+    const routes = this.#routes;
+    const isShort = routes.length <= SHORT_LIST;
+    this.#short = isShort ? routes.flatMap(({ destination: { net, mask } }) => [net, mask]) : [];
+    this.#tables = isShort ? undefined : tablesOf(routes);
     this.#latestIp = this.#earlierIp = ANY_IP;
     this.#latest = this.#earlier = this.#searchOwn(ANY_IP); // no shared route is for it
   }
@@ -168,8 +160,27 @@ export class Fib implements SharedRoutesReader {
 export const isErrorRoute = ({ type }: Route): boolean =>
   type === 'unreachable' || type === 'prohibit' || type === 'blackhole';
 
-/** Up to so many destinations a scan beats a Map per prefix length. */
+/** Up to so many routes a scan beats a Map per prefix length. */
 const SHORT_LIST = 8;
+
+interface LengthTable {
+  readonly mask: number;
+  readonly routes: Map<number, Route>;
+}
+
+function tablesOf(routes: readonly Route[]): LengthTable[] {
+  const tables: LengthTable[] = [];
+  for (const route of routes) {
+    const { mask, net } = route.destination;
+    let table = tables.at(-1);
+    if (table?.mask !== mask) tables.push((table = { mask, routes: new Map() }));
+    if (!table.routes.has(net)) table.routes.set(net, route); // the others have a higher metric
+  }
+  return tables;
+}
+
+const isTo = ({ destination }: Route, { net, length }: Prefix): boolean =>
+  destination.net === net && destination.length === length;
 
 /** As `ip route` prints it: `10.244.2.0/24 via 192.168.0.12 dev eth0`. */
 export function formatRoute({ type, destination, gateway, device }: Route): string {

@@ -44,7 +44,8 @@ export class Server {
   readonly #concurrency: number;
   readonly #responseBytes: number;
   readonly #serviceTime: DurationDistribution;
-  readonly #random: RandomStream;
+  /** Asked for with the first request. */
+  #random: RandomStream | undefined;
   readonly #waiting: Job[] = [];
   /** By protocol and port. */
   readonly #sockets = new Map<string, TcpListener | UdpSocket>();
@@ -61,7 +62,6 @@ export class Server {
     this.#concurrency = settings.concurrency;
     this.#responseBytes = settings.responseBytes;
     this.#serviceTime = asDistribution(settings.serviceTime);
-    this.#random = process.place.random(`server/${process.name}`);
   }
 
   /** Requests answered so far. */
@@ -143,6 +143,7 @@ export class Server {
 
   #serve(job: Job): void {
     this.#busy++;
+    this.#random ??= this.process.place.random(`server/${this.process.name}`);
     this.process.place.schedule(this.#serviceTime(this.#random), this.#finish, job);
   }
 
