@@ -50,7 +50,6 @@ export class NetworkNamespace {
   /** The kernel's sockets for VXLAN, by port. */
   #vxlanEndpoints: Map<number, VxlanEndpoint> | undefined;
   #bridgeCalls: BridgeCalls = NO_BRIDGE_CALLS;
-  #sysctls: Sysctls | undefined;
 
   constructor({ name, cpus, frames, forwarding }: NetworkNamespaceOptions) {
     this.name = name;
@@ -81,9 +80,9 @@ export class NetworkNamespace {
     return this.stack.netfilter;
   }
 
-  /** Its settings by their Linux names. */
+  /** Its settings by their Linux names. Not kept: its hundred closures are more than all the settings are. */
   get sysctls(): Sysctls {
-    return (this.#sysctls ??= new Sysctls(this));
+    return new Sysctls(this);
   }
 
   /** `sysctl -w NAME=VALUE` in this namespace. Throws a RangeError for a name or a value that is not modelled. */
