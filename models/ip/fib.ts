@@ -39,8 +39,8 @@ export interface SharedUse {
 }
 
 export class Fib implements SharedRoutesReader {
-  /** Longest prefix first, then the lower metric. */
-  readonly #routes: Route[] = [];
+  /** Longest prefix first, then the lower metric. Replaced, not added to: an array that grows takes room for 17. */
+  #routes: readonly Route[] = [];
   /** Made of the routes by the first lookup after a change: most pods of a large cluster are set up and never asked. */
   #isRead = false;
   /** While the list is short: nets and masks by turns, so that a pod's handful of routes fits two lines of the cache. */
@@ -59,10 +59,10 @@ export class Fib implements SharedRoutesReader {
   /** Adds a route; one of the same destination and metric is replaced, as `ip route replace` does. */
   add(fields: Route): void {
     const route = new Route(fields);
-    const replaced = this.#routes.findIndex((old) => old.metric === route.metric && isTo(old, route.destination));
-    if (replaced >= 0) this.#routes.splice(replaced, 1);
-    this.#routes.push(route);
-    this.#routes.sort((a, b) => b.destination.length - a.destination.length || a.metric - b.metric);
+    const others = this.#routes.filter((old) => old.metric !== route.metric || !isTo(old, route.destination));
+    this.#routes = [...others, route].sort(
+      (a, b) => b.destination.length - a.destination.length || a.metric - b.metric,
+    );
     this.#changed();
   }
 
@@ -84,7 +84,7 @@ export class Fib implements SharedRoutesReader {
     const routes = this.#routes;
     const kept = routes.filter((route) => !isTo(route, destination));
     const removed = kept.length < routes.length;
-    routes.splice(0, routes.length, ...kept);
+    this.#routes = kept;
     if (removed) this.#changed();
     return removed;
   }

@@ -76,10 +76,10 @@ export class Ipv4Settings {
   #all = DEFAULTS;
   #default = DEFAULTS;
   /** By device index. */
-  readonly #own: (DeviceSettings | undefined)[] = [];
-  readonly #effective: (DeviceSettings | undefined)[] = [];
+  #own: (DeviceSettings | undefined)[] = [];
+  #effective: (DeviceSettings | undefined)[] = [];
   /** net.ipv4.conf.lo and the like: the devices that there are, by name. */
-  readonly #devices: DeviceRef[] = [];
+  #devices: readonly DeviceRef[] = [];
 
   /** What holds for a device; read with every packet. */
   of(device: DeviceRef): DeviceSettings {
@@ -88,8 +88,10 @@ export class Ipv4Settings {
 
   /** A new device starts with the values of `conf.default`. */
   addDevice(device: DeviceRef): void {
-    this.#devices.push(device);
-    this.#own[device.index] = this.#default;
+    // Copies are as long as they need to be; an array that grows takes room for 17.
+    this.#devices = [...this.#devices, device];
+    this.#own = withElement(this.#own, device.index, this.#default);
+    this.#effective = withElement(this.#effective, device.index, this.#default);
     this.#combine(device.index);
   }
 
@@ -133,6 +135,13 @@ export class Ipv4Settings {
   #combine(index: number): void {
     this.#effective[index] = combined(this.#all, this.#own[index]!);
   }
+}
+
+function withElement<T>(array: readonly (T | undefined)[], index: number, element: T): (T | undefined)[] {
+  const copy: (T | undefined)[] = new Array(Math.max(array.length, index + 1)).fill(undefined);
+  for (const [i, old] of array.entries()) copy[i] = old;
+  copy[index] = element;
+  return copy;
 }
 
 /** By their values: whoever has the same has the same object. */

@@ -34,7 +34,7 @@ export class NeighborSettingsOfDevices {
   #default = DEFAULTS;
   /** By device index; undefined: those of Linux. */
   #own: (Readonly<NeighborSettings> | undefined)[] | undefined;
-  readonly #devices: DeviceRef[] = [];
+  #devices: readonly DeviceRef[] = [];
 
   of(device: DeviceRef): Readonly<NeighborSettings> {
     return this.#own?.[device.index] ?? DEFAULTS;
@@ -42,7 +42,7 @@ export class NeighborSettingsOfDevices {
 
   /** A new device starts with the values of `default`. */
   addDevice(device: DeviceRef): void {
-    this.#devices.push(device);
+    this.#devices = [...this.#devices, device]; // no room for more: there are many pods
     if (this.#default !== DEFAULTS) this.#setOwn(device, this.#default);
   }
 

@@ -37,6 +37,7 @@ import {
   type Frame,
   PROTOCOL_ICMP,
   PROTOCOL_TCP,
+  PROTOCOL_UDP,
   TCP_RST,
 } from '../packet/frame.ts';
 import type { FrameStore } from '../packet/frame-store.ts';
@@ -132,13 +133,13 @@ export class IpStack implements FrameReceiver, NetfilterStack {
   readonly #pathMtus = new PathMtus(this.settings);
   netfilter: Netfilter | undefined;
   readonly #arp: Arp;
-  readonly #addresses: { readonly device: NetDevice; readonly ip: Ip; readonly subnet: Prefix }[] = [];
+  #addresses: readonly { readonly device: NetDevice; readonly ip: Ip; readonly subnet: Prefix }[] = [];
   /** The host's own addresses: few, and asked for with every packet, so a list. */
-  readonly #localIps: Ip[] = [];
-  /** By IP protocol number: a handful. */
-  readonly #handlers: (ProtocolHandler | undefined)[] = [];
+  #localIps: readonly Ip[] = [];
+  /** By IP protocol number: a handful, up to UDP's. */
+  readonly #handlers: (ProtocolHandler | undefined)[] = new Array(PROTOCOL_UDP + 1).fill(undefined);
   readonly #icmpRate: IcmpRateLimit;
-  readonly #devices: NetDevice[] = [];
+  #devices: readonly NetDevice[] = [];
   /** Made with the first fragment: most hosts never see one. */
   #reassembly: Reassembly | undefined;
   #ipv6: Ipv6Stack | undefined;
@@ -603,7 +604,7 @@ export class IpStack implements FrameReceiver, NetfilterStack {
   /** The device hands what it receives to this stack. A loopback device brings 127.0.0.1 with it. */
   addDevice(device: NetDevice): void {
     device.receiver = this;
-    this.#devices.push(device);
+    this.#devices = [...this.#devices, device];
     this.#ipv6?.addDevice(device);
     this.settings.addDevice(device);
     this.neighbors.settings.addDevice(device);
@@ -615,8 +616,9 @@ export class IpStack implements FrameReceiver, NetfilterStack {
   /** `ip addr add IP/LENGTH dev DEVICE`: also makes the address local and the subnet reachable. */
   addAddress(device: NetDevice, ip: Ip, prefixLength: number): void {
     const subnet = prefix(ip, prefixLength);
-    this.#addresses.push({ device, ip, subnet });
-    this.#localIps.push(ip);
+    // Copies are as long as they need to be; an array that grows takes room for 17, and there are many pods.
+    this.#addresses = [...this.#addresses, { device, ip, subnet }];
+    this.#localIps = [...this.#localIps, ip];
     const common = { device, gateway: ANY_IP, source: ip, metric: 0 };
     if (device === this.#loopback) this.fib.add({ ...common, type: 'local', destination: subnet });
     this.fib.add({ ...common, type: 'local', destination: prefix(ip, 32) });
