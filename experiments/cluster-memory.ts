@@ -13,7 +13,7 @@ export interface ClusterSize {
 }
 
 /** Of one cluster, built and not yet running: heap after a garbage collection, measured on Node 20 (`podwire run scale`). */
-const BYTES = { base: 20e6, node: 56e3, pod: 12.7e3, service: 6e3, endpoint: 2.2e3 };
+const BYTES = { base: 20e6, node: 36e3, pod: 11.3e3, service: 6e3, endpoint: 2.2e3 };
 
 /** V8 needs room for what is garbage already: beyond this share of its limit it collects all the time. */
 const USABLE_FRACTION = 0.8;
