@@ -39,7 +39,7 @@ export interface SharedUse {
 }
 
 export class Fib implements SharedRoutesReader {
-  /** Longest prefix first, then the lower metric. Replaced, not added to: an array that grows takes room for 17. */
+  /** Longest prefix first, then the lower metric. Replaced by concat(), as an array that grows otherwise takes room for 17. */
   #routes: readonly Route[] = [];
   /** Made of the routes by the first lookup after a change: most pods of a large cluster are set up and never asked. */
   #isRead = false;
@@ -60,9 +60,9 @@ export class Fib implements SharedRoutesReader {
   add(fields: Route): void {
     const route = new Route(fields);
     const others = this.#routes.filter((old) => old.metric !== route.metric || !isTo(old, route.destination));
-    this.#routes = [...others, route].sort(
-      (a, b) => b.destination.length - a.destination.length || a.metric - b.metric,
-    );
+    this.#routes = others
+      .concat(route)
+      .sort((a, b) => b.destination.length - a.destination.length || a.metric - b.metric);
     this.#changed();
   }
 

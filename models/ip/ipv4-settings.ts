@@ -88,8 +88,8 @@ export class Ipv4Settings {
 
   /** A new device starts with the values of `conf.default`. */
   addDevice(device: DeviceRef): void {
-    // Copies are as long as they need to be; an array that grows takes room for 17.
-    this.#devices = [...this.#devices, device];
+    // What concat() makes is as long as it needs to be; an array that grows otherwise takes room for 17.
+    this.#devices = this.#devices.concat(device);
     this.#own = withElement(this.#own, device.index, this.#default);
     this.#effective = withElement(this.#effective, device.index, this.#default);
     this.#combine(device.index);

@@ -42,7 +42,7 @@ export class NeighborSettingsOfDevices {
 
   /** A new device starts with the values of `default`. */
   addDevice(device: DeviceRef): void {
-    this.#devices = [...this.#devices, device]; // no room for more: there are many pods
+    this.#devices = this.#devices.concat(device); // no room for more: there are many pods
     if (this.#default !== DEFAULTS) this.#setOwn(device, this.#default);
   }
 

@@ -604,7 +604,7 @@ export class IpStack implements FrameReceiver, NetfilterStack {
   /** The device hands what it receives to this stack. A loopback device brings 127.0.0.1 with it. */
   addDevice(device: NetDevice): void {
     device.receiver = this;
-    this.#devices = [...this.#devices, device];
+    this.#devices = this.#devices.concat(device);
     this.#ipv6?.addDevice(device);
     this.settings.addDevice(device);
     this.neighbors.settings.addDevice(device);
@@ -616,9 +616,9 @@ export class IpStack implements FrameReceiver, NetfilterStack {
   /** `ip addr add IP/LENGTH dev DEVICE`: also makes the address local and the subnet reachable. */
   addAddress(device: NetDevice, ip: Ip, prefixLength: number): void {
     const subnet = prefix(ip, prefixLength);
-    // Copies are as long as they need to be; an array that grows takes room for 17, and there are many pods.
-    this.#addresses = [...this.#addresses, { device, ip, subnet }];
-    this.#localIps = [...this.#localIps, ip];
+    // What concat() makes is as long as it needs to be; an array that grows otherwise takes room for 17.
+    this.#addresses = this.#addresses.concat({ device, ip, subnet });
+    this.#localIps = this.#localIps.concat(ip);
     const common = { device, gateway: ANY_IP, source: ip, metric: 0 };
     if (device === this.#loopback) this.fib.add({ ...common, type: 'local', destination: subnet });
     this.fib.add({ ...common, type: 'local', destination: prefix(ip, 32) });

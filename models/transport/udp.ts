@@ -56,7 +56,7 @@ export class UdpLayer implements ProtocolHandler {
   readonly #ports: EphemeralPorts;
   readonly #sockets = new PortTable<UdpSocket>();
   /** Ports of the kernel's own sockets (udp_tunnel): their datagrams go to a device. A handful; usually none. */
-  readonly #tunnels = new Map<number, TunnelReceiver>();
+  #tunnels: Map<number, TunnelReceiver> | undefined;
 
   constructor(stack: TransportStack, random: RandomStream) {
     this.stack = stack;
@@ -76,7 +76,7 @@ export class UdpLayer implements ProtocolHandler {
     const wanted = { family, isIpv6Only, localIp, localPort: port };
     const isFree = (candidate: number): boolean => {
       wanted.localPort = candidate;
-      return this.#sockets.isFree(wanted) && !this.#tunnels.has(candidate);
+      return this.#sockets.isFree(wanted) && this.#tunnels?.has(candidate) !== true;
     };
     const localPort = port === 0 ? this.#ports.forBind(isFree) : port;
     if (localPort === undefined) throw new NoFreePortError(`bind to ${address}: no free port`);
@@ -90,9 +90,10 @@ export class UdpLayer implements ProtocolHandler {
   /** A kernel's socket on every address; its receiver ends the frames. Throws if the port is taken. */
   addTunnel(port: number, receiver: TunnelReceiver): void {
     const bound = { family: 4 as const, isIpv6Only: false, localIp: ANY_IP, localPort: port };
-    if (this.#tunnels.has(port) || !this.#sockets.isFree(bound)) {
+    if (this.#tunnels?.has(port) || !this.#sockets.isFree(bound)) {
       throw new Error(`tunnel on port ${port} in ${this.stack.name}: address already in use`);
     }
+    this.#tunnels ??= new Map();
     this.#tunnels.set(port, receiver);
   }
 
@@ -103,7 +104,7 @@ export class UdpLayer implements ProtocolHandler {
 
   receive(frame: Frame): void {
     const { cpus, frames } = this.stack;
-    if (this.#tunnels.size > 0 && frame.family === 4) {
+    if (this.#tunnels !== undefined && frame.family === 4) {
       const tunnel = this.#tunnels.get(frame.dstPort);
       if (tunnel !== undefined) return tunnel.receive(frame);
     }

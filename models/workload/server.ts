@@ -50,7 +50,7 @@ export class Server {
   /** By protocol and port. */
   readonly #sockets = new Map<string, TcpListener | UdpSocket>();
   /** TCP ports that it has ever listened on: its connections outlive its listeners. */
-  readonly #ports = new Set<number>();
+  #ports: readonly number[] = [];
   #busy = 0;
   #served = 0;
   /** Who waits for the last request in service; set by SIGTERM. */
@@ -76,7 +76,7 @@ export class Server {
   /** Nothing happens if it listens there already. */
   listen(protocol: 'TCP' | 'UDP', port: number): void {
     if (this.listensOn(protocol, port) || this.#exit !== undefined || this.#hasExited) return;
-    if (protocol === 'TCP') this.#ports.add(port);
+    if (protocol === 'TCP' && !this.#ports.includes(port)) this.#ports = this.#ports.concat(port);
     const socket = protocol === 'TCP' ? this.#listenTcp(port) : this.#bindUdp(port);
     this.#sockets.set(`${protocol} ${port}`, socket);
   }
@@ -124,7 +124,7 @@ export class Server {
     this.#exit = undefined;
     this.#waiting.length = 0;
     for (const connection of this.process.namespace.tcp.connections)
-      if (this.#ports.has(connection.localPort)) connection.close();
+      if (this.#ports.includes(connection.localPort)) connection.close();
   }
 
   #exitIfIdle(): void {
