@@ -73,6 +73,11 @@ export class RandomStream {
     return mean + standardDeviation * radius * Math.cos(2 * Math.PI * this.#next());
   }
 
+  /** As if so many numbers had been drawn. */
+  skip(count: number): void {
+    for (let i = 0; i < count; i++) this.#next();
+  }
+
   /** A new array in random order (Fisher and Yates). */
   shuffle<T>(items: readonly T[]): T[] {
     const shuffled = [...items];

@@ -1,6 +1,7 @@
 // The experiments that `podwire run` knows by name: one line each.
 
 import type { Command, CommandContext } from './cli/command-line.ts';
+import { SCALE } from './cli/run-scale.ts';
 import { SERVICES } from './cli/run-services.ts';
 import { type Experiment, isExperiment } from './harness/experiment.ts';
 
@@ -24,6 +25,7 @@ export const REGISTRY: readonly RegisteredExperiment[] = [
   inFile('service-count'),
   inFile('load-distribution'),
   inFile('programming-latency'),
+  SCALE,
 ];
 
 /** The experiment in `<name>.ts`, or in `<name>.js` once compiled. */

@@ -12,6 +12,7 @@ import { Fabric } from './host/fabric.ts';
 import type { Machine } from './host/machine.ts';
 import { OutsideWorld } from './host/outside-world.ts';
 import type { Process } from './host/process.ts';
+import { type SharedRoute, SharedRoutes } from './ip/shared-routes.ts';
 import { ApiServer, type WatchEvent } from './kube/api-server.ts';
 import { ClusterNode } from './kube/cluster-node.ts';
 import { EndpointSliceController, TRIGGER_TIME_ANNOTATION } from './kube/endpoint-slices.ts';
@@ -77,6 +78,7 @@ export class Cluster {
   readonly kubeProxyMetrics = new ProxyMetrics();
   readonly #options: ClusterOptions;
   readonly #fabric: Fabric;
+  readonly #podRoutes = new SharedRoutes();
   readonly #nodes = new Map<string, ClusterNode>();
   readonly #pods = new Map<string, RunningPod>();
   readonly #tracker = new ServiceTracker();
@@ -401,6 +403,7 @@ export class Cluster {
   }
 
   #onNodes(events: readonly WatchEvent<Node>[]): void {
+    const podRoutes: SharedRoute[] = [];
     for (const { type, object } of events) {
       if (type !== 'ADDED') continue;
       const { costs = LINUX_6_18, cpusPerNode: cpuCount = 2, cni = {} } = this.#options;
@@ -411,6 +414,7 @@ export class Cluster {
             object,
             machine: { sim: this.sim, frames: this.frames, costs, cpuCount },
             fabric: this.#fabric,
+            podRoutes: this.#podRoutes,
             ranges: this.ranges,
             defaultGateway: this.outside.gatewayIp,
             cni,
@@ -424,11 +428,11 @@ export class Cluster {
             isReserved: (ip) => this.api.isTaken(formatIp(ip)),
           }),
       );
-      for (const other of this.#nodes.values()) other.addPeers([node.peer]);
-      node.addPeers([...this.#nodes.values()].map(({ peer }) => peer));
       this.#nodes.set(node.name, node);
+      podRoutes.push(node.podRoute);
       if (this.#started) node.kubeProxy.hear([]);
     }
+    if (podRoutes.length > 0) this.#podRoutes.add(podRoutes);
   }
 
   #runPods(): PodLifecycle {
@@ -469,8 +473,11 @@ export class Cluster {
 
   /** A pod of a snapshot whose network does not cut the pod range by nodes: every other node has a route to it alone. */
   #routeAlone({ ip }: RunningPod, home: ClusterNode): void {
-    for (const node of this.#nodes.values())
-      if (node !== home) node.addPeers([{ podRange: prefix(ip, 32), address: home.ip }]);
+    const destination = prefix(ip, 32);
+    for (const { gateway } of this.#podRoutes.add([{ destination, gateway: home.ip }])) {
+      if (gateway === home.ip) continue;
+      for (const node of this.#nodes.values()) if (node.ip === gateway) node.forgetPod(destination);
+    }
   }
 
   #removePod(key: string, node: ClusterNode | undefined): void {

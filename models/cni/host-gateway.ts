@@ -3,20 +3,22 @@
 // cluster, as kubenet and ip-masq-agent write it.
 
 import type { Machine } from '../host/machine.ts';
+import type { SharedRoutes } from '../ip/shared-routes.ts';
 import type { NetDevice } from '../link/net-device.ts';
 import { Rule } from '../netfilter/rule.ts';
 import type { Ip, Prefix } from '../packet/ip-address.ts';
 
-export interface PeerNode {
-  readonly podRange: Prefix;
-  readonly address: Ip;
+/**
+ * `ip route add POD-RANGE via NODE dev DEVICE` for the pod range of every node but this one, now and whenever the routes
+ * change: in the manner of flannel's watch of the nodes, but at once.
+ */
+export function usePodRoutes(machine: Machine, routes: SharedRoutes, { device, nodeIp }: PodRouteUser): void {
+  machine.root.stack.fib.share({ routes, device, host: nodeIp });
 }
 
-/** `ip route add PEER-POD-RANGE via PEER-ADDRESS dev DEVICE` for every peer. */
-export function addPeerRoutes(machine: Machine, device: NetDevice, peers: Iterable<PeerNode>): void {
-  for (const { podRange, address } of peers) {
-    machine.root.stack.addRoute({ destination: podRange, device, gateway: address });
-  }
+interface PodRouteUser {
+  readonly device: NetDevice;
+  readonly nodeIp: Ip;
 }
 
 /**

@@ -40,6 +40,8 @@ export interface VxlanLink {
   readonly learning?: boolean;
 }
 
+const NO_BRIDGE_CALLS: BridgeCalls = { iptables: false, ip6tables: false };
+
 export class NetworkNamespace {
   readonly name: string;
   readonly cpus: CpuSet;
@@ -49,9 +51,8 @@ export class NetworkNamespace {
   readonly #frames: FrameStore;
   readonly #devices = new Map<string, NetDevice>();
   /** The kernel's sockets for VXLAN, by port. */
-  readonly #vxlanEndpoints = new Map<number, VxlanEndpoint>();
-  #bridgeCalls: BridgeCalls = { iptables: false, ip6tables: false };
-  #sysctls: Sysctls | undefined;
+  #vxlanEndpoints: Map<number, VxlanEndpoint> | undefined;
+  #bridgeCalls: BridgeCalls = NO_BRIDGE_CALLS;
 
   constructor({ name, cpus, frames, forwarding, flows }: NetworkNamespaceOptions) {
     this.name = name;
@@ -82,9 +83,9 @@ export class NetworkNamespace {
     return this.stack.netfilter;
   }
 
-  /** Its settings by their Linux names. */
+  /** Its settings by their Linux names. Not kept: its hundred closures are more than all the settings are. */
   get sysctls(): Sysctls {
-    return (this.#sysctls ??= new Sysctls(this));
+    return new Sysctls(this);
   }
 
   /** `sysctl -w NAME=VALUE` in this namespace. Throws a RangeError for a name or a value that is not modelled. */
@@ -133,6 +134,7 @@ export class NetworkNamespace {
 
   /** `ip link add NAME type vxlan id VNI local LOCAL dev LOWER dstport PORT`; its MTU leaves room for the outer headers. */
   addVxlan({ name, mac, vni, local, lower, port = VXLAN_PORT, learning = false }: VxlanLink): VxlanDevice {
+    this.#vxlanEndpoints ??= new Map();
     let endpoint = this.#vxlanEndpoints.get(port);
     if (endpoint === undefined) {
       endpoint = new VxlanEndpoint({ namespace: this.name, cpus: this.cpus, frames: this.#frames });

@@ -87,18 +87,16 @@ export class Sysctls {
     const [, scope, setting] = /^net\.ipv4\.neigh\.(.+)\.([a-z_]+)$/.exec(name) ?? [];
     if (scope === undefined || !isNeighborSetting(setting)) return undefined;
     const { stack } = this.#owner;
-    const values = stack.neighbors.settings.set(scope);
-    if (values === undefined) {
+    const { settings } = stack.neighbors;
+    if (settings.read(scope, setting) === undefined) {
       const known = ['default', ...stack.settings.deviceNames].join(', ');
       throw new RangeError(`sysctl ${name}: no device ${scope} in ${this.#owner.name}; expected one of ${known}`);
     }
     return {
       min: 0,
       max: setting === 'delay_first_probe_time' ? LONGEST_TIMEOUT_S : INT_MAX,
-      read: () => values[setting],
-      write: (value) => {
-        values[setting] = value;
-      },
+      read: () => settings.read(scope, setting) ?? 0,
+      write: (value) => settings.write(scope, setting, value),
     };
   }
 }

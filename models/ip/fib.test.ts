@@ -5,9 +5,19 @@ import { FREE } from '../cpu/cost-model.ts';
 import { CpuSet } from '../cpu/cpu-set.ts';
 import { LoopbackDevice } from '../link/loopback.ts';
 import { FrameStore } from '../packet/frame-store.ts';
-import { ANY_IP, contains, formatIp, type Ip, parseIp, parsePrefix, prefix } from '../packet/ip-address.ts';
+import {
+  ANY_IP,
+  contains,
+  formatIp,
+  formatPrefix,
+  type Ip,
+  parseIp,
+  parsePrefix,
+  prefix,
+} from '../packet/ip-address.ts';
 import { localMac } from '../packet/mac.ts';
 import { Fib, formatRoute, type Route } from './fib.ts';
+import { SharedRoutes } from './shared-routes.ts';
 
 const cpus = new CpuSet(new Simulator({ seed: 'fib' }).place('node'), { count: 1, costs: FREE });
 const device = new LoopbackDevice({
@@ -72,4 +82,54 @@ test('lookup agrees with the longest match by brute force', () => {
       }
     }),
   );
+});
+
+test('sharing routes with other hosts is as good as having them all, but for those that lead here', () => {
+  // Few hosts and nested prefixes, so that routes clash often.
+  const host = fc.integer({ min: 1, max: 4 }).map((number) => parseIp(`192.168.0.${number}`));
+  const destination = fc
+    .tuple(fc.integer({ min: 0, max: 15 }), fc.constantFrom(24, 28, 32))
+    .map(([bits, length]) => prefix(parseIp(`10.244.${bits >> 3}.${(bits & 7) * 4}`), length));
+  const change = fc.record({ destination, gateway: host });
+  const lookedUp = fc.integer({ min: 0, max: 1023 }).map((bits) => parseIp(`10.244.${bits >> 8}.${bits & 255}`));
+  const self = parseIp('192.168.0.1');
+  fc.assert(
+    fc.property(fc.array(change), fc.array(change), fc.array(lookedUp), (own, shared, ips) => {
+      const fib = new Fib();
+      const alone = new Fib();
+      for (const each of [fib, alone]) each.add(route('0.0.0.0/0', { via: '192.168.0.9' }));
+      const routes = new SharedRoutes();
+      fib.share({ routes, device, host: self });
+      const latest = new Map<string, Route>();
+      for (const one of shared) {
+        routes.add([one]);
+        latest.set(formatPrefix(one.destination), { ...route('0.0.0.0/0'), ...one, source: self });
+        for (const ip of ips) fib.lookup(ip); // so that it has something to forget
+      }
+      for (const one of latest.values()) if (one.gateway !== self) alone.add(one);
+      for (const one of own) for (const each of [fib, alone]) each.add({ ...route('0.0.0.0/0'), ...one });
+      for (const ip of ips) expect(fib.lookup(ip)).toEqual(alone.lookup(ip));
+    }),
+  );
+});
+
+test('every change that can give a lookup another answer is told, also one of the shared routes', () => {
+  const [first, second] = [new Fib(), new Fib()];
+  const routes = new SharedRoutes();
+  const told = { first: 0, second: 0 };
+  first.whenChanged = () => told.first++;
+  second.whenChanged = () => told.second++;
+  first.add(route('0.0.0.0/0'));
+  first.remove(parsePrefix('10.0.0.0/8')); // is not there
+  expect(told).toEqual({ first: 1, second: 0 });
+
+  for (const fib of [first, second]) fib.share({ routes, device, host: parseIp('192.168.0.1') });
+  expect(told).toEqual({ first: 2, second: 1 });
+  for (const fib of [first, second]) fib.lookup(parseIp('10.244.2.7'));
+  routes.add([{ destination: parsePrefix('10.244.2.0/24'), gateway: parseIp('192.168.0.2') }]);
+  expect(told).toEqual({ first: 3, second: 2 });
+
+  first.lookup(parseIp('10.244.2.7'));
+  routes.add([{ destination: parsePrefix('10.244.2.0/24'), gateway: parseIp('192.168.0.3') }]);
+  expect(told).toEqual({ first: 4, second: 2 }); // the second has not asked since, and has nothing to forget
 });

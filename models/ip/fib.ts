@@ -4,7 +4,8 @@
 // Not modelled: policy routing (`ip rule`), ECMP, TOS routes.
 
 import type { NetDevice } from '../link/net-device.ts';
-import { ANY_IP, addressBits, formatIp, formatPrefix, type Ip, maskOf, type Prefix } from '../packet/ip-address.ts';
+import { ANY_IP, addressBits, formatIp, formatPrefix, type Ip, type Prefix } from '../packet/ip-address.ts';
+import type { SharedRoute, SharedRoutes, SharedRoutesReader } from './shared-routes.ts';
 
 export type RouteType = 'unicast' | 'local' | 'broadcast' | 'anycast' | 'unreachable' | 'prohibit' | 'blackhole';
 
@@ -29,51 +30,70 @@ export class Route {
   }
 }
 
-export class Fib {
+/** Routes that a host shares with others. */
+export interface SharedUse {
+  readonly routes: SharedRoutes;
+  readonly device: NetDevice;
+  /** The address by which the others know this host, and the source of what it sends by these routes. */
+  readonly host: Ip;
+}
+
+export class Fib implements SharedRoutesReader {
   /** Called whenever a lookup may find another route than before. */
   whenChanged: () => void = () => {};
-  /** Tables by prefix length, longest first: only lengths that occur. */
-  readonly #lengths: { readonly mask: number; readonly length: number; readonly routes: Map<number, Route[]> }[] = [];
-  /**
-   * The same as one list, longest first, while it is short: nets and masks by turns, and the route of each pair. A pod's
-   * handful of routes then fits two cache lines instead of a Map per prefix length.
-   */
-  #short: readonly number[] | undefined = [];
-  #shortRoutes: readonly Route[] = [];
+  /** Longest prefix first, then the lower metric. Replaced by concat(), as an array that grows otherwise takes room for 17. */
+  #routes: readonly Route[] = [];
+  /** Made of the routes by the first lookup after a change: most pods of a large cluster are set up and never asked. */
+  #isRead = false;
+  /** While the list is short: nets and masks by turns, so that a pod's handful of routes fits two lines of the cache. */
+  #short: readonly number[] = [];
+  /** Else: tables by prefix length, longest first. */
+  #tables: readonly LengthTable[] | undefined;
   /** The latest two answers: a pod's packets go out to one peer and come in to itself. */
   #latestIp = ANY_IP;
   #latest: Route | undefined;
   #earlierIp = ANY_IP;
   #earlier: Route | undefined;
+  #shared: SharedUse | undefined;
+  /** Shared routes that packets have taken since they last changed, as routes of this host. */
+  #taken: Map<SharedRoute, Route> | undefined;
 
   /** Adds a route; one of the same destination and metric is replaced, as `ip route replace` does. */
   add(fields: Route): void {
     const route = new Route(fields);
-    const { net, length } = route.destination;
-    let table = this.#lengths.find((candidate) => candidate.length === length);
-    if (table === undefined) {
-      table = { mask: maskOf(length), length, routes: new Map() };
-      this.#lengths.push(table);
-      this.#lengths.sort((a, b) => b.length - a.length);
-    }
-    const others = (table.routes.get(net) ?? []).filter(({ metric }) => metric !== route.metric);
-    table.routes.set(
-      net,
-      [...others, route].sort((a, b) => a.metric - b.metric),
-    );
+    const others = this.#routes.filter((old) => old.metric !== route.metric || !isTo(old, route.destination));
+    this.#routes = others
+      .concat(route)
+      .sort((a, b) => b.destination.length - a.destination.length || a.metric - b.metric);
+    this.#changed();
+  }
+
+  /** Uses these routes beside its own, of which one to the same destination goes first. They may change at any time. */
+  share(use: SharedUse): void {
+    this.#shared = use;
+    this.#taken = undefined;
+    this.#changed();
+  }
+
+  /** The shared routes have changed. */
+  forget(): void {
+    this.#taken = undefined;
     this.#changed();
   }
 
   /** Removes the routes to exactly this destination; returns whether there were any. */
   remove(destination: Prefix): boolean {
-    const table = this.#lengths.find(({ length }) => length === destination.length);
-    const removed = table?.routes.delete(destination.net) ?? false;
+    const routes = this.#routes;
+    const kept = routes.filter((route) => !isTo(route, destination));
+    const removed = kept.length < routes.length;
+    this.#routes = kept;
     if (removed) this.#changed();
     return removed;
   }
 
   /** The route for `ip`, or undefined when not even a default route is there. */
   lookup(ip: Ip): Route | undefined {
+    if (!this.#isRead) this.#read();
     if (ip === this.#latestIp) return this.#latest;
     if (ip === this.#earlierIp) return this.#earlier;
     const route = this.#search(ip);
@@ -85,35 +105,57 @@ export class Fib {
   }
 
   #search(ip: Ip): Route | undefined {
-    const short = this.#short;
-    if (short !== undefined) {
-      for (let i = 0; i < short.length; i += 2) if ((ip & short[i + 1]!) === short[i]) return this.#shortRoutes[i >> 1];
+    const own = this.#searchOwn(ip);
+    return this.#shared === undefined ? own : this.#searchShared(this.#shared, ip, own);
+  }
+
+  #searchShared({ routes, device, host }: SharedUse, ip: Ip, own: Route | undefined): Route | undefined {
+    if (this.#taken === undefined) {
+      this.#taken = new Map();
+      routes.tellOnce(this);
+    }
+    const found = routes.lookup(ip, own === undefined ? -1 : own.destination.length, host);
+    if (found === undefined) return own;
+    let route = this.#taken.get(found);
+    if (route === undefined) {
+      const { destination, gateway } = found;
+      route = new Route({ type: 'unicast', destination, device, gateway, source: host, metric: 0 });
+      this.#taken.set(found, route);
+    }
+    return route;
+  }
+
+  #searchOwn(ip: Ip): Route | undefined {
+    if (this.#tables === undefined) {
+      const short = this.#short;
+      for (let i = 0; i < short.length; i += 2) if ((ip & short[i + 1]!) === short[i]) return this.#routes[i >> 1];
       return undefined;
     }
-    for (const { mask, routes } of this.#lengths) {
+    for (const { mask, routes } of this.#tables) {
       const found = routes.get(ip & mask);
-      if (found !== undefined) return found[0];
+      if (found !== undefined) return found;
     }
     return undefined;
   }
 
-  /** Every route, longest prefix first. */
-  *[Symbol.iterator](): Generator<Route> {
-    for (const { routes } of this.#lengths) for (const alternatives of routes.values()) yield* alternatives;
+  /** Every route of its own, longest prefix first. */
+  [Symbol.iterator](): Iterator<Route> {
+    return this.#routes.values();
   }
 
   #changed(): void {
-    const destinations = this.#lengths.reduce((sum, { routes }) => sum + routes.size, 0);
-    const isShort = destinations <= SHORT_LIST;
-    this.#shortRoutes = isShort
-      ? this.#lengths.flatMap(({ routes }) => [...routes.values()].map(([first]) => first!))
-      : [];
-    this.#short = isShort
-      ? this.#shortRoutes.flatMap(({ destination }) => [destination.net, destination.mask])
-      : undefined;
-    this.#latestIp = this.#earlierIp = ANY_IP;
-    this.#latest = this.#earlier = this.#search(ANY_IP);
+    this.#isRead = false;
     this.whenChanged();
+  }
+
+  #read(): void {
+    this.#isRead = true;
+    const routes = this.#routes;
+    const isShort = routes.length <= SHORT_LIST;
+    this.#short = isShort ? routes.flatMap(({ destination: { net, mask } }) => [net, mask]) : [];
+    this.#tables = isShort ? undefined : tablesOf(routes);
+    this.#latestIp = this.#earlierIp = ANY_IP;
+    this.#latest = this.#earlier = this.#searchOwn(ANY_IP); // no shared route is for it
   }
 }
 
@@ -121,8 +163,27 @@ export class Fib {
 export const isErrorRoute = ({ type }: Route): boolean =>
   type === 'unreachable' || type === 'prohibit' || type === 'blackhole';
 
-/** Up to so many destinations a scan beats a Map per prefix length. */
+/** Up to so many routes a scan beats a Map per prefix length. */
 const SHORT_LIST = 8;
+
+interface LengthTable {
+  readonly mask: number;
+  readonly routes: Map<number, Route>;
+}
+
+function tablesOf(routes: readonly Route[]): LengthTable[] {
+  const tables: LengthTable[] = [];
+  for (const route of routes) {
+    const { mask, net } = route.destination;
+    let table = tables.at(-1);
+    if (table?.mask !== mask) tables.push((table = { mask, routes: new Map() }));
+    if (!table.routes.has(net)) table.routes.set(net, route); // the others have a higher metric
+  }
+  return tables;
+}
+
+const isTo = ({ destination }: Route, { net, length }: Prefix): boolean =>
+  destination.net === net && destination.length === length;
 
 /** As `ip route` prints it: `10.244.2.0/24 via 192.168.0.12 dev eth0`. */
 export function formatRoute({ type, destination, gateway, device }: Route): string {

@@ -19,7 +19,7 @@ export class IcmpRateLimit {
   /** Asked for when it is first needed: most hosts never send so much. */
   readonly #randomOf: () => RandomStream;
   #random: RandomStream | undefined;
-  readonly #peers = new Map<Ip, Peer>();
+  #peers: Map<Ip, Peer> | undefined;
   #credit = 0;
   #refilledAt = START - s(1);
 
@@ -86,6 +86,7 @@ export class IcmpRateLimit {
   }
 
   #peer(ip: Ip): Peer {
+    this.#peers ??= new Map();
     let peer = this.#peers.get(ip);
     if (peer === undefined) this.#peers.set(ip, (peer = new Peer(this.#clock.instant - NEW_PEER_AGE)));
     return peer;

@@ -4,7 +4,7 @@
 
 import type { DeviceRef } from '../packet/frame.ts';
 
-/** net.ipv4.conf.*, with the defaults of Linux 6.18. */
+/** net.ipv4.conf.*, with the defaults of Linux 6.18. Never changed, but replaced: most devices of a cluster share one. */
 export class DeviceSettings {
   /** Are packets from other hosts believed that say they come from an address of this one? */
   accept_local = 0;
@@ -40,6 +40,8 @@ const COMBINED: Readonly<Record<DeviceSetting, (all: number, own: number) => num
 
 export const DEVICE_SETTINGS = Object.keys(COMBINED) as readonly DeviceSetting[];
 
+const DEFAULTS: Readonly<DeviceSettings> = new DeviceSettings();
+
 export class Ipv4Settings {
   /** net.ipv4.ip_default_ttl */
   ip_default_ttl = 64;
@@ -71,13 +73,13 @@ export class Ipv4Settings {
   redirect_load = 5;
   redirect_number = 9;
   redirect_silence = 5_120;
-  readonly #all = new DeviceSettings();
-  readonly #default = new DeviceSettings();
+  #all = DEFAULTS;
+  #default = DEFAULTS;
   /** By device index. */
-  readonly #own: (DeviceSettings | undefined)[] = [];
-  readonly #effective: (DeviceSettings | undefined)[] = [];
+  #own: (DeviceSettings | undefined)[] = [];
+  #effective: (DeviceSettings | undefined)[] = [];
   /** net.ipv4.conf.lo and the like: the devices that there are, by name. */
-  readonly #devices = new Map<string, DeviceRef>();
+  #devices: readonly DeviceRef[] = [];
 
   /** What holds for a device; read with every packet. */
   of(device: DeviceRef): DeviceSettings {
@@ -86,13 +88,15 @@ export class Ipv4Settings {
 
   /** A new device starts with the values of `conf.default`. */
   addDevice(device: DeviceRef): void {
-    this.#devices.set(device.name, device);
-    this.#own[device.index] = Object.assign(new DeviceSettings(), this.#default);
+    // What concat() makes is as long as it needs to be; an array that grows otherwise takes room for 17.
+    this.#devices = this.#devices.concat(device);
+    this.#own = withElement(this.#own, device.index, this.#default);
+    this.#effective = withElement(this.#effective, device.index, this.#default);
     this.#combine(device.index);
   }
 
   get deviceNames(): string[] {
-    return [...this.#devices.keys()];
+    return this.#devices.map(({ name }) => name);
   }
 
   /** `scope`: all, default, or the name of a device. Undefined for another name. */
@@ -104,26 +108,62 @@ export class Ipv4Settings {
   write(scope: string, setting: DeviceSetting, value: number): boolean {
     const set = this.#set(scope);
     if (set === undefined) return false;
-    set[setting] = value;
+    const written = withValue(set, setting, value);
+    if (scope === 'all') this.#all = written;
+    else if (scope === 'default') this.#default = written;
+    else this.#own[this.#named(scope)!.index] = written;
     // inet_forward_change: whoever makes the host a router means all of its devices, and those to come.
     if (setting === 'forwarding' && scope === 'all') {
-      this.#default.forwarding = value;
-      for (const own of this.#own) if (own !== undefined) own.forwarding = value;
+      this.#default = withValue(this.#default, setting, value);
+      for (const [i, own] of this.#own.entries()) if (own !== undefined) this.#own[i] = withValue(own, setting, value);
     }
-    for (const { index } of this.#devices.values()) this.#combine(index);
+    for (const { index } of this.#devices) this.#combine(index);
     return true;
   }
 
   #set(scope: string): DeviceSettings | undefined {
     if (scope === 'all') return this.#all;
     if (scope === 'default') return this.#default;
-    const device = this.#devices.get(scope);
+    const device = this.#named(scope);
     return device === undefined ? undefined : this.#own[device.index];
   }
 
-  #combine(index: number): void {
-    const own = this.#own[index]!;
-    const effective = (this.#effective[index] ??= new DeviceSettings());
-    for (const setting of DEVICE_SETTINGS) effective[setting] = COMBINED[setting](this.#all[setting], own[setting]);
+  #named(name: string): DeviceRef | undefined {
+    return this.#devices.find((device) => device.name === name);
   }
+
+  #combine(index: number): void {
+    this.#effective[index] = combined(this.#all, this.#own[index]!);
+  }
+}
+
+function withElement<T>(array: readonly (T | undefined)[], index: number, element: T): (T | undefined)[] {
+  const copy: (T | undefined)[] = new Array(Math.max(array.length, index + 1)).fill(undefined);
+  for (const [i, old] of array.entries()) copy[i] = old;
+  copy[index] = element;
+  return copy;
+}
+
+/** By their values: whoever has the same has the same object. */
+const known = new Map<string, DeviceSettings>();
+
+function shared(settings: DeviceSettings): DeviceSettings {
+  const key = DEVICE_SETTINGS.map((setting) => settings[setting]).join();
+  const same = known.get(key);
+  if (same === undefined) known.set(key, settings);
+  return same ?? settings;
+}
+
+const withValue = (settings: DeviceSettings, setting: DeviceSetting, value: number): DeviceSettings =>
+  shared(Object.assign(new DeviceSettings(), settings, { [setting]: value }));
+
+const latest = { all: DEFAULTS, own: DEFAULTS, effective: DEFAULTS };
+
+/** One device after another has the same. */
+function combined(all: DeviceSettings, own: DeviceSettings): DeviceSettings {
+  if (latest.all === all && latest.own === own) return latest.effective;
+  const effective = new DeviceSettings();
+  for (const setting of DEVICE_SETTINGS) effective[setting] = COMBINED[setting](all[setting], own[setting]);
+  Object.assign(latest, { all, own, effective: shared(effective) });
+  return latest.effective;
 }

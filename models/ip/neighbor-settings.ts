@@ -27,26 +27,52 @@ export type NeighborSetting = keyof NeighborSettings;
 
 export const NEIGHBOR_SETTINGS = Object.keys(new NeighborSettings()) as readonly NeighborSetting[];
 
-export class NeighborSettingsOfDevices {
-  readonly #default = new NeighborSettings();
-  /** By device index. */
-  readonly #own: (NeighborSettings | undefined)[] = [];
-  readonly #devices = new Map<string, DeviceRef>();
+const DEFAULTS: Readonly<NeighborSettings> = new NeighborSettings();
 
-  of(device: DeviceRef): NeighborSettings {
-    return this.#own[device.index] ?? this.#default;
+export class NeighborSettingsOfDevices {
+  /** Sets are never changed, but replaced: nearly all devices of a cluster share one. */
+  #default = DEFAULTS;
+  /** By device index; undefined: those of Linux. */
+  #own: (Readonly<NeighborSettings> | undefined)[] | undefined;
+  #devices: readonly DeviceRef[] = [];
+
+  of(device: DeviceRef): Readonly<NeighborSettings> {
+    return this.#own?.[device.index] ?? DEFAULTS;
   }
 
   /** A new device starts with the values of `default`. */
   addDevice(device: DeviceRef): void {
-    this.#devices.set(device.name, device);
-    this.#own[device.index] = Object.assign(new NeighborSettings(), this.#default);
+    this.#devices = this.#devices.concat(device); // no room for more: there are many pods
+    if (this.#default !== DEFAULTS) this.#setOwn(device, this.#default);
   }
 
   /** `scope`: default, or the name of a device. Undefined for another name. */
-  set(scope: string): NeighborSettings | undefined {
+  read(scope: string, setting: NeighborSetting): number | undefined {
+    return this.#set(scope)?.[setting];
+  }
+
+  /** False: there is no such device. */
+  write(scope: string, setting: NeighborSetting, value: number): boolean {
+    const set = this.#set(scope);
+    if (set === undefined) return false;
+    const written = { ...set, [setting]: value };
+    if (scope === 'default') this.#default = written;
+    else this.#setOwn(this.#named(scope)!, written);
+    return true;
+  }
+
+  #set(scope: string): Readonly<NeighborSettings> | undefined {
     if (scope === 'default') return this.#default;
-    const device = this.#devices.get(scope);
-    return device === undefined ? undefined : this.#own[device.index];
+    const device = this.#named(scope);
+    return device === undefined ? undefined : this.of(device);
+  }
+
+  #setOwn({ index }: DeviceRef, settings: Readonly<NeighborSettings>): void {
+    this.#own ??= [];
+    this.#own[index] = settings;
+  }
+
+  #named(name: string): DeviceRef | undefined {
+    return this.#devices.find((device) => device.name === name);
   }
 }

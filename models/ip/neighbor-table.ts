@@ -65,7 +65,7 @@ export interface AddressResolution {
 export class NeighborTable implements FrameHolder {
   readonly #stack: NeighborStack;
   readonly #resolution: AddressResolution;
-  readonly #byDevice = new Map<NetDevice, Map<Ip, Entry>>();
+  #byDevice: Map<NetDevice, Map<Ip, Entry>> | undefined;
   /** net.ipv4.neigh.*, net.ipv6.neigh.* */
   readonly settings = new NeighborSettingsOfDevices();
   /** Of the base. */
@@ -105,7 +105,7 @@ export class NeighborTable implements FrameHolder {
 
   /** The MAC behind `ip` if it is known and usable now. */
   known(device: NetDevice, ip: Ip): Mac | undefined {
-    const entry = this.#byDevice.get(device)?.get(ip);
+    const entry = this.#byDevice?.get(device)?.get(ip);
     return entry === undefined || entry.state === 'INCOMPLETE' || entry.state === 'FAILED' ? undefined : entry.mac;
   }
 
@@ -124,7 +124,7 @@ export class NeighborTable implements FrameHolder {
    * hears it; without `isOverride` another MAC than the known one only casts doubt on that (neigh_update).
    */
   learn(device: NetDevice, { ip, mac, state, create, isOverride = true, respectsLock = false }: NeighborNews): void {
-    const entry = this.#byDevice.get(device)?.get(ip) ?? (create ? this.#entry(device, ip) : undefined);
+    const entry = this.#byDevice?.get(device)?.get(ip) ?? (create ? this.#entry(device, ip) : undefined);
     if (entry === undefined || entry.state === 'PERMANENT') return;
     const isValid = entry.state !== 'INCOMPLETE' && entry.state !== 'FAILED';
     if (mac === undefined && !isValid) return;
@@ -151,7 +151,7 @@ export class NeighborTable implements FrameHolder {
 
   /** Entries as `ip neigh` lists them. */
   *[Symbol.iterator](): Generator<Neighbor> {
-    for (const entries of this.#byDevice.values()) {
+    for (const entries of this.#byDevice?.values() ?? []) {
       for (const entry of entries.values()) {
         this.#age(entry);
         yield entry;
@@ -163,6 +163,7 @@ export class NeighborTable implements FrameHolder {
     // A pod has one next hop, and packets of a flow follow each other.
     const latest = this.#latest;
     if (latest !== undefined && latest.ip === ip && latest.device === device) return latest;
+    this.#byDevice ??= new Map();
     let entries = this.#byDevice.get(device);
     if (entries === undefined) this.#byDevice.set(device, (entries = new Map()));
     let entry = entries.get(ip);

@@ -14,7 +14,8 @@ export interface PathMtu {
 
 export class PathMtus {
   readonly #settings: Ipv4Settings;
-  readonly #byDestination = new Map<Ip, PathMtu>();
+  /** Undefined until a router says something: most hosts never hear from one. */
+  #byDestination: Map<Ip, PathMtu> | undefined;
 
   constructor(settings: Ipv4Settings) {
     this.#settings = settings;
@@ -26,12 +27,13 @@ export class PathMtus {
     if (mtuBytes > known) return;
     const isLocked = mtuBytes < min_pmtu;
     const until = after(now, s(mtu_expires));
+    this.#byDestination ??= new Map();
     this.#byDestination.set(dst, { mtuBytes: isLocked ? Math.min(known, min_pmtu) : mtuBytes, isLocked, until });
   }
 
   /** Undefined where nobody has said anything, or long ago. */
   find(dst: Ip, now: Instant): PathMtu | undefined {
-    if (this.#byDestination.size === 0) return undefined;
+    if (this.#byDestination === undefined) return undefined;
     const found = this.#byDestination.get(dst);
     if (found === undefined || found.until > now) return found;
     this.#byDestination.delete(dst);

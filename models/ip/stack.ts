@@ -38,6 +38,7 @@ import {
   PROTOCOL_ICMP,
   PROTOCOL_SCTP,
   PROTOCOL_TCP,
+  PROTOCOL_UDP,
   TCP_RST,
 } from '../packet/frame.ts';
 import type { FrameStore } from '../packet/frame-store.ts';
@@ -150,13 +151,13 @@ export class IpStack implements FrameReceiver, NetfilterStack {
   readonly #pathMtus = new PathMtus(this.settings);
   #netfilter: Netfilter | undefined;
   readonly #arp: Arp;
-  readonly #addresses: { readonly device: NetDevice; readonly ip: Ip; readonly subnet: Prefix }[] = [];
+  #addresses: readonly { readonly device: NetDevice; readonly ip: Ip; readonly subnet: Prefix }[] = [];
   /** The host's own addresses: few, and asked for with every packet, so a list. */
-  readonly #localIps: Ip[] = [];
-  /** By IP protocol number: a handful. */
-  readonly #handlers: (ProtocolHandler | undefined)[] = [];
+  #localIps: readonly Ip[] = [];
+  /** By IP protocol number: a handful, up to UDP's. */
+  readonly #handlers: (ProtocolHandler | undefined)[] = new Array(PROTOCOL_UDP + 1).fill(undefined);
   readonly #icmpRate: IcmpRateLimit;
-  readonly #devices: NetDevice[] = [];
+  #devices: readonly NetDevice[] = [];
   /** Made with the first fragment: most hosts never see one. */
   #reassembly: Reassembly | undefined;
   #ipv6: Ipv6Stack | undefined;
@@ -674,8 +675,8 @@ export class IpStack implements FrameReceiver, NetfilterStack {
   /** The device hands what it receives to this stack. A loopback device brings 127.0.0.1 with it. */
   addDevice(device: NetDevice): void {
     device.receiver = this;
+    this.#devices = this.#devices.concat(device);
     if (device.beginsVisits && this.#flows !== undefined) this.#ingresses[device.index] = this.#flows.newIngress();
-    this.#devices.push(device);
     this.#ipv6?.addDevice(device);
     this.settings.addDevice(device);
     this.neighbors.settings.addDevice(device);
@@ -687,8 +688,9 @@ export class IpStack implements FrameReceiver, NetfilterStack {
   /** `ip addr add IP/LENGTH dev DEVICE`: also makes the address local and the subnet reachable. */
   addAddress(device: NetDevice, ip: Ip, prefixLength: number): void {
     const subnet = prefix(ip, prefixLength);
-    this.#addresses.push({ device, ip, subnet });
-    this.#localIps.push(ip);
+    // What concat() makes is as long as it needs to be; an array that grows otherwise takes room for 17.
+    this.#addresses = this.#addresses.concat({ device, ip, subnet });
+    this.#localIps = this.#localIps.concat(ip);
     const common = { device, gateway: ANY_IP, source: ip, metric: 0 };
     if (device === this.#loopback) this.fib.add({ ...common, type: 'local', destination: subnet });
     this.fib.add({ ...common, type: 'local', destination: prefix(ip, 32) });

@@ -2,11 +2,12 @@
 
 import type { BridgePluginSettings } from '../cni/bridge.ts';
 import { BridgePlugin } from '../cni/bridge.ts';
-import { addPeerRoutes, masqueradeEgress, type PeerNode } from '../cni/host-gateway.ts';
+import { masqueradeEgress, usePodRoutes } from '../cni/host-gateway.ts';
 import { HostLocal } from '../cni/host-local.ts';
 import type { Fabric } from '../host/fabric.ts';
 import { Machine, type MachineOptions } from '../host/machine.ts';
 import type { Process } from '../host/process.ts';
+import type { SharedRoute, SharedRoutes } from '../ip/shared-routes.ts';
 import { ANY_PREFIX, type Ip, type Prefix, parseIp, parsePrefix } from '../packet/ip-address.ts';
 import { KubeProxy, type SyncSettings } from './kube-proxy/kube-proxy.ts';
 import type { ProxyMetrics } from './kube-proxy/proxy-metrics.ts';
@@ -21,6 +22,8 @@ export interface ClusterNodeOptions {
   readonly object: Node;
   readonly machine: Omit<MachineOptions, 'name' | 'forwarding'>;
   readonly fabric: Fabric;
+  /** The way to every node's pods, the same for all nodes. */
+  readonly podRoutes: SharedRoutes;
   readonly ranges: ClusterRanges;
   readonly defaultGateway: Ip;
   readonly cni: Partial<BridgePluginSettings>;
@@ -48,7 +51,7 @@ export class ClusterNode {
   #kubeProxy: KubeProxy;
 
   constructor(options: ClusterNodeOptions) {
-    const { object, machine, fabric, ranges, defaultGateway, cni, proxy, isReserved } = options;
+    const { object, machine, fabric, podRoutes, ranges, defaultGateway, cni, proxy, isReserved } = options;
     this.name = object.metadata.name;
     this.ip = parseIp(addressOfNode(object)!);
     this.podRange = parsePrefix(object.spec.podCIDR!);
@@ -57,6 +60,7 @@ export class ClusterNode {
     const nic = fabric.attach(this.machine, this.#nicName);
     root.stack.addAddress(nic, this.ip, ranges.node.length);
     root.stack.addRoute({ destination: ANY_PREFIX, device: nic, gateway: defaultGateway });
+    usePodRoutes(this.machine, podRoutes, { device: nic, nodeIp: this.ip });
     masqueradeEgress(this.machine, { clusterRange: ranges.pod });
     const plugin = new BridgePlugin(this.machine, {
       ipam: new HostLocal(this.podRange, isReserved),
@@ -92,13 +96,13 @@ export class ClusterNode {
     this.machine.root.deviceNamed(this.#nicName).up = connected;
   }
 
-  /** Routes to the pods of other nodes. */
-  addPeers(peers: Iterable<PeerNode>): void {
-    addPeerRoutes(this.machine, this.machine.root.deviceNamed(this.#nicName), peers);
+  /** What other nodes must know to reach this one's pods. */
+  get podRoute(): SharedRoute {
+    return { destination: this.podRange, gateway: this.ip };
   }
 
-  /** What other nodes must know to reach this one's pods. */
-  get peer(): PeerNode {
-    return { podRange: this.podRange, address: this.ip };
+  /** A pod that had an address outside the node's range is gone, and another node has one with that address. */
+  forgetPod(address: Prefix): void {
+    this.machine.root.stack.fib.remove(address);
   }
 }

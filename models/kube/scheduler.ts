@@ -68,6 +68,9 @@ interface Bound {
 export class Scheduler {
   readonly #apiServer: ApiServer;
   readonly #seats: Seat[] = [];
+  /** No seat has fewer pods than these, and none before that index has so few. */
+  #fewestPods = 0;
+  #fullerBefore = 0;
   readonly #seatOf = new Map<string, Seat>();
   /** Pods on nodes, by key: where each was counted. */
   readonly #bound = new Map<string, Bound>();
@@ -103,6 +106,7 @@ export class Scheduler {
         Object.assign(seat, { node, ...limitsOf(node) });
       }
     }
+    this.#countAgain();
     this.#retry();
   }
 
@@ -140,13 +144,31 @@ export class Scheduler {
     const siblings = this.#byOwner.get(ownerOf(pod)) ?? [];
     for (const [seat, count] of siblings) seat.ofOwner = count;
     const hostPorts = hostPortsOf(pod);
-    let best: Seat | undefined;
-    for (const seat of this.#seats) {
+    let best = this.#firstEmptiest(pod, hostPorts);
+    for (const seat of best === undefined ? this.#seats : []) {
       if (best !== undefined && !isEmptier(seat, best)) continue;
       if (hasRoom(seat, pod) && hasPorts(seat, hostPorts) && nodeAccepts(seat.node, pod.spec)) best = seat;
     }
     for (const [seat] of siblings) seat.ofOwner = 0;
     return best;
+  }
+
+  /** The first of the emptiest seats, which nobody can beat, if it is good enough; without a look at the fuller ones before. */
+  #firstEmptiest(pod: Pod, hostPorts: readonly string[]): Seat | undefined {
+    while (this.#fullerBefore < this.#seats.length && this.#seats[this.#fullerBefore]!.pods > this.#fewestPods)
+      this.#fullerBefore++;
+    if (this.#fullerBefore === this.#seats.length) this.#countAgain();
+    const seat = this.#seats[this.#fullerBefore];
+    if (seat === undefined || seat.ofOwner > 0) return undefined;
+    return hasRoom(seat, pod) && hasPorts(seat, hostPorts) && nodeAccepts(seat.node, pod.spec) ? seat : undefined;
+  }
+
+  #countAgain(): void {
+    this.#fewestPods = this.#seats.reduce((fewest, { pods }) => Math.min(fewest, pods), Number.POSITIVE_INFINITY);
+    this.#fullerBefore = Math.max(
+      0,
+      this.#seats.findIndex(({ pods }) => pods === this.#fewestPods),
+    ); // 0 without seats
   }
 
   /** Why a pod waits. Throws if it is for want of an address: then the pod range is planned too small. */
@@ -213,6 +235,8 @@ export class Scheduler {
     this.#bound.delete(key);
     for (const port of hostPorts) seat.hostPorts.delete(port);
     seat.pods--;
+    this.#fewestPods = Math.min(this.#fewestPods, seat.pods);
+    this.#fullerBefore = 0;
     if (needsAddress) seat.addresses--;
     const siblings = this.#byOwner.get(owner);
     const left = (siblings?.get(seat) ?? 0) - 1;

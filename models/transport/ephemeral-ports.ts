@@ -16,7 +16,7 @@ export class EphemeralPorts {
   /** Even, so that steps of two keep their parity when they wrap around. */
   readonly #count: number;
   /** Where the next search for a destination starts, by hash of the destination. */
-  readonly #searches = new Map<number, { offset: number; parity: 0 | 1 }>();
+  #searches: Map<number, { offset: number; parity: 0 | 1 }> | undefined;
 
   constructor(random: RandomStream, range = { first: FIRST_LOCAL_PORT, last: LAST_LOCAL_PORT }) {
     this.#random = random;
@@ -35,6 +35,7 @@ export class EphemeralPorts {
   forConnect(localIp: Ip, remote: SocketAddress, isFree: (port: number) => boolean): number | undefined {
     const { family = 4, ip, port: remotePort } = remote;
     const hash = hashOf(family, localIp, this.#secret & 0xffff, ip, remotePort) & OFFSET_MASK;
+    this.#searches ??= new Map();
     let search = this.#searches.get(hash);
     if (search === undefined) this.#searches.set(hash, (search = { offset: hash ^ this.#secret, parity: 0 }));
     const start = (search.offset % this.#count) & ~1;

@@ -18,7 +18,7 @@ export interface ConnectedSocket {
  * lookup runs for every segment.
  */
 export class ConnectionTable<S extends ConnectedSocket> {
-  #sockets: (S | undefined)[] = new Array(INITIAL_SLOTS).fill(undefined);
+  #sockets: (S | undefined)[] = NO_SLOTS;
   #size = 0;
 
   find(family: IpFamily, localIp: Ip, localPort: number, remoteIp: Ip, remotePort: number): S | undefined {
@@ -43,8 +43,8 @@ export class ConnectionTable<S extends ConnectedSocket> {
 
   /** No socket with the same four addresses may be in the table. */
   add(socket: S): void {
-    if (this.#size * 2 >= this.#sockets.length) this.#grow();
     this.#size++;
+    if (this.#size * 2 > this.#sockets.length) this.#grow();
     this.#put(socket);
   }
 
@@ -89,12 +89,14 @@ export class ConnectionTable<S extends ConnectedSocket> {
 
   #grow(): void {
     const old = this.#sockets;
-    this.#sockets = new Array(old.length * 2).fill(undefined);
+    this.#sockets = new Array(Math.max(INITIAL_SLOTS, old.length * 2)).fill(undefined);
     for (const socket of old) if (socket !== undefined) this.#put(socket);
   }
 }
 
 const INITIAL_SLOTS = 8; // most pods have few sockets, and there are many pods
+/** Of every table without sockets: one slot that stays empty. */
+const NO_SLOTS: undefined[] = [undefined];
 
 const homeOf = ({ family, localIp, localPort, remoteIp, remotePort }: ConnectedSocket): number =>
   hashOf(family, localIp, localPort, remoteIp, remotePort);

@@ -67,9 +67,9 @@ export class TcpLayer implements ProtocolHandler, ConnectionLayer, FrameHolder {
   readonly #timeWaitQueue: TimeWaitQueue;
   #sending = false;
 
-  constructor(stack: TransportStack, random: RandomStream, settings: Partial<TcpSettings> = {}) {
+  constructor(stack: TransportStack, random: RandomStream, settings?: Partial<TcpSettings>) {
     this.stack = stack;
-    this.settings = { ...LINUX_TCP, ...settings };
+    this.settings = settings === undefined ? LINUX_TCP : { ...LINUX_TCP, ...settings };
     this.holderName = `tcp of ${stack.name}`;
     this.#random = random;
     const { firstLocalPort: first, lastLocalPort: last } = this.settings;

@@ -51,7 +51,7 @@ export class TimeWaitQueue {
   readonly #place: Place;
   readonly #length: Duration;
   readonly #expire: (timeWait: TimeWait) => void;
-  readonly #timer: Timer;
+  #timer: Timer | undefined;
   // Deadlines rise. A restarted TIME_WAIT stands here twice; its first turn is skipped.
   #queue: { readonly timeWait: TimeWait; readonly deadline: Instant }[] = [];
   #head = 0;
@@ -60,7 +60,6 @@ export class TimeWaitQueue {
     this.#place = place;
     this.#length = length;
     this.#expire = expire;
-    this.#timer = new Timer(place, () => this.#expireDue());
   }
 
   /** Starts or restarts its time at `now`. */
@@ -68,6 +67,7 @@ export class TimeWaitQueue {
     const deadline = after(now, this.#length);
     timeWait.expiresAt = deadline;
     this.#queue.push({ timeWait, deadline });
+    this.#timer ??= new Timer(this.#place, () => this.#expireDue());
     if (!this.#timer.armed) this.#timer.startAt(deadline);
   }
 
@@ -82,6 +82,6 @@ export class TimeWaitQueue {
       this.#head = 0;
     }
     const first = this.#queue[this.#head];
-    if (first !== undefined) this.#timer.startAt(first.deadline);
+    if (first !== undefined) this.#timer?.startAt(first.deadline);
   }
 }

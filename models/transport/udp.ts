@@ -91,10 +91,10 @@ export class UdpLayer implements ProtocolHandler {
   /** A kernel's socket on every address; its receiver ends the frames. Throws if the port is taken. */
   addTunnel(port: number, receiver: TunnelReceiver): void {
     const bound = { family: 4 as const, isIpv6Only: false, localIp: ANY_IP, localPort: port };
-    this.#tunnels ??= new Map();
-    if (this.#tunnels.has(port) || !this.#sockets.isFree(bound)) {
+    if (this.#tunnels?.has(port) || !this.#sockets.isFree(bound)) {
       throw new Error(`tunnel on port ${port} in ${this.stack.name}: address already in use`);
     }
+    this.#tunnels ??= new Map();
     this.#tunnels.set(port, receiver);
   }
 

@@ -44,12 +44,13 @@ export class Server {
   readonly #concurrency: number;
   readonly #responseBytes: number;
   readonly #serviceTime: DurationDistribution;
-  readonly #random: RandomStream;
+  /** Asked for with the first request. */
+  #random: RandomStream | undefined;
   readonly #waiting: Job[] = [];
   /** By protocol and port. */
   readonly #sockets = new Map<string, TcpListener | UdpSocket>();
   /** TCP ports that it has ever listened on: its connections outlive its listeners. */
-  readonly #ports = new Set<number>();
+  #ports: readonly number[] = [];
   #busy = 0;
   #served = 0;
   /** Who waits for the last request in service; set by SIGTERM. */
@@ -61,7 +62,6 @@ export class Server {
     this.#concurrency = settings.concurrency;
     this.#responseBytes = settings.responseBytes;
     this.#serviceTime = asDistribution(settings.serviceTime);
-    this.#random = process.place.random(`server/${process.name}`);
   }
 
   /** Requests answered so far. */
@@ -76,7 +76,7 @@ export class Server {
   /** Nothing happens if it listens there already. */
   listen(protocol: 'TCP' | 'UDP', port: number): void {
     if (this.listensOn(protocol, port) || this.#exit !== undefined || this.#hasExited) return;
-    if (protocol === 'TCP') this.#ports.add(port);
+    if (protocol === 'TCP' && !this.#ports.includes(port)) this.#ports = this.#ports.concat(port);
     const socket = protocol === 'TCP' ? this.#listenTcp(port) : this.#bindUdp(port);
     this.#sockets.set(`${protocol} ${port}`, socket);
   }
@@ -124,7 +124,7 @@ export class Server {
     this.#exit = undefined;
     this.#waiting.length = 0;
     for (const connection of this.process.namespace.tcp.connections)
-      if (this.#ports.has(connection.localPort)) connection.close();
+      if (this.#ports.includes(connection.localPort)) connection.close();
   }
 
   #exitIfIdle(): void {
@@ -143,6 +143,7 @@ export class Server {
 
   #serve(job: Job): void {
     this.#busy++;
+    this.#random ??= this.process.place.random(`server/${this.process.name}`);
     this.process.place.schedule(this.#serviceTime(this.#random), this.#finish, job);
   }
 

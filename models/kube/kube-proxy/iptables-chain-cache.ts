@@ -6,7 +6,7 @@ import { Chain } from '../../netfilter/chain.ts';
 import { Rule, type RuleSpec } from '../../netfilter/rule.ts';
 import type { IpFamily } from '../../packet/ip-address.ts';
 import { EndpointLists } from './endpoint-lists.ts';
-import { type Dispatch, dispatchOf, ofFamily } from './iptables-dispatch.ts';
+import { type Dispatch, dispatchOf, ofFamily, together } from './iptables-dispatch.ts';
 import { type FixedChainSettings, type FixedChains, fixedChains } from './iptables-fixed-chains.ts';
 import {
   type ChainSpec,
@@ -69,6 +69,8 @@ export interface SharedRules {
   readonly rules: readonly ServiceRules[];
   /** The indexes of service ports for which each node has to look for itself. */
   readonly varying: readonly number[];
+  /** Their rules in the chains that all share, in the order of the snapshot. */
+  readonly dispatch: Dispatch<Rule>;
   /** Service chains of table nat. A node's own chains of the same name go before these. */
   readonly chains: ReadonlyMap<string, Chain>;
 }
@@ -120,7 +122,7 @@ export class ServiceRuleCache {
       if (hasNodeHints(port)) continue;
       for (const chain of [...ofPort.clusterChains, ...ofPort.nodeChains]) chains.set(chain.name, chain);
     }
-    return { rules, varying, chains };
+    return { rules, varying, dispatch: together(rules), chains };
   }
 }
 

@@ -2,7 +2,7 @@
 // addresses. Order of kube-proxy 1.30, with the counters of 1.33.
 
 import { port as singlePort } from '../../netfilter/matches/port-range.ts';
-import type { MatchSpec, RuleSpec, TargetSpec } from '../../netfilter/rule.ts';
+import type { MatchSpec, Rule, RuleSpec, TargetSpec } from '../../netfilter/rule.ts';
 import {
   addressBits,
   type Ip,
@@ -24,6 +24,28 @@ export interface Dispatch<R> {
   readonly filterExternalServices: readonly R[];
   readonly filterNodePorts: readonly R[];
   readonly filterProxyFirewall: readonly R[];
+}
+
+/** What the services add to the chains that they share, service by service. */
+export function together(services: readonly { readonly dispatch: Dispatch<Rule> }[]): Dispatch<Rule> {
+  const all = {
+    natServices: [] as Rule[],
+    natNodePorts: [] as Rule[],
+    filterServices: [] as Rule[],
+    filterExternalServices: [] as Rule[],
+    filterNodePorts: [] as Rule[],
+    filterProxyFirewall: [] as Rule[],
+  };
+  // Loops, not `push(...rules)`: most of these are empty, and there are tens of thousands per sync of a large cluster.
+  for (const { dispatch } of services) {
+    for (const rule of dispatch.natServices) all.natServices.push(rule);
+    for (const rule of dispatch.natNodePorts) all.natNodePorts.push(rule);
+    for (const rule of dispatch.filterServices) all.filterServices.push(rule);
+    for (const rule of dispatch.filterExternalServices) all.filterExternalServices.push(rule);
+    for (const rule of dispatch.filterNodePorts) all.filterNodePorts.push(rule);
+    for (const rule of dispatch.filterProxyFirewall) all.filterProxyFirewall.push(rule);
+  }
+  return all;
 }
 
 export interface DispatchOptions {

@@ -1,15 +1,15 @@
 // All chains that kube-proxy has on one node in iptables mode, built service by service.
 
-import type { RandomStream } from '../../../engine/random.ts';
-import { Chain } from '../../netfilter/chain.ts';
+import { Chain, RulesToCome } from '../../netfilter/chain.ts';
 import type { Rule } from '../../netfilter/rule.ts';
 import type { EndpointComments } from './endpoint-comments.ts';
 import type { ServiceChainCache, ServiceRules } from './iptables-chain-cache.ts';
-import type { Dispatch } from './iptables-dispatch.ts';
+import { type Dispatch, together } from './iptables-dispatch.ts';
 import { type FixedChainSettings, type NodePortSettings, nodePortJumps } from './iptables-fixed-chains.ts';
 import type { ServiceChainOptions } from './iptables-service-chains.ts';
 import type { LocalDetector } from './local-detector.ts';
 import type { ProxyNode } from './port-on-node.ts';
+import type { ServiceOrder } from './service-order.ts';
 import type { ServiceSnapshot } from './service-tracker.ts';
 
 /** Of one family. Addresses and ranges of the other have no place here. */
@@ -37,38 +37,47 @@ export interface RuleSetInput {
   readonly config: IptablesConfig;
   readonly cache: ServiceChainCache;
   readonly comments: EndpointComments;
-  /** Draws the order of services in the chains that they share: kube-proxy iterates over a Go map. */
-  readonly random: RandomStream;
+  readonly order: ServiceOrder;
 }
 
-export function writeRules({ node, services, config, cache, comments, random }: RuleSetInput): RuleSet {
+export function writeRules({ node, services, config, cache, comments, order }: RuleSetInput): RuleSet {
   const serviceRules = cache.servicesWith(chainOptions(config, { endpointComments: comments.usual }));
   const shared = serviceRules.shared(services, node.zone);
-  const byPort = [...shared.rules];
-  for (const i of shared.varying) byPort[i] = serviceRules.onNode(services.ports[i]!, node);
   const unusual = comments.unusual(services);
-  if (unusual.length > 0) {
-    const others = cache.servicesWith(chainOptions(config, { endpointComments: !comments.usual }));
-    for (const i of unusual) byPort[i] = others.onNode(services.ports[i]!, node);
-  }
   const own = new Set([...shared.varying, ...unusual]);
+  let byPort = shared.rules;
+  if (own.size > 0) {
+    const others = cache.servicesWith(chainOptions(config, { endpointComments: !comments.usual }));
+    const changed = [...shared.rules];
+    for (const i of shared.varying) changed[i] = serviceRules.onNode(services.ports[i]!, node);
+    for (const i of unusual) changed[i] = others.onNode(services.ports[i]!, node);
+    byPort = changed;
+  }
   const ownServiceChains = [...own].flatMap((i) => notIn(shared.chains, byPort[i]!));
-  const dispatch = inOrder(random.shuffle(byPort));
-  const jumps = nodePortJumps(node, config);
+  const among = own.size === 0 ? shared.dispatch : together(byPort);
+  const shuffled = order.next(byPort);
+  let inOrder: Dispatch<Rule> | undefined;
+  const chain = (name: string, list: keyof Dispatch<Rule>, last: readonly Rule[] = []): Chain => {
+    if (among[list].length === 0) return new Chain(name, last);
+    return new Chain(
+      name,
+      new RulesToCome([among[list], last], () => {
+        inOrder ??= together(shuffled());
+        return last.length === 0 ? inOrder[list] : [...inOrder[list], ...last];
+      }),
+    );
+  };
+  const jumps = nodePortJumps(node, config).map((spec) => cache.rule(spec));
   const fixed = cache.fixedChains(config);
   return {
     filter: [
-      new Chain('KUBE-SERVICES', dispatch.filterServices),
-      new Chain('KUBE-EXTERNAL-SERVICES', dispatch.filterExternalServices),
-      new Chain('KUBE-NODEPORTS', dispatch.filterNodePorts),
-      new Chain('KUBE-PROXY-FIREWALL', dispatch.filterProxyFirewall),
+      chain('KUBE-SERVICES', 'filterServices'),
+      chain('KUBE-EXTERNAL-SERVICES', 'filterExternalServices'),
+      chain('KUBE-NODEPORTS', 'filterNodePorts'),
+      chain('KUBE-PROXY-FIREWALL', 'filterProxyFirewall'),
       ...fixed.filter,
     ],
-    nat: [
-      new Chain('KUBE-SERVICES', [...dispatch.natServices, ...jumps.map((spec) => cache.rule(spec))]),
-      new Chain('KUBE-NODEPORTS', dispatch.natNodePorts),
-      ...fixed.nat,
-    ],
+    nat: [chain('KUBE-SERVICES', 'natServices', jumps), chain('KUBE-NODEPORTS', 'natNodePorts'), ...fixed.nat],
     ownServiceChains,
     sharedServiceChains: shared.chains,
     byPort,
@@ -92,25 +101,4 @@ function notIn(shared: ReadonlyMap<string, Chain>, { clusterChains, nodeChains }
   const [balancing] = clusterChains;
   const own = nodeChains.filter((chain) => shared.get(chain.name) !== chain);
   return balancing === undefined || shared.get(balancing.name) === balancing ? own : [...clusterChains, ...own];
-}
-
-function inOrder(services: readonly ServiceRules[]): Dispatch<Rule> {
-  const all = {
-    natServices: [] as Rule[],
-    natNodePorts: [] as Rule[],
-    filterServices: [] as Rule[],
-    filterExternalServices: [] as Rule[],
-    filterNodePorts: [] as Rule[],
-    filterProxyFirewall: [] as Rule[],
-  };
-  // Loops, not `push(...rules)`: most of these are empty, and there are tens of thousands per sync of a large cluster.
-  for (const { dispatch } of services) {
-    for (const rule of dispatch.natServices) all.natServices.push(rule);
-    for (const rule of dispatch.natNodePorts) all.natNodePorts.push(rule);
-    for (const rule of dispatch.filterServices) all.filterServices.push(rule);
-    for (const rule of dispatch.filterExternalServices) all.filterExternalServices.push(rule);
-    for (const rule of dispatch.filterNodePorts) all.filterNodePorts.push(rule);
-    for (const rule of dispatch.filterProxyFirewall) all.filterProxyFirewall.push(rule);
-  }
-  return all;
 }

@@ -94,7 +94,7 @@ const MARK_FOR_MASQUERADE = jump(MARK_MASQ_CHAIN);
 function balance(port: ServicePort, endpoints: readonly Endpoint[], options: ServiceChainOptions): RuleSpec[] {
   const rules: RuleSpec[] = [];
   const toEndpoint = (endpoint: Endpoint, ...how: MatchSpec[]): RuleSpec => ({
-    matches: [...endpointComment(`${port.name} -> ${endpoint.address}`, options), ...how],
+    matches: endpointComment(`${port.name} -> ${endpoint.address}`, options).concat(how),
     target: jump(endpointChainName(port, endpoint.address)),
   });
   const seconds = port.affinityTimeoutSeconds;
@@ -153,7 +153,7 @@ function endpointChain(
       { source: host(port.family, ip), matches: about, target: MARK_FOR_MASQUERADE },
       {
         protocol: port.protocol,
-        matches: [...about, ...remember, { match: port.protocol }],
+        matches: about.concat(remember, { match: port.protocol }),
         target: { target: 'DNAT', minIp: ip, minPort: number },
       },
     ],

@@ -13,6 +13,7 @@ import { ofFamily } from './iptables-dispatch.ts';
 import { jumpsOf, servesLoopback } from './iptables-fixed-chains.ts';
 import { chainOptions, type IptablesConfig, type RuleSet, writeRules } from './iptables-rule-set.ts';
 import type { ProxyNode } from './port-on-node.ts';
+import { ServiceOrder } from './service-order.ts';
 import type { ServicePort } from './service-ports.ts';
 import { NO_SERVICES, type ServiceSnapshot } from './service-tracker.ts';
 
@@ -46,10 +47,16 @@ export interface SyncReport {
   readonly noLocalEndpoints: { readonly internal: number; readonly external: number };
 }
 
+interface Written extends Pick<SyncReport, 'kind' | 'noLocalEndpoints'> {
+  /** Service chains that there were and that might have to go. */
+  readonly before: readonly string[];
+  readonly ruleSet: RuleSet;
+}
+
 export class IptablesProxier {
   readonly #config: IptablesConfig;
   readonly #cache: ServiceChainCache;
-  readonly #random: RandomStream;
+  readonly #order: ServiceOrder;
   readonly #comments = new EndpointComments();
   #node: ProxyNode;
   #services = NO_SERVICES;
@@ -65,7 +72,7 @@ export class IptablesProxier {
     this.#node = options.node;
     this.#config = { ...options.config, localhostNodePorts: servesLoopback(options.config) };
     this.#cache = options.cache;
-    this.#random = options.random;
+    this.#order = new ServiceOrder(options.random);
   }
 
   /** The node has other labels or addresses: the next sync writes all rules. */
@@ -85,6 +92,19 @@ export class IptablesProxier {
 
   /** Makes the tables serve these services. Chains of others stay, and so do their rules in the builtin chains. */
   sync(tables: RuleTables, services: ServiceSnapshot): SyncReport {
+    const known = this.#services;
+    const { kind, before, ruleSet, noLocalEndpoints } = this.write(tables, services);
+    const written = ruleSet.byPort.filter((_rules, i) => kind === 'full' || !known.has(services.ports[i]!));
+    return {
+      kind,
+      ...countWritten(ruleSet, written),
+      chainsDeleted: before.filter((name) => tables.chain('nat', name) === undefined),
+      noLocalEndpoints,
+    };
+  }
+
+  /** The same without the counts of chains and rules, which take a look at every rule. */
+  write(tables: RuleTables, services: ServiceSnapshot): Written {
     const kind = this.nextKind(tables);
     const isWritten = (port: ServicePort): boolean => kind === 'full' || !this.#services.has(port);
     const before = kind === 'full' ? tables.chainNames('nat').filter(isServiceChain) : this.#chainsBesides(services);
@@ -96,19 +116,13 @@ export class IptablesProxier {
       config: this.#config,
       cache: this.#cache,
       comments: this.#comments,
-      random: this.#random,
+      order: this.#order,
     });
     installChains(tables, ruleSet, before);
     if (kind === 'full') installJumps(tables, this.#config, this.#cache);
-    const written = ruleSet.byPort.filter((_rules, i) => isWritten(services.ports[i]!));
     this.#services = services;
     this.#needsFullSync = false;
-    return {
-      kind,
-      ...countWritten(ruleSet, written),
-      chainsDeleted: before.filter((name) => tables.chain('nat', name) === undefined),
-      noLocalEndpoints: countNoLocalEndpoints(ruleSet),
-    };
+    return { kind, before, ruleSet, noLocalEndpoints: noLocalEndpointsOf(ruleSet) };
   }
 
   /** The chains that this node has for service ports which are not, or no longer the same, in the snapshot. */
@@ -116,8 +130,8 @@ export class IptablesProxier {
     // With or without comments: the names are the same.
     const options = chainOptions(this.#config, { endpointComments: this.#comments.usual });
     const rules = this.#cache.servicesWith(options);
-    return this.#services.ports
-      .filter((port) => !services.has(port))
+    return services
+      .missing(this.#services)
       .map((port) => rules.onNode(port, this.#node))
       .flatMap(({ clusterChains, nodeChains }) => [...clusterChains, ...nodeChains])
       .map(({ name }) => name);
@@ -161,7 +175,16 @@ function countWritten({ filter, nat }: RuleSet, services: readonly ServiceRules[
   };
 }
 
-function countNoLocalEndpoints({ byPort }: RuleSet): SyncReport['noLocalEndpoints'] {
+/** Counted once for all nodes that have the same rules. */
+const knownNoLocalEndpoints = new WeakMap<RuleSet['byPort'], SyncReport['noLocalEndpoints']>();
+
+function noLocalEndpointsOf({ byPort }: RuleSet): SyncReport['noLocalEndpoints'] {
+  let known = knownNoLocalEndpoints.get(byPort);
+  if (known === undefined) knownNoLocalEndpoints.set(byPort, (known = countNoLocalEndpoints(byPort)));
+  return known;
+}
+
+function countNoLocalEndpoints(byPort: RuleSet['byPort']): SyncReport['noLocalEndpoints'] {
   let [internal, external] = [0, 0];
   for (const { lacksLocalEndpoints } of byPort) {
     if (lacksLocalEndpoints.internal) internal++;

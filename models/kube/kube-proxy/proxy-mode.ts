@@ -54,7 +54,7 @@ export function startProxy(
     const config = { ...DEFAULT_IPTABLES_CONFIG, localDetector };
     const proxier = new IptablesProxier({ node, config, cache: caches.iptables, random });
     return {
-      sync: ({ tables }, services) => proxier.sync(tables, services),
+      sync: ({ tables }, services) => proxier.write(tables, services),
       nextKind: ({ tables }) => proxier.nextKind(tables),
       needFullSync: () => proxier.needFullSync(),
     };

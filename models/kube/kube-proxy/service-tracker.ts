@@ -21,6 +21,7 @@ export class ServiceSnapshot {
   readonly endpointCount: number;
   readonly #members: ReadonlySet<ServicePort>;
   #changed: { readonly since: ServiceSnapshot; readonly count: number } | undefined;
+  #latestMissing: { readonly before: ServiceSnapshot; readonly ports: readonly ServicePort[] } | undefined;
 
   constructor(ports: readonly ServicePort[]) {
     this.ports = ports;
@@ -30,14 +31,25 @@ export class ServiceSnapshot {
 
   /** How many service ports an earlier snapshot does not have, new or changed. All nodes ask the same. */
   changedSince(before: ServiceSnapshot): number {
-    if (this.#changed?.since !== before)
+    if (this.#changed?.since !== before) {
+      before.#changed = undefined; // else every snapshot there ever was would stay in memory
       this.#changed = { since: before, count: this.ports.reduce((sum, port) => sum + (before.has(port) ? 0 : 1), 0) };
+    }
     return this.#changed.count;
   }
 
   /** Has this very service port. A service whose Service or endpoints changed since has other ones, all of them. */
   has(port: ServicePort): boolean {
     return this.#members.has(port);
+  }
+
+  /** What `before` has and this one has not. All proxiers of a cluster ask about the same two. */
+  missing(before: ServiceSnapshot): readonly ServicePort[] {
+    if (this.#latestMissing?.before !== before) {
+      before.#latestMissing = undefined; // else every snapshot there ever was would stay in memory
+      this.#latestMissing = { before, ports: before.ports.filter((port) => !this.has(port)) };
+    }
+    return this.#latestMissing.ports;
   }
 }
 

@@ -1,0 +1,43 @@
+// How much memory a cluster takes, before it is built: what a run cannot hold should end with a message, not in the middle
+// of the work with V8's "heap out of memory".
+
+import { freemem } from 'node:os';
+import { getHeapStatistics } from 'node:v8';
+import { UserError } from './harness/user-error.ts';
+
+export interface ClusterSize {
+  readonly nodes: number;
+  readonly pods: number;
+  readonly services: number;
+  readonly endpoints: number;
+}
+
+/** Of one cluster, built and not yet running: heap after a garbage collection, measured on Node 20 (`podwire run scale`). */
+const BYTES = { base: 20e6, node: 36e3, pod: 11.3e3, service: 6e3, endpoint: 2.2e3 };
+
+/** V8 needs room for what is garbage already: beyond this share of its limit it collects all the time. */
+const USABLE_FRACTION = 0.8;
+
+export const estimatedBytes = ({ nodes, pods, services, endpoints }: ClusterSize): number =>
+  BYTES.base + nodes * BYTES.node + pods * BYTES.pod + services * BYTES.service + endpoints * BYTES.endpoint;
+
+/** What this process may still allocate. */
+export function availableBytes(): number {
+  const { heap_size_limit, used_heap_size } = getHeapStatistics();
+  return Math.min(USABLE_FRACTION * heap_size_limit - used_heap_size, freemem());
+}
+
+/** Throws a UserError with the estimate if the cluster is too large for the memory given. */
+export function checkMemory(size: ClusterSize, available: number = availableBytes()): void {
+  const needed = estimatedBytes(size);
+  if (needed <= available) return;
+  const { nodes, pods, services, endpoints } = size;
+  const count = (number: number): string => number.toLocaleString('en-US');
+  throw new UserError(
+    `${count(nodes)} nodes, ${count(pods)} pods and ${count(services)} Services with ${count(endpoints)} endpoints ` +
+      `take about ${gigabytes(needed)} of memory, and ${gigabytes(available)} are left; ` +
+      `expected a smaller cluster, fewer --workers, or NODE_OPTIONS=--max-old-space-size=${Math.ceil(needed / USABLE_FRACTION / 2 ** 20)} (MB) on a machine that has them`,
+  );
+}
+
+const gigabytes = (bytes: number): string => `${(Math.max(0, bytes) / 1e9).toFixed(1)} GB`;
