@@ -48,7 +48,7 @@ function buildIn(directory: string, origin: string): Ns3Build | undefined {
     .find(({ match }) => match !== null);
   if (include === undefined || core === undefined) return undefined;
   const { path, match } = core;
-  const [file, prefix, suffix] = match as unknown as [string, string, string];
+  const [file = '', prefix = '', suffix = ''] = match ?? [];
   const version =
     /3[.]\d+/.exec(prefix)?.[0] ?? `3.${/[.]so[.](\d+)/.exec(realpathSync(join(path, file)))?.[1] ?? '?'}`;
   return {
