@@ -29,10 +29,14 @@ export const isIcmpError = (type: number): boolean =>
 /** May an ICMP error be sent about this packet? Never about errors, groups, later fragments or senders without address. */
 export function mayCauseError(frame: Frame): boolean {
   if (frame.protocol === PROTOCOL_ICMP && isIcmpError(frame.icmpType)) return false;
-  if (frame.receivedOn !== undefined && isGroupAddress(frame.dstMac)) return false;
+  if (cameForGroup(frame)) return false;
   if (frame.fragmentOffset > 0 || frame.srcIp === ANY_IP) return false;
   return !isMulticast(frame.dstIp) && frame.dstIp !== LIMITED_BROADCAST_IP && !isMulticast(frame.srcIp);
 }
+
+/** As a frame for more than one station (pkt_type), to the host itself or to a bridge of it. */
+export const cameForGroup = ({ receivedOn, physIn, dstMac }: Frame): boolean =>
+  (receivedOn ?? physIn) !== undefined && isGroupAddress(dstMac);
 
 /** Turns a received echo request around; the caller sends it as a frame of its own. */
 export function fillEchoReply(reply: Frame, request: Frame): void {

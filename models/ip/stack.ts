@@ -564,7 +564,12 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     code: number,
     { mtuBytes = 0, gateway = ANY_IP }: { mtuBytes?: number; gateway?: Ip } = {},
   ): void {
-    if ((this.cpus.icmpLocks & ICMP_LOCK) !== 0 || !mayCauseError(about) || this.fib.lookup(about.dstIp)?.type === 'broadcast') return;
+    if (
+      (this.cpus.icmpLocks & ICMP_LOCK) !== 0 ||
+      !mayCauseError(about) ||
+      this.fib.lookup(about.dstIp)?.type === 'broadcast'
+    )
+      return;
     // Nothing limits what has come by loopback.
     const cameByLoopback = about.receivedOn !== undefined && about.receivedOn === this.#loopback;
     const isLocal = this.isLocal(about.srcIp);
