@@ -50,6 +50,7 @@ export class BridgeIptables implements BridgeNetfilter {
   forward(frame: Frame, ingress: BridgePort, egress: BridgePort): boolean {
     frame.physIn = ingress.device;
     frame.physOut = egress.device;
+    this.#netfilter.conntrack.refreshCopy(frame);
     return this.#netfilter.run(FORWARD, frame, this.#bridge, this.#bridge);
   }
 
@@ -61,6 +62,7 @@ export class BridgeIptables implements BridgeNetfilter {
 
   /** br_nf_local_in: what others have copies of, is of a confirmed connection before the IP stack sees it. */
   localIn(frame: Frame): boolean {
+    this.#netfilter.conntrack.refreshCopy(frame);
     return !isGroupAddress(frame.dstMac) || this.#netfilter.confirm(frame);
   }
 
@@ -116,6 +118,7 @@ export class BridgeIptables implements BridgeNetfilter {
   #bridgeTo({ gateway }: Route, neighbors: NeighborTable, frame: Frame, ingress: BridgePort): false {
     this.#bridge.cpus.charge(this.#bridge.cpus.costs.forwardNs);
     neighbors.resolve(frame, this.#bridge, gateway === ANY_IP ? frame.dstIp : gateway, (resolved, mac) => {
+      resolved.cameForGroup = resolved.group;
       resolved.dstMac = mac;
       this.#bridge.forward(resolved, ingress);
     });

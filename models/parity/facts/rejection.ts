@@ -90,11 +90,7 @@ export const REJECTION: readonly Fact[] = [
         'errors of IPv6': 'n1 filter6 OUTPUT 2',
       },
     },
-    shows: [
-      '1: nothing arrives',
-      '2: nothing arrives',
-      'counted: 1 answers rejected, 1 answers of IPv6 rejected',
-    ],
+    shows: ['1: nothing arrives', '2: nothing arrives', 'counted: 1 answers rejected, 1 answers of IPv6 rejected'],
   },
   {
     name: 'fragments-are-dropped-without-an-answer',
