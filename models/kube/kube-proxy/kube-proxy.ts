@@ -1,6 +1,8 @@
-// kube-proxy on a node: hears of changes, syncs when its runner lets it, and counts what it does. A sync takes at its
+// kube-proxy on a node, for one IP family: hears of changes, syncs when its runner lets it, and counts what it does. A sync takes at its
 // beginning what is known, and the rules change at its end: until then the old ones are in force, and what comes meanwhile
 // waits for the next one.
+//
+// A dual-stack node has two, as a kube-proxy of a dual-stack cluster is two proxies (metaproxier.go).
 //
 // Not modelled: the look at the canary chains every sync period (they are looked at when a sync begins), the full sync of
 // each hour, the packet work that a sync takes CPU time from.
@@ -8,13 +10,12 @@
 import type { RandomStream } from '../../../engine/random.ts';
 import type { Place } from '../../../engine/simulator.ts';
 import { between, type Duration, hours, type Instant, ms, s } from '../../../engine/time.ts';
-import type { Nftables } from '../../netfilter/nft/nftables.ts';
-import type { RuleTables } from '../../netfilter/rule-tables.ts';
+import type { IpFamily } from '../../packet/ip-address.ts';
 import type { ClusterRanges } from '../ranges.ts';
 import { BoundedFrequencyRunner } from './bounded-frequency-runner.ts';
 import type { ProxyNode } from './port-on-node.ts';
 import { ProxyMetrics } from './proxy-metrics.ts';
-import { type Proxier, type ProxyCaches, type ProxyMode, startProxy } from './proxy-mode.ts';
+import { type NodeRules, type Proxier, type ProxyCaches, type ProxyMode, startProxy } from './proxy-mode.ts';
 import { NO_SERVICES, type ServiceSnapshot } from './service-tracker.ts';
 import { MEASURED_SYNC_COSTS, NO_SYNC_COSTS, type SyncCosts, syncDuration } from './sync-cost.ts';
 
@@ -44,6 +45,7 @@ export interface KubeProxyOptions {
   readonly place: Place;
   readonly mode: ProxyMode;
   readonly node: ProxyNode;
+  readonly family: IpFamily;
   readonly ranges: ClusterRanges;
   readonly caches: ProxyCaches;
   readonly random: RandomStream;
@@ -52,7 +54,7 @@ export interface KubeProxyOptions {
   readonly totalMetrics: ProxyMetrics;
   /** What proxies have heard of until now. */
   readonly services: () => ServiceSnapshot;
-  readonly rules: () => { readonly tables: RuleTables; readonly nftables: Nftables };
+  readonly rules: () => NodeRules;
 }
 
 export class KubeProxy {
