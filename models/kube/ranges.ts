@@ -82,15 +82,12 @@ export function completeRanges(given: Partial<ClusterRanges>, ipFamily?: Cluster
 }
 
 function familiesWanted(given: Partial<ClusterRanges>, ipFamily: ClusterIpFamily | undefined): readonly IpFamily[] {
-  const { service, pod, node } = given;
-  const first = (service ?? pod ?? node)?.family ?? 4;
-  if (ipFamily === 'dual') return bothFrom(first);
+  if (ipFamily === 'ipv4') return [4];
+  if (ipFamily === 'ipv6') return [6];
   const ofRanges = new Set(Object.values(given).flatMap((range) => (range === undefined ? [] : [range.family])));
-  if (ipFamily === undefined) return ofRanges.size === 2 ? bothFrom(first) : [first];
-  return [ipFamily === 'ipv6' ? 6 : 4];
+  if (ipFamily === undefined && ofRanges.size < 2) return ofRanges.size === 0 ? [4] : [...ofRanges];
+  return (given.service ?? given.pod)?.family === 6 ? [6, 4] : [4, 6];
 }
-
-const bothFrom = (first: IpFamily): readonly IpFamily[] => (first === 4 ? [4, 6] : [6, 4]);
 
 function rangesOfFamilies(
   given: Partial<ClusterRanges>,
