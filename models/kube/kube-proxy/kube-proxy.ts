@@ -10,9 +10,11 @@
 import type { RandomStream } from '../../../engine/random.ts';
 import type { Place } from '../../../engine/simulator.ts';
 import { between, type Duration, hours, type Instant, ms, s } from '../../../engine/time.ts';
+import type { Process } from '../../host/process.ts';
 import type { IpFamily } from '../../packet/ip-address.ts';
 import type { ClusterRanges } from '../ranges.ts';
 import { BoundedFrequencyRunner } from './bounded-frequency-runner.ts';
+import { HealthServer } from './health-server.ts';
 import type { ProxyNode } from './port-on-node.ts';
 import { ProxyMetrics } from './proxy-metrics.ts';
 import { type NodeRules, type Proxier, type ProxyCaches, type ProxyMode, startProxy } from './proxy-mode.ts';
@@ -67,6 +69,10 @@ export class KubeProxy {
   readonly #startedAt: Instant;
   #services = NO_SERVICES;
   #hasSynced = false;
+  /** When the oldest change was heard of that the rules do not serve yet. */
+  #behindSince: Instant | undefined;
+  /** Where somebody asks. */
+  #healthServer: HealthServer | undefined;
   /** When changes that wait for a sync began, by Service. */
   readonly #triggers = new Map<string, Instant[]>();
 
@@ -93,11 +99,29 @@ export class KubeProxy {
     this.#services = services();
     this.#proxier.sync(rules(), this.#services, place.now);
     this.#hasSynced = true;
+    this.#healthServer?.update(this.#services);
+  }
+
+  /** Answers health checks of load balancers from now on; `process` is on the node's network. */
+  serveHealth(process: Process): HealthServer {
+    const { family, node } = this.#options;
+    const isProxyHealthy = (): boolean => this.isHealthy;
+    this.#healthServer ??= new HealthServer(process, { family, nodeName: node.name, isProxyHealthy });
+    if (this.#hasSynced) this.#healthServer.update(this.#services);
+    return this.#healthServer;
+  }
+
+  /** It has synced, and no change has waited for twice the sync period (ProxyHealthServer.Health). */
+  get isHealthy(): boolean {
+    const { place, sync } = this.#options;
+    if (!this.#hasSynced) return false;
+    return this.#behindSince === undefined || between(this.#behindSince, place.now) < 2 * sync.syncPeriod;
   }
 
   /** What has been heard at this instant; a proxy that has just started syncs without any. */
   hear(changes: readonly ProxyChange[]): void {
     for (const change of changes) this.#note(change);
+    this.#behindSince ??= this.#options.place.now;
     this.metrics.stamp('kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds', this.#options.place.now);
     this.#runner.request();
   }
@@ -123,6 +147,8 @@ export class KubeProxy {
     const snapshot = services();
     const kind = this.#proxier.nextKind(rules());
     const triggers = [...this.#triggers.values()].flat();
+    const queuedBefore = this.#behindSince;
+    this.#behindSince = undefined; // what comes from now on waits for the next sync
     this.#services = snapshot;
     this.#triggers.clear();
     this.metrics.set('kubeproxy_sync_proxy_rules_endpoint_changes_pending', 0);
@@ -130,8 +156,10 @@ export class KubeProxy {
     const extent = { kind, servicePorts: snapshot.ports.length, changed: snapshot.changedSince(before) };
     const lasting = syncDuration(sync.costs[mode], extent);
     const end = (): void => {
-      if (this.failing) this.#fail(kind);
-      else this.#write(snapshot, triggers);
+      if (this.failing) {
+        this.#behindSince = queuedBefore;
+        this.#fail(kind);
+      } else this.#write(snapshot, triggers);
       const took = between(start, place.now);
       this.metrics.observe('kubeproxy_sync_proxy_rules_duration_seconds', took);
       this.metrics.observe(`kubeproxy_sync_${kind}_proxy_rules_duration_seconds`, took);
@@ -146,6 +174,7 @@ export class KubeProxy {
     const { place, rules } = this.#options;
     const { noLocalEndpoints } = this.#proxier.sync(rules(), services, place.now);
     this.#hasSynced = true;
+    this.#healthServer?.update(services);
     if (noLocalEndpoints !== undefined)
       for (const policy of ['internal', 'external'] as const) {
         const gauge = `kubeproxy_sync_proxy_rules_no_local_endpoints_total{traffic_policy="${policy}"}` as const;
