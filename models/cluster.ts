@@ -14,8 +14,11 @@ import { OutsideWorld } from './host/outside-world.ts';
 import type { Process } from './host/process.ts';
 import { SharedRoutes } from './ip/shared-routes.ts';
 import { ApiServer, type WatchEvent } from './kube/api-server.ts';
+import { DEFAULT_LOAD_BALANCER, LoadBalancer, type LoadBalancerSettings } from './kube/cloud/load-balancer.ts';
+import { loadBalancerIp, ServiceController } from './kube/cloud/service-controller.ts';
 import { ClusterNode, type FamilyOfCluster } from './kube/cluster-node.ts';
 import { EndpointSliceController, TRIGGER_TIME_ANNOTATION } from './kube/endpoint-slices.ts';
+import type { HealthServer } from './kube/kube-proxy/health-server.ts';
 import { DEFAULT_SYNC, type KubeProxy, type ProxyChange, type SyncSettings } from './kube/kube-proxy/kube-proxy.ts';
 import { ProxyMetrics } from './kube/kube-proxy/proxy-metrics.ts';
 import { ProxyCaches, type ProxyMode } from './kube/kube-proxy/proxy-mode.ts';
@@ -86,6 +89,8 @@ export interface ClusterOptions {
   readonly watchDelay?: Duration;
   /** How soon the control plane gives up a node that is gone. */
   readonly nodeLifecycle?: Partial<NodeLifecycleSettings>;
+  /** Of the cloud, for Services of type LoadBalancer. */
+  readonly loadBalancer?: Partial<LoadBalancerSettings>;
   /** What answers at endpoints whose Deployment does not say. */
   readonly server?: ServerSettings;
 }
@@ -115,6 +120,9 @@ export class Cluster {
   readonly #scheduler: Scheduler;
   readonly #podLifecycle: PodLifecycle;
   readonly #nodeLifecycle: NodeLifecycleController;
+  readonly #serviceController: ServiceController;
+  /** Made for the first Service of type LoadBalancer. */
+  #loadBalancer: LoadBalancer | undefined;
   readonly #controlPlane;
   readonly #loads = new Set<Load>();
   readonly #servers = new Map<string, Server>();
@@ -141,6 +149,12 @@ export class Cluster {
     const random = (consumer: string) => this.#controlPlane.random(consumer);
     const deliver = (handler: () => void): void => this.#deliver(handler);
     this.api = new ApiServer({ random: random('api-server'), ranges: this.ranges, deliver, now: () => this.sim.now });
+    this.#serviceController = new ServiceController(this.api, {
+      ipMode: options.loadBalancer?.ipMode ?? DEFAULT_LOAD_BALANCER.ipMode,
+      loadBalancer: () => (this.#loadBalancer ??= this.#makeLoadBalancer()),
+      announce: (address) => this.outside.announce(address),
+      isNodeHealthy: (name, family, port) => this.#healthServerOf(this.node(name), family).status(port) === 200,
+    });
     this.api.watch('Node', (events) => this.#onNodes(events));
     new WorkloadController(this.api, random('workloads'));
     this.#scheduler = new Scheduler(this.api);
@@ -154,7 +168,10 @@ export class Cluster {
       settings: options.nodeLifecycle ?? {},
     });
     new EndpointSliceController(this.api, random('endpoint-slices'));
-    this.api.watch('Service', (events) => this.#onServices(events));
+    this.api.watch('Service', (events) => {
+      this.#onServices(events);
+      this.#serviceController.hearOfServices(events);
+    });
     this.api.watch('EndpointSlice', (events) => this.#onServices(events));
     this.api.watch('EndpointSlice', (events) => this.#serveEndpoints(events));
   }
@@ -237,6 +254,7 @@ export class Cluster {
     targetPort = 8080,
     protocol = 'TCP',
     type = 'ClusterIP',
+    externalTrafficPolicy,
     selects,
     endpoints = 0,
   }: {
@@ -244,7 +262,8 @@ export class Cluster {
     port: number;
     targetPort?: number;
     protocol?: 'TCP' | 'UDP';
-    type?: 'ClusterIP' | 'NodePort';
+    type?: 'ClusterIP' | 'NodePort' | 'LoadBalancer';
+    externalTrafficPolicy?: 'Cluster' | 'Local';
     selects?: { readonly name: string };
     endpoints?: number;
   }): void {
@@ -253,7 +272,10 @@ export class Cluster {
       objectFrom('Service', {
         apiVersion: 'v1',
         metadata: { name },
-        spec: { type, selector, ports: [{ port, targetPort, protocol }], ...this.#dualStackPolicy() },
+        spec: {
+          ...{ type, selector, ports: [{ port, targetPort, protocol }], externalTrafficPolicy },
+          ...this.#dualStackPolicy(),
+        },
       }),
     ];
     if (endpoints > 0)
@@ -354,7 +376,14 @@ export class Cluster {
   }
 
   get machines(): readonly Machine[] {
-    return [...this.nodes.map(({ machine }) => machine), this.outside.gateway, this.outside.machine];
+    const { gateway, machine } = this.outside;
+    const balancers = this.#loadBalancer === undefined ? [] : [this.#loadBalancer.machine];
+    return [...this.nodes.map((node) => node.machine), gateway, machine, ...balancers];
+  }
+
+  /** The cloud's; undefined without a Service for it, or before the start. */
+  get loadBalancer(): LoadBalancer | undefined {
+    return this.#loadBalancer;
   }
 
   /** Pods that no node takes, or that name one that is not there, one line each. */
@@ -412,6 +441,7 @@ export class Cluster {
   start(): void {
     if (this.#started) return;
     for (const kubeProxy of this.#kubeProxies()) kubeProxy.syncAtOnce();
+    this.#serviceController.start();
     this.#started = true;
   }
 
@@ -481,10 +511,28 @@ export class Cluster {
       );
       this.#nodes.set(node.name, node);
       added.push(node);
+      if (this.#loadBalancer !== undefined) serveHealth(node);
       if (this.#started) for (const kubeProxy of node.kubeProxies) kubeProxy.hear([]);
     }
     if (added.length > 0)
       for (const { family, podRoutes } of this.#families) podRoutes.add(added.map((node) => node.podRouteOf(family)));
+    this.#serviceController.hearOfNodes();
+  }
+
+  #makeLoadBalancer(): LoadBalancer {
+    for (const node of this.#nodes.values()) serveHealth(node);
+    const settings = { ...DEFAULT_LOAD_BALANCER, ...this.#options.loadBalancer };
+    const networks = this.ipFamilies.map((family) => ({
+      family,
+      ip: loadBalancerIp(family),
+      nodeRange: rangeOf(this.ranges, 'node', family)!,
+    }));
+    for (const network of networks) this.outside.announce(network);
+    return new LoadBalancer(this.sim, { frames: this.frames, fabric: this.#fabric, networks, settings });
+  }
+
+  #healthServerOf(node: ClusterNode, family: IpFamily): HealthServer {
+    return node.kubeProxies[this.ipFamilies.indexOf(family)]!.serveHealth(node.process);
   }
 
   #runPods(): PodLifecycle {
@@ -604,6 +652,10 @@ function newFamily(family: IpFamily): ClusterFamily {
   const tracker = new ServiceTracker({ family });
   const podRoutes = new SharedRoutes(family);
   return { family, podRoutes, caches: new ProxyCaches(), services: () => tracker.snapshot(), tracker, news: [] };
+}
+
+function serveHealth({ kubeProxies, process }: ClusterNode): void {
+  for (const kubeProxy of kubeProxies) kubeProxy.serveHealth(process);
 }
 
 function changeOf({ type, object }: WatchEvent<Service | EndpointSlice>): ProxyChange {

@@ -7,27 +7,37 @@
 
 import type { Simulator } from '../../engine/simulator.ts';
 import { FREE } from '../cpu/cost-model.ts';
+import type { NetDevice } from '../link/net-device.ts';
 import { connectWire, type WireSettings } from '../link/wire.ts';
 import type { FrameStore } from '../packet/frame-store.ts';
 import {
   addressAt,
+  addressBits,
   addressCount,
   type Ip,
+  type IpAddress,
   type IpFamily,
   type Prefix,
   parseIp,
   parseIpv6,
   parseIpv6Prefix,
   parsePrefix,
+  prefix,
 } from '../packet/ip-address.ts';
 import type { Fabric } from './fabric.ts';
-import { addAddress, addDefaultRoute } from './ip-setup.ts';
+import { addAddress, addDefaultRoute, stackOf } from './ip-setup.ts';
 import { Machine } from './machine.ts';
 import type { Process } from './process.ts';
 
 /** TEST-NET-3 (RFC 5737) and a part of 2001:db8::/32 (RFC 3849): addresses that documentation may use for the world outside. */
 export const OUTSIDE_RANGE = parsePrefix('203.0.113.0/24');
 export const OUTSIDE_IPV6_RANGE = parseIpv6Prefix('2001:db8:203:113::/64');
+
+/** Addresses of load balancers, among nodes as seen from the gateway: TEST-NET-2, and a part of 2001:db8::/32. */
+export const LOAD_BALANCER_RANGES = {
+  4: parsePrefix('198.51.100.0/24'),
+  6: parseIpv6Prefix('2001:db8:198:51::/64'),
+} as const;
 
 const OUTSIDE = {
   4: { range: OUTSIDE_RANGE, gateway: parseIp('203.0.113.1'), client: parseIp('203.0.113.10') },
@@ -50,6 +60,7 @@ export class OutsideWorld {
   readonly machine: Machine;
   /** The client's program. */
   readonly client: Process;
+  readonly #inner: NetDevice;
 
   /** `nodeRanges`: one of each family that the nodes have. */
   constructor(
@@ -66,6 +77,7 @@ export class OutsideWorld {
     this.gateway = new Machine({ ...common, name: 'gateway', forwarding: true });
     this.machine = new Machine({ ...common, name: 'outside', forwarding: false });
     const inner = fabric.attach(this.gateway, 'eth0');
+    this.#inner = inner;
     const outer = this.gateway.addNic('eth1');
     const nic = this.machine.addNic('eth0');
     connectWire(outer, nic, wire);
@@ -79,5 +91,14 @@ export class OutsideWorld {
       addDefaultRoute(this.machine.root, nic, { family, ip: gateway });
     }
     this.client = { name: 'outside', place: this.machine.place, namespace: this.machine.root, cpu: 0 };
+  }
+
+  /** The gateway finds this address on the nodes' network, where a load balancer answers for it. */
+  announce({ family, ip }: IpAddress): void {
+    const { root } = this.gateway;
+    const destination = prefix(ip, addressBits(family), family);
+    stackOf(root, family).addRoute({ destination, device: this.#inner });
+    // Nodes do not know of it, and are not told: routers of data centres send no redirects.
+    for (const scope of ['all', this.#inner.name]) root.stack.settings.write(scope, 'send_redirects', 0);
   }
 }

@@ -1,6 +1,6 @@
 // The address ranges of a cluster. They must not overlap: a packet's address says which of them it belongs to.
 
-import { OUTSIDE_IPV6_RANGE, OUTSIDE_RANGE } from '../host/outside-world.ts';
+import { LOAD_BALANCER_RANGES, OUTSIDE_IPV6_RANGE, OUTSIDE_RANGE } from '../host/outside-world.ts';
 import {
   broadcastOf,
   contains,
@@ -166,6 +166,8 @@ const SHORTEST_IPV6_SERVICE_RANGE = 64;
 const UNUSABLE = [
   ['network outside the cluster', OUTSIDE_RANGE],
   ['network outside the cluster', OUTSIDE_IPV6_RANGE],
+  ["load balancers' network", LOAD_BALANCER_RANGES[4]],
+  ["load balancers' network", LOAD_BALANCER_RANGES[6]],
   ['"this network"', parsePrefix('0.0.0.0/8')],
   ['loopback range', parsePrefix('127.0.0.0/8')],
   ['multicast and reserved range', parsePrefix('224.0.0.0/3')],
