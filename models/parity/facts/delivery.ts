@@ -163,6 +163,36 @@ export const DELIVERY: readonly Fact[] = [
     ],
   },
   {
+    name: 'copies-of-a-frame-share-their-connection',
+    says: 'A bridge floods to the newest port first; the second copy meets rules as one of the translated connection.',
+    case: {
+      topology: ONE_NODE,
+      rules: {
+        n1: {
+          backend: 'legacy',
+          text:
+            table('nat', ['POSTROUTING -j MASQUERADE']) +
+            table('filter', [
+              'FORWARD -m conntrack --ctstate NEW',
+              'FORWARD -m conntrack --ctstate SNAT',
+              'FORWARD -m physdev --physdev-out veth2 -m conntrack --ctstate SNAT',
+            ]),
+        },
+      },
+      packets: [{ ...udp, dst: '10.96.0.1', dmac: 'ff:ff:ff:ff:ff:ff' }],
+    },
+    watch: {
+      connectionsOf: 'n1',
+      counters: { NEW: 'n1 filter FORWARD 1', SNAT: 'n1 filter FORWARD 2', 'SNAT for p3': 'n1 filter FORWARD 3' },
+    },
+    shows: [
+      '1: p2 gets udp 10.244.1.1:40000 > 10.96.0.1:53 ttl 64',
+      '1: p3 gets udp 10.244.1.1:40000 > 10.96.0.1:53 ttl 64',
+      'udp 10.244.1.2:40000 > 10.96.0.1:53, answers 10.96.0.1:53 > 10.244.1.1:40000, 30 s UNREPLIED',
+      'counted: 2 NEW, 1 SNAT',
+    ],
+  },
+  {
     name: 'icmpv6-redirect-is-related-if-it-does-not-know-the-neighbor',
     says: 'An ICMPv6 redirect belongs to the connection of what it is about, unless the MAC of the target comes first in it.',
     case: {
