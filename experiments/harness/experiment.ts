@@ -7,6 +7,7 @@
 import { after, type Duration, type Instant } from '../../engine/time.ts';
 import type { CostModel } from '../../models/cpu/cost-model.ts';
 import type { FrameTotals } from '../../models/packet/frame-store.ts';
+import { type Finding, type MeasuredRun, MeasuredRuns } from './expectation.ts';
 import { RUN_COLUMNS } from './plan.ts';
 import { UserError } from './user-error.ts';
 
@@ -34,7 +35,17 @@ export interface ExperimentCluster {
   assertConserved(): void;
 }
 
-export interface ExperimentDefinition<C, F extends Factors, L, M extends Measures> {
+/** A picture of one column of the results against another (plot.ts). */
+export interface ChartColumns {
+  readonly x: string;
+  readonly y: string;
+  /** A factor to tell apart by colour. */
+  readonly by?: string;
+  /** One of {@link ExperimentDefinition.tables}; absent: the results themselves. */
+  readonly table?: string;
+}
+
+export interface ExperimentDefinition<C, F extends Factors, L, M extends Measures, O extends object = object> {
   /** Lower case words joined by hyphens; names the CSV. */
   readonly name: string;
   readonly question?: string;
@@ -43,6 +54,8 @@ export interface ExperimentDefinition<C, F extends Factors, L, M extends Measure
   readonly warmUp: Duration;
   /** Measured time, after the warm-up. */
   readonly duration: Duration;
+  /** What the cluster has to be made with, for what cannot be changed once it is there. */
+  clusterOptions?(levels: Levels<F>): Partial<O>;
   /** Builds one variant and returns its load. */
   build(levels: Levels<F>, cluster: C): L;
   measure(load: L, cluster: C): M;
@@ -55,6 +68,10 @@ export interface ExperimentDefinition<C, F extends Factors, L, M extends Measure
    * going when the measured time ends is cut off there.
    */
   story?(cluster: C, load: L): Generator<Duration, void, void>;
+  /** What came out beside what was expected. Asked once, after all runs; levels that were not asked for have no runs. */
+  findings?(runs: MeasuredRuns<F, M>): readonly Finding[];
+  /** Drawn beside the results. */
+  readonly charts?: readonly ChartColumns[];
 }
 
 /** An experiment whose types have done their work: what plans, workers and the command handle. */
@@ -68,6 +85,8 @@ export interface Experiment {
   readonly duration: Duration;
   /** One run, from an empty cluster to its measures; at the shipped costs unless others are given. */
   run(levels: Levels, seed: string, costs?: CostModel): RunResult;
+  findings(runs: readonly MeasuredRun[]): readonly Finding[];
+  readonly charts: readonly ChartColumns[];
 }
 
 export interface RunResult {
@@ -84,19 +103,23 @@ export interface RunResult {
 const EXPERIMENT_KIND = 'podwire experiment';
 
 /** The function `experiment` for one kind of cluster: `podwire.ts` has it for the real one, tests for a small one. */
-export function experimentsOn<C extends ExperimentCluster>(
-  createCluster: (options: { seed: string; costs?: CostModel }) => C,
+export function experimentsOn<C extends ExperimentCluster, O extends object = object>(
+  createCluster: (options: Partial<O> & { seed: string; costs?: CostModel }) => C,
 ) {
   return function experiment<const F extends Factors, L, M extends Measures>(
-    definition: ExperimentDefinition<C, F, L, M>,
+    definition: ExperimentDefinition<C, F, L, M, O>,
   ): Experiment {
     check(definition);
-    const { name, question, factors, replications, warmUp, duration } = definition;
+    const { name, question, factors, replications, warmUp, duration, charts = [] } = definition;
     return {
       kind: EXPERIMENT_KIND,
-      ...{ name, question, factors, replications, warmUp, duration },
-      run: (levels, seed, costs) =>
-        runOnce(definition, createCluster({ seed, ...(costs && { costs }) }), levels as Levels<F>),
+      ...{ name, question, factors, replications, warmUp, duration, charts },
+      run(levels, seed, costs) {
+        const options = definition.clusterOptions?.(levels as Levels<F>) ?? ({} as Partial<O>);
+        const cluster = createCluster({ ...options, seed, ...(costs && { costs }) });
+        return runOnce(definition, cluster, levels as Levels<F>);
+      },
+      findings: (runs) => definition.findings?.(new MeasuredRuns(runs as readonly MeasuredRun<F, M>[])) ?? [],
     };
   };
 }
