@@ -21,10 +21,12 @@ describe('the experiment', () => {
     if (registered.name === 'programming-latency') {
       expect(first.measures.asExpected).toBe(1);
     } else {
+      expect(first.frames.delivered).toBeGreaterThan(1_000);
+    }
+    if (first.measures.latencyP99Us !== undefined) {
       expect(first.measures.failed).toBe(0);
       expect(first.measures.latencyP99Us).toBeGreaterThan(50); // the service time
       expect(first.measures.latencyP99Us).toBeLessThan(500);
-      expect(first.frames.delivered).toBeGreaterThan(1_000);
     }
     expect(experiment.run(smallest(experiment), '1/1')).toEqual(first);
     expect(experiment.run(smallest(experiment), '1/2').fingerprint).not.toBe(first.fingerprint);

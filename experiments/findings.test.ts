@@ -1,0 +1,29 @@
+// What experiments expect comes out also in a few of their runs: a mechanism that broke would show.
+
+import { expect, test } from 'vitest';
+import { describeFinding, type MeasuredRun, verdictOf } from './harness/expectation.ts';
+import { planRuns, selectLevels } from './harness/plan.ts';
+import { inFile, loadRegistered } from './registry.ts';
+
+interface FewRuns {
+  readonly name: string;
+  /** As on the command line. */
+  readonly set: readonly string[];
+  readonly replications?: number;
+  /** How many things are found out. */
+  readonly findings: number;
+}
+
+const EXPERIMENTS: readonly FewRuns[] = [{ name: 'hairpin', set: ['endpoints=1,5', 'proxy=iptables'], findings: 6 }];
+
+test.each(EXPERIMENTS)('$name comes out as expected', { timeout: 60_000 }, async ({ name, set, ...few }) => {
+  const experiment = await loadRegistered(inFile(name));
+  const { replications = experiment.replications, findings: count } = few;
+  const plan = planRuns({ factors: selectLevels(experiment.factors, set), replications, seed: '1' });
+  const runs = plan.map(
+    ({ levels, seed }): MeasuredRun => ({ levels, measures: experiment.run(levels, seed).measures }),
+  );
+  const findings = experiment.findings(runs);
+  expect(findings.filter((finding) => verdictOf(finding) !== 'as expected').map(describeFinding)).toEqual([]);
+  expect(findings).toHaveLength(count);
+});
