@@ -26,6 +26,7 @@ export const REGISTRY: readonly RegisteredExperiment[] = [
   inFile('load-distribution'),
   inFile('programming-latency'),
   inFile('hairpin'),
+  inFile('masquerade'),
   SCALE,
 ];
 

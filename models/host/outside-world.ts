@@ -34,8 +34,9 @@ export class OutsideWorld {
   readonly machine: Machine;
   /** Next hop of the nodes' default routes. */
   readonly gatewayIp: Ip;
-  /** The client's program. */
+  /** The client's program, and its address. */
   readonly client: Process;
+  readonly clientIp = OUTSIDE_CLIENT;
 
   constructor(
     sim: Simulator,
