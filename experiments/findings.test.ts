@@ -14,7 +14,10 @@ interface FewRuns {
   readonly findings: number;
 }
 
-const EXPERIMENTS: readonly FewRuns[] = [{ name: 'hairpin', set: ['endpoints=1,5', 'proxy=iptables'], findings: 6 }];
+const EXPERIMENTS: readonly FewRuns[] = [
+  { name: 'hairpin', set: ['endpoints=1,5', 'proxy=iptables'], findings: 6 },
+  { name: 'masquerade', set: ['proxy=iptables'], findings: 8 },
+];
 
 test.each(EXPERIMENTS)('$name comes out as expected', { timeout: 60_000 }, async ({ name, set, ...few }) => {
   const experiment = await loadRegistered(inFile(name));

@@ -24,12 +24,7 @@ import {
 const NODES = 3;
 const REQUESTS_PER_NODE = 200;
 const PROXIES = ['iptables', 'nftables'] as const;
-const ACCESSES = [
-  'node port, policy Cluster',
-  'node port, policy Local',
-  'node port from a pod',
-  'cluster IP from a pod',
-] as const;
+const ACCESSES = ['node port (Cluster)', 'node port (Local)', 'node port from a pod', 'cluster IP from a pod'] as const;
 
 export default experiment({
   name: 'masquerade',
@@ -42,7 +37,7 @@ export default experiment({
   build({ access, proxy }, cluster) {
     cluster.addNodes(NODES, { proxy });
     cluster.addDeployment({ name: 'web', replicas: NODES });
-    const externalTrafficPolicy = access === 'node port, policy Local' ? 'Local' : 'Cluster';
+    const externalTrafficPolicy = access === 'node port (Local)' ? 'Local' : 'Cluster';
     const ports = [{ port: 80, targetPort: 8080, nodePort: NODE_PORT }];
     const spec = { type: 'NodePort', externalTrafficPolicy, selector: { app: 'web' }, ports } as const;
     cluster.apply([objectFrom('Service', { apiVersion: 'v1', metadata: { name: 'web' }, spec })]);
@@ -93,8 +88,8 @@ const NODE_PORT = 30_080;
 
 /** Of the pod's requests none enter at its own node. */
 const EXPECTED: Readonly<Record<(typeof ACCESSES)[number], { isClientSeen: boolean; sourcesSeen: number }>> = {
-  'node port, policy Cluster': { isClientSeen: false, sourcesSeen: 2 * NODES },
-  'node port, policy Local': { isClientSeen: true, sourcesSeen: 1 },
+  'node port (Cluster)': { isClientSeen: false, sourcesSeen: 2 * NODES },
+  'node port (Local)': { isClientSeen: true, sourcesSeen: 1 },
   'node port from a pod': { isClientSeen: false, sourcesSeen: 2 * (NODES - 1) },
   'cluster IP from a pod': { isClientSeen: true, sourcesSeen: 1 },
 };
