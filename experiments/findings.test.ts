@@ -17,6 +17,12 @@ interface FewRuns {
 const EXPERIMENTS: readonly FewRuns[] = [
   { name: 'hairpin', set: ['endpoints=1,5', 'proxy=iptables'], findings: 6 },
   { name: 'masquerade', set: ['proxy=iptables'], findings: 8 },
+  {
+    name: 'session-affinity',
+    set: ['clients=20 addresses,240 addresses,one address', 'proxy=iptables'],
+    replications: 8,
+    findings: 4,
+  },
 ];
 
 test.each(EXPERIMENTS)('$name comes out as expected', { timeout: 60_000 }, async ({ name, set, ...few }) => {

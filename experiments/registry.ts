@@ -27,6 +27,7 @@ export const REGISTRY: readonly RegisteredExperiment[] = [
   inFile('programming-latency'),
   inFile('hairpin'),
   inFile('masquerade'),
+  inFile('session-affinity'),
   SCALE,
 ];
 
