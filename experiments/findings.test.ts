@@ -23,6 +23,7 @@ const EXPERIMENTS: readonly FewRuns[] = [
     replications: 8,
     findings: 4,
   },
+  { name: 'topology-hints', set: ['proxy=iptables'], findings: 12 },
 ];
 
 test.each(EXPERIMENTS)('$name comes out as expected', { timeout: 60_000 }, async ({ name, set, ...few }) => {

@@ -28,6 +28,7 @@ export const REGISTRY: readonly RegisteredExperiment[] = [
   inFile('hairpin'),
   inFile('masquerade'),
   inFile('session-affinity'),
+  inFile('topology-hints'),
   SCALE,
 ];
 
