@@ -9,6 +9,7 @@ import type { BridgePluginSettings } from './cni/bridge.ts';
 import { AddressError } from './cni/host-local.ts';
 import { type CostModel, LINUX_6_18 } from './cpu/cost-model.ts';
 import { Fabric } from './host/fabric.ts';
+import { DEFAULT_HEALTH_CHECK, type HealthCheckSettings, LoadBalancer } from './host/load-balancer.ts';
 import type { Machine } from './host/machine.ts';
 import { OutsideWorld } from './host/outside-world.ts';
 import type { Process } from './host/process.ts';
@@ -94,6 +95,7 @@ export class Cluster {
   /** How the pods of a Deployment made by {@link addDeployment} answer, by the value of their `app` label. */
   readonly #serverSettings = new Map<string, ServerSettings>();
   #idleEndpoints = 0;
+  #loadBalancers = 0;
   #started = false;
   #rulesVisitedBefore = 0;
   /** What proxies hear of at this instant. */
@@ -243,6 +245,27 @@ export class Cluster {
       addressType: 'IPv4',
       ports: [{ port, protocol }],
       endpoints: addresses.map((address) => ({ addresses: [address] })),
+    });
+  }
+
+  /**
+   * Puts a load balancer of the world outside in front of the first port of a Service of type LoadBalancer, `default/web`;
+   * it knows the nodes that there are by now. Its address is where {@link OutsideWorld.client} reaches the Service.
+   */
+  addLoadBalancer(service: string, check: Partial<HealthCheckSettings> = {}): LoadBalancer {
+    const { spec } = this.api.get('Service', service) ?? {};
+    const [port] = spec?.ports ?? [];
+    if (spec?.type !== 'LoadBalancer' || port?.nodePort === undefined)
+      throw new RangeError(`no Service ${service} of type LoadBalancer with a node port`);
+    this.start();
+    return new LoadBalancer(this.outside.gatewayProcess, {
+      ...DEFAULT_HEALTH_CHECK,
+      ...check,
+      ip: addressAt(LOAD_BALANCER_RANGE, ++this.#loadBalancers),
+      port: port.port,
+      nodes: this.nodes.map(({ ip }) => ip),
+      nodePort: port.nodePort,
+      healthCheckPort: spec.externalTrafficPolicy === 'Local' ? spec.healthCheckNodePort : undefined,
     });
   }
 
@@ -552,6 +575,9 @@ const DEFAULT_WATCH_DELAY = ms(5);
 
 /** Addresses for endpoints where nobody answers: the range for benchmarks of network devices (RFC 2544). */
 const IDLE_RANGE = parsePrefix('198.18.0.0/15');
+
+/** Of load balancers: TEST-NET-2 (RFC 5737). */
+const LOAD_BALANCER_RANGE = parsePrefix('198.51.100.0/24');
 
 const call = (handler: () => void): void => handler();
 

@@ -32,6 +32,8 @@ export const gatewayOf = (nodeRange: Prefix): Ip => addressAt(nodeRange, address
 export class OutsideWorld {
   readonly gateway: Machine;
   readonly machine: Machine;
+  /** A program on the gateway: what stands between outside and nodes. */
+  readonly gatewayProcess: Process;
   /** Next hop of the nodes' default routes. */
   readonly gatewayIp: Ip;
   /** The client's program, and its address. */
@@ -60,6 +62,7 @@ export class OutsideWorld {
     this.gateway.root.stack.addAddress(outer, OUTSIDE_GATEWAY, OUTSIDE_RANGE.length);
     this.machine.root.stack.addAddress(nic, OUTSIDE_CLIENT, OUTSIDE_RANGE.length);
     this.machine.root.stack.addRoute({ destination: ANY_PREFIX, device: nic, gateway: OUTSIDE_GATEWAY });
+    this.gatewayProcess = { name: 'gateway', place: this.gateway.place, namespace: this.gateway.root, cpu: 0 };
     this.client = { name: 'outside', place: this.machine.place, namespace: this.machine.root, cpu: 0 };
   }
 }

@@ -9,6 +9,7 @@ import { Machine, type MachineOptions } from '../host/machine.ts';
 import type { Process } from '../host/process.ts';
 import type { SharedRoute, SharedRoutes } from '../ip/shared-routes.ts';
 import { ANY_PREFIX, type Ip, type Prefix, parseIp, parsePrefix } from '../packet/ip-address.ts';
+import { HealthCheckServer } from './kube-proxy/health-check-server.ts';
 import { KubeProxy, type SyncSettings } from './kube-proxy/kube-proxy.ts';
 import type { ProxyMetrics } from './kube-proxy/proxy-metrics.ts';
 import type { ProxyCaches, ProxyMode } from './kube-proxy/proxy-mode.ts';
@@ -76,7 +77,9 @@ export class ClusterNode {
     };
     const random = place.random('kube-proxy');
     const rules = () => root.enableNetfilter();
-    this.#startProxy = (mode, sync) => new KubeProxy({ ...proxy, mode, sync, place, node, ranges, random, rules });
+    const healthCheckServer = new HealthCheckServer(this.process, { nodeName: this.name });
+    const common = { ...proxy, place, node, ranges, random, rules, healthCheckServer };
+    this.#startProxy = (mode, sync) => new KubeProxy({ ...common, mode, sync });
     this.#kubeProxy = this.#startProxy(proxy.mode, proxy.sync);
   }
 

@@ -12,6 +12,7 @@ import type { Nftables } from '../../netfilter/nft/nftables.ts';
 import type { RuleTables } from '../../netfilter/rule-tables.ts';
 import type { ClusterRanges } from '../ranges.ts';
 import { BoundedFrequencyRunner } from './bounded-frequency-runner.ts';
+import type { HealthCheckServer } from './health-check-server.ts';
 import type { ProxyNode } from './port-on-node.ts';
 import { ProxyMetrics } from './proxy-metrics.ts';
 import { type Proxier, type ProxyCaches, type ProxyMode, startProxy } from './proxy-mode.ts';
@@ -53,6 +54,7 @@ export interface KubeProxyOptions {
   /** What proxies have heard of until now. */
   readonly services: () => ServiceSnapshot;
   readonly rules: () => { readonly tables: RuleTables; readonly nftables: Nftables };
+  readonly healthCheckServer: HealthCheckServer;
 }
 
 export class KubeProxy {
@@ -87,9 +89,10 @@ export class KubeProxy {
 
   /** Makes the rules serve what is known, in no time: how a cluster is found when a run starts. */
   syncAtOnce(): void {
-    const { place, services, rules } = this.#options;
+    const { place, services, rules, healthCheckServer } = this.#options;
     this.#services = services();
     this.#proxier.sync(rules(), this.#services, place.now);
+    healthCheckServer.update(this.#services);
     this.#hasSynced = true;
   }
 
@@ -141,8 +144,9 @@ export class KubeProxy {
   }
 
   #write(services: ServiceSnapshot, triggers: readonly Instant[]): void {
-    const { place, rules } = this.#options;
+    const { place, rules, healthCheckServer } = this.#options;
     const { noLocalEndpoints } = this.#proxier.sync(rules(), services, place.now);
+    healthCheckServer.update(services);
     this.#hasSynced = true;
     if (noLocalEndpoints !== undefined)
       for (const policy of ['internal', 'external'] as const) {
