@@ -25,6 +25,7 @@ export const REGISTRY: readonly RegisteredExperiment[] = [
   inFile('service-count'),
   inFile('load-distribution'),
   inFile('programming-latency'),
+  inFile('external-traffic-policy'),
   inFile('hairpin'),
   inFile('masquerade'),
   inFile('session-affinity'),
