@@ -24,6 +24,7 @@ const EXPERIMENTS: readonly FewRuns[] = [
     replications: 8,
     findings: 4,
   },
+  { name: 'terminating-endpoints', set: ['proxy=iptables'], findings: 3 },
   { name: 'topology-hints', set: ['proxy=iptables'], findings: 12 },
 ];
 

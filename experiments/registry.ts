@@ -29,6 +29,7 @@ export const REGISTRY: readonly RegisteredExperiment[] = [
   inFile('hairpin'),
   inFile('masquerade'),
   inFile('session-affinity'),
+  inFile('terminating-endpoints'),
   inFile('topology-hints'),
   SCALE,
 ];
