@@ -18,6 +18,7 @@ const EXPERIMENTS: readonly FewRuns[] = [
   { name: 'external-traffic-policy', set: ['pods=2+1+0', 'proxy=iptables'], findings: 4 },
   { name: 'hairpin', set: ['endpoints=1,5', 'proxy=iptables'], findings: 6 },
   { name: 'masquerade', set: ['proxy=iptables'], findings: 8 },
+  { name: 'rolling-update', set: ['preStopSeconds=0,3', 'proxy=nftables'], replications: 6, findings: 2 },
   {
     name: 'session-affinity',
     set: ['clients=20 addresses,240 addresses,one address', 'proxy=iptables'],

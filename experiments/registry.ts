@@ -28,6 +28,7 @@ export const REGISTRY: readonly RegisteredExperiment[] = [
   inFile('external-traffic-policy'),
   inFile('hairpin'),
   inFile('masquerade'),
+  inFile('rolling-update'),
   inFile('session-affinity'),
   inFile('terminating-endpoints'),
   inFile('topology-hints'),
