@@ -17,6 +17,7 @@ interface FewRuns {
 const EXPERIMENTS: readonly FewRuns[] = [
   { name: 'external-traffic-policy', set: ['pods=2+1+0', 'proxy=iptables'], findings: 4 },
   { name: 'hairpin', set: ['endpoints=1,5', 'proxy=iptables'], findings: 6 },
+  { name: 'invalid-segments', set: [], findings: 8 },
   { name: 'masquerade', set: ['proxy=iptables'], findings: 8 },
   { name: 'rolling-update', set: ['preStopSeconds=0,3', 'proxy=nftables'], replications: 6, findings: 2 },
   {

@@ -27,6 +27,7 @@ export const REGISTRY: readonly RegisteredExperiment[] = [
   inFile('programming-latency'),
   inFile('external-traffic-policy'),
   inFile('hairpin'),
+  inFile('invalid-segments'),
   inFile('masquerade'),
   inFile('rolling-update'),
   inFile('session-affinity'),
