@@ -18,11 +18,7 @@ describe('the experiment', () => {
     const experiment = await loadRegistered(registered);
     expect(experiment.question).toMatch(/\?$/);
     const first = experiment.run(smallest(experiment), '1/1');
-    if (registered.name === 'programming-latency') {
-      expect(first.measures.asExpected).toBe(1);
-    } else {
-      expect(first.frames.delivered).toBeGreaterThan(1_000);
-    }
+    if (first.frames.sent > 0) expect(first.frames.delivered).toBeGreaterThan(1_000);
     if (first.measures.latencyP99Us !== undefined) {
       expect(first.measures.failed).toBe(0);
       expect(first.measures.latencyP99Us).toBeGreaterThan(50); // the service time

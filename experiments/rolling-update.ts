@@ -10,18 +10,8 @@
 // probes of new pods succeed after 1 s: an update in step with the syncs waits equally long at each of its pods.
 
 import { objectFrom } from '../models/kube/objects.ts';
-import {
-  atMost,
-  type Cluster,
-  constantRate,
-  type Duration,
-  experiment,
-  inSeconds,
-  meanFinding,
-  ms,
-  ns,
-  s,
-} from './podwire.ts';
+import { EndpointChurn } from './endpoint-churn.ts';
+import { atMost, constantRate, type Duration, experiment, inSeconds, meanFinding, ms, ns, s } from './podwire.ts';
 
 const PROXIES = ['iptables', 'nftables'] as const;
 const PRE_STOPS = [0, 0.3, 0.6, 3] as const;
@@ -39,7 +29,7 @@ export default experiment({
   question: 'How many requests does a rolling update lose, by how long pods wait before they stop?',
   factors: { preStopSeconds: PRE_STOPS, proxy: PROXIES },
   replications: 12,
-  warmUp: s(3), // until the burst that kube-proxy allows is used up
+  warmUp: ms(0),
   duration: LASTING,
 
   clusterOptions: () => ({ watchDelay: WATCH_DELAY, proxySync: { minSyncPeriod: MIN_SYNC_PERIOD } }),
@@ -50,18 +40,19 @@ export default experiment({
     cluster.apply([deployment(preStopSeconds)]);
     cluster.addService({ name: 'web', port: 80, selects: { name: 'web' } });
     cluster.addService({ name: 'other', port: 80, selects: cluster.addDeployment({ name: 'other', replicas: 3 }) });
-    changeForEver(cluster);
+    const churn = new EndpointChurn(cluster, { pods: 'default/other', perSecond: CHANGES_PER_SECOND });
+    churn.runFor(s(3)); // until the burst that kube-proxy allows is used up
     const client = cluster.addPod({ name: 'client', node: 'node-1' });
     const arrivals = constantRate({ perSecond: REQUESTS_PER_SECOND });
     const load = cluster.openLoop(client, { to: cluster.resolve('web:80'), arrivals, timeout: s(2) });
-    return { preStopSeconds, load };
+    return { preStopSeconds, load, churn };
   },
 
-  *story(cluster) {
+  *story(cluster, { churn }) {
     // At any moment between two syncs.
-    yield ns(cluster.sim.random.stream('rolling-update/start').uniform() * MIN_SYNC_PERIOD);
+    yield* churn.lasting(ns(cluster.sim.random.stream('rolling-update/start').uniform() * MIN_SYNC_PERIOD));
     cluster.restart('web');
-    yield LASTING;
+    yield* churn.lasting(LASTING);
   },
 
   measure({ preStopSeconds, load }, { kubeProxyMetrics: { durations } }) {
@@ -113,21 +104,6 @@ function expectedFailures({
   const lostSeconds = (to ** 2 - from ** 2) / 2 / (longest - shortest);
   // The old pod goes when the new one is ready: the rules hear of both at once, and have n endpoints until then.
   return REPLICAS * (REQUESTS_PER_SECOND / REPLICAS) * lostSeconds;
-}
-
-/** A pod of another Service becomes ready, or unready, after exponential pauses. */
-function changeForEver(cluster: Cluster): void {
-  const { random, sim } = { random: cluster.sim.random.stream('rolling-update/changes'), sim: cluster.sim };
-  const place = sim.place('changes');
-  const pods = cluster.pods.map(({ name }) => name).filter((name) => name.startsWith('default/other'));
-  const unready = new Set<string>();
-  const change = (): void => {
-    const pod = random.pick(pods);
-    cluster.setReady(pod, unready.has(pod));
-    if (!unready.delete(pod)) unready.add(pod);
-    place.schedule(random.exponential((s(1) / CHANGES_PER_SECOND) as Duration), change, undefined);
-  };
-  place.schedule(ms(0), change, undefined);
 }
 
 function deployment(preStopSeconds: number) {
