@@ -24,8 +24,8 @@ export default experiment({
   question: 'What do many Services cost connections that are made for one request, and connections that are kept?',
   factors: { services: SERVICES, proxy: PROXIES, connection: ['new per request', 'kept alive'] },
   replications: 3,
-  warmUp: ms(20),
-  duration: ms(50),
+  warmUp: ms(15),
+  duration: ms(30),
 
   clusterOptions: () => ({ cpusPerNode: CPUS }),
 

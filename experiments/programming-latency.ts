@@ -126,8 +126,8 @@ function expectedOf(
   const changed = Math.round(CHANGING * (1 - (1 - 1 / CHANGING) ** changesPerSync));
   const extent = { kind: 'partial', servicePorts: services, changed } as const;
   const mean = cycle / 2 + sync + HEARING;
-  // A wait is uniform over the cycle: three standard errors of its mean, and 2 % for what is between a token and a change.
-  const margin = (3 * cycle) / Math.sqrt(12 * changes) + 0.02 * mean;
+  // A wait is uniform over the cycle: three standard errors of its mean, and 5 % for what is between a token and a change.
+  const margin = (3 * cycle) / Math.sqrt(12 * changes) + 0.05 * mean;
   return {
     syncMs: inMs(syncDuration(MEASURED_SYNC_COSTS[proxy], extent)),
     meanMs: inMs(Math.round(mean) as Duration),

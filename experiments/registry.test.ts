@@ -14,7 +14,7 @@ const smallest = ({ factors }: Experiment): Levels => planRuns({ factors, replic
 const files = REGISTRY.flatMap((registered) => ('module' in registered ? [registered] : []));
 
 describe('the experiment', () => {
-  test.each(files)('$name runs and repeats', { timeout: 30_000 }, async (registered) => {
+  test.each(files)('$name runs and repeats', { timeout: 120_000 }, async (registered) => {
     const experiment = await loadRegistered(registered);
     expect(experiment.question).toMatch(/\?$/);
     const first = experiment.run(smallest(experiment), '1/1');
