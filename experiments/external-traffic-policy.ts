@@ -5,7 +5,9 @@
 // gets: of N nodes that have pods, each of the p pods of a node has the share 1 / (N p). Under policy Cluster nodes pass
 // connections on, so that pods have equal shares, and pods see the address of a node instead of the client's.
 
+import { outsideClientIp } from '../models/host/outside-world.ts';
 import { objectFrom } from '../models/kube/objects.ts';
+import { formatIp } from '../models/packet/ip-address.ts';
 import { atLeast, atMost, experiment, ms, near, s, shareFinding, sumOf } from './podwire.ts';
 
 const PROXIES = ['iptables', 'nftables'] as const;
@@ -29,19 +31,19 @@ export default experiment({
     const ports = [{ port: 80, targetPort: 8080 }];
     const spec = { type: 'LoadBalancer', externalTrafficPolicy: policy, selector: { app: 'web' }, ports } as const;
     cluster.apply([objectFrom('Service', { apiVersion: 'v1', metadata: { name: 'web' }, spec })]);
-    const to = cluster.addLoadBalancer('default/web');
-    cluster.runFor(s(1)); // until it knows which nodes are healthy
+    const [{ ip } = {}] = cluster.api.get('Service', 'default/web')!.status.loadBalancer.ingress;
+    const to = cluster.resolve(`${ip}:80`);
     return cluster.closedLoop(cluster.outside.client, { to, users: 20, thinkTime: ms(10) });
   },
 
-  measure(load, { outside }) {
+  measure(load) {
     const answers = [...load.perServer];
     const onFirstNode = answers.filter(([server]) => server.startsWith('default/web-0-'));
     return {
       requests: load.completed,
       failed: load.failed,
       answersOfFirstNode: sumOf(onFirstNode, ([, count]) => count),
-      clientSeen: load.perSource.get(outside.clientIp) ?? 0,
+      clientSeen: load.perSource.get(formatIp(outsideClientIp(4))) ?? 0,
       busiestPodFraction: Math.max(...load.perServer.values()) / load.completed,
       idlestPodFraction: Math.min(...load.perServer.values()) / load.completed,
     };

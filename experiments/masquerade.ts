@@ -6,7 +6,9 @@
 // externalTrafficPolicy Local a node sends to its own pods only, and they see the client, as they see other pods that use
 // the cluster IP. A pod that uses the node port of another node is seen as that node, too.
 
+import { outsideClientIp } from '../models/host/outside-world.ts';
 import { objectFrom } from '../models/kube/objects.ts';
+import { formatIp } from '../models/packet/ip-address.ts';
 import {
   atLeast,
   atMost,
@@ -50,7 +52,7 @@ export default experiment({
         requests: REQUESTS_PER_NODE,
         load,
       });
-    return { load, clientIp: client?.ip ?? cluster.outside.clientIp };
+    return { load, clientIp: formatIp(client?.ip ?? outsideClientIp(4)) };
   },
 
   measure: ({ load, clientIp }) => ({

@@ -1,6 +1,7 @@
 // What `import { … } from 'podwire'` offers to an experiment.
 
 import { Cluster, type ClusterOptions } from '../models/cluster.ts';
+import { CLUSTER_FACTORS } from './cluster-factors.ts';
 import { experimentsOn } from './harness/experiment.ts';
 
 export {
@@ -42,6 +43,7 @@ export {
 export type { Experiment, ExperimentDefinition, Factors, Level, Levels, Measures } from './harness/experiment.ts';
 
 /** Defines an experiment on a {@link Cluster}: see experiments/README.md. */
-export const experiment = experimentsOn<Cluster, Omit<ClusterOptions, 'seed' | 'costs'>>(
+export const experiment = experimentsOn<Cluster, Omit<ClusterOptions, 'seed' | 'costs'>, typeof CLUSTER_FACTORS>(
   (options) => new Cluster(options),
+  CLUSTER_FACTORS,
 );

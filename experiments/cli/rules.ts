@@ -3,17 +3,29 @@
 import type { ProxyMode } from '../../models/kube/kube-proxy/proxy-mode.ts';
 import { printIptablesSave, saveTables } from '../../models/netfilter/iptables-save.ts';
 import type { Netfilter } from '../../models/netfilter/netfilter.ts';
+import type { IpFamily } from '../../models/packet/ip-address.ts';
 import { type Command, type CommandContext, examples, wholeNumber } from './command-line.ts';
-import { addManifestOptions, addProxyOption, clusterOf, type ManifestOptions, nodeIn } from './manifest-options.ts';
+import {
+  addClusterChoice,
+  addFamilyChoice,
+  addManifestOptions,
+  type ClusterChoice,
+  clusterOf,
+  type FamilyChoice,
+  type ManifestOptions,
+  nodeIn,
+} from './manifest-options.ts';
 
-interface RulesOptions extends ManifestOptions {
+interface RulesOptions extends ManifestOptions, ClusterChoice, FamilyChoice {
   readonly node: string;
-  readonly proxy: ProxyMode;
   readonly seed: number;
 }
 
 export function addRules(program: Command, context: CommandContext): void {
-  addProxyOption(addManifestOptions(program.command('rules')))
+  addFamilyChoice(
+    addClusterChoice(addManifestOptions(program.command('rules'))),
+    'in iptables mode, IP family of the tables',
+  )
     .description('Print the rules of kube-proxy on a node, as iptables-save or nft list ruleset would.')
     .requiredOption('--node <name>', 'a Node of the manifests; without any there are node-1, node-2, …')
     .option('--seed <n>', 'seed of all random numbers', wholeNumber({ from: 0 }), 1)
@@ -22,6 +34,7 @@ export function addRules(program: Command, context: CommandContext): void {
       examples(
         'podwire rules --node node-1',
         'podwire rules -f my-manifests.yaml --node node-2 | iptables-restore --test',
+        'podwire rules --node node-1 --ip-family dual --family 6 | ip6tables-restore --test',
         'podwire rules --node node-1 --proxy nftables | nft --check -f -',
       ),
     )
@@ -29,10 +42,13 @@ export function addRules(program: Command, context: CommandContext): void {
       const cluster = clusterOf(options, context);
       cluster.start();
       const { netfilter } = nodeIn(cluster, options.node).machine.root;
-      context.stdout.write(netfilter === undefined ? '' : textOf(netfilter, options.proxy));
+      const { proxy, family = cluster.ipFamilies[0] } = options;
+      context.stdout.write(netfilter === undefined ? '' : textOf(netfilter, { proxy, family }));
     });
 }
 
 /** What nodes have in iptables besides, whatever the mode, is the network plugin's. */
-const textOf = ({ tables, nftables }: Netfilter, proxy: ProxyMode): string =>
-  proxy === 'nftables' ? nftables.list() : printIptablesSave(saveTables(tables));
+const textOf = (
+  { tables, tables6, nftables }: Netfilter,
+  { proxy, family }: { proxy: ProxyMode; family: IpFamily | undefined },
+): string => (proxy === 'nftables' ? nftables.list() : printIptablesSave(saveTables(family === 6 ? tables6 : tables)));

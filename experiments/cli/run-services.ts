@@ -70,7 +70,6 @@ async function runServices(options: RunServicesOptions, context: CommandContext)
     ranges: formatRanges(rangesOf(options)),
     perSecond,
     durationMs,
-    proxies: options.set === undefined ? [] : PROXY_MODES,
     pcap: pcap && resolve(pcap),
   };
   const module = new URL(`../services${import.meta.url.slice(import.meta.url.lastIndexOf('.'))}`, import.meta.url).href;

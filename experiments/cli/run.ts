@@ -164,7 +164,7 @@ function writeFiles(directory: string, files: Readonly<Record<string, Uint8Array
 
 function describeSweep(experiment: Experiment, { set = [], replications, seed }: RunOptions) {
   return {
-    factors: selectLevels(experiment.factors, set),
+    factors: selectLevels(experiment.factors, set, experiment.heldFactors),
     replications: replications ?? experiment.replications,
     seed: String(seed),
   };

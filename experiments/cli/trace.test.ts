@@ -221,7 +221,7 @@ describe('wrong use is told in one line, and nothing is written', () => {
     ['--from client --to default/client:x', 'port "x"; expected a number from 1 to 65535'],
     ['--from client --to 10.244.1.2', '"10.244.1.2": expected a port, as in 10.244.1.2:80'],
     ['--from client --to near', '"near": expected a port, as in near:80'],
-    ['--from client --to :80', '":80": expected NAME, NAMESPACE/NAME or an IPv4 address, and perhaps :PORT'],
+    ['--from client --to :80', '":80": expected NAME, NAMESPACE/NAME, an IPv4 or [IPv6] address, and perhaps :PORT'],
     ['--from client --to a:b:c', '"a:b:c": expected NAME'],
     ['--from client --to fd00::1', '"fd00::1": expected NAME'],
     [`${TO_WEB} --protocol sctp`, "argument 'sctp' is invalid. Expected tcp or udp."],

@@ -3,7 +3,6 @@
 import { writeFileSync } from 'node:fs';
 import { type Instant, inUs, ms, s } from '../../engine/time.ts';
 import type { Cluster } from '../../models/cluster.ts';
-import type { ProxyMode } from '../../models/kube/kube-proxy/proxy-mode.ts';
 import type { Journey } from '../../models/packet/journey.ts';
 import { formatJourney, journeyToJson } from '../../models/packet/journey-text.ts';
 import { PcapngWriter } from '../../models/packet/pcapng.ts';
@@ -11,11 +10,16 @@ import type { Load } from '../../models/workload/load.ts';
 import { type GivenCosts, readCosts } from '../harness/given-costs.ts';
 import { cannot } from '../harness/user-error.ts';
 import { type Command, type CommandContext, examples, wholeNumber } from './command-line.ts';
-import { addManifestOptions, addProxyOption, clusterOf, type ManifestOptions } from './manifest-options.ts';
+import {
+  addClusterChoice,
+  addManifestOptions,
+  type ClusterChoice,
+  clusterOf,
+  type ManifestOptions,
+} from './manifest-options.ts';
 import { addRequestOptions, type RequestOptions, requestIn } from './request-options.ts';
 
-interface TraceOptions extends ManifestOptions, RequestOptions {
-  readonly proxy: ProxyMode;
+interface TraceOptions extends ManifestOptions, ClusterChoice, RequestOptions {
   readonly seed: number;
   readonly all?: true;
   readonly json?: true;
@@ -24,7 +28,7 @@ interface TraceOptions extends ManifestOptions, RequestOptions {
 }
 
 export function addTrace(program: Command, context: CommandContext): void {
-  addRequestOptions(addProxyOption(addManifestOptions(program.command('trace'))))
+  addRequestOptions(addClusterChoice(addManifestOptions(program.command('trace'))))
     .description('Follow one request and its answer through every device, hook, chain and rule.')
     .option('--seed <n>', 'seed of all random numbers', wholeNumber({ from: 0 }), 1)
     .option('--all', 'every frame: ARP, bare acknowledgements, copies that a bridge floods')

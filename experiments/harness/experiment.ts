@@ -80,10 +80,15 @@ export interface Experiment {
   readonly name: string;
   readonly question: string | undefined;
   readonly factors: Factors;
+  /** Left as the cluster has them, and without a column, unless somebody asks for levels of them. */
+  readonly heldFactors: Factors;
   readonly replications: number;
   readonly warmUp: Duration;
   readonly duration: Duration;
-  /** One run, from an empty cluster to its measures; at the shipped costs unless others are given. */
+  /**
+   * One run, from an empty cluster to its measures; at the shipped costs unless others are given. `levels` has one of each
+   * factor, and of the held factors that were asked for.
+   */
   run(levels: Levels, seed: string, costs?: CostModel): RunResult;
   findings(runs: readonly MeasuredRun[]): readonly Finding[];
   readonly charts: readonly ChartColumns[];
@@ -102,21 +107,35 @@ export interface RunResult {
 // A string and not instanceof: a user's file may bring its own copy of this module.
 const EXPERIMENT_KIND = 'podwire experiment';
 
-/** The function `experiment` for one kind of cluster: `podwire.ts` has it for the real one, tests for a small one. */
-export function experimentsOn<C extends ExperimentCluster, O extends object = object>(
-  createCluster: (options: Partial<O> & { seed: string; costs?: CostModel }) => C,
+/**
+ * The function `experiment` for one kind of cluster, made with options O: `podwire.ts` has it for the real one, tests for a
+ * small one. What of such a cluster can vary in every experiment are its `clusterFactors`, unless an experiment has a factor
+ * of that name.
+ */
+export function experimentsOn<
+  C extends ExperimentCluster,
+  O extends object = object,
+  const H extends Factors = Record<never, never>,
+>(
+  createCluster: (options: { seed: string; costs?: CostModel } & Partial<O> & Partial<Levels<H>>) => C,
+  clusterFactors: H = {} as H,
 ) {
   return function experiment<const F extends Factors, L, M extends Measures>(
     definition: ExperimentDefinition<C, F, L, M, O>,
   ): Experiment {
     check(definition);
     const { name, question, factors, replications, warmUp, duration, charts = [] } = definition;
+    const held = Object.entries(clusterFactors).filter(([factor]) => !Object.hasOwn(factors, factor));
     return {
       kind: EXPERIMENT_KIND,
       ...{ name, question, factors, replications, warmUp, duration, charts },
+      heldFactors: Object.fromEntries(held),
       run(levels, seed, costs) {
+        const asked = Object.fromEntries(
+          Object.entries(levels).filter(([factor]) => held.some(([own]) => own === factor)),
+        );
         const options = definition.clusterOptions?.(levels as Levels<F>) ?? ({} as Partial<O>);
-        const cluster = createCluster({ ...options, seed, ...(costs && { costs }) });
+        const cluster = createCluster({ seed, ...(costs && { costs }), ...options, ...(asked as Partial<Levels<H>>) });
         return runOnce(definition, cluster, levels as Levels<F>);
       },
       findings: (runs) => definition.findings?.(new MeasuredRuns(runs as readonly MeasuredRun<F, M>[])) ?? [],

@@ -4,7 +4,8 @@ import type { RandomStream } from '../../../engine/random.ts';
 import type { Instant } from '../../../engine/time.ts';
 import type { Nftables } from '../../netfilter/nft/nftables.ts';
 import type { RuleTables } from '../../netfilter/rule-tables.ts';
-import type { ClusterRanges } from '../ranges.ts';
+import type { IpFamily } from '../../packet/ip-address.ts';
+import { type ClusterRanges, rangeOf } from '../ranges.ts';
 import { DEFAULT_IPTABLES_CONFIG, IptablesProxier, type SyncReport } from './iptables.ts';
 import { ServiceChainCache } from './iptables-chain-cache.ts';
 import { DEFAULT_NFTABLES_CONFIG, NftablesProxier } from './nftables.ts';
@@ -15,14 +16,15 @@ import type { ServiceSnapshot } from './service-tracker.ts';
 export const PROXY_MODES = ['iptables', 'nftables'] as const;
 export type ProxyMode = (typeof PROXY_MODES)[number];
 
-/** What proxiers of a cluster have in common, by mode. */
+/** What proxiers of one IP family of a cluster have in common, by mode. */
 export class ProxyCaches {
   readonly iptables = new ServiceChainCache();
   readonly nftables = new NftChainCache();
 }
 
-interface NodeRules {
+export interface NodeRules {
   readonly tables: RuleTables;
+  readonly tables6: RuleTables;
   readonly nftables: Nftables;
 }
 
@@ -43,24 +45,26 @@ export function startProxy(
   mode: ProxyMode,
   options: {
     readonly node: ProxyNode;
+    readonly family: IpFamily;
     readonly ranges: ClusterRanges;
     readonly caches: ProxyCaches;
     readonly random: RandomStream;
   },
 ): Proxier {
-  const { node, ranges, caches, random } = options;
-  const localDetector = { mode: 'ClusterCIDR', cidr: ranges.pod } as const;
+  const { node, family, ranges, caches, random } = options;
+  const localDetector = { mode: 'ClusterCIDR', cidr: rangeOf(ranges, 'pod', family)! } as const;
   if (mode === 'iptables') {
-    const config = { ...DEFAULT_IPTABLES_CONFIG, localDetector };
+    const config = { ...DEFAULT_IPTABLES_CONFIG, family, localDetector };
     const proxier = new IptablesProxier({ node, config, cache: caches.iptables, random });
+    const ownTables = ({ tables, tables6 }: NodeRules): RuleTables => (family === 6 ? tables6 : tables);
     return {
-      sync: ({ tables }, services) => proxier.write(tables, services),
-      nextKind: ({ tables }) => proxier.nextKind(tables),
+      sync: (rules, services) => proxier.write(ownTables(rules), services),
+      nextKind: (rules) => proxier.nextKind(ownTables(rules)),
       needFullSync: () => proxier.needFullSync(),
     };
   }
   const serviceRanges = [ranges.service, ranges.secondaryService].filter((range) => range !== undefined);
-  const config = { ...DEFAULT_NFTABLES_CONFIG, localDetector, serviceRanges };
+  const config = { ...DEFAULT_NFTABLES_CONFIG, family, localDetector, serviceRanges };
   const proxier = new NftablesProxier({ node, config, cache: caches.nftables });
   return {
     sync({ nftables }, services, now) {
