@@ -40,9 +40,9 @@ export default experiment({
     cluster.apply([deployment(preStopSeconds)]);
     cluster.addService({ name: 'web', port: 80, selects: { name: 'web' } });
     cluster.addService({ name: 'other', port: 80, selects: cluster.addDeployment({ name: 'other', replicas: 3 }) });
+    const client = cluster.addPod({ name: 'client', node: 'node-1' });
     const churn = new EndpointChurn(cluster, { pods: 'default/other', perSecond: CHANGES_PER_SECOND });
     churn.runFor(s(3)); // until the burst that kube-proxy allows is used up
-    const client = cluster.addPod({ name: 'client', node: 'node-1' });
     const arrivals = constantRate({ perSecond: REQUESTS_PER_SECOND });
     const load = cluster.openLoop(client, { to: cluster.resolve('web:80'), arrivals, timeout: s(2) });
     return { preStopSeconds, load, churn };
