@@ -94,5 +94,5 @@ export default experiment({
       }),
     ),
 
-  charts: [{ x: 'services', y: 'requestsPerSecond', by: 'connection' }],
+  charts: [{ x: 'services', y: 'cpuPerRequestUs', by: 'proxy' }],
 });
