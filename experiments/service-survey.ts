@@ -7,14 +7,14 @@ import type { Cluster } from '../models/cluster.ts';
 import type { Process } from '../models/host/process.ts';
 import { clusterIpsOf, isHeadless, keyOf, type Service, type ServicePort } from '../models/kube/objects.ts';
 import type { Target } from '../models/kube/target.ts';
-import { type IpAddress, type IpFamily, parseAddress } from '../models/packet/ip-address.ts';
+import { type Ip, type IpAddress, type IpFamily, parseAddress } from '../models/packet/ip-address.ts';
 import { poisson } from '../models/workload/arrivals.ts';
 import { Latencies, Load } from '../models/workload/load.ts';
 import { chiSquarePValue } from './harness/confidence.ts';
 import type { TableRow } from './harness/experiment.ts';
 
 /** How a request got to the pod that answered it. */
-const PATHS = ['same node', 'other node', 'outside'] as const;
+const PATHS = ['same node', 'other node', 'outside', 'load balancer'] as const;
 
 /** Where the survey's own pods live. */
 const CLIENT_NAMESPACE = 'podwire';
@@ -25,7 +25,7 @@ interface Surveyed {
   readonly family: IpFamily;
   readonly service: Service;
   readonly port: ServicePort;
-  readonly from: 'pods' | 'outside';
+  readonly from: 'pods' | 'outside' | 'load balancer';
   readonly loads: readonly Load[];
 }
 
@@ -141,7 +141,7 @@ export class Survey {
     });
   }
 
-  /** Pods on all nodes ask the ClusterIP; the client outside asks the node port, on every node. */
+  /** Pods on all nodes ask the ClusterIP; the client outside asks the node port, on every node, and the load balancer. */
   #ask(service: Service, port: ServicePort, { family, ip }: IpAddress, isOneOfTwo: boolean): void {
     const servicePort = isOneOfTwo ? `${nameOf(service, port)} IPv${family}` : nameOf(service, port);
     const common = { servicePort, family, service, port };
@@ -152,15 +152,24 @@ export class Survey {
     });
     this.#surveyed.push({ ...common, from: 'pods', loads: inside });
     const { nodePort } = port;
-    if (nodePort === undefined) return;
-    const load = new Load({ groupBy: () => 'outside' });
-    for (const node of this.#cluster.nodes)
-      this.#start(this.#cluster.outside.client, {
-        to: { family, ip: node.addressOf(family)!, port: nodePort },
-        port,
-        load,
-      });
-    this.#surveyed.push({ ...common, from: 'outside', loads: [load] });
+    const onNodes = this.#cluster.nodes.map((node) => node.addressOf(family)!);
+    if (nodePort !== undefined) this.#askFromOutside(common, 'outside', { ips: onNodes, port: nodePort });
+    const balanced = service.status.loadBalancer.ingress
+      .flatMap(({ ip: text }) => (text === undefined ? [] : [parseAddress(text)]))
+      .filter((address) => address.family === family);
+    if (balanced.length > 0)
+      this.#askFromOutside(common, 'load balancer', { ips: balanced.map((address) => address.ip), port: port.port });
+  }
+
+  #askFromOutside(
+    common: Pick<Surveyed, 'servicePort' | 'family' | 'service' | 'port'>,
+    from: 'outside' | 'load balancer',
+    { ips, port }: { readonly ips: readonly Ip[]; readonly port: number },
+  ): void {
+    const load = new Load({ groupBy: () => from });
+    for (const ip of ips)
+      this.#start(this.#cluster.outside.client, { to: { family: common.family, ip, port }, port: common.port, load });
+    this.#surveyed.push({ ...common, from, loads: [load] });
   }
 
   #start(client: Process, { to, port, load }: { to: Target; port: ServicePort; load: Load }): Load {

@@ -31,7 +31,7 @@ export function addTrace(program: Command, context: CommandContext): void {
   addRequestOptions(addClusterChoice(addManifestOptions(program.command('trace'))))
     .description('Follow one request and its answer through every device, hook, chain and rule.')
     .option('--seed <n>', 'seed of all random numbers', wholeNumber({ from: 0 }), 1)
-    .option('--all', 'every frame: ARP, bare acknowledgements, copies that a bridge floods')
+    .option('--all', 'every frame: ARP and neighbor discovery, bare acknowledgements, copies that a bridge floods')
     .option('--json', 'journeys as JSON')
     .option('--pcap <file>', 'also write a pcapng with an interface per device')
     .option('--cost <file>', 'what packet work costs, from podwire calibrate (default: the shipped figures)', readCosts)
@@ -49,6 +49,7 @@ const EXAMPLES = [
   'podwire trace --from shop/orders-db-0 --to shop/catalog:80',
   'podwire trace --from outside --to node-1:30080 --pcap node-port.pcapng',
   'podwire trace --from node-1 --to shop/metrics:statsd --protocol udp --json',
+  'podwire trace --ip-family dual --from shop/orders-db-0 --to shop/catalog:80 --family 6',
   'podwire trace -f my-manifests.yaml --from my-pod --to my-service',
 ];
 
@@ -89,9 +90,9 @@ function writeCapture(file: string, capture: PcapngWriter): void {
   }
 }
 
-/** Frames that carry the conversation: not ARP, not bare acknowledgements, not copies for others. */
+/** Frames that carry the conversation: no questions about neighbors, no bare acknowledgements, no copies for others. */
 function isTold({ title, steps }: Journey): boolean {
-  if (title.startsWith('arp') || title.endsWith('tcp [.]')) return false;
+  if (title.startsWith('arp') || title.includes(' icmpv6 neighbor ') || title.endsWith('tcp [.]')) return false;
   return steps.at(-1)?.text !== 'OTHERHOST';
 }
 
