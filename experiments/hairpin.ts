@@ -7,7 +7,7 @@
 // br_netfilter the frame is routed back, and hairpin mode makes no difference.
 
 import { addressAt } from '../models/packet/ip-address.ts';
-import { atLeast, atMost, constantRate, experiment, Load, ms, near, s, shareFinding, sumOf } from './podwire.ts';
+import { atLeast, atMost, experiment, Load, ms, near, poisson, s, shareFinding, sumOf } from './podwire.ts';
 
 const REQUESTS_PER_POD = 400;
 const ENDPOINTS = [1, 2, 5] as const;
@@ -42,7 +42,7 @@ export default experiment({
       });
       return cluster.openLoop(pod, {
         to: cluster.resolve('web:80'),
-        arrivals: constantRate({ perSecond: 200 }),
+        arrivals: poisson({ perSecond: 200 }),
         requests: REQUESTS_PER_POD,
         timeout: ms(500),
         load,
