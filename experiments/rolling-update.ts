@@ -80,8 +80,8 @@ export default experiment({
         const [cell] = cells;
         const expected = cell?.expectedFailed ?? 0;
         return meanFinding(`${name}: requests lost`, failed, {
-          from: Math.max(0, 0.75 * expected - 5),
-          to: 1.25 * expected + 5,
+          from: Math.max(0, 0.65 * expected - 5),
+          to: 1.35 * expected + 5,
         });
       }),
     ),
