@@ -9,6 +9,7 @@ import { outsideClientIp } from '../models/host/outside-world.ts';
 import { objectFrom } from '../models/kube/objects.ts';
 import { formatIp } from '../models/packet/ip-address.ts';
 import { atLeast, atMost, experiment, ms, near, s, shareFinding, sumOf } from './podwire.ts';
+import { webPod } from './web-pod.ts';
 
 const PROXIES = ['iptables', 'nftables'] as const;
 const POLICIES = ['Cluster', 'Local'] as const;
@@ -27,7 +28,8 @@ export default experiment({
     const layout = podsByNode(pods);
     cluster.addNodes(layout.length, { proxy });
     for (const [index, count] of layout.entries())
-      for (let pod = 0; pod < count; pod++) cluster.apply([webPod(`web-${index}-${pod}`, `node-${index + 1}`)]);
+      for (let pod = 0; pod < count; pod++)
+        cluster.apply([webPod({ name: `web-${index}-${pod}`, node: `node-${index + 1}` })]);
     const ports = [{ port: 80, targetPort: 8080 }];
     const spec = { type: 'LoadBalancer', externalTrafficPolicy: policy, selector: { app: 'web' }, ports } as const;
     cluster.apply([objectFrom('Service', { apiVersion: 'v1', metadata: { name: 'web' }, spec })]);
@@ -82,10 +84,3 @@ function shareOfFirstNode(pods: string, policy: (typeof POLICIES)[number]): numb
   if (policy === 'Local') return 1 / layout.filter((count) => count > 0).length;
   return layout[0]! / sumOf(layout, (count) => count);
 }
-
-const webPod = (name: string, nodeName: string) =>
-  objectFrom('Pod', {
-    apiVersion: 'v1',
-    metadata: { name, labels: { app: 'web' } },
-    spec: { nodeName, containers: [{ name: 'web', ports: [{ containerPort: 8080 }] }] },
-  });

@@ -10,6 +10,7 @@
 
 import { objectFrom } from '../models/kube/objects.ts';
 import { atMost, constantRate, experiment, meanFinding, near, ns, s } from './podwire.ts';
+import { webPod } from './web-pod.ts';
 
 const PROXIES = ['iptables', 'nftables'] as const;
 const ENDINGS = ['drains', 'stops at once', 'not ready'] as const;
@@ -32,9 +33,10 @@ export default experiment({
 
   build({ ending, proxy }, cluster) {
     cluster.addNodes(2, { proxy });
+    const preStopSeconds = ending === 'stops at once' ? 0 : PRE_STOP_SECONDS;
     cluster.apply([
-      webPod('web-1', 'node-1', 0),
-      webPod(DELETED, 'node-2', ending === 'stops at once' ? 0 : PRE_STOP_SECONDS),
+      webPod({ name: 'web-1', node: 'node-1' }),
+      webPod({ name: DELETED, node: 'node-2', preStopSeconds }),
     ]);
     const ports = [{ port: 80, targetPort: 8080 }];
     const spec = { type: 'LoadBalancer', externalTrafficPolicy: 'Local', selector: { app: 'web' }, ports } as const;
@@ -75,20 +77,3 @@ export default experiment({
 const DELETED = 'web-2';
 
 const VERBS = { drains: 'drains', 'stops at once': 'stops at once', 'not ready': 'is not ready' } as const;
-
-const webPod = (name: string, nodeName: string, preStopSeconds: number) =>
-  objectFrom('Pod', {
-    apiVersion: 'v1',
-    metadata: { name, labels: { app: 'web' } },
-    spec: {
-      nodeName,
-      terminationGracePeriodSeconds: 60,
-      containers: [
-        {
-          name: 'web',
-          ports: [{ containerPort: 8080 }],
-          ...(preStopSeconds > 0 && { lifecycle: { preStop: { sleep: { seconds: preStopSeconds } } } }),
-        },
-      ],
-    },
-  });

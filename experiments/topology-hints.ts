@@ -9,6 +9,7 @@
 
 import { objectFrom } from '../models/kube/objects.ts';
 import { experiment, Load, meanFinding, ms, near, s, sumOf } from './podwire.ts';
+import { webPod } from './web-pod.ts';
 
 const PROXIES = ['iptables', 'nftables'] as const;
 const PODS = ['1+2+3', '4+4+3'] as const;
@@ -28,7 +29,8 @@ export default experiment({
     const replicas = podsPerZone(pods);
     cluster.apply(replicas.map((_, zone) => nodeIn(zone)));
     replicas.forEach((count, zone) => {
-      for (let index = 0; index < count; index++) cluster.apply([webPod(`web-${zone}-${index}`, zone)]);
+      for (let index = 0; index < count; index++)
+        cluster.apply([webPod({ name: `web-${zone}-${index}`, node: nodeName(zone) })]);
     });
     cluster.apply([webService(hints)]);
     const loads = replicas.map((_, zone) => {
@@ -109,13 +111,6 @@ const nodeIn = (zone: number) =>
   objectFrom('Node', {
     metadata: { name: nodeName(zone), labels: { 'topology.kubernetes.io/zone': `zone-${zone + 1}` } },
     status: { addresses: [{ type: 'InternalIP', address: `192.168.0.${11 + zone}` }], allocatable: { cpu: '4' } },
-  });
-
-const webPod = (name: string, zone: number) =>
-  objectFrom('Pod', {
-    apiVersion: 'v1',
-    metadata: { name, labels: { app: 'web' } },
-    spec: { nodeName: nodeName(zone), containers: [{ name: 'web', ports: [{ containerPort: 8080 }] }] },
   });
 
 const webService = (hints: (typeof HINTS)[number]) =>
