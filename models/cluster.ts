@@ -153,7 +153,7 @@ export class Cluster {
       ipMode: options.loadBalancer?.ipMode ?? DEFAULT_LOAD_BALANCER.ipMode,
       loadBalancer: () => (this.#loadBalancer ??= this.#makeLoadBalancer()),
       announce: (address) => this.outside.announce(address),
-      isNodeHealthy: (name, family, port) => this.#healthServerOf(this.node(name), family).status(port) === 200,
+      isNodeHealthy: (name, family, port) => this.#healthServerOf(this.node(name), family).report(port).status === 200,
     });
     this.api.watch('Node', (events) => this.#onNodes(events));
     new WorkloadController(this.api, random('workloads'));

@@ -60,8 +60,11 @@ export class PacketBalancer {
     const backend = pool.choose({ ip, port }, steeringHash(frame), cpus.instant);
     if (backend === undefined) return stack.drop(frame, 'NO_BACKEND');
     frame.ttl--;
-    const text = `${formatIp(frame.dstIp, family)}: ${backend.name}, one of ${pool.healthy.length} healthy nodes`;
-    frame.journey?.add({ at: cpus.instant, namespace: name, stage: 'route', device: device.name, text });
+    frame.receivedOn = device;
+    if (frame.journey !== undefined) {
+      const text = `${formatIp(frame.dstIp, family)}: ${backend.name}, one of ${pool.healthy.length} healthy nodes`;
+      frame.journey.add({ at: cpus.instant, namespace: name, stage: 'route', device: device.name, text });
+    }
     stackOf(this.#namespace, family).neighbors.output(frame, device, backend.ip);
   }
 }

@@ -129,6 +129,8 @@ const isKernelsOwn = ({ protocol, tcpFlags }: Frame): boolean =>
 
 /** Of every packet that comes from a socket, so that a flow's way leads from here to the TTL that it leaves with. */
 const UNROUTED_TTL = 64;
+/** Of {@link CpuSet.icmpLocks}. */
+const ICMP_LOCK = 1 << 4;
 
 function refusalOf(verdict: SourceVerdict): DropReason | undefined {
   if (verdict >= ACCEPTED) return undefined;
@@ -164,7 +166,6 @@ export class IpStack implements FrameReceiver, NetfilterStack {
   #loopback: NetDevice | undefined;
   /** Of the packet that lost its route while the OUTPUT hook ran. */
   #rerouteError: SendError | undefined;
-  #icmpBusy = false;
 
   constructor({ name, cpus, frames, random, forwarding, flows }: IpStackOptions) {
     this.name = name;
@@ -297,9 +298,10 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     if (frame.isFragment && !this.#gather(frame, 'delivery')) return;
     if (this.#netfilter !== undefined && !this.#netfilter.run(INPUT, frame, device, undefined)) return;
     const { protocol } = frame;
-    const toAll = route?.type !== 'local' || (device !== this.#loopback && isGroupAddress(frame.dstMac));
+    const toAll = route?.type !== 'local';
     if (protocol === PROTOCOL_ICMP) return this.#receiveIcmp(frame, toAll);
-    if (toAll && protocol === PROTOCOL_TCP) return this.drop(frame, 'NO_SOCKET'); // tcp_v4_rcv: not even a reset
+    const toGroup = toAll || (device !== this.#loopback && isGroupAddress(frame.dstMac));
+    if (toGroup && protocol === PROTOCOL_TCP) return this.drop(frame, 'NO_SOCKET'); // tcp_v4_rcv: not even a reset
     const handler = this.#handlers[protocol];
     if (handler !== undefined) {
       const { recorder } = this.frames;
@@ -458,7 +460,6 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     if (this.#netfilter !== undefined && !this.#netfilter.run(POSTROUTING, frame, undefined, device)) return;
     if (device === this.#loopback) return device.transmit(frame);
     const nextHop = route.gateway === ANY_IP ? frame.dstIp : route.gateway;
-    this.#icmpBusy = false;
     const isToBeCut = frame.fragments !== undefined && frame.fragments.largestBytes > 0;
     if (isToBeCut || frame.sizeBytes - ETHERNET_HEADER_BYTES > this.#mtuFor(frame, device)) {
       return this.#outputFragments(frame, device, nextHop);
@@ -564,7 +565,12 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     code: number,
     { mtuBytes = 0, gateway = ANY_IP }: { mtuBytes?: number; gateway?: Ip } = {},
   ): void {
-    if (this.#icmpBusy || !mayCauseError(about) || this.fib.lookup(about.dstIp)?.type === 'broadcast') return;
+    if (
+      (this.cpus.icmpLocks & ICMP_LOCK) !== 0 ||
+      !mayCauseError(about) ||
+      this.fib.lookup(about.dstIp)?.type === 'broadcast'
+    )
+      return;
     // Nothing limits what has come by loopback.
     const cameByLoopback = about.receivedOn !== undefined && about.receivedOn === this.#loopback;
     const isLocal = this.isLocal(about.srcIp);
@@ -580,15 +586,11 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     this.#sendIcmp(error);
   }
 
-  /** icmp_xmit_lock: while a message of ICMP is on its way through the hooks, nothing that happens to it causes another. */
   #sendIcmp(message: Frame): void {
-    const { recorder } = this.frames;
-    const { isOff } = recorder;
-    recorder.isOff = true; // what it causes goes the long way, where #output says when the lock is free
-    this.#icmpBusy = true;
+    const { cpus } = this;
+    cpus.icmpLocks |= ICMP_LOCK;
     this.send(message);
-    this.#icmpBusy = false;
-    recorder.isOff = isOff;
+    cpus.icmpLocks &= ~ICMP_LOCK;
   }
 
   /**
@@ -626,6 +628,7 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     else this.send(reset);
   }
 
+  /** `toAll`: by its address; what link it came by for whom does not matter here. */
   #receiveIcmp(frame: Frame, toAll: boolean): void {
     if (frame.icmpType === ICMP_ECHO_REQUEST) {
       const { icmp_echo_ignore_all, icmp_echo_ignore_broadcasts } = this.settings;

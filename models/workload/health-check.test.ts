@@ -12,7 +12,7 @@ function checked({ listens = true, isHealthy = true } = {}) {
   const server = listens
     ? serveHealth(world.server, { family: 4, port: 10_256 }, () => {
         target.checks++;
-        return target.status;
+        return { status: target.status, readyEndpoints: undefined };
       })
     : undefined;
   const changes: string[] = [];

@@ -29,9 +29,15 @@ export const DEFAULT_HEALTH_CHECK: HealthCheckSettings = {
 /** HTTP's status code. */
 export type HealthStatus = 200 | 503;
 
-interface HealthAnswer extends Message {
-  readonly kind: 'health';
+/** What a server says of itself. */
+export interface HealthReport {
   readonly status: HealthStatus;
+  /** Of the Service that was asked about, on the server's node: a weight, for who wants one. */
+  readonly readyEndpoints: number | undefined;
+}
+
+interface HealthAnswer extends Message, HealthReport {
+  readonly kind: 'health';
 }
 
 const isHealthAnswer = (message: Message): message is HealthAnswer => 'kind' in message && message.kind === 'health';
@@ -40,15 +46,15 @@ const isHealthAnswer = (message: Message): message is HealthAnswer => 'kind' in 
 const REQUEST_BYTES = 120;
 const ANSWER_BYTES = 250;
 
-/** A server whose answer is what `status` says when it is asked. */
+/** A server whose answer is what `report` says when it is asked. */
 export function serveHealth(
   { namespace, cpu }: Process,
   { family, port }: { readonly family: IpFamily; readonly port: number },
-  status: () => HealthStatus,
+  report: () => HealthReport,
 ): TcpListener {
   return namespace.tcp.listen({ family, isIpv6Only: family === 6, port, cpu }, () => ({
     onMessage(connection, { id }) {
-      const answer: HealthAnswer = { kind: 'health', id, sizeBytes: ANSWER_BYTES, status: status() };
+      const answer: HealthAnswer = { kind: 'health', id, sizeBytes: ANSWER_BYTES, ...report() };
       connection.send(answer);
     },
     onPeerClosed: (connection) => connection.close(),
@@ -64,6 +70,7 @@ export class HealthChecker {
   readonly #next: Timer;
   #connection: TcpConnection | undefined;
   #isHealthy: boolean;
+  #latest: HealthReport | undefined;
   /** Results in a row that speak against what is believed. */
   #contradictions = 0;
 
@@ -91,13 +98,18 @@ export class HealthChecker {
     this.#settings = settings;
     this.#isHealthy = isHealthy;
     this.#onChange = onChange;
-    this.#timeout = new Timer(process.place, () => this.#end(false));
+    this.#timeout = new Timer(process.place, () => this.#end(undefined));
     this.#next = new Timer(process.place, () => this.#check());
     this.#next.start(ns(Math.round(phase * settings.interval)));
   }
 
   get isHealthy(): boolean {
     return this.#isHealthy;
+  }
+
+  /** The latest answer; undefined after a check that had none. */
+  get latest(): HealthReport | undefined {
+    return this.#latest;
   }
 
   stop(): void {
@@ -115,10 +127,10 @@ export class HealthChecker {
       { to: this.#to, cpu },
       {
         onConnected: (established) => established.send({ id: 0, sizeBytes: REQUEST_BYTES }),
-        onMessage: (_open, message) => this.#end(isHealthAnswer(message) && message.status === 200),
+        onMessage: (_open, message) => this.#end(isHealthAnswer(message) ? message : undefined),
         onPeerClosed: (open) => open.close(),
         onClosed: (closed) => {
-          if (closed === this.#connection) this.#end(false);
+          if (closed === this.#connection) this.#end(undefined);
         },
       },
     );
@@ -126,14 +138,15 @@ export class HealthChecker {
   }
 
   /** A check has ended, or its time is over. */
-  #end(isGood: boolean): void {
+  #end(answer: HealthAnswer | undefined): void {
     const connection = this.#connection;
     if (connection === undefined) return;
     this.#connection = undefined;
     this.#timeout.stop();
-    if (isGood) connection.close();
-    else connection.abort();
-    this.#count(isGood);
+    this.#latest = answer && { status: answer.status, readyEndpoints: answer.readyEndpoints };
+    if (answer === undefined) connection.abort();
+    else connection.close();
+    this.#count(answer?.status === 200);
   }
 
   #count(isGood: boolean): void {

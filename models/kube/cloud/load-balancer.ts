@@ -61,13 +61,15 @@ export interface BalancedNode extends Backend {
 interface Served {
   port: BalancedPort;
   readonly pool: BackendPool;
-  close(): void;
+  readonly closeFrontend: () => void;
+  /** Keys of the checks that it uses. */
+  readonly checks: Set<string>;
 }
 
 /** Shared by ports that ask a node the same. */
 interface Check {
   readonly checker: HealthChecker;
-  users: number;
+  readonly users: Set<Served>;
 }
 
 export class LoadBalancer {
@@ -115,15 +117,18 @@ export class LoadBalancer {
   /** Serves exactly these ports of a Service from now on. `isFound`: they have been served before the run starts. */
   serve(service: string, ports: readonly BalancedPort[], { isFound }: { readonly isFound: boolean }): void {
     const wanted = new Map(ports.map((port) => [keyOf(port), port]));
-    for (const [key, { port, close }] of this.#served) {
-      if (port.service !== service || isSameFrontend(port, wanted.get(key))) continue;
-      close();
+    for (const [key, served] of this.#served) {
+      if (served.port.service !== service || isSameFrontend(served.port, wanted.get(key))) continue;
+      served.closeFrontend();
+      this.#check(served, [], isFound);
       this.#served.delete(key);
     }
     for (const [key, port] of wanted) {
-      const served = this.#served.get(key);
-      if (served === undefined) this.#served.set(key, this.#open(port, isFound));
-      else this.#change(served, port, isFound);
+      const served = this.#served.get(key) ?? this.#open(port);
+      this.#served.set(key, served);
+      served.port = port;
+      this.#check(served, port.backends, isFound);
+      this.#refresh(served);
     }
   }
 
@@ -132,30 +137,11 @@ export class LoadBalancer {
     return new Map([...this.#served].map(([key, { pool }]) => [key, pool.healthy.map(({ name }) => name)]));
   }
 
-  #open(port: BalancedPort, isFound: boolean): Served {
+  #open(port: BalancedPort): Served {
     this.#addAddress(port);
     const pool = new BackendPool(this.#poolSettings);
     const closeFrontend = port.mode === 'VIP' ? this.#passPackets(port, pool) : this.#proxy(port, pool);
-    const served: Served = {
-      port,
-      pool,
-      close: () => {
-        closeFrontend();
-        for (const backend of served.port.backends) this.#uncheck(served.port, backend);
-      },
-    };
-    for (const backend of port.backends) this.#check(port, backend, isFound);
-    this.#refresh(served);
-    return served;
-  }
-
-  /** Other nodes, or the same under other conditions. */
-  #change(served: Served, port: BalancedPort, isFound: boolean): void {
-    const before = served.port;
-    served.port = port;
-    for (const backend of port.backends) this.#check(port, backend, isFound);
-    for (const backend of before.backends) this.#uncheck(before, backend);
-    this.#refresh(served);
+    return { port, pool, closeFrontend, checks: new Set() };
   }
 
   #passPackets(port: BalancedPort, pool: BackendPool): () => void {
@@ -194,32 +180,39 @@ export class LoadBalancer {
 
   // ── health checks ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-  #check(port: BalancedPort, backend: BalancedNode, isFound: boolean): void {
-    const { family, healthCheckPort } = port;
-    const key = checkKeyOf(port, backend);
-    const known = this.#checks.get(key);
-    if (known !== undefined) {
-      known.users++;
-      return;
+  /** These are the nodes that are asked for the port from now on. */
+  #check(served: Served, backends: readonly BalancedNode[], isFound: boolean): void {
+    const wanted = new Map(backends.map((backend) => [checkKeyOf(served.port, backend), backend]));
+    for (const key of served.checks) if (!wanted.has(key)) this.#uncheck(served, key);
+    for (const [key, backend] of wanted) {
+      const check = this.#checks.get(key) ?? this.#newCheck(served.port, backend, isFound);
+      this.#checks.set(key, check);
+      check.users.add(served);
+      served.checks.add(key);
     }
-    const checker = new HealthChecker(this.#process, {
-      to: { family, ip: backend.ip, port: healthCheckPort },
-      settings: this.#settings.healthCheck,
-      isHealthy: isFound && backend.isHealthy(healthCheckPort),
-      phase: this.machine.place.random(`health-check/${backend.name}/${family}/${healthCheckPort}`).uniform(),
-      onChange: () => {
-        for (const served of this.#served.values()) this.#refresh(served);
-      },
-    });
-    this.#checks.set(key, { checker, users: 1 });
   }
 
-  #uncheck(port: BalancedPort, backend: BalancedNode): void {
-    const key = checkKeyOf(port, backend);
-    const check = this.#checks.get(key);
-    if (check === undefined || --check.users > 0) return;
-    check.checker.stop();
+  #uncheck(served: Served, key: string): void {
+    const { checker, users } = this.#checks.get(key)!;
+    served.checks.delete(key);
+    users.delete(served);
+    if (users.size > 0) return;
+    checker.stop();
     this.#checks.delete(key);
+  }
+
+  #newCheck({ family, healthCheckPort: port }: BalancedPort, backend: BalancedNode, isFound: boolean): Check {
+    const users = new Set<Served>();
+    const checker = new HealthChecker(this.#process, {
+      to: { family, ip: backend.ip, port },
+      settings: this.#settings.healthCheck,
+      isHealthy: isFound && backend.isHealthy(port),
+      phase: this.machine.place.random(`health-check/${backend.name}/${family}/${port}`).uniform(),
+      onChange: () => {
+        for (const served of users) this.#refresh(served);
+      },
+    });
+    return { checker, users };
   }
 
   /** The pool has the nodes that are healthy; one that stays the same keeps its flows. */

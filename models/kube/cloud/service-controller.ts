@@ -16,7 +16,8 @@ import {
 } from '../../packet/ip-address.ts';
 import type { ApiServer, WatchEvent } from '../api-server.ts';
 import { HEALTHZ_PORT } from '../kube-proxy/health-server.ts';
-import { addressOfNode, keyOf, type Node, needsHealthCheck, type Service } from '../objects.ts';
+import { addressOfNode, isOfFamily, keyOf, type Node, needsHealthCheck, type Service } from '../objects.ts';
+import { familiesOf } from '../ranges.ts';
 import type { BalancedNode, BalancedPort, IpMode, LoadBalancer } from './load-balancer.ts';
 
 /** The load balancer's own address. */
@@ -75,7 +76,7 @@ export class ServiceController {
     const withAddresses = this.#withIngress(service);
     this.#served.set(key, this.#take(withAddresses));
     if (withAddresses !== service) this.#apiServer.update(withAddresses);
-    for (const address of ingressOf(withAddresses)) this.#announce(address);
+    for (const address of this.#ingressOf(withAddresses)) this.#announce(address);
     if (this.#isRunning) this.#options.loadBalancer().serve(key, this.#portsOf(withAddresses), { isFound });
   }
 
@@ -85,15 +86,28 @@ export class ServiceController {
   }
 
   #take(service: Service): readonly string[] {
-    const addresses = ingressOf(service).map(({ family, ip }) => formatIp(ip, family));
+    const addresses = this.#ingressOf(service).map(({ family, ip }) => formatIp(ip, family));
     for (const address of addresses) this.#taken.add(address);
     return addresses;
   }
 
+  #ingressOf({ status }: Service): IpAddress[] {
+    return status.loadBalancer.ingress.flatMap(({ ip }) =>
+      ip === undefined || !this.#isServed(ip) ? [] : [parseAddress(ip)],
+    );
+  }
+
+  /** A snapshot may have addresses of a family that this cluster has not. */
+  #isServed(address: string): boolean {
+    return familiesOf(this.#apiServer.ranges).some((family) => isOfFamily(family)(address));
+  }
+
   /** An address of each of the Service's families, unless its status has one. */
   #withIngress(service: Service): Service {
-    const known = ingressOf(service);
-    const missing = familiesOf(service).filter((family) => !known.some((address) => address.family === family));
+    const known = this.#ingressOf(service);
+    const missing = familiesOf(this.#apiServer.ranges).filter(
+      (family) => hasFamily(service, family) && !known.some((address) => address.family === family),
+    );
     if (missing.length === 0) return service;
     const { ipMode } = this.#options;
     const added = missing.map((family) => ({ ip: this.#nextAddress(family), ipMode }));
@@ -121,7 +135,7 @@ export class ServiceController {
     const healthCheckPort = needsHealthCheck(service) ? (healthCheckNodePort ?? HEALTHZ_PORT) : HEALTHZ_PORT;
     const sourceRanges = loadBalancerSourceRanges.map((range) => parseAnyPrefix(range.trim()));
     return service.status.loadBalancer.ingress.flatMap(({ ip: text, ipMode: mode = 'VIP' }) => {
-      if (text === undefined) return [];
+      if (text === undefined || !this.#isServed(text)) return [];
       const address = parseAddress(text);
       const backends = this.#nodesOf(address.family);
       const common = { service: keyOf(service), ...address, mode, healthCheckPort, sourceRanges, backends };
@@ -142,8 +156,5 @@ export class ServiceController {
 
 const isOurs = ({ spec }: Service): boolean => spec.type === 'LoadBalancer' && spec.loadBalancerClass === undefined;
 
-const ingressOf = ({ status }: Service): IpAddress[] =>
-  status.loadBalancer.ingress.flatMap(({ ip }) => (ip === undefined ? [] : [parseAddress(ip)]));
-
-const familiesOf = ({ spec: { ipFamilies = ['IPv4'] } }: Service): IpFamily[] =>
-  ipFamilies.map((family) => (family === 'IPv4' ? 4 : 6));
+const hasFamily = ({ spec: { ipFamilies = ['IPv4'] } }: Service, family: IpFamily): boolean =>
+  ipFamilies.includes(`IPv${family}`);

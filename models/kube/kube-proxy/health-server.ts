@@ -1,12 +1,11 @@
 // What kube-proxy tells load balancers about its node (pkg/proxy/healthcheck): on port 10256 whether it keeps up with
 // changes, and on the healthCheckNodePort of each Service of policy Local whether the node has ready endpoints of it.
 //
-// Not modelled: /livez, the answer's body and its header with the number of endpoints as a weight, 503 from nodes that the
-// cluster autoscaler is about to delete (KEP-3836). In a dual-stack cluster each family answers for itself.
+// Not modelled: /livez, 503 from nodes that the cluster autoscaler is about to delete (KEP-3836). In a dual-stack cluster each family answers for itself.
 
 import type { Process } from '../../host/process.ts';
 import type { IpFamily } from '../../packet/ip-address.ts';
-import { type HealthStatus, serveHealth } from '../../workload/health-check.ts';
+import { type HealthReport, serveHealth } from '../../workload/health-check.ts';
 import { readyEndpointsOn } from './service-health.ts';
 import { serviceOf } from './service-ports.ts';
 import type { ServiceSnapshot } from './service-tracker.ts';
@@ -35,17 +34,15 @@ export class HealthServer {
     this.#family = family;
     this.#nodeName = nodeName;
     this.#isProxyHealthy = isProxyHealthy;
-    serveHealth(process, { family, port: HEALTHZ_PORT }, () => this.status(HEALTHZ_PORT));
+    serveHealth(process, { family, port: HEALTHZ_PORT }, () => this.report(HEALTHZ_PORT));
   }
 
   /** What is answered on a port now. */
-  status(port: number): HealthStatus {
-    const isReady = port === HEALTHZ_PORT || this.readyEndpoints(port) > 0;
-    return isReady && this.#isProxyHealthy() ? 200 : 503;
-  }
-
-  readyEndpoints(healthCheckNodePort: number): number {
-    return this.#readyEndpoints.get(this.#servers.get(healthCheckNodePort)?.service ?? '') ?? 0;
+  report(port: number): HealthReport {
+    const { service } = this.#servers.get(port) ?? {};
+    const readyEndpoints = service === undefined ? undefined : (this.#readyEndpoints.get(service) ?? 0);
+    const isReady = port === HEALTHZ_PORT || (readyEndpoints ?? 0) > 0;
+    return { status: isReady && this.#isProxyHealthy() ? 200 : 503, readyEndpoints };
   }
 
   /** SyncServices and SyncEndpoints: the rules serve these services now. */
@@ -61,7 +58,7 @@ export class HealthServer {
     }
     for (const [port, service] of wanted) {
       if (this.#servers.has(port)) continue;
-      const listener = serveHealth(this.#process, { family: this.#family, port }, () => this.status(port));
+      const listener = serveHealth(this.#process, { family: this.#family, port }, () => this.report(port));
       this.#servers.set(port, { service, close: () => listener.close() });
     }
   }

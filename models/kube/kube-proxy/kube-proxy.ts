@@ -76,8 +76,9 @@ export class KubeProxy {
   readonly #startedAt: Instant;
   #services = NO_SERVICES;
   #hasSynced = false;
-  /** When the oldest change was heard of that the rules do not serve yet. */
+  /** When the oldest change was heard of that the rules do not serve yet, and of those that no sync has taken yet. */
   #behindSince: Instant | undefined;
+  #queuedSince: Instant | undefined;
   /** Where somebody asks. */
   #healthServer: HealthServer | undefined;
   /** When changes that wait for a sync began, by Service. */
@@ -129,6 +130,7 @@ export class KubeProxy {
   hear(changes: readonly ProxyChange[]): void {
     for (const change of changes) this.#note(change);
     this.#behindSince ??= this.#options.place.now;
+    this.#queuedSince ??= this.#options.place.now;
     this.metrics.stamp('kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds', this.#options.place.now);
     this.#runner.request();
   }
@@ -155,8 +157,7 @@ export class KubeProxy {
     if (!sync.minimizesRestore) this.#proxier.needFullSync();
     const kind = this.#proxier.nextKind(rules());
     const triggers = [...this.#triggers.values()].flat();
-    const queuedBefore = this.#behindSince;
-    this.#behindSince = undefined; // what comes from now on waits for the next sync
+    this.#queuedSince = undefined;
     this.#services = snapshot;
     this.#triggers.clear();
     this.metrics.set('kubeproxy_sync_proxy_rules_endpoint_changes_pending', 0);
@@ -164,10 +165,8 @@ export class KubeProxy {
     const extent = { kind, servicePorts: snapshot.ports.length, changed: snapshot.changedSince(before) };
     const lasting = syncDuration(sync.costs[mode], extent);
     const end = (): void => {
-      if (this.failing) {
-        this.#behindSince = queuedBefore;
-        this.#fail(kind);
-      } else this.#write(snapshot, triggers);
+      if (this.failing) this.#fail(kind);
+      else this.#write(snapshot, triggers);
       const took = between(start, place.now);
       this.metrics.observe('kubeproxy_sync_proxy_rules_duration_seconds', took);
       this.metrics.observe(`kubeproxy_sync_${kind}_proxy_rules_duration_seconds`, took);
@@ -182,6 +181,7 @@ export class KubeProxy {
     const { place, rules } = this.#options;
     const { noLocalEndpoints } = this.#proxier.sync(rules(), services, place.now);
     this.#hasSynced = true;
+    this.#behindSince = this.#queuedSince;
     this.#healthServer?.update(services);
     if (noLocalEndpoints !== undefined)
       for (const policy of ['internal', 'external'] as const) {
