@@ -311,7 +311,7 @@ export class Cluster {
   }
 
   /** A pod to send from. Its name may have a namespace: `default` is added. */
-  addPod({ name, namespace = 'default', node }: { name: string; namespace?: string; node?: string }): Process {
+  addPod({ name, namespace = 'default', node }: { name: string; namespace?: string; node?: string }): RunningPod {
     const spec = { containers: [{ name: 'main' }], ...(node === undefined ? {} : { nodeName: node }) };
     this.apply([objectFrom('Pod', { apiVersion: 'v1', metadata: { name, namespace }, spec })]);
     return this.pod(`${namespace}/${name}`);

@@ -27,12 +27,19 @@ export interface SyncSettings {
   /** `--iptables-sync-period`, or that of nftables: how long after a failure it is tried again, and more in nftables mode. */
   readonly syncPeriod: Duration;
   readonly costs: SyncCosts;
+  /** The feature gate MinimizeIPTablesRestore, on since 1.27: a sync writes only what has changed. Off: all of it, each time. */
+  readonly minimizesRestore: boolean;
 }
 
-export const DEFAULT_SYNC: SyncSettings = { minSyncPeriod: s(1), syncPeriod: s(30), costs: MEASURED_SYNC_COSTS };
+export const DEFAULT_SYNC: SyncSettings = {
+  minSyncPeriod: s(1),
+  syncPeriod: s(30),
+  costs: MEASURED_SYNC_COSTS,
+  minimizesRestore: true,
+};
 
 /** Rules follow at once: for what is not about kube-proxy's timing. */
-export const INSTANT_SYNC: SyncSettings = { minSyncPeriod: ms(0), syncPeriod: s(30), costs: NO_SYNC_COSTS };
+export const INSTANT_SYNC: SyncSettings = { ...DEFAULT_SYNC, minSyncPeriod: ms(0), costs: NO_SYNC_COSTS };
 
 /** What a watch event tells kube-proxy that may call for a sync. */
 export interface ProxyChange {
@@ -147,6 +154,7 @@ export class KubeProxy {
     const start = place.now;
     const before = this.#services;
     const snapshot = services();
+    if (!sync.minimizesRestore) this.#proxier.needFullSync();
     const kind = this.#proxier.nextKind(rules());
     const triggers = [...this.#triggers.values()].flat();
     this.#queuedSince = undefined;
