@@ -131,10 +131,9 @@ class Observer {
       const count = (seen.get(name) ?? 0) + 1;
       seen.set(name, count);
       const fields = {
-        ...(line.timeoutSeconds === undefined ? {} : { timeout: String(line.timeoutSeconds) }),
-        ...(line.state === undefined ? {} : { state: line.state }),
+        ...(line.protocol === SCTP ? {} : ofState(line)),
         reply: this.#tupleText(line.reply),
-        flags: line.flags.join(' '),
+        flags: line.flags.filter((flag) => line.protocol !== SCTP || flag === 'UNREPLIED').join(' '),
         mark: line.fields.mark ?? '0',
         zone: zonesOf(line.fields),
       };
@@ -179,6 +178,14 @@ class Observer {
     this.#observations.push({ place, summary, fields });
   }
 }
+
+const ofState = ({ timeoutSeconds, state }: ConntrackLine): Record<string, string> => ({
+  ...(timeoutSeconds === undefined ? {} : { timeout: String(timeoutSeconds) }),
+  ...(state === undefined ? {} : { state }),
+});
+
+/** The simulator tracks it without the states of an association. */
+const SCTP = 132;
 
 const zonesOf = (fields: ConntrackLine['fields']): string =>
   ['zone', 'zone-orig', 'zone-reply'].map((key) => fields[key] ?? '0').join(' ');
