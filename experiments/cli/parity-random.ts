@@ -64,7 +64,12 @@ async function ask(parityCase: ParityCase, kernel: Judge): Promise<DifferingCase
 }
 
 async function report(
-  { parityCase, differences, index, backend }: DifferingCase & { readonly index: number; readonly backend: RuleBackend },
+  {
+    parityCase,
+    differences,
+    index,
+    backend,
+  }: DifferingCase & { readonly index: number; readonly backend: RuleBackend },
   {
     seed,
     directory,

@@ -13,9 +13,9 @@ export interface DifferingCase {
   readonly differences: readonly Difference[];
 }
 
-/** So many differences are shrunk; more are only told. */
+/** So many differences are shrunk, for so long each; more are only told. */
 export const SHRUNK = 5;
-const SHRINK_MS = 30_000;
+export const SHRINK_MS = 30_000;
 const LINES_SHOWN = 8;
 
 /** A case that one side refuses may not become one that both run differently, nor the other way round. */

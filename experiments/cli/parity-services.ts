@@ -9,9 +9,11 @@ import { type Comparison, differencesOf, type Judge } from '../../models/parity/
 import type { KernelPool } from '../../models/parity/kernel/pool.ts';
 import { type ServiceCase, serviceCases, sweepCase } from '../../models/parity/service-cases.ts';
 import { compareManySteps, compareReach, countFates, type Fates } from '../../models/parity/service-judge.ts';
+import { reduceFully } from '../../models/parity/shrink.ts';
+import { withoutChunks } from '../../models/parity/without-chunks.ts';
 import { startProgress } from '../harness/progress.ts';
 import type { CommandContext } from './command-line.ts';
-import { SHRUNK, shrunk, tellDifferences, writeCase } from './parity-reproducer.ts';
+import { SHRINK_MS, SHRUNK, tellDifferences, writeCase } from './parity-reproducer.ts';
 
 export interface ServicesOptions {
   readonly services: number;
@@ -32,10 +34,12 @@ export async function compareServices(
   for (const mode of options.modes) await new ModeRun(mode, options, kernel, context).run();
 }
 
-interface Asked {
-  readonly name: string;
+interface Question {
   readonly made: ServiceCase;
   readonly compare: Comparison;
+}
+
+interface Answer extends Question {
   readonly differences: readonly Difference[];
 }
 
@@ -59,16 +63,14 @@ class ModeRun {
     const startedAt = performance.now();
     const isTerminal = this.#context.stderr.isTTY === true;
     const progress = startProgress('parity', { total: packets, unit: 'packets', isTerminal });
-    const waiting: Promise<Asked>[] = [];
+    const waiting: Promise<Answer>[] = [];
     const answerNext = async (): Promise<void> => {
       const asked = await waiting.shift()!;
-      for (const _ of asked.made.parityCase.packets) progress.step();
+      for (const _ of asked.made.packets) progress.step();
       if (asked.differences.length > 0) await this.#report(asked);
     };
-    for (const cases = this.#cases(); ; ) {
-      const { value, done } = cases.next();
-      if (done === true) break;
-      waiting.push(this.#ask(value));
+    for (const question of this.#questions()) {
+      waiting.push(this.#ask(question));
       if (waiting.length > this.#kernel.size) await answerNext();
     }
     while (waiting.length > 0) await answerNext();
@@ -81,20 +83,18 @@ class ModeRun {
     );
   }
 
-  *#cases(): Generator<Omit<Asked, 'differences'>> {
+  *#questions(): Generator<Question> {
     const options = { ...this.#options, mode: this.#mode };
-    let index = 0;
-    for (const made of serviceCases(options)) yield { name: `${index++}`, made, compare: compareManySteps };
-    yield { name: 'sweeps', made: sweepCase(options), compare: compareReach };
+    for (const made of serviceCases(options)) yield { made, compare: compareManySteps };
+    yield { made: sweepCase(options), compare: compareReach };
   }
 
-  async #ask(asked: Omit<Asked, 'differences'>): Promise<Asked> {
-    const { made, compare } = asked;
-    const counting = compare === compareManySteps ? new Remembering(this.#kernel) : this.#kernel;
-    const differences = await differencesOf(made.parityCase, counting, compare);
-    if (counting instanceof Remembering && counting.last !== undefined)
-      this.#count(countFates(made.parityCase, counting.last));
-    return { ...asked, differences };
+  async #ask({ made, compare }: Question): Promise<Answer> {
+    const kernel = new Remembering(this.#kernel);
+    const differences = await differencesOf(made.parityCase, kernel, compare);
+    if (compare === compareManySteps && kernel.last !== undefined)
+      this.#count(countFates(made.parityCase, kernel.last));
+    return { made, compare, differences };
   }
 
   #count({ delivered, refused, lost }: Fates): void {
@@ -103,22 +103,53 @@ class ModeRun {
     this.#fates.lost += lost;
   }
 
-  async #report({ name, made: { parityCase, about }, compare, differences }: Asked): Promise<void> {
+  async #report({ made, compare, differences }: Answer): Promise<void> {
     this.#context.exitCode = 1;
     this.#different++;
-    const file = join(this.#options.directory, `parity-${this.#options.seed}-${this.#mode}-services-${name}.json`);
-    const explain = ({ place }: Difference): string => {
-      const [, step] = /^step (\d+)/.exec(place) ?? [];
-      return step === undefined ? '' : ` (${about[Number(step) - 1]})`;
+    const tell = (of: ServiceCase, found: readonly Difference[]): void => {
+      const explain = ({ place }: Difference): string => aboutStep(of, place);
+      this.#context.stdout.write(tellDifferences(found, explain));
     };
-    this.#context.stdout.write(`${parityCase.name}\n${tellDifferences(differences, explain)}`);
-    const isShrunk = this.#different <= SHRUNK && compare === compareManySteps;
-    const smallest = isShrunk
-      ? await shrunk({ parityCase, differences }, (candidate) => differencesOf(candidate, this.#kernel, compare))
-      : { parityCase, differences };
-    writeCase(file, smallest.parityCase);
-    this.#context.stdout.write(`  ${file}${isShrunk ? `, smaller:\n${tellDifferences(smallest.differences)}` : '\n'}`);
+    const { seed, directory } = this.#options;
+    const file = join(directory, `parity-${seed}-${this.#mode}-services-${made.name}.json`);
+    this.#context.stdout.write(`${made.parityCase.name}\n`);
+    tell(made, differences);
+    if (this.#different > SHRUNK) return writeCase(file, made.parityCase);
+    const smallest = await this.#shrunk({ made, compare, differences });
+    writeCase(file, smallest.made.parityCase);
+    const { services, packets } = smallest.made;
+    this.#context.stdout.write(`  ${file}: ${services.length} services, ${packets.length} packets\n`);
+    tell(smallest.made, smallest.differences);
   }
+
+  /** Without the packets, then without the Services, that are not needed. */
+  async #shrunk(answer: Answer): Promise<Answer> {
+    let last = answer;
+    const until = performance.now() + SHRINK_MS;
+    const differs = async (made: ServiceCase): Promise<boolean> => {
+      if (performance.now() > until) return false;
+      const differences = await differencesOf(made.parityCase, this.#kernel, answer.compare);
+      if (differences.length > 0) last = { ...answer, made, differences };
+      return differences.length > 0;
+    };
+    const withPackets = await reduceFully(answer.made, fewerPackets, differs);
+    await reduceFully(withPackets, fewerServices, differs);
+    return last;
+  }
+}
+
+function* fewerPackets(made: ServiceCase): Iterable<ServiceCase> {
+  for (const packets of withoutChunks(made.packets)) yield made.with({ packets });
+}
+
+function* fewerServices(made: ServiceCase): Iterable<ServiceCase> {
+  for (const services of withoutChunks(made.services)) yield made.with({ services });
+}
+
+/** Of `step 3, …`: what the packet asks, in brackets. */
+function aboutStep({ packets }: ServiceCase, place: string): string {
+  const [, step] = /^step (\d+)/.exec(place) ?? [];
+  return step === undefined ? '' : ` (${packets[Number(step) - 1]?.about})`;
 }
 
 class Remembering implements Judge {

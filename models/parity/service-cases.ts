@@ -4,12 +4,11 @@
 // A seed decides everything: the same one makes the same cases everywhere.
 
 import { RandomStreams } from '../../engine/random.ts';
-import type { ProxyMode } from '../kube/kube-proxy/proxy-mode.ts';
-import type { Service } from '../kube/objects.ts';
+import { ProxyCaches, type ProxyMode } from '../kube/kube-proxy/proxy-mode.ts';
 import type { NodeRules, ParityCase } from './case.ts';
 import { Draw } from './generate/draw.ts';
-import { drawFlags, iptablesRules, nftablesRules, type Snapshots, snapshotsOf } from './generate/kube-proxy-rules.ts';
-import { type DrawnService, drawService } from './generate/service-cluster.ts';
+import { drawFlags, iptablesRules, nftablesRules, type ProxyFlags, snapshotsOf } from './generate/kube-proxy-rules.ts';
+import { type DrawnService, drawServices } from './generate/service-cluster.ts';
 import { CLUSTER_NODES, serviceTopology } from './generate/service-network.ts';
 import { drawServicePacket, drawSweep, type ServicePacket } from './generate/service-packets.ts';
 
@@ -22,77 +21,83 @@ export interface ServiceCasesOptions {
 }
 
 export interface ServiceCase {
+  readonly name: string;
+  readonly services: readonly DrawnService[];
+  readonly packets: readonly ServicePacket[];
   readonly parityCase: ParityCase;
-  /** By packet: what it asks. */
-  readonly about: readonly string[];
+  /** The same network and flags with some of the Services and packets. */
+  readonly with: (parts: Partial<Pick<ServiceCase, 'services' | 'packets'>>) => ServiceCase;
 }
 
-const PACKETS_PER_CASE = 100;
+const PACKETS_PER_CASE = 250;
 /** Each asks one Service at one address, some dozens of times. */
 const SWEEPS = 12;
 
 /** Cases of packets that have little to do with each other, to be compared by {@link compareManySteps}. */
 export function* serviceCases(options: ServiceCasesOptions): Iterable<ServiceCase> {
-  const cluster = drawCluster(options);
+  const services = clusterOf(options);
+  const caches = new ProxyCaches();
   for (let left = options.packets, index = 0; left > 0; left -= PACKETS_PER_CASE, index++) {
     const draw = drawOf(options, `packets ${index}`);
-    const length = Math.min(PACKETS_PER_CASE, left);
-    const packets = Array.from({ length }, () => drawServicePacket(draw, cluster.services));
-    yield caseOf(draw, { ...options, cluster, name: `case ${index}`, packets });
+    const known = services.map(({ service }) => service);
+    const packets = Array.from({ length: Math.min(PACKETS_PER_CASE, left) }, () => drawServicePacket(draw, known));
+    yield caseOf({ services, packets }, { name: `${index}`, ...drawSetting(draw, options), caches });
   }
 }
 
 /** A case for {@link compareReach}. */
 export function sweepCase(options: ServiceCasesOptions): ServiceCase {
-  const cluster = drawCluster(options);
+  const services = clusterOf(options);
   const draw = drawOf(options, 'sweeps');
-  const packets = Array.from({ length: SWEEPS }, () => drawSweep(draw, cluster.drawn)).flat();
-  return caseOf(draw, { ...options, cluster, name: 'sweeps', packets });
+  const packets = Array.from({ length: SWEEPS }, () => drawSweep(draw, services)).flat();
+  return caseOf({ services, packets }, { name: 'sweeps', ...drawSetting(draw, options), caches: new ProxyCaches() });
 }
+
+/** The same in both modes. */
+const clusterOf = ({ seed, services }: ServiceCasesOptions): DrawnService[] =>
+  drawServices(new Draw(new RandomStreams(String(seed)).stream('services')), services);
 
 const drawOf = ({ seed, mode }: ServiceCasesOptions, name: string): Draw =>
   new Draw(new RandomStreams(String(seed)).stream(`${mode}/${name}`));
 
-interface Cluster {
-  readonly drawn: readonly DrawnService[];
-  readonly services: readonly Service[];
-  readonly snapshots: Snapshots;
-}
-
-/** The same in both modes. */
-function drawCluster({ seed, services: count }: ServiceCasesOptions): Cluster {
-  const draw = new Draw(new RandomStreams(String(seed)).stream('services'));
-  const drawn = Array.from({ length: count }, (_, i) => drawService(draw, i + 1));
-  return { drawn, services: drawn.map(({ service }) => service), snapshots: snapshotsOf(drawn) };
-}
-
-interface CaseParts extends Pick<ServiceCasesOptions, 'seed' | 'mode'> {
-  readonly cluster: Cluster;
+/** What is the same however much of a case is left out. */
+interface Setting extends Pick<ServiceCasesOptions, 'seed' | 'mode'> {
   readonly name: string;
-  readonly packets: readonly ServicePacket[];
+  readonly flags: ProxyFlags;
+  /** In iptables mode. */
+  readonly backend: 'legacy' | 'nft';
+  readonly caches: ProxyCaches;
 }
 
-function caseOf(draw: Draw, { seed, mode, cluster: { snapshots }, name, packets }: CaseParts): ServiceCase {
+const drawSetting = (draw: Draw, { seed, mode }: ServiceCasesOptions) => ({
+  ...{ seed, mode, flags: drawFlags(draw, mode) },
+  backend: draw.pick(['legacy', 'nft'] as const),
+});
+
+function caseOf(content: Pick<ServiceCase, 'services' | 'packets'>, setting: Setting): ServiceCase {
+  const { seed, mode, name } = setting;
   return {
+    ...content,
+    name,
     parityCase: {
-      name: `seed ${seed}, ${mode} ${name}`,
+      name: `seed ${seed}, ${mode} case ${name}`,
       topology: serviceTopology(),
-      rules: drawRules(draw, { mode, snapshots, seed: `${seed}/${name}` }),
-      packets: packets.map(({ step }) => step),
+      rules: rulesOf(content.services, setting),
+      packets: content.packets.map(({ step }) => step),
     },
-    about: packets.map(({ about }) => about),
+    with: (parts) => caseOf({ ...content, ...parts }, setting),
   };
 }
 
-function drawRules(
-  draw: Draw,
-  { mode, snapshots, seed }: { readonly mode: ProxyMode; readonly snapshots: Snapshots; readonly seed: string },
-): Record<string, NodeRules> {
-  const flags = drawFlags(draw, mode);
-  const backend = draw.pick(['legacy', 'nft'] as const);
-  const rulesOf = (node: (typeof CLUSTER_NODES)[number]): NodeRules =>
-    mode === 'nftables'
-      ? nftablesRules({ node, flags, snapshots })
-      : iptablesRules({ node, flags, snapshots }, { backend, seed });
-  return Object.fromEntries(CLUSTER_NODES.map((node) => [node.name, rulesOf(node)]));
+function rulesOf(services: readonly DrawnService[], setting: Setting): Record<string, NodeRules> {
+  const { seed, mode, name, flags, backend, caches } = setting;
+  const snapshots = snapshotsOf(services);
+  return Object.fromEntries(
+    CLUSTER_NODES.map((node) => {
+      const proxied = { node, flags, snapshots, caches };
+      const rules =
+        mode === 'nftables' ? nftablesRules(proxied) : iptablesRules(proxied, { backend, seed: `${seed}/${name}` });
+      return [node.name, rules];
+    }),
+  );
 }

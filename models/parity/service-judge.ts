@@ -8,7 +8,7 @@
 import type { Capture, Outcome, ParityCase } from './case.ts';
 import { type CaseValues, valuesOf } from './chosen-values.ts';
 import { compareOutcomes, type Difference } from './compare.ts';
-import { runInSimulator, type SimulatedRunOptions } from './simulator/runner.ts';
+import { runInSimulator } from './simulator/runner.ts';
 
 /** With five endpoints a step misses the right one so often once in 4,000 times. */
 const TOSSES_OF_A_STEP = 36;
@@ -16,33 +16,24 @@ const TOSSES_OF_A_STEP = 36;
 export function compareManySteps(parityCase: ParityCase, kernel: Outcome): Difference[] {
   const values = valuesToldBy(parityCase);
   const stepSeeds: (string | undefined)[] = parityCase.packets.map(() => undefined);
-  const options = { timesOf: kernel, stepSeeds };
+  const compare = (stepsOnly: boolean): Difference[] => {
+    const simulator = runInSimulator(parityCase, { timesOf: kernel, stepSeeds, stepsOnly });
+    const seen = stepsOnly ? { ...kernel, conntrack: {}, counters: {} } : kernel;
+    return compareOutcomes(parityCase, { kernel: seen, simulator }, values);
+  };
   for (let toss = 0, first = -1, since = 0; ; toss++) {
-    const different = stepsThatDiffer(parityCase, kernel, values, options);
+    const different = stepsOf(compare(true));
     if (different.length === 0) break;
     if (different[0]! > first) [first, since] = [different[0]!, toss];
     if (toss - since >= TOSSES_OF_A_STEP) break;
     for (const step of different) stepSeeds[step] = `step ${step}, toss ${toss}`;
   }
-  const simulator = runInSimulator(parityCase, options);
-  return compareOutcomes(parityCase, { kernel, simulator }, values);
+  return compare(false);
 }
 
-/** Each step by itself, as far as what both sides chose is concerned: a port more in one shifts the names of all later ones. */
-function stepsThatDiffer(
-  parityCase: ParityCase,
-  kernel: Outcome,
-  values: CaseValues,
-  options: SimulatedRunOptions,
-): number[] {
-  const simulator = runInSimulator(parityCase, { ...options, stepsOnly: true });
-  return parityCase.packets.flatMap((step, i) => {
-    const alone = { ...parityCase, packets: [step] };
-    const only = ({ steps }: Outcome): Outcome => ({ steps: [steps[i]!], conntrack: {}, counters: {} });
-    const outcomes = { kernel: only(kernel), simulator: only(simulator) };
-    return compareOutcomes(alone, outcomes, values).length === 0 ? [] : [i];
-  });
-}
+/** In order, from 0. */
+const stepsOf = (differences: readonly Difference[]): number[] =>
+  [...new Set(differences.map(({ place }) => Number(/^step (\d+)/.exec(place)![1]) - 1))].sort((a, b) => a - b);
 
 /**
  * Of ports only those that packets come from and go to, and endpoints listen at: rules name hundreds more, and now and then NAT
@@ -53,7 +44,7 @@ function valuesToldBy(parityCase: ParityCase): CaseValues {
   const values = valuesOf({ ...rest, rules: {} });
   const texts = Object.values(rules).flatMap(({ text, text6 = '' }) => [text, text6]);
   const ports = texts.flatMap((text) => [...text.matchAll(ENDPOINT_PORT)].map(([, port]) => Number(port)));
-  return { ...values, ports: new Set([...values.ports, ...ports]) };
+  return { ...values, isCrowded: true, ports: new Set([...values.ports, ...ports]) };
 }
 
 /** What became of packets, whatever was to. */

@@ -4,17 +4,15 @@
 import { RandomStream } from '../../../engine/random.ts';
 import { START } from '../../../engine/time.ts';
 import { DEFAULT_IPTABLES_CONFIG, type IptablesConfig, IptablesProxier } from '../../kube/kube-proxy/iptables.ts';
-import { ServiceChainCache } from '../../kube/kube-proxy/iptables-chain-cache.ts';
 import type { LocalDetector } from '../../kube/kube-proxy/local-detector.ts';
 import { DEFAULT_NFTABLES_CONFIG, type NftablesConfig, NftablesProxier } from '../../kube/kube-proxy/nftables.ts';
-import { NftChainCache } from '../../kube/kube-proxy/nftables-chain-cache.ts';
 import type { ProxyNode } from '../../kube/kube-proxy/port-on-node.ts';
-import type { ProxyMode } from '../../kube/kube-proxy/proxy-mode.ts';
+import type { ProxyCaches, ProxyMode } from '../../kube/kube-proxy/proxy-mode.ts';
 import { type ServiceSnapshot, ServiceTracker } from '../../kube/kube-proxy/service-tracker.ts';
 import { printIptablesSave } from '../../netfilter/iptables-save.ts';
 import { Nftables } from '../../netfilter/nft/nftables.ts';
 import { RuleTables } from '../../netfilter/rule-tables.ts';
-import { parseAddress, parseAnyPrefix, type Prefix } from '../../packet/ip-address.ts';
+import { type Prefix, parseAddress, parseAnyPrefix } from '../../packet/ip-address.ts';
 import type { NodeRules } from '../case.ts';
 import type { Draw } from './draw.ts';
 import type { DrawnService } from './service-cluster.ts';
@@ -67,11 +65,12 @@ interface ProxiedNode {
   readonly node: ClusterNode;
   readonly flags: ProxyFlags;
   readonly snapshots: Snapshots;
+  readonly caches: ProxyCaches;
 }
 
 /** `seed` of the order in which Services stand. */
 export function iptablesRules(
-  { node, flags, snapshots }: ProxiedNode,
+  { node, flags, snapshots, caches }: ProxiedNode,
   { backend, seed }: { readonly backend: 'legacy' | 'nft'; readonly seed: string },
 ): NodeRules {
   const [text, text6] = FAMILIES.map((family) => {
@@ -85,14 +84,14 @@ export function iptablesRules(
     };
     const tables = new RuleTables(family);
     const random = new RandomStream(`${seed}/${node.name}/${family}`);
-    const proxier = new IptablesProxier({ node: proxyNode(node, family), config, cache: new ServiceChainCache(), random });
+    const proxier = new IptablesProxier({ node: proxyNode(node, family), config, cache: caches.iptables, random });
     proxier.sync(tables, snapshots[family]);
     return printIptablesSave(tables);
   });
   return { backend, text: text!, text6: text6! };
 }
 
-export function nftablesRules({ node, flags, snapshots }: ProxiedNode): NodeRules {
+export function nftablesRules({ node, flags, snapshots, caches }: ProxiedNode): NodeRules {
   const nftables = new Nftables(() => START);
   for (const family of FAMILIES) {
     const { masqueradeAll, nodePortAddresses, detectLocalMode } = flags;
@@ -102,7 +101,7 @@ export function nftablesRules({ node, flags, snapshots }: ProxiedNode): NodeRule
       localDetector: detectorOf(detectLocalMode, family),
       serviceRanges: [parseAnyPrefix(family === 4 ? SERVICE_RANGE : SERVICE_RANGE6)],
     };
-    const proxier = new NftablesProxier({ node: proxyNode(node, family), config, cache: new NftChainCache() });
+    const proxier = new NftablesProxier({ node: proxyNode(node, family), config, cache: caches.nftables });
     proxier.sync(nftables, snapshots[family], START);
   }
   return { backend: 'nftnative', text: nftables.list() };

@@ -32,8 +32,22 @@ type Port = NonNullable<Spec['ports']>[number];
 type Family = 4 | 6;
 type Kind = 'headless' | 'ExternalName' | 'ClusterIP' | 'NodePort' | 'LoadBalancer';
 
-/** Of `number` 1, 2, …: no two have an address or node port in common. */
-export function drawService(draw: Draw, number: number): DrawnService {
+/** No two have an address or node port in common. */
+export function drawServices(draw: Draw, count: number): DrawnService[] {
+  const nodePorts = freeNodePorts();
+  return Array.from({ length: count }, (_, i) => drawService(draw, i + 1, nodePorts));
+}
+
+/**
+ * `--service-node-port-range` is 100-599 here: from 512 to 599 NAT never chooses a port, below it only in place of one from
+ * there, so that none looks like a node port.
+ */
+function* freeNodePorts(): Generator<number, never> {
+  for (let port = 100; port < 600; port++) if (!SERVICE_PORTS.some((other) => other === port)) yield port;
+  throw new RangeError('more node ports than there are from 100 to 599');
+}
+
+function drawService(draw: Draw, number: number, nodePorts: Generator<number, never>): DrawnService {
   const kind = draw.weighted<Kind>(KINDS.map(([weight, name]) => [weight, () => name]));
   const families = draw.weighted<readonly Family[]>([
     [5, () => [4]],
@@ -41,10 +55,10 @@ export function drawService(draw: Draw, number: number): DrawnService {
     [4, () => [4, 6]],
   ]);
   const name = `s${number}`;
-  const ports = drawPorts(draw, { number, hasNodePorts: hasNodePorts(draw, kind) });
+  const ports = drawPorts(draw, hasNodePorts(draw, kind) ? nodePorts : undefined);
   const service = objectFrom('Service', {
     metadata: { name },
-    spec: { ...specOf(draw, { kind, number, families }), ports },
+    spec: { ...specOf(draw, { kind, number, families, nodePorts }), ports },
     status: kind === 'LoadBalancer' ? drawStatus(draw, { number, families }) : {},
   });
   if (kind === 'ExternalName') return { service, slices: [] };
@@ -71,7 +85,10 @@ interface KindOfService {
   readonly families: readonly Family[];
 }
 
-function specOf(draw: Draw, { kind, number, families }: KindOfService): Spec {
+function specOf(
+  draw: Draw,
+  { kind, number, families, nodePorts }: KindOfService & { readonly nodePorts: Generator<number, never> },
+): Spec {
   if (kind === 'ExternalName') return { type: kind, externalName: 'db.example.com' };
   if (kind === 'headless') return { type: 'ClusterIP', clusterIP: 'None' };
   const clusterIPs = families.map((family) => (family === 4 ? clusterIpOf(number) : clusterIp6Of(number)));
@@ -89,15 +106,10 @@ function specOf(draw: Draw, { kind, number, families }: KindOfService): Spec {
     }),
     ...(kind === 'LoadBalancer' && {
       loadBalancerSourceRanges: draw.chance(0.4) ? sourceRanges(draw) : [],
-      ...(externalPolicyLocal && { healthCheckNodePort: HEALTH_CHECK_PORTS + number }),
+      ...(externalPolicyLocal && { healthCheckNodePort: nodePorts.next().value }),
     }),
   };
 }
-
-/** From these on, one per Service. Three node ports per Service are apart from each other and from them. */
-const HEALTH_CHECK_PORTS = 30_000;
-const NODE_PORTS = 31_000;
-const PORTS_PER_SERVICE = 3;
 
 function externalIps(draw: Draw, { number, families }: Omit<KindOfService, 'kind'>): string[] {
   if (!draw.chance(0.2)) return [];
@@ -128,11 +140,12 @@ export const SERVICE_PORTS = [53, 80, 443] as const;
 const TARGET_PORTS = [53, 80, 8080, 8443];
 const PROTOCOLS = ['TCP', 'UDP', 'SCTP'] as const;
 
-function drawPorts(draw: Draw, options: { number: number; hasNodePorts: boolean }): Port[] {
+/** Each with a node port if there are any to take. */
+function drawPorts(draw: Draw, nodePorts: Generator<number, never> | undefined): Port[] {
   const count = draw.weighted([
     [6, () => 1],
     [2, () => 2],
-    [1, () => PORTS_PER_SERVICE],
+    [1, () => 3],
   ]);
   const places = SERVICE_PORTS.flatMap((port) => PROTOCOLS.map((protocol) => ({ port, protocol })));
   const isSctp = ({ protocol }: { protocol: string }): boolean => protocol === 'SCTP';
@@ -141,7 +154,7 @@ function drawPorts(draw: Draw, options: { number: number; hasNodePorts: boolean 
     ...place,
     ...(count > 1 && { name: `port-${i + 1}` }),
     targetPort: draw.pick(TARGET_PORTS),
-    ...(options.hasNodePorts && { nodePort: NODE_PORTS + options.number * PORTS_PER_SERVICE + i }),
+    ...(nodePorts !== undefined && { nodePort: nodePorts.next().value }),
   }));
 }
 

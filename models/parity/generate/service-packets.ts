@@ -24,8 +24,8 @@ interface Target {
   readonly proto: 'tcp' | 'udp' | 'sctp';
 }
 
-/** Few, so that flows come again, and what NAT draws is seldom one of them. */
-const SOURCE_PORTS = [40_001, 40_002, 40_003, 40_004, 1023];
+/** Few, so that flows come again, and that what NAT chooses is seldom one of them. */
+const SOURCE_PORTS = [40_001, 40_002, 40_003, 40_004];
 
 export function drawServicePacket(draw: Draw, services: readonly Service[]): ServicePacket {
   const { about, question } = drawQuestion(draw, services, draw.chance(0.65) ? 4 : 6);
@@ -124,9 +124,7 @@ function targetsOf(draw: Draw, { family, node, sender, service, port }: ServiceP
   const vips = service.status.loadBalancer.ingress.flatMap(({ ip }) => (ip === undefined ? [] : [ip]));
   const proto = PROTOCOLS[port.protocol];
   const at = (kind: string, ips: readonly string[], number = port.port): Target[] =>
-    ips
-      .filter((ip) => isOfFamily(ip, family))
-      .map((ip) => ({ about: `${name} ${kind}`, ip, port: number, proto }));
+    ips.filter((ip) => isOfFamily(ip, family)).map((ip) => ({ about: `${name} ${kind}`, ip, port: number, proto }));
   const nodePort = port.nodePort === undefined ? [] : [nodeAddress(draw, { family, node, sender })];
   return [
     ...at('cluster IP', clusterIpsOf(service)),
@@ -146,6 +144,9 @@ function nodeAddress(draw: Draw, { family, node, sender }: Pick<Place, 'family' 
   return family === 4 ? asked.ip : asked.ip6;
 }
 
+/** The last of those that there may be. */
+const UNUSED_NODE_PORT = 599;
+
 /** Ports and protocols that the Service does not have, addresses of no Service, health checks, pods themselves. */
 function besideServices(draw: Draw, { family, node, sender, service, port }: ServicePlace): Target[] {
   const name = `${service.metadata.namespace}/${service.metadata.name}`;
@@ -157,7 +158,7 @@ function besideServices(draw: Draw, { family, node, sender, service, port }: Ser
     { about: `${name} port that it has not`, ip: clusterIp, port: 81, proto: 'tcp' },
     { about: `${name} in another protocol`, ip: clusterIp, port: port.port, proto: draw.pick(['tcp', 'udp', 'sctp']) },
     { about: 'no Service', ip: UNUSED_CLUSTER_IPS[family], port: draw.pick(SERVICE_PORTS), proto: 'udp' },
-    { about: 'no node port', ip: address, port: 32_767, proto: 'tcp' },
+    { about: 'no node port', ip: address, port: UNUSED_NODE_PORT, proto: 'tcp' },
     { about: 'a pod', ip: family === 4 ? pod.ip : pod.ip6, port: 8080, proto: 'tcp' },
     ...(healthCheckNodePort === undefined
       ? []

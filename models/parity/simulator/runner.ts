@@ -205,7 +205,11 @@ function nextNode(nodes: readonly ParityNode[], own: ParityNode, dst: string): s
 }
 
 const isAnswerable = ({ proto, type }: Capture): boolean =>
-  proto === 'udp' || proto === 'tcp' || proto === 'sctp' || (proto === 'icmp' && type === 8) || (proto === 'icmpv6' && type === 128);
+  proto === 'udp' ||
+  proto === 'tcp' ||
+  proto === 'sctp' ||
+  (proto === 'icmp' && type === 8) ||
+  (proto === 'icmpv6' && type === 128);
 
 /** What the receiver would say: SYN gets SYN-ACK, other segments an ACK, an echo request its reply. */
 function replyTo(arrival: Capture, packet: PacketStep): PacketStep {
