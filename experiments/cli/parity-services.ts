@@ -8,7 +8,7 @@ import type { Difference } from '../../models/parity/compare.ts';
 import { type Comparison, differencesOf, type Judge } from '../../models/parity/judge.ts';
 import type { KernelPool } from '../../models/parity/kernel/pool.ts';
 import { type ServiceCase, serviceCases, sweepCase } from '../../models/parity/service-cases.ts';
-import { compareManySteps, compareReach, countFates, type Fates } from '../../models/parity/service-judge.ts';
+import { compareManySteps, compareReach, type Fate, fatesOf } from '../../models/parity/service-judge.ts';
 import { reduceFully } from '../../models/parity/shrink.ts';
 import { withoutChunks } from '../../models/parity/without-chunks.ts';
 import { startProgress } from '../harness/progress.ts';
@@ -48,7 +48,7 @@ class ModeRun {
   readonly #options: ServicesOptions;
   readonly #kernel: KernelPool;
   readonly #context: CommandContext;
-  readonly #fates = { delivered: 0, refused: 0, lost: 0 };
+  readonly #fates: Record<Fate, number> = { delivered: 0, refused: 0, lost: 0 };
   #different = 0;
 
   constructor(mode: ProxyMode, options: ServicesOptions, kernel: KernelPool, context: CommandContext) {
@@ -93,14 +93,8 @@ class ModeRun {
     const kernel = new Remembering(this.#kernel);
     const differences = await differencesOf(made.parityCase, kernel, compare);
     if (compare === compareManySteps && kernel.last !== undefined)
-      this.#count(countFates(made.parityCase, kernel.last));
+      for (const fate of fatesOf(made.parityCase, kernel.last).values()) this.#fates[fate]++;
     return { made, compare, differences };
-  }
-
-  #count({ delivered, refused, lost }: Fates): void {
-    this.#fates.delivered += delivered;
-    this.#fates.refused += refused;
-    this.#fates.lost += lost;
   }
 
   async #report({ made, compare, differences }: Answer): Promise<void> {
