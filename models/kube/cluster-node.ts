@@ -75,8 +75,8 @@ export class ClusterNode {
       ips: [this.ip, plugin.gateway],
     };
     const random = place.random('kube-proxy');
-    const rules = () => root.enableNetfilter();
-    this.#startProxy = (mode, sync) => new KubeProxy({ ...proxy, mode, sync, place, node, ranges, random, rules });
+    const netfilter = () => root.enableNetfilter();
+    this.#startProxy = (mode, sync) => new KubeProxy({ ...proxy, mode, sync, place, node, ranges, random, netfilter });
     this.#kubeProxy = this.#startProxy(proxy.mode, proxy.sync);
   }
 

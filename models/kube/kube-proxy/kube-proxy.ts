@@ -8,10 +8,10 @@
 import type { RandomStream } from '../../../engine/random.ts';
 import type { Place } from '../../../engine/simulator.ts';
 import { between, type Duration, hours, type Instant, ms, s } from '../../../engine/time.ts';
-import type { Nftables } from '../../netfilter/nft/nftables.ts';
-import type { RuleTables } from '../../netfilter/rule-tables.ts';
+import type { Netfilter } from '../../netfilter/netfilter.ts';
 import type { ClusterRanges } from '../ranges.ts';
 import { BoundedFrequencyRunner } from './bounded-frequency-runner.ts';
+import { type ConntrackCleanup, staleConnections } from './conntrack-cleanup.ts';
 import type { ProxyNode } from './port-on-node.ts';
 import { ProxyMetrics } from './proxy-metrics.ts';
 import { type Proxier, type ProxyCaches, type ProxyMode, startProxy } from './proxy-mode.ts';
@@ -24,12 +24,17 @@ export interface SyncSettings {
   /** `--iptables-sync-period`, or that of nftables: how long after a failure it is tried again, and more in nftables mode. */
   readonly syncPeriod: Duration;
   readonly costs: SyncCosts;
+  /** What is done about connections to endpoints that are gone. */
+  readonly conntrackCleanup: ConntrackCleanup;
 }
 
-export const DEFAULT_SYNC: SyncSettings = { minSyncPeriod: s(1), syncPeriod: s(30), costs: MEASURED_SYNC_COSTS };
+export const DEFAULT_SYNC: SyncSettings = {
+  ...{ minSyncPeriod: s(1), syncPeriod: s(30), costs: MEASURED_SYNC_COSTS },
+  conntrackCleanup: 'reconcile',
+};
 
 /** Rules follow at once: for what is not about kube-proxy's timing. */
-export const INSTANT_SYNC: SyncSettings = { minSyncPeriod: ms(0), syncPeriod: s(30), costs: NO_SYNC_COSTS };
+export const INSTANT_SYNC: SyncSettings = { ...DEFAULT_SYNC, minSyncPeriod: ms(0), costs: NO_SYNC_COSTS };
 
 /** What a watch event tells kube-proxy that may call for a sync. */
 export interface ProxyChange {
@@ -52,7 +57,8 @@ export interface KubeProxyOptions {
   readonly totalMetrics: ProxyMetrics;
   /** What proxies have heard of until now. */
   readonly services: () => ServiceSnapshot;
-  readonly rules: () => { readonly tables: RuleTables; readonly nftables: Nftables };
+  /** Of the node. */
+  readonly netfilter: () => Pick<Netfilter, 'tables' | 'nftables' | 'conntrack'>;
 }
 
 export class KubeProxy {
@@ -87,9 +93,9 @@ export class KubeProxy {
 
   /** Makes the rules serve what is known, in no time: how a cluster is found when a run starts. */
   syncAtOnce(): void {
-    const { place, services, rules } = this.#options;
+    const { place, services, netfilter } = this.#options;
     this.#services = services();
-    this.#proxier.sync(rules(), this.#services, place.now);
+    this.#proxier.sync(netfilter(), this.#services, place.now);
     this.#hasSynced = true;
   }
 
@@ -115,11 +121,11 @@ export class KubeProxy {
 
   /** syncProxyRules. */
   #sync(ended: () => void): void {
-    const { place, mode, sync, services, rules } = this.#options;
+    const { place, mode, sync, services, netfilter } = this.#options;
     const start = place.now;
     const before = this.#services;
     const snapshot = services();
-    const kind = this.#proxier.nextKind(rules());
+    const kind = this.#proxier.nextKind(netfilter());
     const triggers = [...this.#triggers.values()].flat();
     this.#services = snapshot;
     this.#triggers.clear();
@@ -129,7 +135,7 @@ export class KubeProxy {
     const lasting = syncDuration(sync.costs[mode], extent);
     const end = (): void => {
       if (this.failing) this.#fail(kind);
-      else this.#write(snapshot, triggers);
+      else this.#write({ before, after: snapshot, triggers });
       const took = between(start, place.now);
       this.metrics.observe('kubeproxy_sync_proxy_rules_duration_seconds', took);
       this.metrics.observe(`kubeproxy_sync_${kind}_proxy_rules_duration_seconds`, took);
@@ -140,9 +146,18 @@ export class KubeProxy {
     else place.schedule(lasting, end, undefined);
   }
 
-  #write(services: ServiceSnapshot, triggers: readonly Instant[]): void {
-    const { place, rules } = this.#options;
-    const { noLocalEndpoints } = this.#proxier.sync(rules(), services, place.now);
+  #write({
+    before,
+    after,
+    triggers,
+  }: {
+    readonly before: ServiceSnapshot;
+    readonly after: ServiceSnapshot;
+    readonly triggers: readonly Instant[];
+  }): void {
+    const { place, netfilter, sync } = this.#options;
+    const { tables, nftables, conntrack } = netfilter();
+    const { noLocalEndpoints } = this.#proxier.sync({ tables, nftables }, after, place.now);
     this.#hasSynced = true;
     if (noLocalEndpoints !== undefined)
       for (const policy of ['internal', 'external'] as const) {
@@ -152,6 +167,8 @@ export class KubeProxy {
     for (const trigger of triggers)
       this.metrics.observe('kubeproxy_network_programming_duration_seconds', between(trigger, place.now));
     this.metrics.stamp('kubeproxy_sync_proxy_rules_last_timestamp_seconds', place.now);
+    const isStale = staleConnections({ cleanup: sync.conntrackCleanup, before, after });
+    if (isStale !== undefined) conntrack.delete(isStale);
   }
 
   /** What was to be written is not known any more: the next sync writes everything, and no latency is observed. */
