@@ -9,12 +9,14 @@ import { RandomStream } from '../../engine/random.ts';
 import type { Capture, Outcome, ParityCase } from './case.ts';
 import { type CaseValues, valuesOf } from './chosen-values.ts';
 import { compareOutcomes, type Difference } from './compare.ts';
-import { runInSimulator } from './simulator/runner.ts';
+import { runInSimulator, type SimulatedRunOptions } from './simulator/runner.ts';
 
 /** With five endpoints a step misses the right one so often once in 4,000 times. */
 const TOSSES_OF_A_STEP = 36;
 /** Of those steps whose coins nobody sees: a few in a case. */
 const TOSSES_AT_THE_END = 60;
+/** Runs in all before a difference is taken for one; they are most of what telling one costs. */
+const RUNS = 150;
 
 export function compareManySteps(parityCase: ParityCase, kernel: Outcome): Difference[] {
   return new Tosses(parityCase, kernel).differences();
@@ -27,6 +29,7 @@ class Tosses {
   /** How coins fall in steps that have been tossed. */
   #seeds: readonly (string | undefined)[];
   #count = 0;
+  #runs = 0;
 
   constructor(parityCase: ParityCase, kernel: Outcome) {
     this.#case = parityCase;
@@ -42,7 +45,7 @@ class Tosses {
     // Some packets end where nobody sees them: how their coins fell, only counters and connections tell.
     const lost = [...fatesOf(this.#case, this.#kernel)].flatMap(([step, fate]) => (fate === 'lost' ? [step] : []));
     const random = new RandomStream('tosses of lost packets');
-    for (let attempt = 0; closest.length > 0 && attempt < TOSSES_AT_THE_END; attempt++) {
+    for (let attempt = 0; closest.length > 0 && attempt < TOSSES_AT_THE_END && this.#runs < RUNS; attempt++) {
       const before = this.#seeds;
       this.#toss(lost.filter(() => random.int(2) === 0));
       const found = this.#tossSteps() ? this.#compare() : closest;
@@ -58,7 +61,7 @@ class Tosses {
       const different = stepsOf(this.#compareSteps());
       if (different.length === 0) return true;
       if (different[0]! > first) [first, since] = [different[0]!, this.#count];
-      if (this.#count - since >= TOSSES_OF_A_STEP) return false;
+      if (this.#count - since >= TOSSES_OF_A_STEP || this.#runs >= RUNS) return false;
       this.#toss(different);
     }
   }
@@ -71,18 +74,17 @@ class Tosses {
   }
 
   #compare(): Difference[] {
-    const simulator = runInSimulator(this.#case, { timesOf: this.#kernel, stepSeeds: this.#seeds });
-    return compareOutcomes(this.#case, { kernel: this.#kernel, simulator }, this.#values);
+    return compareOutcomes(this.#case, { kernel: this.#kernel, simulator: this.#run({}) }, this.#values);
   }
 
   #compareSteps(): Difference[] {
-    const simulator = runInSimulator(this.#case, {
-      timesOf: this.#kernel,
-      stepSeeds: this.#seeds,
-      stepsOnly: true,
-    });
     const kernel = { ...this.#kernel, conntrack: {}, counters: {} };
-    return compareOutcomes(this.#case, { kernel, simulator }, this.#values);
+    return compareOutcomes(this.#case, { kernel, simulator: this.#run({ stepsOnly: true }) }, this.#values);
+  }
+
+  #run(options: Pick<SimulatedRunOptions, 'stepsOnly'>): Outcome {
+    this.#runs++;
+    return runInSimulator(this.#case, { timesOf: this.#kernel, stepSeeds: this.#seeds, ...options });
   }
 }
 

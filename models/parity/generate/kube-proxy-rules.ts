@@ -6,13 +6,14 @@ import { START } from '../../../engine/time.ts';
 import { DEFAULT_IPTABLES_CONFIG, type IptablesConfig, IptablesProxier } from '../../kube/kube-proxy/iptables.ts';
 import type { LocalDetector } from '../../kube/kube-proxy/local-detector.ts';
 import { DEFAULT_NFTABLES_CONFIG, type NftablesConfig, NftablesProxier } from '../../kube/kube-proxy/nftables.ts';
+import type { NodePortAddresses } from '../../kube/kube-proxy/node-port-addresses.ts';
 import type { ProxyNode } from '../../kube/kube-proxy/port-on-node.ts';
 import type { ProxyCaches, ProxyMode } from '../../kube/kube-proxy/proxy-mode.ts';
 import { type ServiceSnapshot, ServiceTracker } from '../../kube/kube-proxy/service-tracker.ts';
 import { printIptablesSave } from '../../netfilter/iptables-save.ts';
 import { Nftables } from '../../netfilter/nft/nftables.ts';
 import { RuleTables } from '../../netfilter/rule-tables.ts';
-import { type Prefix, parseAddress, parseAnyPrefix } from '../../packet/ip-address.ts';
+import { parseAddress, parseAnyPrefix } from '../../packet/ip-address.ts';
 import type { NodeRules } from '../case.ts';
 import type { Draw } from './draw.ts';
 import type { DrawnService } from './service-cluster.ts';
@@ -25,8 +26,7 @@ const FAMILIES = [4, 6] as const;
 export interface ProxyFlags {
   readonly masqueradeAll: boolean;
   readonly detectLocalMode: LocalDetector['mode'];
-  /** `primary` in nftables mode only. */
-  readonly nodePortAddresses: readonly Prefix[] | 'primary';
+  readonly nodePortAddresses: NodePortAddresses;
   readonly localhostNodePorts: boolean;
   readonly randomFully: boolean;
 }
@@ -40,8 +40,8 @@ export const drawFlags = (draw: Draw, mode: ProxyMode): ProxyFlags => ({
     [1, () => 'None'],
   ]),
   nodePortAddresses: draw.weighted<ProxyFlags['nodePortAddresses']>([
-    [5, () => (mode === 'nftables' ? 'primary' : [])],
-    [2, () => []],
+    [mode === 'nftables' ? 5 : 2, () => 'primary'],
+    [mode === 'nftables' ? 2 : 5, () => []],
     [2, () => ['192.168.1.0/24', 'fd00:1::/64'].map(parseAnyPrefix)],
   ]),
   localhostNodePorts: draw.chance(0.8),
@@ -74,13 +74,12 @@ export function iptablesRules(
   { backend, seed }: { readonly backend: 'legacy' | 'nft'; readonly seed: string },
 ): NodeRules {
   const [text, text6] = FAMILIES.map((family) => {
-    const { nodePortAddresses, detectLocalMode, ...same } = flags;
+    const { detectLocalMode, ...same } = flags;
     const config: IptablesConfig = {
       ...DEFAULT_IPTABLES_CONFIG,
       ...same,
       family,
       localDetector: detectorOf(detectLocalMode, family),
-      nodePortAddresses: nodePortAddresses === 'primary' ? [] : nodePortAddresses,
     };
     const tables = new RuleTables(family);
     const random = new RandomStream(`${seed}/${node.name}/${family}`);
