@@ -1,9 +1,12 @@
 import { describe, expect, test } from 'vitest';
-import { START } from '../../../engine/time.ts';
-import type { ConntrackEntry } from '../../netfilter/conntrack.ts';
-import { PROTOCOL_TCP, PROTOCOL_UDP } from '../../packet/frame.ts';
+import { protocolNumber } from '../../netfilter/protocol.ts';
 import { parseIp } from '../../packet/ip-address.ts';
-import { type ConntrackCleanup, needsConntrackCleanup, staleConnections } from './conntrack-cleanup.ts';
+import {
+  type ConntrackCleanup,
+  needsConntrackCleanup,
+  staleConnections,
+  type TrackedConnection,
+} from './conntrack-cleanup.ts';
 import { service, slice, trackerOf } from './kube-proxy.fixture.ts';
 
 const web = service('web', { clusterIP: '10.96.0.10', ports: [{ port: 80 }] });
@@ -45,14 +48,13 @@ const dnsOutside = service('dns', {
 const UDP_PORT = { name: 'dns', port: 5353, protocol: 'UDP' } as const;
 
 /** `udp 10.96.0.53:53 > 10.244.1.6`; without an endpoint the connection is not translated. */
-function entry(text: string): ConntrackEntry {
+function entry(text: string): TrackedConnection {
   const [, name, dst = '', dstPort, endpoint = dst] = /^(\w+) ([\d.]+):(\d+)(?: > ([\d.]+))?$/.exec(text) ?? [];
-  const protocol = name === 'udp' ? PROTOCOL_UDP : PROTOCOL_TCP;
+  const protocol = protocolNumber(name === 'udp' ? 'udp' : 'tcp');
   const client = { family: 4, protocol, srcIp: parseIp('10.244.3.9'), srcPort: 40_000 } as const;
   const original = { ...client, dstIp: parseIp(dst), dstPort: Number(dstPort) };
   const reply = { ...original, srcIp: parseIp(endpoint), srcPort: 5353, dstIp: client.srcIp, dstPort: client.srcPort };
-  const rest = { seenReply: true, assured: false, tcpState: undefined, expiresAt: START, mark: 0, zone: 0 };
-  return { original, reply, srcNat: false, dstNat: endpoint !== dst, ...rest };
+  return { original, reply, dstNat: endpoint !== dst };
 }
 
 const ENTRIES = [

@@ -1,8 +1,8 @@
 // Connections of UDP that go to endpoints which are no more: a client that keeps its port would be sent there for as long as it
 // talks. kube-proxy deletes them after a sync. TCP closes its connections itself.
 
-import type { ConntrackEntry } from '../../netfilter/conntrack.ts';
-import { PROTOCOL_UDP } from '../../packet/frame.ts';
+import type { ConnectionTuple } from '../../netfilter/connection-tuple.ts';
+import { protocolNumber } from '../../netfilter/protocol.ts';
 import type { Ip, IpFamily } from '../../packet/ip-address.ts';
 import { type Endpoint, isUdp, type ServicePort, serviceOf } from './service-ports.ts';
 import type { ServiceSnapshot } from './service-tracker.ts';
@@ -14,6 +14,19 @@ import type { ServiceSnapshot } from './service-tracker.ts';
 export const CONNTRACK_CLEANUPS = ['of changes', 'reconcile'] as const;
 export type ConntrackCleanup = (typeof CONNTRACK_CLEANUPS)[number];
 
+/** What is looked at of an entry, as `conntrack -L` lists it. */
+export interface TrackedConnection {
+  readonly original: ConnectionTuple;
+  readonly reply: ConnectionTuple;
+  readonly dstNat: boolean;
+}
+
+/** Of a node. */
+export interface ConnectionTable {
+  /** `conntrack -D` */
+  delete(matches: (entry: TrackedConnection) => boolean): number;
+}
+
 export interface CleanupExtent {
   readonly cleanup: ConntrackCleanup;
   readonly before: ServiceSnapshot;
@@ -21,16 +34,18 @@ export interface CleanupExtent {
 }
 
 /** Tells the entries to delete; undefined if nobody looks for any. */
-export function staleConnections(extent: CleanupExtent): ((entry: ConntrackEntry) => boolean) | undefined {
+export function staleConnections(extent: CleanupExtent): ((entry: TrackedConnection) => boolean) | undefined {
   const { cleanup, before, after } = extent;
   if (cleanup === 'of changes') return ofChanges(extent);
   return needsConntrackCleanup(before, after) ? againstEndpoints(after) : undefined;
 }
 
+const UDP = protocolNumber('udp');
+
 // ── from 1.32 on ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** Ports without a serving endpoint are left alone: what is sent to them waits for one. */
-function againstEndpoints({ ports }: ServiceSnapshot): (entry: ConntrackEntry) => boolean {
+function againstEndpoints({ ports }: ServiceSnapshot): (entry: TrackedConnection) => boolean {
   const byAddress = new Map<string, ReadonlySet<Ip>>();
   const byNodePort = new Map<number, ReadonlySet<Ip>>();
   for (const port of ports) {
@@ -41,7 +56,7 @@ function againstEndpoints({ ports }: ServiceSnapshot): (entry: ConntrackEntry) =
   }
   const family = familyOf(ports);
   return ({ original, reply }) => {
-    if (original.protocol !== PROTOCOL_UDP || original.family !== family) return false;
+    if (original.protocol !== UDP || original.family !== family) return false;
     const { dstIp, dstPort } = original;
     return [byAddress.get(`${dstIp} ${dstPort}`), byNodePort.get(dstPort)].some(
       (serving) => serving !== undefined && !serving.has(reply.srcIp),
@@ -87,7 +102,7 @@ function endpointsByService(ports: readonly ServicePort[]): Map<string, ServiceE
  * What is sent to a UDP port that has got its first ready endpoint, or to the cluster IP of one that is gone; and what an
  * endpoint gets by a port that it was ready behind. `conntrack -D --orig-dst …`, `--dport …`, both with `--dst-nat …`.
  */
-function ofChanges({ before, after }: CleanupExtent): ((entry: ConntrackEntry) => boolean) | undefined {
+function ofChanges({ before, after }: CleanupExtent): ((entry: TrackedConnection) => boolean) | undefined {
   const now = new Map(after.ports.filter(isUdp).map((port) => [port.name, port]));
   const earlier = new Map(before.ports.filter(isUdp).map((port) => [port.name, port]));
   const addresses = new Set<Ip>();
@@ -109,7 +124,7 @@ function ofChanges({ before, after }: CleanupExtent): ((entry: ConntrackEntry) =
   if (addresses.size + nodePorts.size + translations.size === 0) return undefined;
   const family = familyOf([...after.ports, ...before.ports]);
   return ({ original, reply, dstNat }) => {
-    if (original.protocol !== PROTOCOL_UDP || original.family !== family) return false;
+    if (original.protocol !== UDP || original.family !== family) return false;
     const { dstIp, dstPort } = original;
     if (addresses.has(dstIp) || nodePorts.has(dstPort)) return true;
     const isTranslated = (to: string): boolean => translations.has(`${to} to ${reply.srcIp}`);

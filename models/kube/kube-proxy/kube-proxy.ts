@@ -8,10 +8,11 @@
 import type { RandomStream } from '../../../engine/random.ts';
 import type { Place } from '../../../engine/simulator.ts';
 import { between, type Duration, hours, type Instant, ms, s } from '../../../engine/time.ts';
-import type { Netfilter } from '../../netfilter/netfilter.ts';
+import type { Nftables } from '../../netfilter/nft/nftables.ts';
+import type { RuleTables } from '../../netfilter/rule-tables.ts';
 import type { ClusterRanges } from '../ranges.ts';
 import { BoundedFrequencyRunner } from './bounded-frequency-runner.ts';
-import { type ConntrackCleanup, staleConnections } from './conntrack-cleanup.ts';
+import { type ConnectionTable, type ConntrackCleanup, staleConnections } from './conntrack-cleanup.ts';
 import type { ProxyNode } from './port-on-node.ts';
 import { ProxyMetrics } from './proxy-metrics.ts';
 import { type Proxier, type ProxyCaches, type ProxyMode, startProxy } from './proxy-mode.ts';
@@ -58,7 +59,11 @@ export interface KubeProxyOptions {
   /** What proxies have heard of until now. */
   readonly services: () => ServiceSnapshot;
   /** Of the node. */
-  readonly netfilter: () => Pick<Netfilter, 'tables' | 'nftables' | 'conntrack'>;
+  readonly netfilter: () => {
+    readonly tables: RuleTables;
+    readonly nftables: Nftables;
+    readonly conntrack: ConnectionTable;
+  };
 }
 
 export class KubeProxy {
