@@ -411,6 +411,38 @@ export const DELIVERY: readonly Fact[] = [
     },
     shows: ['1: p2 gets tcp [S] 10.244.1.2:40000 > 203.0.113.9:80 ttl 64'],
   },
+  {
+    name: 'a-raw-socket-passes-output',
+    says: 'What a raw socket sends passes OUTPUT: it is translated, or not permitted. SCTP is translated like others, and whoever does not speak it says so.',
+    case: {
+      topology: twoNodes({ routes: [{ to: 'default', via: '192.168.1.2', dev: 'eth0' }] }),
+      rules: {
+        n1: {
+          backend: 'legacy',
+          text:
+            table('nat', ['OUTPUT -d 10.96.0.10/32 -j DNAT --to-destination 10.244.2.2']) +
+            table('filter', ['OUTPUT -d 10.96.0.11/32 -j REJECT']),
+        },
+      },
+      packets: ['10.96.0.10', '10.96.0.11'].map((dst) => ({
+        ...{
+          from: 'n1',
+          local: true,
+          proto: 'sctp',
+          src: '192.168.1.1',
+          dst,
+          sport: 40_000,
+          dport: 80,
+          autoreply: true,
+        },
+      })),
+    },
+    shows: [
+      '1: p3 gets sctp 192.168.1.1:40000 > 10.244.2.2:80 ttl 63',
+      '1, reply: p3 gets icmp 3/2 192.168.1.1 > 10.244.2.2 about sctp 10.244.2.2:80 > 192.168.1.1:40000 ttl 63',
+      '2: EPERM',
+    ],
+  },
   proxyArp({
     name: 'proxy-arp-answers-where-a-route-leads-elsewhere',
     says: 'proxy_arp answers only if a route to the asked address (169.254.1.1: default route) leads elsewhere.',
