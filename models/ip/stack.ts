@@ -616,6 +616,7 @@ export class IpStack implements FrameReceiver, NetfilterStack {
       else this.sendIcmpError(frame, ICMP_DEST_UNREACHABLE, code);
       return;
     }
+    if (frame.family === 4 && this.#isRoutedToMany(frame)) return;
     // Also a reset that only crosses a bridge needs a route (ip_route_me_harder in nf_send_reset).
     if (!mayCauseReset(frame) || this.routeTo(frame.srcIp, frame.family) === undefined) return;
     const reset = this.frames.allocate();
