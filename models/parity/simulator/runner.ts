@@ -11,7 +11,7 @@ import type { Frame } from '../../packet/frame.ts';
 import { contains, parseAddress, parseAnyPrefix } from '../../packet/ip-address.ts';
 import { type Mac, parseMac, ZERO_MAC } from '../../packet/mac.ts';
 import type { Capture, NodeRules, Outcome, PacketStep, ParityCase, ParityNode, Step, StepOutcome } from '../case.ts';
-import { CaseError } from '../case-error.ts';
+import { CaseError, EndlessCaseError } from '../case-error.ts';
 import { SimulatedNetwork } from './network.ts';
 import { craft } from './packets.ts';
 import { countersOf, loadRules } from './rules.ts';
@@ -32,7 +32,15 @@ export interface SimulatedRunOptions {
 
 /** Same case and options, same outcome. Throws a CaseError or RuleTextError for what cannot be run. */
 export function runInSimulator(parityCase: ParityCase, options: SimulatedRunOptions = {}): Outcome {
-  return new SimulatedRun(parityCase, options.seed ?? 'parity').run(options);
+  const run = new SimulatedRun(parityCase, options.seed ?? 'parity');
+  try {
+    return run.run(options);
+  } catch (error) {
+    // Calls move frames within a machine: those that cause each other for ever use up the stack.
+    if (error instanceof RangeError && /call stack/.test(error.message))
+      throw new EndlessCaseError('frames cause frames in one step, and never come to rest');
+    throw error;
+  }
 }
 
 class SimulatedRun {
