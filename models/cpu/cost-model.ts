@@ -66,6 +66,10 @@ export interface CostModel {
   readonly snatRandomFullyNewNs: number;
   /** Extra per packet of a flow with a translation in place, beyond the lookup. */
   readonly natNs: number;
+  /** IPVS: one lookup in its table of connections. */
+  readonly ipvsLookupNs: number;
+  /** IPVS: a new connection, scheduled and allocated. */
+  readonly ipvsNewNs: number;
 }
 
 /** `[x, y]` knots with rising x; linear between them, with the last slope beyond the last. */
@@ -138,6 +142,8 @@ export const LINUX_6_18: CostModel = {
   snatNewNs: 1_910,
   snatRandomFullyNewNs: 1_827,
   natNs: 60,
+  ipvsLookupNs: 186,
+  ipvsNewNs: 1_430,
 };
 
 /** Everything is free: switches of the fabric, and tests of behaviour that do not care. */
@@ -170,6 +176,8 @@ export const FREE: CostModel = {
   snatNewNs: 0,
   snatRandomFullyNewNs: 0,
   natNs: 0,
+  ipvsLookupNs: 0,
+  ipvsNewNs: 0,
 };
 
 /** Value at `x`, rounded to whole nanoseconds; constant below the first knot. */

@@ -154,6 +154,8 @@ export class IpStack implements FrameReceiver, NetfilterStack {
   #addresses: readonly { readonly device: NetDevice; readonly ip: Ip; readonly subnet: Prefix }[] = [];
   /** The host's own addresses: few, and asked for with every packet, so a list. */
   #localIps: readonly Ip[] = [];
+  /** Addresses that no packet leaves with: see {@link setServiceAddresses}. */
+  #serviceIps: ReadonlySet<Ip> | undefined;
   /** By IP protocol number: a handful, up to UDP's. */
   readonly #handlers: (ProtocolHandler | undefined)[] = new Array(PROTOCOL_UDP + 1).fill(undefined);
   readonly #icmpRate: IcmpRateLimit;
@@ -264,7 +266,8 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     { accept_local, rp_filter, send_redirects }: DeviceSettings,
   ): SourceVerdict {
     if (rp_filter === 0 && (device !== outDevice || send_redirects === 0)) {
-      return accept_local !== 0 || !this.#localIps.includes(srcIp) ? ACCEPTED : LOCAL_SOURCE;
+      const isOwn = this.#localIps.includes(srcIp) || this.#serviceIps?.has(srcIp) === true;
+      return accept_local !== 0 || !isOwn ? ACCEPTED : LOCAL_SOURCE;
     }
     const back = this.fib.lookup(srcIp);
     if (back === undefined || isErrorRoute(back)) return rp_filter === 0 || srcIp === ANY_IP ? ACCEPTED : WRONG_WAY;
@@ -421,8 +424,9 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     return false;
   }
 
-  /** Rules have dropped the packet, or it has lost its route. */
-  #whyNotSent(): SendError {
+  /** Rules have dropped the packet, or it has lost its route; one that IPVS has sent to a server has left already. */
+  #whyNotSent(): SendError | undefined {
+    if (this.#netfilter?.takeSentOn() === true) return undefined;
     const error = this.#rerouteError ?? 'EPERM';
     this.#rerouteError = undefined;
     return error;
@@ -442,6 +446,34 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     if (mayNotBeSeen) return 'EINVAL';
     // To a broadcast address: without SO_BROADCAST.
     return errorByRoute(route) ?? 'EACCES';
+  }
+
+  // ── for IPVS ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** __ip_vs_get_out_rt. */
+  routeToServer(frame: Frame, ip: Ip): DeviceRef | 'here' | undefined {
+    const route = this.fib.lookup(ip);
+    if (route?.type === 'local') return 'here';
+    if (route === undefined || route.type !== 'unicast') {
+      this.sendIcmpError(frame, ICMP_DEST_UNREACHABLE, ICMP_HOST_UNREACHABLE);
+      this.drop(frame, 'IP_OUTNOROUTES');
+      return undefined;
+    }
+    if (frame.ttl <= 1) {
+      this.sendIcmpError(frame, ICMP_TIME_EXCEEDED, 0);
+      this.drop(frame, 'IP_TTL');
+      return undefined;
+    }
+    if (frame.dontFragment && this.#isTooBig(frame, route.device.mtuBytes)) return undefined;
+    this.cpus.charge(this.cpus.costs.forwardNs);
+    frame.ttl--;
+    return route.device;
+  }
+
+  sendOn(frame: Frame): void {
+    const route = this.fib.lookup(frame.dstIp)!; // that of routeToServer: nothing has changed within this visit
+    if (frame.journey !== undefined) this.#noteRoute(frame, route);
+    this.#output(frame, route);
   }
 
   #sendOverIpv6(frame: Frame): SendError | undefined {
@@ -699,6 +731,16 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     this.fib.add({ ...common, type: 'broadcast', destination: prefix(broadcastOf(subnet), 32) });
   }
 
+  /**
+   * The addresses, each alone in its subnet, of a device by which nothing leaves (kube-ipvs0): the host answers for them, and
+   * is never known by them but to itself. There may be thousands, the same on many hosts, so that the set is only referred
+   * to; another one takes its place.
+   */
+  setServiceAddresses(device: NetDevice, ips: ReadonlySet<Ip>): void {
+    this.#serviceIps = ips.size === 0 ? undefined : ips;
+    this.fib.setLocalAddresses(device, ips);
+  }
+
   /** `ip route add DESTINATION [via GATEWAY] dev DEVICE`. */
   addRoute({
     destination,
@@ -726,7 +768,7 @@ export class IpStack implements FrameReceiver, NetfilterStack {
 
   isLocal(ip: Ip, family: IpFamily = 4): boolean {
     if (family === 6) return this.#ipv6?.isLocal(ip) === true;
-    return this.#localIps.includes(ip) || isLoopback(ip);
+    return this.#localIps.includes(ip) || isLoopback(ip) || this.#serviceIps?.has(ip) === true;
   }
 
   /** The addresses of this namespace, loopback's included, in the order in which they were added. */

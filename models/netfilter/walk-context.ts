@@ -9,6 +9,7 @@ import type { DeviceRef, Frame } from '../packet/frame.ts';
 import type { Ip, IpFamily } from '../packet/ip-address.ts';
 import { type ConnectionQuery, NO_CONNECTIONS } from './connection-query.ts';
 import { IpSets } from './ipset/ip-sets.ts';
+import type { Ipvs } from './ipvs/ipvs.ts';
 import type { HashlimitTables } from './matches/hashlimit.ts';
 import type { Accounts } from './matches/nfacct.ts';
 import type { RecentLists } from './matches/recent.ts';
@@ -78,6 +79,8 @@ export class WalkContext {
   readonly hashlimitTables: HashlimitTables = new Map();
   /** What rules of `-m nfacct` have counted. */
   readonly accounts: Accounts = new Map();
+  /** Virtual servers, where there have been any: for `-m ipvs`. */
+  ipvs: Pick<Ipvs, 'connectionOf'> | undefined = undefined;
 
   /** The hook, as its builtin chains are called: `PREROUTING`. */
   hook = '';

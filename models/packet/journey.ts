@@ -12,6 +12,7 @@ export type JourneyStage =
   | 'rule' //       a rule that matched
   | 'conntrack' //  lookup, new entry, confirm
   | 'nat' //        addresses before and after
+  | 'ipvs' //       the same, by a virtual server
   | 'route' //      routing decision
   | 'neighbor' //   next-hop address resolution
   | 'icmp' //       an ICMP error caused by this frame

@@ -84,6 +84,8 @@ class Passage implements NetfilterStack {
   /** The packet before the hook that ended it: an ended frame is blank. */
   readonly #last = new Frame();
   #rejectedWith: RejectType | undefined;
+  /** IPVS has sent the packet on, and it has left. */
+  #isSentOn = false;
 
   constructor(node: ExploredNode, random: BranchingRandom) {
     this.#node = node;
@@ -101,7 +103,8 @@ class Passage implements NetfilterStack {
     const frame = this.#frames.allocate();
     frame.journey = this.#journey;
     fill(frame);
-    const goesTo = isLocallySent ? this.#leave(frame) : this.#arrive(frame);
+    const passed = isLocallySent ? this.#leave(frame) : this.#arrive(frame);
+    const goesTo = this.#isSentOn ? 'the next hop' : passed;
     if (goesTo !== undefined) this.#last.copyPacketFrom(frame);
     return {
       probability: this.#random.probability,
@@ -171,6 +174,14 @@ class Passage implements NetfilterStack {
 
   reject(_frame: Frame, _hook: Hook, rejectWith: RejectType): void {
     this.#rejectedWith = rejectWith;
+  }
+
+  routeToServer({ family }: Frame, ip: Ip): DeviceRef | 'here' {
+    return this.#node.isLocal(ip, family) ? 'here' : deviceRef(this.#node.outDevice);
+  }
+
+  sendOn(frame: Frame): void {
+    this.#isSentOn = this.#run(POSTROUTING, frame, undefined, deviceRef(this.#node.outDevice));
   }
 }
 

@@ -30,6 +30,8 @@ const forward = (time: TimeOf): number => time('route') - time('veth') - veth(ti
 /** The second fragment crosses one more veth pair. */
 const fragment = (time: TimeOf): number => (time('fragments.cut') - time('fragments.whole') - veth(time)) / 2;
 const encapsulation = (time: TimeOf): number => time('vxlan.encapsulated') - time('route');
+const conntrackNew = (time: TimeOf): number =>
+  time('conntrack.request') - time('hook.filter.request') - 2 * lookup(time);
 const natLater = (time: TimeOf): number => time('dnat') - time('conntrack.1');
 /** Of the first packet; the answer is one of a translated flow. nat's chains are entered at PREROUTING and POSTROUTING. */
 const translation = (time: TimeOf, path: string): number =>
@@ -87,9 +89,20 @@ export const FORMULAS: { readonly [Name in CostName]?: Formula<number> } = {
     how: 'frames of a flow with DNAT, less frames of a tracked flow',
     of: natLater,
   },
+  // Modules of IPVS are seldom there, and a virtual server is not among the paths.
+  ipvsLookupNs: {
+    how: 'assumed: half a lookup of conntrack, which also follows sequence numbers',
+    derived: true,
+    of: (time) => lookup(time) / 2,
+  },
+  ipvsNewNs: {
+    how: 'assumed: as a new entry of conntrack',
+    derived: true,
+    of: conntrackNew,
+  },
   conntrackNewNs: {
     how: 'a UDP request from a new socket with conntrack, less without, less two lookups',
-    of: (time) => time('conntrack.request') - time('hook.filter.request') - 2 * lookup(time),
+    of: conntrackNew,
   },
   dnatNewNs: {
     how: 'a UDP request from a new socket with DNAT, less with conntrack, less two chains and the answer',
