@@ -18,7 +18,7 @@ import { ClusterNode } from './kube/cluster-node.ts';
 import { EndpointSliceController, TRIGGER_TIME_ANNOTATION } from './kube/endpoint-slices.ts';
 import { DEFAULT_SYNC, type ProxyChange, type SyncSettings } from './kube/kube-proxy/kube-proxy.ts';
 import { ProxyMetrics } from './kube/kube-proxy/proxy-metrics.ts';
-import { ProxyCaches, type ProxyMode } from './kube/kube-proxy/proxy-mode.ts';
+import { DEFAULT_MIN_SYNC_PERIODS, ProxyCaches, type ProxyFlags, type ProxyMode } from './kube/kube-proxy/proxy-mode.ts';
 import { ServiceTracker, serviceKeyOf } from './kube/kube-proxy/service-tracker.ts';
 import type { RunningPod } from './kube/kubelet.ts';
 import type { Manifests } from './kube/manifests.ts';
@@ -60,6 +60,8 @@ export interface ClusterOptions {
   readonly proxy?: ProxyMode;
   /** When kube-proxy syncs, and how long that takes. */
   readonly proxySync?: Partial<SyncSettings>;
+  /** Other flags of kube-proxy. */
+  readonly proxyFlags?: ProxyFlags;
   /** From a change in the API server until a controller, kubelet or proxy has heard of it. */
   readonly watchDelay?: Duration;
   /** How soon the control plane gives up a node that is gone. */
@@ -84,7 +86,7 @@ export class Cluster {
   readonly #tracker = new ServiceTracker();
   readonly #proxyCaches = new ProxyCaches();
   #proxyMode: ProxyMode;
-  #proxySync: SyncSettings;
+  #proxySync: Partial<SyncSettings>;
   readonly #scheduler: Scheduler;
   readonly #podLifecycle: PodLifecycle;
   readonly #nodeLifecycle: NodeLifecycleController;
@@ -102,7 +104,7 @@ export class Cluster {
   constructor(options: ClusterOptions) {
     this.#options = options;
     this.#proxyMode = options.proxy ?? 'iptables';
-    this.#proxySync = { ...DEFAULT_SYNC, ...options.proxySync };
+    this.#proxySync = { ...options.proxySync };
     this.ranges = { ...DEFAULT_RANGES, ...options.ranges };
     this.sim = new Simulator({ seed: options.seed });
     this.#controlPlane = this.sim.place('control-plane');
@@ -161,14 +163,18 @@ export class Cluster {
     const added = nodes.slice(taken);
     this.apply(added);
     if (proxy !== this.#proxyMode)
-      for (const { metadata } of added) this.node(metadata.name).useProxy(proxy, this.#proxySync);
+      for (const { metadata } of added) this.node(metadata.name).useProxy(proxy, this.#syncOf(proxy));
   }
 
   /** Runs kube-proxy in this mode, and with these settings, on all nodes, those to come included. Before the start only. */
   useProxy(mode: ProxyMode, sync: Partial<SyncSettings> = {}): void {
     this.#proxyMode = mode;
     this.#proxySync = { ...this.#proxySync, ...sync };
-    for (const node of this.#nodes.values()) node.useProxy(mode, this.#proxySync);
+    for (const node of this.#nodes.values()) node.useProxy(mode, this.#syncOf(mode));
+  }
+
+  #syncOf(mode: ProxyMode): SyncSettings {
+    return { ...DEFAULT_SYNC, minSyncPeriod: DEFAULT_MIN_SYNC_PERIODS[mode], ...this.#proxySync };
   }
 
   /** A Deployment whose pods answer on `port`, over TCP and UDP, as `server` says. */
@@ -421,7 +427,8 @@ export class Cluster {
             proxy: {
               mode: this.#proxyMode,
               caches: this.#proxyCaches,
-              sync: this.#proxySync,
+              sync: this.#syncOf(this.#proxyMode),
+              flags: this.#options.proxyFlags ?? {},
               totalMetrics: this.kubeProxyMetrics,
               services: () => this.#tracker.snapshot(),
             },

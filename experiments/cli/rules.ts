@@ -1,7 +1,10 @@
-// podwire rules: what iptables-save, or nft list ruleset, would print on a node.
+// podwire rules: what iptables-save, or nft list ruleset, would print on a node; in IPVS mode also what ipvsadm and ipset
+// know.
 
 import type { ProxyMode } from '../../models/kube/kube-proxy/proxy-mode.ts';
+import { listIpsets } from '../../models/netfilter/ipset/ipset-text.ts';
 import { printIptablesSave, saveTables } from '../../models/netfilter/iptables-save.ts';
+import { listIpvs } from '../../models/netfilter/ipvs/ipvs-text.ts';
 import type { Netfilter } from '../../models/netfilter/netfilter.ts';
 import { type Command, type CommandContext, examples, wholeNumber } from './command-line.ts';
 import { addManifestOptions, addProxyOption, clusterOf, type ManifestOptions, nodeIn } from './manifest-options.ts';
@@ -14,7 +17,9 @@ interface RulesOptions extends ManifestOptions {
 
 export function addRules(program: Command, context: CommandContext): void {
   addProxyOption(addManifestOptions(program.command('rules')))
-    .description('Print the rules of kube-proxy on a node, as iptables-save or nft list ruleset would.')
+    .description(
+      'Print the rules of kube-proxy on a node, as iptables-save or nft list ruleset would; in IPVS mode as ipvsadm -Ln, ipset list and iptables-save would.',
+    )
     .requiredOption('--node <name>', 'a Node of the manifests; without any there are node-1, node-2, …')
     .option('--seed <n>', 'seed of all random numbers', wholeNumber({ from: 0 }), 1)
     .addHelpText(
@@ -23,6 +28,7 @@ export function addRules(program: Command, context: CommandContext): void {
         'podwire rules --node node-1',
         'podwire rules -f my-manifests.yaml --node node-2 | iptables-restore --test',
         'podwire rules --node node-1 --proxy nftables | nft --check -f -',
+        'podwire rules --node node-1 --proxy ipvs',
       ),
     )
     .action((options: RulesOptions) => {
@@ -34,5 +40,20 @@ export function addRules(program: Command, context: CommandContext): void {
 }
 
 /** What nodes have in iptables besides, whatever the mode, is the network plugin's. */
-const textOf = ({ tables, nftables }: Netfilter, proxy: ProxyMode): string =>
-  proxy === 'nftables' ? nftables.list() : printIptablesSave(saveTables(tables));
+function textOf(netfilter: Netfilter, proxy: ProxyMode): string {
+  const { tables, nftables, sets } = netfilter;
+  switch (proxy) {
+    case 'iptables':
+      return printIptablesSave(saveTables(tables));
+    case 'nftables':
+      return nftables.list();
+    case 'ipvs':
+      return [
+        ['ipvsadm -Ln', listIpvs(netfilter.ipvs)],
+        ['ipset list', listIpsets(sets)],
+        ['iptables-save', printIptablesSave(saveTables(tables))],
+      ]
+        .map(([command, text]) => `# ${command}\n${text}`)
+        .join('\n');
+  }
+}

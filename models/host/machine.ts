@@ -5,8 +5,10 @@ import type { Place, Simulator } from '../../engine/simulator.ts';
 import { type CostModel, LINUX_6_18 } from '../cpu/cost-model.ts';
 import { CpuSet } from '../cpu/cpu-set.ts';
 import { flowCacheOf } from '../ip/flow-cache.ts';
+import { DummyDevice } from '../link/dummy.ts';
 import { WireDevice } from '../link/wire.ts';
 import type { FrameStore } from '../packet/frame-store.ts';
+import type { Ip } from '../packet/ip-address.ts';
 import { localMac, type Mac } from '../packet/mac.ts';
 import { NetworkNamespace } from './network-namespace.ts';
 
@@ -68,6 +70,18 @@ export class Machine {
   /** A physical interface in the root namespace, to be wired up. */
   addNic(name: string): WireDevice {
     return this.root.add(new WireDevice(this.root.device(name, this.nextMac())));
+  }
+
+  /**
+   * `ip link add NAME type dummy`, if it is not there, and `ip addr add IP/32 dev NAME` for each of these addresses: those
+   * that the device had before are gone.
+   */
+  bindServiceAddresses(name: string, ips: ReadonlySet<Ip>): void {
+    const { root } = this;
+    const device =
+      root.devices.find((candidate) => candidate.name === name) ??
+      root.add(new DummyDevice(root.device(name, this.nextMac())));
+    root.stack.setServiceAddresses(device, ips);
   }
 
   #make(name: string, forwarding: boolean): NetworkNamespace {

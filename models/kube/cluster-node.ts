@@ -11,7 +11,7 @@ import type { SharedRoute, SharedRoutes } from '../ip/shared-routes.ts';
 import { ANY_PREFIX, type Ip, type Prefix, parseIp, parsePrefix } from '../packet/ip-address.ts';
 import { KubeProxy, type SyncSettings } from './kube-proxy/kube-proxy.ts';
 import type { ProxyMetrics } from './kube-proxy/proxy-metrics.ts';
-import type { ProxyCaches, ProxyMode } from './kube-proxy/proxy-mode.ts';
+import type { ProxyCaches, ProxyFlags, ProxyMode } from './kube-proxy/proxy-mode.ts';
 import type { ServiceSnapshot } from './kube-proxy/service-tracker.ts';
 import { Kubelet } from './kubelet.ts';
 import { addressOfNode, type Node } from './objects.ts';
@@ -33,10 +33,14 @@ export interface ClusterNodeOptions {
     readonly sync: SyncSettings;
     readonly totalMetrics: ProxyMetrics;
     readonly services: () => ServiceSnapshot;
+    readonly flags: ProxyFlags;
   };
   /** Addresses that pods of a snapshot have, or will have once they have started. */
   readonly isReserved: (ip: Ip) => boolean;
 }
+
+/** kube-proxy's device of mode ipvs, which has the addresses of Services. */
+const IPVS_DEVICE = 'kube-ipvs0';
 
 export class ClusterNode {
   readonly name: string;
@@ -75,7 +79,13 @@ export class ClusterNode {
       ips: [this.ip, plugin.gateway],
     };
     const random = place.random('kube-proxy');
-    const rules = () => root.enableNetfilter();
+    const bindServiceAddresses = (ips: ReadonlySet<Ip>) => this.machine.bindServiceAddresses(IPVS_DEVICE, ips);
+    const rules = () => {
+      const netfilter = root.enableNetfilter();
+      const { tables, nftables, sets } = netfilter;
+      // IPVS is there once it is asked for.
+      return { tables, nftables, sets, bindServiceAddresses, get ipvs() { return netfilter.ipvs; } };
+    };
     this.#startProxy = (mode, sync) => new KubeProxy({ ...proxy, mode, sync, place, node, ranges, random, rules });
     this.#kubeProxy = this.#startProxy(proxy.mode, proxy.sync);
   }

@@ -8,13 +8,11 @@
 import type { RandomStream } from '../../../engine/random.ts';
 import type { Place } from '../../../engine/simulator.ts';
 import { between, type Duration, hours, type Instant, ms, s } from '../../../engine/time.ts';
-import type { Nftables } from '../../netfilter/nft/nftables.ts';
-import type { RuleTables } from '../../netfilter/rule-tables.ts';
 import type { ClusterRanges } from '../ranges.ts';
 import { BoundedFrequencyRunner } from './bounded-frequency-runner.ts';
 import type { ProxyNode } from './port-on-node.ts';
 import { ProxyMetrics } from './proxy-metrics.ts';
-import { type Proxier, type ProxyCaches, type ProxyMode, startProxy } from './proxy-mode.ts';
+import { type NodeRules, type Proxier, type ProxyCaches, type ProxyFlags, type ProxyMode, startProxy } from './proxy-mode.ts';
 import { NO_SERVICES, type ServiceSnapshot } from './service-tracker.ts';
 import { MEASURED_SYNC_COSTS, NO_SYNC_COSTS, type SyncCosts, syncDuration } from './sync-cost.ts';
 
@@ -52,7 +50,8 @@ export interface KubeProxyOptions {
   readonly totalMetrics: ProxyMetrics;
   /** What proxies have heard of until now. */
   readonly services: () => ServiceSnapshot;
-  readonly rules: () => { readonly tables: RuleTables; readonly nftables: Nftables };
+  readonly rules: () => NodeRules;
+  readonly flags: ProxyFlags;
 }
 
 export class KubeProxy {
@@ -132,7 +131,8 @@ export class KubeProxy {
       else this.#write(snapshot, triggers);
       const took = between(start, place.now);
       this.metrics.observe('kubeproxy_sync_proxy_rules_duration_seconds', took);
-      this.metrics.observe(`kubeproxy_sync_${kind}_proxy_rules_duration_seconds`, took);
+      // In IPVS mode there is no such difference to kube-proxy.
+      if (mode !== 'ipvs') this.metrics.observe(`kubeproxy_sync_${kind}_proxy_rules_duration_seconds`, took);
       ended();
     };
     // What costs no time is a call.
@@ -161,7 +161,7 @@ export class KubeProxy {
     this.#runner.retryAfter(sync.syncPeriod);
     if (mode === 'nftables') return this.metrics.add('kubeproxy_sync_proxy_rules_nftables_sync_failures_total');
     this.metrics.add('kubeproxy_sync_proxy_rules_iptables_restore_failures_total');
-    if (kind === 'partial') this.metrics.add('kubeproxy_sync_proxy_rules_iptables_partial_restore_failures_total');
+    if (kind === 'partial' && mode === 'iptables') this.metrics.add('kubeproxy_sync_proxy_rules_iptables_partial_restore_failures_total');
   }
 }
 

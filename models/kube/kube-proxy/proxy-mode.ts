@@ -1,30 +1,49 @@
 // kube-proxy on a node, whichever mode it runs in (`--proxy-mode`).
 
 import type { RandomStream } from '../../../engine/random.ts';
-import type { Instant } from '../../../engine/time.ts';
+import type { Place } from '../../../engine/simulator.ts';
+import { type Duration, type Instant, ms, s } from '../../../engine/time.ts';
+import { Timer } from '../../../engine/timer.ts';
 import type { Nftables } from '../../netfilter/nft/nftables.ts';
 import type { RuleTables } from '../../netfilter/rule-tables.ts';
 import type { ClusterRanges } from '../ranges.ts';
 import { DEFAULT_IPTABLES_CONFIG, IptablesProxier, type SyncReport } from './iptables.ts';
 import { ServiceChainCache } from './iptables-chain-cache.ts';
+import { DEFAULT_IPVS_CONFIG, type IpvsConfig, type IpvsNode, IpvsProxier } from './ipvs.ts';
+import { IpvsChainCache } from './ipvs-chains.ts';
+import { TERMINATION_CHECK_INTERVAL } from './ipvs-termination.ts';
 import { DEFAULT_NFTABLES_CONFIG, NftablesProxier } from './nftables.ts';
 import { NftChainCache } from './nftables-chain-cache.ts';
 import type { ProxyNode } from './port-on-node.ts';
 import type { ServiceSnapshot } from './service-tracker.ts';
 
-export const PROXY_MODES = ['iptables', 'nftables'] as const;
+export const PROXY_MODES = ['iptables', 'nftables', 'ipvs'] as const;
 export type ProxyMode = (typeof PROXY_MODES)[number];
 
 /** What proxiers of a cluster have in common, by mode. */
 export class ProxyCaches {
   readonly iptables = new ServiceChainCache();
   readonly nftables = new NftChainCache();
+  readonly ipvs = new IpvsChainCache();
 }
 
-interface NodeRules {
+/** What of a node the modes write to; each to its own. */
+export interface NodeRules extends IpvsNode {
   readonly tables: RuleTables;
   readonly nftables: Nftables;
 }
+
+/** Flags of kube-proxy that belong to one mode. */
+export interface ProxyFlags {
+  readonly ipvs?: Partial<Pick<IpvsConfig, 'scheduler' | 'endpointOrder' | 'masqueradeAll'>>;
+}
+
+/** What kube-proxy does without flags: in IPVS mode every change is written at once. */
+export const DEFAULT_MIN_SYNC_PERIODS: Readonly<Record<ProxyMode, Duration>> = {
+  iptables: s(1),
+  nftables: s(1),
+  ipvs: ms(0),
+};
 
 /** What every mode can do. */
 export interface Proxier {
@@ -39,26 +58,42 @@ export interface Proxier {
   needFullSync(): void;
 }
 
-export function startProxy(
-  mode: ProxyMode,
-  options: {
-    readonly node: ProxyNode;
-    readonly ranges: ClusterRanges;
-    readonly caches: ProxyCaches;
-    readonly random: RandomStream;
-  },
-): Proxier {
-  const { node, ranges, caches, random } = options;
-  const localDetector = { mode: 'ClusterCIDR', cidr: ranges.pod } as const;
-  if (mode === 'iptables') {
-    const config = { ...DEFAULT_IPTABLES_CONFIG, localDetector };
-    const proxier = new IptablesProxier({ node, config, cache: caches.iptables, random });
-    return {
-      sync: ({ tables }, services) => proxier.write(tables, services),
-      nextKind: ({ tables }) => proxier.nextKind(tables),
-      needFullSync: () => proxier.needFullSync(),
-    };
+export interface StartOptions {
+  readonly place: Place;
+  readonly node: ProxyNode;
+  readonly ranges: ClusterRanges;
+  readonly caches: ProxyCaches;
+  readonly random: RandomStream;
+  readonly flags: ProxyFlags;
+}
+
+export function startProxy(mode: ProxyMode, options: StartOptions): Proxier {
+  switch (mode) {
+    case 'iptables':
+      return startIptables(options);
+    case 'nftables':
+      return startNftables(options);
+    case 'ipvs':
+      return startIpvs(options);
   }
+}
+
+const localDetectorOf = ({ ranges }: StartOptions) => ({ mode: 'ClusterCIDR', cidr: ranges.pod }) as const;
+
+function startIptables(options: StartOptions): Proxier {
+  const { node, caches, random } = options;
+  const config = { ...DEFAULT_IPTABLES_CONFIG, localDetector: localDetectorOf(options) };
+  const proxier = new IptablesProxier({ node, config, cache: caches.iptables, random });
+  return {
+    sync: ({ tables }, services) => proxier.write(tables, services),
+    nextKind: ({ tables }) => proxier.nextKind(tables),
+    needFullSync: () => proxier.needFullSync(),
+  };
+}
+
+function startNftables(options: StartOptions): Proxier {
+  const { node, ranges, caches } = options;
+  const localDetector = localDetectorOf(options);
   const serviceRanges = [ranges.service, ranges.secondaryService].filter((range) => range !== undefined);
   const config = { ...DEFAULT_NFTABLES_CONFIG, localDetector, serviceRanges };
   const proxier = new NftablesProxier({ node, config, cache: caches.nftables });
@@ -68,6 +103,34 @@ export function startProxy(
       return {};
     },
     nextKind: ({ nftables }) => proxier.nextKind(nftables),
+    needFullSync: () => proxier.needFullSync(),
+  };
+}
+
+function startIpvs(options: StartOptions): Proxier {
+  const { place, node, caches, random, flags } = options;
+  const config = { ...DEFAULT_IPVS_CONFIG, localDetector: localDetectorOf(options), ...flags.ipvs };
+  const proxier = new IpvsProxier({ node, config, cache: caches.ipvs, random });
+  const startedAt = place.now;
+  let written: NodeRules | undefined;
+  const check = new Timer(place, () => {
+    if (written !== undefined) proxier.checkDraining(written.ipvs);
+    checkLater();
+  });
+  /** Each whole minute since the start, while there is something to look at. */
+  const checkLater = (): void => {
+    const interval = TERMINATION_CHECK_INTERVAL;
+    const rounds = Math.floor((place.now - startedAt) / interval) + 1;
+    if (proxier.isDraining) check.startAt((startedAt + rounds * interval) as Instant);
+  };
+  return {
+    sync(rules, services) {
+      written = rules;
+      const report = proxier.sync(rules, services);
+      checkLater();
+      return report;
+    },
+    nextKind: () => proxier.nextKind,
     needFullSync: () => proxier.needFullSync(),
   };
 }
