@@ -1,8 +1,9 @@
-// How evenly does kube-proxy's random choice spread the load over the endpoints of a Service?
+// How evenly does kube-proxy spread the load over the endpoints of a Service?
 //
 // Expectation: every connection tosses its own coin, so with many short connections each endpoint gets its share, within
 // the square root of the count. With kept connections the coin is tossed once per connection: few connections, however
-// many requests, leave some endpoints with several and some with none.
+// many requests, leave some endpoints with several and some with none. IPVS deals connections out in turn: from one node
+// every endpoint gets as many as any other, give or take one.
 
 import { chiSquarePValue } from './harness/confidence.ts';
 import { echo, experiment, Load, ms, s, us } from './podwire.ts';
@@ -11,8 +12,9 @@ const ENDPOINTS = 10;
 
 export default experiment({
   name: 'load-distribution',
-  question: 'How evenly does the random choice of kube-proxy spread load over the endpoints of a Service?',
+  question: 'How evenly does kube-proxy spread load over the endpoints of a Service?',
   factors: {
+    proxy: ['iptables', 'nftables', 'ipvs'],
     connections: [10, 100, 1_000],
     connection: ['new per request', 'kept alive'],
   },
@@ -20,8 +22,8 @@ export default experiment({
   warmUp: ms(500),
   duration: s(1),
 
-  build({ connections, connection }, cluster) {
-    cluster.addNodes(3);
+  build({ proxy, connections, connection }, cluster) {
+    cluster.addNodes(3, { proxy });
     const web = cluster.addDeployment({ name: 'web', replicas: ENDPOINTS, server: echo({ serviceTime: us(50) }) });
     cluster.addService({ name: 'web', port: 80, selects: web });
     const client = cluster.addPod({ name: 'client', node: 'node-1' });

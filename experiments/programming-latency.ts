@@ -4,12 +4,23 @@
 // last one has ended if that takes longer: under steady changes half of the longer one on average. (10 s instead of 1 s cost
 // 4.5 s, says kubernetes/kubernetes#114229; in KEP-3453's test of 5,000 nodes the median fell from 13 s to 5 s.) The sync takes
 // what restoring the rules took when measured: in iptables mode that grows with all Services, as KUBE-SERVICES is always
-// written (91 ms at 1,000, 473 ms at 5,000), in nftables mode it grows less (40 and 173 ms).
+// written (91 ms at 1,000, 473 ms at 5,000), in nftables mode it grows less (40 and 173 ms), and in IPVS mode, by figures that
+// others published, hardly at all.
 //
 // Not asked: what a busy CPU adds, which dominates in published figures. Nodes are alike and hear of a change at the same
 // moment, so that it is in force on all of them at the same moment.
 
-import { type Cluster, type Duration, experiment, inMs, MEASURED_SYNC_COSTS, ms, s, syncDuration } from './podwire.ts';
+import {
+  type Cluster,
+  type Duration,
+  experiment,
+  inMs,
+  MEASURED_SYNC_COSTS,
+  ms,
+  type ProxyMode,
+  s,
+  syncDuration,
+} from './podwire.ts';
 
 /** Services whose pods become ready and unready, in turn with each other; the others only fill the rules. */
 const CHANGING = 10;
@@ -25,7 +36,7 @@ export default experiment({
   question: 'How long until a changed endpoint is programmed on every node?',
   factors: {
     services: [10, 100, 1_000, 5_000],
-    proxy: ['iptables', 'nftables'],
+    proxy: ['iptables', 'nftables', 'ipvs'],
     minSyncPeriodSeconds: [1, 10],
   },
   replications: 3,
@@ -94,7 +105,7 @@ function* changes(cluster: Cluster, lasting: Duration): Generator<Duration, void
 
 interface Variant {
   readonly services: number;
-  readonly proxy: 'iptables' | 'nftables';
+  readonly proxy: ProxyMode;
   readonly minSyncPeriod: Duration;
 }
 

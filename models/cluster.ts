@@ -18,7 +18,12 @@ import { ClusterNode } from './kube/cluster-node.ts';
 import { EndpointSliceController, TRIGGER_TIME_ANNOTATION } from './kube/endpoint-slices.ts';
 import { DEFAULT_SYNC, type ProxyChange, type SyncSettings } from './kube/kube-proxy/kube-proxy.ts';
 import { ProxyMetrics } from './kube/kube-proxy/proxy-metrics.ts';
-import { DEFAULT_MIN_SYNC_PERIODS, ProxyCaches, type ProxyFlags, type ProxyMode } from './kube/kube-proxy/proxy-mode.ts';
+import {
+  DEFAULT_MIN_SYNC_PERIODS,
+  ProxyCaches,
+  type ProxyFlags,
+  type ProxyMode,
+} from './kube/kube-proxy/proxy-mode.ts';
 import { ServiceTracker, serviceKeyOf } from './kube/kube-proxy/service-tracker.ts';
 import type { RunningPod } from './kube/kubelet.ts';
 import type { Manifests } from './kube/manifests.ts';

@@ -11,7 +11,15 @@ import { type Prefix, parseAnyPrefix, parsePrefix } from '../../models/packet/ip
 import type { GivenCosts } from '../harness/given-costs.ts';
 import { PACKAGE_ROOT } from '../harness/package.ts';
 import { cannot, UserError } from '../harness/user-error.ts';
-import { type Command, type CommandContext, collect, oneOf, optionValue, wholeNumber } from './command-line.ts';
+import {
+  type Command,
+  type CommandContext,
+  collect,
+  inWords,
+  oneOf,
+  optionValue,
+  wholeNumber,
+} from './command-line.ts';
 
 export interface ManifestOptions {
   readonly file?: readonly string[];
@@ -41,7 +49,7 @@ export function addManifestOptions(command: Command): Command {
 
 /** Of commands that look at one cluster; `podwire run` compares modes, as a factor. */
 export const addProxyOption = (command: Command): Command =>
-  command.option('--proxy <mode>', `kube-proxy's mode: ${PROXY_MODES.join(' or ')}`, oneOf(PROXY_MODES), 'iptables');
+  command.option('--proxy <mode>', `kube-proxy's mode: ${inWords(PROXY_MODES)}`, oneOf(PROXY_MODES), 'iptables');
 
 /** Throws a UserError for a file that cannot be read or is too large to be a manifest. */
 export function readManifestFiles({ file = [] }: ManifestOptions): ManifestFile[] {

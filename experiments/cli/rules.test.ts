@@ -36,6 +36,15 @@ test('in nftables mode, prints what nft list ruleset prints', async () => {
   expect(stdout).toMatch(/10\.96\.0\.11 \. \w+ \. \d+ comment "[^"]+" : goto reject-chain/);
 });
 
+test('in IPVS mode, prints what ipvsadm -Ln, ipset list and iptables-save print', async () => {
+  const { exitCode, stdout, stderr } = await rules('--node near --proxy ipvs');
+  expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: '' });
+  expect(stdout.match(/^# .*$/gm)).toEqual(['# ipvsadm -Ln', '# ipset list', '# iptables-save']);
+  expect(stdout).toMatch(/^TCP {2}10\.96\.0\.10:80 rr\n {2}-> 10\.244\.1\.2:8080 +Masq +1 +0 +0 +$/m);
+  expect(stdout).toMatch(/^Name: KUBE-CLUSTER-IP\nType: hash:ip,port\n(.*\n)+?10\.96\.0\.10,tcp:80$/m);
+  expect(stdout).toMatch(/^-A KUBE-SERVICES -m set --match-set KUBE-CLUSTER-IP dst,dst -j ACCEPT$/m);
+});
+
 describe('the real tool accepts them', () => {
   const isRoot = process.getuid?.() === 0;
   test.for([
@@ -71,7 +80,7 @@ describe('wrong use is told in one line', () => {
   test.for([
     ['--node nowhere', '--node nowhere: no such node; there are: near, far'],
     ['--node near --seed -1', "argument '-1' is invalid. Expected a whole number from 0."],
-    ['--node near --proxy ipvs', "argument 'ipvs' is invalid. Expected iptables or nftables."],
+    ['--node near --proxy userspace', "argument 'userspace' is invalid. Expected iptables, nftables or ipvs."],
     ['--seed 1', "required option '--node <name>' not specified"],
   ] as const)('%s', async ([line, message]) => {
     const { exitCode, stdout, stderr } = await rules(line);

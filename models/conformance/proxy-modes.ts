@@ -1,11 +1,13 @@
 // A recorded node in each mode of kube-proxy: synced, and ready to put its rules into a netfilter.
 
 import { syncIptablesNode } from './iptables-node.ts';
+import { syncIpvsNode } from './ipvs-node.ts';
 import { syncNftablesNode } from './nftables-node.ts';
 import type { RecordedCase, RecordedMode, SyncedNode } from './recorded-case.ts';
 
-/** Facts about a mode that is not here count as not modelled. */
-export const SYNCED_NODES: Readonly<Partial<Record<RecordedMode, (recorded: RecordedCase) => SyncedNode>>> = {
+/** Undefined counts as not modelled: IPVS mode with IPv6. */
+export const SYNCED_NODES: Readonly<Record<RecordedMode, (recorded: RecordedCase) => SyncedNode | undefined>> = {
   iptables: syncIptablesNode,
   nftables: syncNftablesNode,
+  ipvs: (recorded) => (recorded.config.ipFamily === 4 ? syncIpvsNode(recorded) : undefined),
 };

@@ -84,7 +84,15 @@ export class ClusterNode {
       const netfilter = root.enableNetfilter();
       const { tables, nftables, sets } = netfilter;
       // IPVS is there once it is asked for.
-      return { tables, nftables, sets, bindServiceAddresses, get ipvs() { return netfilter.ipvs; } };
+      return {
+        tables,
+        nftables,
+        sets,
+        bindServiceAddresses,
+        get ipvs() {
+          return netfilter.ipvs;
+        },
+      };
     };
     this.#startProxy = (mode, sync) => new KubeProxy({ ...proxy, mode, sync, place, node, ranges, random, rules });
     this.#kubeProxy = this.#startProxy(proxy.mode, proxy.sync);

@@ -2,9 +2,9 @@
 // the set that they ask is empty. Order of kube-proxy 1.30 (writeIptablesRules).
 
 import { Chain } from '../../netfilter/chain.ts';
+import { PROTOCOL_NUMBERS } from '../../netfilter/protocol.ts';
 import { type MatchSpec, Rule, type RuleSpec, type TargetSpec } from '../../netfilter/rule.ts';
 import type { RuleTables, TableName } from '../../netfilter/rule-tables.ts';
-import { PROTOCOL_NUMBERS } from '../../netfilter/protocol.ts';
 import { orMark, xorMark } from '../../netfilter/targets/mark.ts';
 import { prefix } from '../../packet/ip-address.ts';
 import { comment, host, jump, loopbackNet, TO_LOCAL_ADDRESS } from './iptables-dispatch.ts';
@@ -181,9 +181,9 @@ function forwarding({ masqueradeBit }: IpvsChainSettings): RuleSpec[] {
 
 /** Virtual addresses are the node's own: without this its other ports would answer there, too. */
 function accessFilter(): RuleSpec[] {
-  const served = (
-    ['KUBE-LOAD-BALANCER', 'KUBE-CLUSTER-IP', 'KUBE-EXTERNAL-IP', 'KUBE-EXTERNAL-IP-LOCAL'] as const
-  ).map((set): RuleSpec => ({ matches: [inSet(set)], target: RETURN }));
+  const served = (['KUBE-LOAD-BALANCER', 'KUBE-CLUSTER-IP', 'KUBE-EXTERNAL-IP', 'KUBE-EXTERNAL-IP-LOCAL'] as const).map(
+    (set): RuleSpec => ({ matches: [inSet(set)], target: RETURN }),
+  );
   return [
     ...served,
     { matches: [{ match: 'set', set: 'KUBE-HEALTH-CHECK-NODE-PORT', sides: ['dst'] }], target: RETURN },

@@ -1,12 +1,12 @@
 // The ipsets of kube-proxy in IPVS mode: what its few iptables rules know of Services. All of them exist, also the empty
 // ones. Names, types and comments are those of kube-proxy 1.30 (pkg/proxy/ipvs/ipset.go).
 
+import { START } from '../../../engine/time.ts';
 import { NO_NETWORK } from '../../netfilter/ipset/element-store.ts';
 import { type NewElement, NO_NET, portPart } from '../../netfilter/ipset/ip-set.ts';
 import type { IpSets } from '../../netfilter/ipset/ip-sets.ts';
 import type { SetType } from '../../netfilter/ipset/set-type.ts';
 import { PROTOCOL_NUMBERS } from '../../netfilter/protocol.ts';
-import { START } from '../../../engine/time.ts';
 import type { Ip, Prefix } from '../../packet/ip-address.ts';
 import type { ServiceProtocol } from './service-ports.ts';
 
@@ -14,10 +14,7 @@ const SETS = {
   'KUBE-LOOP-BACK': ['hash:ip,port,ip', 'Kubernetes endpoints dst ip:port, source ip for solving hairpin purpose'],
   'KUBE-CLUSTER-IP': ['hash:ip,port', 'Kubernetes service cluster ip + port for masquerade purpose'],
   'KUBE-EXTERNAL-IP': ['hash:ip,port', 'Kubernetes service external ip + port for masquerade and filter purpose'],
-  'KUBE-EXTERNAL-IP-LOCAL': [
-    'hash:ip,port',
-    'Kubernetes service external ip + port with externalTrafficPolicy=local',
-  ],
+  'KUBE-EXTERNAL-IP-LOCAL': ['hash:ip,port', 'Kubernetes service external ip + port with externalTrafficPolicy=local'],
   'KUBE-LOAD-BALANCER': ['hash:ip,port', 'Kubernetes service lb portal'],
   'KUBE-LOAD-BALANCER-FW': [
     'hash:ip,port',

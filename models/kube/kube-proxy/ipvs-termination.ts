@@ -2,10 +2,10 @@
 // minute it is looked whether their connections are over. Those of UDP and SCTP, and idle ones, go at once: their
 // connections end with the next packet (vs.expire_nodest_conn).
 
+import { minutes } from '../../../engine/time.ts';
 import type { Ipvs } from '../../netfilter/ipvs/ipvs.ts';
 import type { RealServer, VirtualServer } from '../../netfilter/ipvs/virtual-server.ts';
 import { PROTOCOL_NUMBERS } from '../../netfilter/protocol.ts';
-import { minutes } from '../../../engine/time.ts';
 
 export const TERMINATION_CHECK_INTERVAL = minutes(1);
 

@@ -12,7 +12,16 @@ import { PROTOCOL_NUMBERS } from '../../netfilter/protocol.ts';
 import type { RuleTables } from '../../netfilter/rule-tables.ts';
 import { contains, type Ip, type Prefix } from '../../packet/ip-address.ts';
 import { type IpvsChainCache, type IpvsChainSettings, installIpvsChains } from './ipvs-chains.ts';
-import { ipPort, ipPortIp, ipPortNet, IpvsSets, type IpvsSetName, type PortAt, type SetEntry, single } from './ipvs-sets.ts';
+import {
+  type IpvsSetName,
+  IpvsSets,
+  ipPort,
+  ipPortIp,
+  ipPortNet,
+  type PortAt,
+  type SetEntry,
+  single,
+} from './ipvs-sets.ts';
 import { GracefulTermination } from './ipvs-termination.ts';
 import { servesAllAddresses } from './node-port-addresses.ts';
 import { PortOnNode, type ProxyNode } from './port-on-node.ts';
@@ -246,7 +255,8 @@ function planOf(port: ServicePort, node: ProxyNode, config: IpvsConfig): PortPla
       port.loadBalancerSourceRanges.length > 0 && !on.nodeIsInSourceRanges ? loadBalancerVips.map((ip) => at(ip)) : [],
     lacksLocalEndpoints: {
       internal: port.internalPolicyLocal && usable.hasAny && usable.local.length === 0,
-      external: externalPolicyLocal && external.length + nodeIps.length > 0 && usable.hasAny && usable.local.length === 0,
+      external:
+        externalPolicyLocal && external.length + nodeIps.length > 0 && usable.hasAny && usable.local.length === 0,
     },
   };
 }

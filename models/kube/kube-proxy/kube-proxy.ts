@@ -12,7 +12,14 @@ import type { ClusterRanges } from '../ranges.ts';
 import { BoundedFrequencyRunner } from './bounded-frequency-runner.ts';
 import type { ProxyNode } from './port-on-node.ts';
 import { ProxyMetrics } from './proxy-metrics.ts';
-import { type NodeRules, type Proxier, type ProxyCaches, type ProxyFlags, type ProxyMode, startProxy } from './proxy-mode.ts';
+import {
+  type NodeRules,
+  type Proxier,
+  type ProxyCaches,
+  type ProxyFlags,
+  type ProxyMode,
+  startProxy,
+} from './proxy-mode.ts';
 import { NO_SERVICES, type ServiceSnapshot } from './service-tracker.ts';
 import { MEASURED_SYNC_COSTS, NO_SYNC_COSTS, type SyncCosts, syncDuration } from './sync-cost.ts';
 
@@ -161,7 +168,8 @@ export class KubeProxy {
     this.#runner.retryAfter(sync.syncPeriod);
     if (mode === 'nftables') return this.metrics.add('kubeproxy_sync_proxy_rules_nftables_sync_failures_total');
     this.metrics.add('kubeproxy_sync_proxy_rules_iptables_restore_failures_total');
-    if (kind === 'partial' && mode === 'iptables') this.metrics.add('kubeproxy_sync_proxy_rules_iptables_partial_restore_failures_total');
+    if (kind === 'partial' && mode === 'iptables')
+      this.metrics.add('kubeproxy_sync_proxy_rules_iptables_partial_restore_failures_total');
   }
 }
 

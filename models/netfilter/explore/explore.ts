@@ -1,6 +1,8 @@
 // Where one packet can go by the rules of a node, whichever way chance falls: its walk through the hooks that Linux takes
 // for it, once per outcome of `-m statistic` and `numgen random`, each with its probability.
 //
+// Of a virtual server of IPVS each real server may be next.
+//
 // The rules are the node's; the rest of the node is what the caller says of it: its own addresses and the devices by
 // which the packet comes in and goes out. Memory starts empty: no connection, no list of `-m recent`, full buckets of
 // `-m limit`. Not modelled: routes; the port that a translation picks at random.
@@ -97,6 +99,9 @@ class Passage implements NetfilterStack {
     const natRandom = place.random('nat');
     this.#netfilter = new Netfilter({ cpus, frames, random, natRandom, namespace: 'node', stack: this });
     node.load(this.#netfilter);
+    // Whose turn it is depends on what came before: each of them is tried.
+    for (const virtual of this.#netfilter.ipvs.virtualServers())
+      virtual.scheduler = { choose: (servers) => (servers.length === 0 ? undefined : random.pick(servers)) };
   }
 
   of({ fill, isLocallySent }: ExploredPacket): PacketOutcome {
