@@ -74,7 +74,7 @@ const RULES = [
 
 interface Story {
   readonly nodes: number;
-  readonly proxy: 'iptables' | 'nftables';
+  readonly proxy: 'iptables' | 'nftables' | 'ipvs';
   readonly seed: number;
   readonly rules: readonly string[];
   readonly loads: readonly {
@@ -90,7 +90,7 @@ interface Story {
 
 const story: fc.Arbitrary<Story> = fc.record({
   nodes: fc.integer({ min: 1, max: 3 }),
-  proxy: fc.constantFrom('iptables', 'iptables', 'nftables'),
+  proxy: fc.constantFrom('iptables', 'iptables', 'nftables', 'ipvs'),
   seed: fc.nat(1_000),
   rules: fc.uniqueArray(fc.constantFrom(...RULES), { maxLength: 2 }),
   loads: fc.array(
