@@ -3,7 +3,7 @@
 import { closeSync, openSync, readSync } from 'node:fs';
 import { join } from 'node:path';
 import { Cluster } from '../../models/cluster.ts';
-import { PROXY_MODES, type ProxyMode } from '../../models/kube/kube-proxy/proxy-mode.ts';
+import { PROXY_MODE_NOTES, PROXY_MODES, type ProxyMode } from '../../models/kube/kube-proxy/proxy-mode.ts';
 import { type ManifestFile, readManifests } from '../../models/kube/manifests.ts';
 import type { ClusterRanges } from '../../models/kube/ranges.ts';
 import { YAML_LIMITS } from '../../models/kube/yaml-text.ts';
@@ -49,7 +49,12 @@ export function addManifestOptions(command: Command): Command {
 
 /** Of commands that look at one cluster; `podwire run` compares modes, as a factor. */
 export const addProxyOption = (command: Command): Command =>
-  command.option('--proxy <mode>', `kube-proxy's mode: ${inWords(PROXY_MODES)}`, oneOf(PROXY_MODES), 'iptables');
+  command.option(
+    '--proxy <mode>',
+    `kube-proxy's mode: ${inWords(PROXY_MODES)} (${Object.values(PROXY_MODE_NOTES).join('; ')})`,
+    oneOf(PROXY_MODES),
+    'iptables',
+  );
 
 /** Throws a UserError for a file that cannot be read or is too large to be a manifest. */
 export function readManifestFiles({ file = [] }: ManifestOptions): ManifestFile[] {

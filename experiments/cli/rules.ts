@@ -1,11 +1,12 @@
 // podwire rules: what iptables-save, or nft list ruleset, would print on a node; in IPVS mode also what ipvsadm and ipset
 // know.
 
-import type { ProxyMode } from '../../models/kube/kube-proxy/proxy-mode.ts';
+import { listServices } from '../../models/host/ebpf/service-map.ts';
+import { type NodeRules, PROXY_MODE_NOTES, type ProxyMode } from '../../models/kube/kube-proxy/proxy-mode.ts';
 import { listIpsets } from '../../models/netfilter/ipset/ipset-text.ts';
 import { printIptablesSave, saveTables } from '../../models/netfilter/iptables-save.ts';
 import { listIpvs } from '../../models/netfilter/ipvs/ipvs-text.ts';
-import type { Netfilter } from '../../models/netfilter/netfilter.ts';
+import { printProtocol } from '../../models/netfilter/protocol.ts';
 import { type Command, type CommandContext, examples, wholeNumber } from './command-line.ts';
 import { addManifestOptions, addProxyOption, clusterOf, type ManifestOptions, nodeIn } from './manifest-options.ts';
 
@@ -18,7 +19,7 @@ interface RulesOptions extends ManifestOptions {
 export function addRules(program: Command, context: CommandContext): void {
   addProxyOption(addManifestOptions(program.command('rules')))
     .description(
-      'Print the rules of kube-proxy on a node, as iptables-save or nft list ruleset would; in IPVS mode as ipvsadm -Ln, ipset list and iptables-save would.',
+      'Print the rules of kube-proxy on a node, as iptables-save or nft list ruleset would; in IPVS mode as ipvsadm -Ln, ipset list and iptables-save would; of the eBPF-style replacement, its table.',
     )
     .requiredOption('--node <name>', 'a Node of the manifests; without any there are node-1, node-2, …')
     .option('--seed <n>', 'seed of all random numbers', wholeNumber({ from: 0 }), 1)
@@ -34,14 +35,13 @@ export function addRules(program: Command, context: CommandContext): void {
     .action((options: RulesOptions) => {
       const cluster = clusterOf(options, context);
       cluster.start();
-      const { netfilter } = nodeIn(cluster, options.node).machine.root;
-      context.stdout.write(netfilter === undefined ? '' : textOf(netfilter, options.proxy));
+      context.stdout.write(textOf(nodeIn(cluster, options.node).rules, options.proxy));
     });
 }
 
 /** What nodes have in iptables besides, whatever the mode, is the network plugin's. */
-function textOf(netfilter: Netfilter, proxy: ProxyMode): string {
-  const { tables, nftables, sets } = netfilter;
+function textOf(rules: NodeRules, proxy: ProxyMode): string {
+  const { tables, nftables, sets } = rules;
   switch (proxy) {
     case 'iptables':
       return printIptablesSave(saveTables(tables));
@@ -49,11 +49,13 @@ function textOf(netfilter: Netfilter, proxy: ProxyMode): string {
       return nftables.list();
     case 'ipvs':
       return [
-        ['ipvsadm -Ln', listIpvs(netfilter.ipvs)],
+        ['ipvsadm -Ln', listIpvs(rules.ipvs)],
         ['ipset list', listIpsets(sets)],
         ['iptables-save', printIptablesSave(saveTables(tables))],
       ]
         .map(([command, text]) => `# ${command}\n${text}`)
         .join('\n');
+    case 'ebpf':
+      return `# ${PROXY_MODE_NOTES.ebpf}\n${listServices(rules.ebpf.services, printProtocol)}`;
   }
 }

@@ -70,6 +70,12 @@ export interface CostModel {
   readonly ipvsLookupNs: number;
   /** IPVS: a new connection, scheduled and allocated. */
   readonly ipvsNewNs: number;
+
+  // ── eBPF ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+  /** Entering a program at a device or a socket. */
+  readonly ebpfProgramNs: number;
+  /** One lookup in a hash map. */
+  readonly ebpfLookupNs: number;
 }
 
 /** `[x, y]` knots with rising x; linear between them, with the last slope beyond the last. */
@@ -144,6 +150,8 @@ export const LINUX_6_18: CostModel = {
   natNs: 60,
   ipvsLookupNs: 186,
   ipvsNewNs: 1_430,
+  ebpfProgramNs: 38,
+  ebpfLookupNs: 141,
 };
 
 /** Everything is free: switches of the fabric, and tests of behaviour that do not care. */
@@ -178,6 +186,8 @@ export const FREE: CostModel = {
   natNs: 0,
   ipvsLookupNs: 0,
   ipvsNewNs: 0,
+  ebpfProgramNs: 0,
+  ebpfLookupNs: 0,
 };
 
 /** Value at `x`, rounded to whole nanoseconds; constant below the first knot. */

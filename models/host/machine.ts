@@ -10,6 +10,7 @@ import { WireDevice } from '../link/wire.ts';
 import type { FrameStore } from '../packet/frame-store.ts';
 import type { Ip } from '../packet/ip-address.ts';
 import { localMac, type Mac } from '../packet/mac.ts';
+import type { SocketBalancer } from '../transport/socket-balancer.ts';
 import { NetworkNamespace } from './network-namespace.ts';
 
 export interface MachineOptions {
@@ -32,6 +33,7 @@ export class Machine {
   readonly frames: FrameStore;
   readonly root: NetworkNamespace;
   readonly #namespaces = new Map<string, NetworkNamespace>();
+  #socketBalancer: SocketBalancer | undefined;
   #macs = 0;
   #nextCpu = 0;
 
@@ -84,9 +86,16 @@ export class Machine {
     root.stack.setServiceAddresses(device, ips);
   }
 
+  /** Translates for the sockets of all network namespaces, those to come included. */
+  set socketBalancer(balancer: SocketBalancer) {
+    this.#socketBalancer = balancer;
+    for (const namespace of this.#namespaces.values()) namespace.balanceSockets(balancer);
+  }
+
   #make(name: string, forwarding: boolean): NetworkNamespace {
     const { cpus, frames } = this;
     const namespace = new NetworkNamespace({ name, cpus, frames, forwarding, flows: flowCacheOf(frames) });
+    if (this.#socketBalancer !== undefined) namespace.balanceSockets(this.#socketBalancer);
     this.#namespaces.set(name, namespace);
     return namespace;
   }

@@ -66,6 +66,7 @@ import {
 } from '../packet/ip-address.ts';
 import { BROADCAST_MAC, isGroupAddress } from '../packet/mac.ts';
 import { Arp } from './arp.ts';
+import type { DeviceProgram } from './device-program.ts';
 import { Fib, formatRoute, isErrorRoute, type Route } from './fib.ts';
 import type { FlowCache } from './flow-cache.ts';
 import { fragment } from './fragmentation.ts';
@@ -164,6 +165,8 @@ export class IpStack implements FrameReceiver, NetfilterStack {
   #reassembly: Reassembly | undefined;
   #ipv6: Ipv6Stack | undefined;
   #loopback: NetDevice | undefined;
+  #program: DeviceProgram | undefined;
+  #programDevice: NetDevice | undefined;
   /** Of the packet that lost its route while the OUTPUT hook ran. */
   #rerouteError: SendError | undefined;
   #icmpBusy = false;
@@ -206,7 +209,7 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     frame.receivedOn = device;
     switch (frame.etherType) {
       case ETHERTYPE_IPV4:
-        return this.#preRouting(frame, device);
+        return device === this.#programDevice ? this.#runProgram(frame, device) : this.#preRouting(frame, device);
       case ETHERTYPE_ARP:
         return this.#arp.receive(frame, device);
       case ETHERTYPE_IPV6:
@@ -215,6 +218,13 @@ export class IpStack implements FrameReceiver, NetfilterStack {
       default:
         return this.drop(frame, 'UNHANDLED_PROTO');
     }
+  }
+
+  #runProgram(frame: Frame, device: NetDevice): void {
+    const passed = this.#program!.ingress(frame);
+    if (passed === undefined) return;
+    passed.receivedOn = device;
+    this.#preRouting(passed, device);
   }
 
   #preRouting(frame: Frame, device: NetDevice): void {
@@ -448,6 +458,29 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     return errorByRoute(route) ?? 'EACCES';
   }
 
+  // ── for programs at devices ────────────────────────────────────────────────────────────────────────────────────────
+
+  /** `tc filter add dev DEVICE ingress` and `egress`: one program for one device of the namespace. */
+  attachProgram(device: NetDevice, program: DeviceProgram): void {
+    this.#programDevice = device;
+    this.#program = program;
+    this.cpus.forgetWays();
+  }
+
+  /** bpf_fib_lookup and bpf_redirect: the packet leaves by its route, past netfilter. */
+  redirect(frame: Frame): void {
+    const route = this.fib.lookup(frame.dstIp);
+    if (route === undefined || route.type !== 'unicast') return this.drop(frame, 'IP_INNOROUTES');
+    if (frame.ttl <= 1) {
+      this.sendIcmpError(frame, ICMP_TIME_EXCEEDED, 0);
+      return this.drop(frame, 'IP_TTL');
+    }
+    this.cpus.charge(this.cpus.costs.forwardNs);
+    if (frame.journey !== undefined) this.#noteRoute(frame, route);
+    frame.ttl--;
+    this.neighbors.output(frame, route.device, route.gateway === ANY_IP ? frame.dstIp : route.gateway);
+  }
+
   // ── for IPVS ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
   /** __ip_vs_get_out_rt. */
@@ -490,6 +523,7 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     if (this.#netfilter !== undefined && !this.#netfilter.run(POSTROUTING, frame, undefined, device)) return;
     if (device === this.#loopback) return device.transmit(frame);
     const nextHop = route.gateway === ANY_IP ? frame.dstIp : route.gateway;
+    if (device === this.#programDevice) this.#program!.egress(frame);
     this.#icmpBusy = false;
     const isToBeCut = frame.fragments !== undefined && frame.fragments.largestBytes > 0;
     if (isToBeCut || frame.sizeBytes - ETHERNET_HEADER_BYTES > this.#mtuFor(frame, device)) {

@@ -14,6 +14,7 @@ import type { ProxyMetrics } from './kube-proxy/proxy-metrics.ts';
 import type { ProxyCaches, ProxyFlags, ProxyMode } from './kube-proxy/proxy-mode.ts';
 import type { ServiceSnapshot } from './kube-proxy/service-tracker.ts';
 import { Kubelet } from './kubelet.ts';
+import { MachineRules } from './machine-rules.ts';
 import { addressOfNode, type Node } from './objects.ts';
 import type { ClusterRanges } from './ranges.ts';
 
@@ -39,15 +40,14 @@ export interface ClusterNodeOptions {
   readonly isReserved: (ip: Ip) => boolean;
 }
 
-/** kube-proxy's device of mode ipvs, which has the addresses of Services. */
-const IPVS_DEVICE = 'kube-ipvs0';
-
 export class ClusterNode {
   readonly name: string;
   readonly ip: Ip;
   readonly podRange: Prefix;
   readonly machine: Machine;
   readonly kubelet: Kubelet;
+  /** What kube-proxy has written. */
+  readonly rules: MachineRules;
   /** A program on the node itself, outside pods: a node agent, or a client on the host network. */
   readonly process: Process;
   readonly #nicName = 'eth0';
@@ -79,21 +79,8 @@ export class ClusterNode {
       ips: [this.ip, plugin.gateway],
     };
     const random = place.random('kube-proxy');
-    const bindServiceAddresses = (ips: ReadonlySet<Ip>) => this.machine.bindServiceAddresses(IPVS_DEVICE, ips);
-    const rules = () => {
-      const netfilter = root.enableNetfilter();
-      const { tables, nftables, sets } = netfilter;
-      // IPVS is there once it is asked for.
-      return {
-        tables,
-        nftables,
-        sets,
-        bindServiceAddresses,
-        get ipvs() {
-          return netfilter.ipvs;
-        },
-      };
-    };
+    this.rules = new MachineRules(this.machine, { name: this.#nicName, ip: this.ip });
+    const rules = () => this.rules;
     this.#startProxy = (mode, sync) => new KubeProxy({ ...proxy, mode, sync, place, node, ranges, random, rules });
     this.#kubeProxy = this.#startProxy(proxy.mode, proxy.sync);
   }

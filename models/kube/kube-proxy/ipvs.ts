@@ -34,9 +34,9 @@ export interface IpvsConfig extends IpvsChainSettings {
   /** --nodeport-addresses: node addresses in these ranges serve node ports; empty: all of the node but loopback. */
   readonly nodePortAddresses: readonly Prefix[];
   /**
-   * In which order real servers are added; the one that was added last is the first in turn. Sorted by `address:port`, so
-   * that all nodes begin with the same one, or as Go's maps have it: since kube-proxy walks an unsorted set (1.25 and later),
-   * arbitrary and other on every node.
+   * In which order real servers are added; the one that was added last is the first in turn. Sorted by `address:port`, as
+   * kube-proxy once did, so that all nodes begin with the same one; or arbitrary and other on every node, as it walks an
+   * unsorted set now.
    */
   readonly endpointOrder: 'sorted' | 'random';
 }

@@ -138,8 +138,9 @@ export class KubeProxy {
       else this.#write(snapshot, triggers);
       const took = between(start, place.now);
       this.metrics.observe('kubeproxy_sync_proxy_rules_duration_seconds', took);
-      // In IPVS mode there is no such difference to kube-proxy.
-      if (mode !== 'ipvs') this.metrics.observe(`kubeproxy_sync_${kind}_proxy_rules_duration_seconds`, took);
+      // Others know no such difference.
+      if (mode === 'iptables' || mode === 'nftables')
+        this.metrics.observe(`kubeproxy_sync_${kind}_proxy_rules_duration_seconds`, took);
       ended();
     };
     // What costs no time is a call.

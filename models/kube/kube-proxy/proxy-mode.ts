@@ -4,9 +4,12 @@ import type { RandomStream } from '../../../engine/random.ts';
 import type { Place } from '../../../engine/simulator.ts';
 import { type Duration, type Instant, ms, s } from '../../../engine/time.ts';
 import { Timer } from '../../../engine/timer.ts';
+import type { EbpfDatapath } from '../../host/ebpf/datapath.ts';
+import type { NodePortSettings } from '../../host/ebpf/node-port-program.ts';
 import type { Nftables } from '../../netfilter/nft/nftables.ts';
 import type { RuleTables } from '../../netfilter/rule-tables.ts';
 import type { ClusterRanges } from '../ranges.ts';
+import { ebpfServices } from './ebpf.ts';
 import { DEFAULT_IPTABLES_CONFIG, IptablesProxier, type SyncReport } from './iptables.ts';
 import { ServiceChainCache } from './iptables-chain-cache.ts';
 import { DEFAULT_IPVS_CONFIG, type IpvsConfig, type IpvsNode, IpvsProxier } from './ipvs.ts';
@@ -17,8 +20,14 @@ import { NftChainCache } from './nftables-chain-cache.ts';
 import type { ProxyNode } from './port-on-node.ts';
 import type { ServiceSnapshot } from './service-tracker.ts';
 
-export const PROXY_MODES = ['iptables', 'nftables', 'ipvs'] as const;
+/** `ebpf` is no mode of kube-proxy but a replacement of it, and a model without an oracle (ebpf.ts). */
+export const PROXY_MODES = ['iptables', 'nftables', 'ipvs', 'ebpf'] as const;
 export type ProxyMode = (typeof PROXY_MODES)[number];
+
+/** What whoever reads results of a mode has to know of it. */
+export const PROXY_MODE_NOTES: Readonly<Partial<Record<ProxyMode, string>>> = {
+  ebpf: 'ebpf is an eBPF-style replacement of kube-proxy: a model without an oracle, its costs are assumed',
+};
 
 /** What proxiers of a cluster have in common, by mode. */
 export class ProxyCaches {
@@ -31,11 +40,13 @@ export class ProxyCaches {
 export interface NodeRules extends IpvsNode {
   readonly tables: RuleTables;
   readonly nftables: Nftables;
+  readonly ebpf: Pick<EbpfDatapath, 'configure' | 'replaceServices' | 'services'>;
 }
 
 /** Flags of kube-proxy that belong to one mode. */
 export interface ProxyFlags {
   readonly ipvs?: Partial<Pick<IpvsConfig, 'scheduler' | 'endpointOrder' | 'masqueradeAll'>>;
+  readonly ebpf?: Partial<NodePortSettings>;
 }
 
 /** What kube-proxy does without flags: in IPVS mode every change is written at once. */
@@ -43,6 +54,7 @@ export const DEFAULT_MIN_SYNC_PERIODS: Readonly<Record<ProxyMode, Duration>> = {
   iptables: s(1),
   nftables: s(1),
   ipvs: ms(0),
+  ebpf: ms(0),
 };
 
 /** What every mode can do. */
@@ -75,6 +87,8 @@ export function startProxy(mode: ProxyMode, options: StartOptions): Proxier {
       return startNftables(options);
     case 'ipvs':
       return startIpvs(options);
+    case 'ebpf':
+      return startEbpf(options);
   }
 }
 
@@ -132,5 +146,22 @@ function startIpvs(options: StartOptions): Proxier {
     },
     nextKind: () => proxier.nextKind,
     needFullSync: () => proxier.needFullSync(),
+  };
+}
+
+/** Only what has changed is written there, but the first time. */
+function startEbpf({ node, flags }: StartOptions): Proxier {
+  let isFirst = true;
+  return {
+    sync({ ebpf }, services) {
+      if (isFirst) ebpf.configure(flags.ebpf ?? {});
+      isFirst = false;
+      ebpf.replaceServices(ebpfServices(services, node));
+      return {};
+    },
+    nextKind: () => (isFirst ? 'full' : 'partial'),
+    needFullSync: () => {
+      isFirst = true;
+    },
   };
 }

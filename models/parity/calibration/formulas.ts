@@ -25,6 +25,7 @@ const send = (time: TimeOf): number => time('veth.roundTrip') / 2 - veth(time) -
 const segment = (time: TimeOf): number =>
   (time('veth.exchange') / 2 - send(time) - veth(time) - delivery(time) - receive(time)) / 2;
 const baseChain = (time: TimeOf): number => (time('hook.five') - time('route')) / 5;
+const nftBaseChain = (time: TimeOf): number => (time('hook.nftFive') - time('route')) / 5;
 const lookup = (time: TimeOf): number => time('conntrack.1') - time('hook.filter');
 const forward = (time: TimeOf): number => time('route') - time('veth') - veth(time);
 /** The second fragment crosses one more veth pair. */
@@ -75,7 +76,7 @@ export const FORMULAS: { readonly [Name in CostName]?: Formula<number> } = {
   baseChainNs: { how: 'a fifth of what five empty tables at hooks add to routing (iptables-legacy)', of: baseChain },
   nftBaseChainNs: {
     how: 'a fifth of what five empty base chains add to routing (nft)',
-    of: (time) => (time('hook.nftFive') - time('route')) / 5,
+    of: nftBaseChain,
   },
   vxlanEncapNs: {
     how: 'frames routed into a tunnel and dropped on the wire, less frames routed and dropped',
@@ -99,6 +100,17 @@ export const FORMULAS: { readonly [Name in CostName]?: Formula<number> } = {
     how: 'assumed: as a new entry of conntrack',
     derived: true,
     of: conntrackNew,
+  },
+  // Programs are not among the paths.
+  ebpfProgramNs: {
+    how: 'assumed: as a base chain of nft',
+    derived: true,
+    of: nftBaseChain,
+  },
+  ebpfLookupNs: {
+    how: 'assumed: as a lookup in a large verdict map of nft',
+    derived: true,
+    of: (time) => time(`set.map${ELEMENT_COUNTS.at(-1)}`) - time('set.none'),
   },
   conntrackNewNs: {
     how: 'a UDP request from a new socket with conntrack, less without, less two lookups',
