@@ -14,7 +14,7 @@ export default experiment({
   name: 'load-distribution',
   question: 'How evenly does kube-proxy spread load over the endpoints of a Service?',
   factors: {
-    proxy: ['iptables', 'nftables', 'ipvs'],
+    proxy: ['iptables', 'nftables', 'ipvs', 'ebpf'],
     connections: [10, 100, 1_000],
     connection: ['new per request', 'kept alive'],
   },

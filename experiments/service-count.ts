@@ -3,7 +3,8 @@
 // Expectation: kube-proxy's KUBE-SERVICES chain is a list, so a new connection pays for every rule before its own; on
 // average half of them. A kept connection does not: conntrack knows it. In nftables mode Services are found in a map, so
 // their number makes no difference that one would notice (KEP-3866). Nor does it in IPVS mode, whose rules ask ipsets; a
-// connection pays there for two passes of the hooks, through INPUT and then OUTPUT.
+// connection pays there for two passes of the hooks, through INPUT and then OUTPUT. The eBPF-style replacement (a model without
+// an oracle) pays for a lookup at the socket, and for no translation of packets.
 
 import { echo, experiment, Load, ms, s, us } from './podwire.ts';
 
@@ -12,7 +13,7 @@ export default experiment({
   question: 'How does the number of Services change the latency of a request to one of them?',
   factors: {
     services: [10, 100, 1_000, 10_000],
-    proxy: ['iptables', 'nftables', 'ipvs'],
+    proxy: ['iptables', 'nftables', 'ipvs', 'ebpf'],
     connection: ['new per request', 'kept alive'],
   },
   replications: 10,

@@ -45,6 +45,13 @@ test('in IPVS mode, prints what ipvsadm -Ln, ipset list and iptables-save print'
   expect(stdout).toMatch(/^-A KUBE-SERVICES -m set --match-set KUBE-CLUSTER-IP dst,dst -j ACCEPT$/m);
 });
 
+test('of the eBPF-style replacement, prints its table, and says what it is', async () => {
+  const { exitCode, stdout, stderr } = await rules('--node near --proxy ebpf');
+  expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: '' });
+  expect(stdout).toMatch(/^# ebpf is .* a model without an oracle/);
+  expect(stdout).toMatch(/^10\.96\.0\.10:80 tcp {2}default\/web:http\n {2}sockets: 10\.244\.1\.2:8080/m);
+});
+
 describe('the real tool accepts them', () => {
   const isRoot = process.getuid?.() === 0;
   test.for([
@@ -80,7 +87,7 @@ describe('wrong use is told in one line', () => {
   test.for([
     ['--node nowhere', '--node nowhere: no such node; there are: near, far'],
     ['--node near --seed -1', "argument '-1' is invalid. Expected a whole number from 0."],
-    ['--node near --proxy userspace', "argument 'userspace' is invalid. Expected iptables, nftables or ipvs."],
+    ['--node near --proxy userspace', "argument 'userspace' is invalid. Expected iptables, nftables, ipvs or ebpf."],
     ['--seed 1', "required option '--node <name>' not specified"],
   ] as const)('%s', async ([line, message]) => {
     const { exitCode, stdout, stderr } = await rules(line);

@@ -3,7 +3,8 @@
 import { writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join, resolve } from 'node:path';
-import type { Experiment } from '../harness/experiment.ts';
+import { PROXY_MODE_NOTES, PROXY_MODES } from '../../models/kube/kube-proxy/proxy-mode.ts';
+import type { Experiment, Factors } from '../harness/experiment.ts';
 import { type GivenCosts, readCosts, SHIPPED_COSTS } from '../harness/given-costs.ts';
 import { planRuns, selectLevels } from '../harness/plan.ts';
 import { startProgress } from '../harness/progress.ts';
@@ -99,7 +100,8 @@ export async function runExperiment(
   const plan = planRuns(about);
   const results = new ResultFile({ directory: options.out, name, factors: about.factors });
   const tableFiles = new TableFiles({ directory: options.out, name });
-  const record = new RunRecord({ ...about, experiment, plannedRuns: plan.length, costs: cost });
+  const notes = notesOn(about.factors);
+  const record = new RunRecord({ ...about, experiment, plannedRuns: plan.length, costs: cost, notes });
   const summary = new Summary();
   const tables = new TableSummary();
   const isTerminal = context.stderr.isTTY === true;
@@ -131,11 +133,16 @@ export async function runExperiment(
     record.write(join(options.out, `${name}.run.json`), { wallSeconds: secondsSoFar(), workers: options.workers });
   }
   context.stdout.write(summary.render({ isTerminal: context.stdout.isTTY === true }));
+  for (const note of notes) context.stderr.write(`note: ${note}\n`);
   const finished = record.finishedRuns === plan.length ? '' : `${record.finishedRuns} of `;
   const runs = plan.length === 1 ? 'run' : 'runs';
   context.stderr.write(`${finished}${plan.length} ${runs} in ${results.path}\n`);
   return { record, tables, wallSeconds: secondsSoFar() };
 }
+
+/** Of levels that are not what they may be taken for. */
+const notesOn = ({ proxy = [] }: Factors): string[] =>
+  PROXY_MODES.filter((mode) => proxy.includes(mode)).flatMap((mode) => PROXY_MODE_NOTES[mode] ?? []);
 
 function writeFiles(directory: string, files: Readonly<Record<string, Uint8Array>>): void {
   for (const [path, bytes] of Object.entries(files)) writeFileSync(resolve(directory, path), bytes);
