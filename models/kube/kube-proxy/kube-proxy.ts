@@ -167,6 +167,7 @@ export class KubeProxy {
     const { mode, sync } = this.#options;
     this.#proxier.needFullSync();
     this.#runner.retryAfter(sync.syncPeriod);
+    if (mode === 'ebpf') return; // it has no metric of that
     if (mode === 'nftables') return this.metrics.add('kubeproxy_sync_proxy_rules_nftables_sync_failures_total');
     this.metrics.add('kubeproxy_sync_proxy_rules_iptables_restore_failures_total');
     if (kind === 'partial' && mode === 'iptables')

@@ -196,6 +196,7 @@ export class Ipvs {
   deleteServer(virtual: VirtualServer, server: RealServer): void {
     this.#sweep();
     const index = virtual.servers.indexOf(server);
+    if (index < 0) throw new RangeError(`no such real server of the virtual server on port ${virtual.port}`);
     virtual.servers.splice(index, 1);
     server.isAvailable = false;
     if (server.connections + server.persistentConnections > 0)
