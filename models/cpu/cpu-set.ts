@@ -27,6 +27,11 @@ export class CpuSet {
   generation = 0;
   /** Tunnels that the running visit is sending into at this point, one within another (dev_xmit_recursion). */
   tunnelDepth = 0;
+  /**
+   * Families whose ICMP the running visit is sending a message of at this point, as bits 1 << family: a CPU has one socket
+   * for each, for all namespaces, and while it is locked nothing causes another message (icmp_xmit_lock).
+   */
+  icmpLocks = 0;
   readonly #cpus: Cpu[];
   #offsetNs = 0;
   #visiting = false;
@@ -92,11 +97,12 @@ export class CpuSet {
     const postponed: (() => void)[] = [];
     this.#postponed = postponed;
     action();
-    const { tunnelDepth } = this;
-    this.tunnelDepth = 0; // what is sent has been sent
+    const { tunnelDepth, icmpLocks } = this;
+    this.tunnelDepth = this.icmpLocks = 0; // what is sent has been sent
     for (let i = 0; i < postponed.length; i++) postponed[i]!(); // what they hand over comes behind them
     this.#postponed = undefined;
     this.tunnelDepth = tunnelDepth;
+    this.icmpLocks = icmpLocks;
   }
 
   /** Is what frames cause to wait for the end of a {@link batch}? */

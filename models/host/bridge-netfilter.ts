@@ -13,6 +13,7 @@ import type { Bridge, BridgeNetfilter, BridgePort } from '../link/bridge.ts';
 import { FORWARD, type Netfilter, POSTROUTING, PREROUTING } from '../netfilter/netfilter.ts';
 import { ETHERTYPE_IPV4, ETHERTYPE_IPV6, type FragmentSizes, type Frame } from '../packet/frame.ts';
 import { ANY_IP } from '../packet/ip-address.ts';
+import { isGroupAddress } from '../packet/mac.ts';
 
 /** The sysctls net.bridge.bridge-nf-call-*. */
 export interface BridgeCalls {
@@ -49,6 +50,7 @@ export class BridgeIptables implements BridgeNetfilter {
   forward(frame: Frame, ingress: BridgePort, egress: BridgePort): boolean {
     frame.physIn = ingress.device;
     frame.physOut = egress.device;
+    this.#netfilter.conntrack.refreshCopy(frame);
     return this.#netfilter.run(FORWARD, frame, this.#bridge, this.#bridge);
   }
 
@@ -56,6 +58,12 @@ export class BridgeIptables implements BridgeNetfilter {
     frame.physOut = egress.device;
     if (!this.#netfilter.run(POSTROUTING, frame, undefined, this.#bridge)) return false;
     return frame.fragments === undefined || this.#sendFragments(frame, frame.fragments, egress);
+  }
+
+  /** br_nf_local_in: what others have copies of, is of a confirmed connection before the IP stack sees it. */
+  localIn(frame: Frame): boolean {
+    this.#netfilter.conntrack.refreshCopy(frame);
+    return !isGroupAddress(frame.dstMac) || this.#netfilter.confirm(frame);
   }
 
   /** br_nf_dev_queue_xmit: what came in fragments leaves in fragments; true for a packet that goes on whole. */
@@ -110,6 +118,7 @@ export class BridgeIptables implements BridgeNetfilter {
   #bridgeTo({ gateway }: Route, neighbors: NeighborTable, frame: Frame, ingress: BridgePort): false {
     this.#bridge.cpus.charge(this.#bridge.cpus.costs.forwardNs);
     neighbors.resolve(frame, this.#bridge, gateway === ANY_IP ? frame.dstIp : gateway, (resolved, mac) => {
+      resolved.cameForGroup = resolved.group;
       resolved.dstMac = mac;
       this.#bridge.forward(resolved, ingress);
     });

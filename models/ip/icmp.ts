@@ -4,7 +4,7 @@
 import { Frame, PROTOCOL_ICMP } from '../packet/frame.ts';
 import { ICMP_DEST_UNREACHABLE, ICMP_ECHO_REPLY, ICMP_REDIRECT, ICMP_TIME_EXCEEDED } from '../packet/icmp.ts';
 import { ANY_IP, type Ip, isMulticast, LIMITED_BROADCAST_IP } from '../packet/ip-address.ts';
-import { isGroupAddress } from '../packet/mac.ts';
+import { ZERO_MAC } from '../packet/mac.ts';
 
 export const ICMP_SOURCE_QUENCH = 4;
 export const ICMP_PARAMETER_PROBLEM = 12;
@@ -29,7 +29,7 @@ export const isIcmpError = (type: number): boolean =>
 /** May an ICMP error be sent about this packet? Never about errors, groups, later fragments or senders without address. */
 export function mayCauseError(frame: Frame): boolean {
   if (frame.protocol === PROTOCOL_ICMP && isIcmpError(frame.icmpType)) return false;
-  if (frame.receivedOn !== undefined && isGroupAddress(frame.dstMac)) return false;
+  if (frame.group !== ZERO_MAC) return false;
   if (frame.fragmentOffset > 0 || frame.srcIp === ANY_IP) return false;
   return !isMulticast(frame.dstIp) && frame.dstIp !== LIMITED_BROADCAST_IP && !isMulticast(frame.srcIp);
 }

@@ -6,12 +6,12 @@ import { startOfJiffy } from '../cpu/jiffy.ts';
 import { Frame, PROTOCOL_ICMPV6 } from '../packet/frame.ts';
 import { ICMPV6_ECHO_REPLY, ICMPV6_PACKET_TOO_BIG, isIcmpv6Error } from '../packet/icmpv6.ts';
 import { ANY_IP, type Ip, isIpv6Multicast } from '../packet/ip-address.ts';
-import { isGroupAddress } from '../packet/mac.ts';
+import { ZERO_MAC } from '../packet/mac.ts';
 
 /** May an error of this type be sent about the packet? Never about errors, groups and senders without an address. */
 export function mayCauseIcmpv6Error(frame: Frame, type: number): boolean {
   if (frame.srcIp === ANY_IP || isIpv6Multicast(frame.srcIp)) return false;
-  const isForGroup = isIpv6Multicast(frame.dstIp) || (frame.receivedOn !== undefined && isGroupAddress(frame.dstMac));
+  const isForGroup = isIpv6Multicast(frame.dstIp) || frame.group !== ZERO_MAC;
   if (isForGroup && type !== ICMPV6_PACKET_TOO_BIG) return false;
   return !(frame.protocol === PROTOCOL_ICMPV6 && frame.fragmentOffset === 0 && isIcmpv6Error(frame.icmpType));
 }

@@ -362,13 +362,13 @@ export class Ipv6Stack implements DiscoveryStack {
     if (this.#isOwn(frame.dstIp, device)) reply.srcIp = frame.dstIp;
     this.frames.deliver(frame);
     hashForLabel(reply);
-    this.send(reply, device);
+    this.#sendIcmpv6(reply, device);
   }
 
   /** An error to the sender of `about`, if RFC 4443 and the rate limit allow one (icmp6_send). */
   sendError(about: Frame, type: number, code: number, options: Icmpv6ErrorOptions = {}): void {
     const { info = 0, device = about.receivedOn ?? this.#deviceOfDiscovery(about) } = options;
-    if (!mayCauseIcmpv6Error(about, type)) return;
+    if ((this.cpus.icmpLocks & ICMPV6_LOCK) !== 0 || !mayCauseIcmpv6Error(about, type)) return;
     const route = this.#lookup(about.srcIp, device);
     if (route === undefined || errorByRoute(route) !== undefined || route.type === 'anycast') return;
     if (!this.#mayError(about.srcIp, type, route)) return;
@@ -381,7 +381,14 @@ export class Ipv6Stack implements DiscoveryStack {
     this.#noteError(about, error);
     attachConntrack(error, about);
     hashForLabel(error);
-    this.send(error, device);
+    this.#sendIcmpv6(error, device);
+  }
+
+  #sendIcmpv6(message: Frame, device: DeviceRef | undefined): void {
+    const { cpus } = this;
+    cpus.icmpLocks |= ICMPV6_LOCK;
+    this.send(message, device);
+    cpus.icmpLocks &= ~ICMPV6_LOCK;
   }
 
   /** icmp6_send: better an address of the device that the packet came in by. ANY_IP for what was made here. */
@@ -600,6 +607,8 @@ function isTooBig({ sizeBytes, fragments }: Frame, mtuBytes: number): boolean {
 
 /** Code of {@link ICMPV6_TIME_EXCEEDED}. */
 const REASSEMBLY_TIME = 1;
+/** Of {@link CpuSet.icmpLocks}. */
+const ICMPV6_LOCK = 1 << 6;
 
 /** Where the IPv6 header says what follows it. */
 const NEXT_HEADER_OFFSET = 6;

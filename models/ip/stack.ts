@@ -130,6 +130,8 @@ const isKernelsOwn = ({ protocol, tcpFlags }: Frame): boolean =>
 
 /** Of every packet that comes from a socket, so that a flow's way leads from here to the TTL that it leaves with. */
 const UNROUTED_TTL = 64;
+/** Of {@link CpuSet.icmpLocks}. */
+const ICMP_LOCK = 1 << 4;
 
 function refusalOf(verdict: SourceVerdict): DropReason | undefined {
   if (verdict >= ACCEPTED) return undefined;
@@ -169,7 +171,6 @@ export class IpStack implements FrameReceiver, NetfilterStack {
   #programDevice: NetDevice | undefined;
   /** Of the packet that lost its route while the OUTPUT hook ran. */
   #rerouteError: SendError | undefined;
-  #icmpBusy = false;
 
   constructor({ name, cpus, frames, random, forwarding, flows }: IpStackOptions) {
     this.name = name;
@@ -524,7 +525,6 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     if (device === this.#loopback) return device.transmit(frame);
     const nextHop = route.gateway === ANY_IP ? frame.dstIp : route.gateway;
     if (device === this.#programDevice) this.#program!.egress(frame);
-    this.#icmpBusy = false;
     const isToBeCut = frame.fragments !== undefined && frame.fragments.largestBytes > 0;
     if (isToBeCut || frame.sizeBytes - ETHERNET_HEADER_BYTES > this.#mtuFor(frame, device)) {
       return this.#outputFragments(frame, device, nextHop);
@@ -630,7 +630,12 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     code: number,
     { mtuBytes = 0, gateway = ANY_IP }: { mtuBytes?: number; gateway?: Ip } = {},
   ): void {
-    if (this.#icmpBusy || !mayCauseError(about) || this.fib.lookup(about.dstIp)?.type === 'broadcast') return;
+    if (
+      (this.cpus.icmpLocks & ICMP_LOCK) !== 0 ||
+      !mayCauseError(about) ||
+      this.fib.lookup(about.dstIp)?.type === 'broadcast'
+    )
+      return;
     // Nothing limits what has come by loopback.
     const cameByLoopback = about.receivedOn !== undefined && about.receivedOn === this.#loopback;
     const isLocal = this.isLocal(about.srcIp);
@@ -646,15 +651,11 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     this.#sendIcmp(error);
   }
 
-  /** icmp_xmit_lock: while a message of ICMP is on its way through the hooks, nothing that happens to it causes another. */
   #sendIcmp(message: Frame): void {
-    const { recorder } = this.frames;
-    const { isOff } = recorder;
-    recorder.isOff = true; // what it causes goes the long way, where #output says when the lock is free
-    this.#icmpBusy = true;
+    const { cpus } = this;
+    cpus.icmpLocks |= ICMP_LOCK;
     this.send(message);
-    this.#icmpBusy = false;
-    recorder.isOff = isOff;
+    cpus.icmpLocks &= ~ICMP_LOCK;
   }
 
   /**

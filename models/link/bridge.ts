@@ -20,6 +20,7 @@ export interface BridgeNetfilter {
   preRouting(frame: Frame, ingress: BridgePort): boolean;
   forward(frame: Frame, ingress: BridgePort, egress: BridgePort): boolean;
   postRouting(frame: Frame, egress: BridgePort): boolean;
+  localIn(frame: Frame): boolean;
 }
 
 export class BridgePort implements FrameReceiver {
@@ -110,11 +111,18 @@ export class Bridge extends NetDevice {
     const { recorder } = this.frames;
     if (recorder.isRecording) recorder.seenBy(this.fdb, this.fdb.slotOf(frame.srcMac));
     if (frame.dstMac === this.mac) return this.#passUp(frame);
+    if (isGroupAddress(frame.dstMac)) return this.#toGroup(frame, ingress);
     const egress = this.#lookup(frame.dstMac);
     if (egress !== undefined) return this.#forwardTo(egress, frame, ingress);
     if (this.#localMacs.has(frame.dstMac)) return this.#passUp(frame);
-    if (isGroupAddress(frame.dstMac) && this.receiver !== undefined) this.#passUp(this.frames.copy(frame));
     this.#flood(frame, ingress);
+  }
+
+  /** First the ports have copies, then it goes up. */
+  #toGroup(frame: Frame, ingress: BridgePort): void {
+    if (this.receiver === undefined) return this.#flood(frame, ingress);
+    for (const egress of this.#egresses(ingress)) this.#send(egress, this.frames.copy(frame), ingress);
+    if (this.netfilter?.isFor(frame) !== true || this.netfilter.localIn(frame)) this.#passUp(frame);
   }
 
   /** The IP stack sends through the bridge device itself. */
@@ -151,14 +159,19 @@ export class Bridge extends NetDevice {
     this.#send(egress, frame, ingress);
   }
 
-  /** To every port that may have it: a copy each, and the original to the last. */
+  /** A copy each, and the original to the last. */
   #flood(frame: Frame, ingress: BridgePort | undefined): void {
-    const egresses = this.ports.filter((port) => port.device.up && (port !== ingress || port.hairpin));
+    const egresses = this.#egresses(ingress);
     const last = egresses.pop();
     if (last === undefined) return this.drop(frame, 'BRIDGE_NO_EGRESS');
     this.#note(frame, `flooded to ${egresses.length + 1} ports`);
     for (const egress of egresses) this.#send(egress, this.frames.copy(frame), ingress);
     this.#send(last, frame, ingress);
+  }
+
+  /** The ports that a flooded frame may leave by: the newest one first, as new_nbp() puts them. */
+  #egresses(ingress: BridgePort | undefined): BridgePort[] {
+    return this.ports.filter((port) => port.device.up && (port !== ingress || port.hairpin)).reverse();
   }
 
   #send(egress: BridgePort, frame: Frame, ingress: BridgePort | undefined): void {

@@ -105,15 +105,16 @@ export abstract class NetDevice implements DeviceRef {
 
   /**
    * The same by netif_rx: after those frames of a batch that came before, and when sending is over, so that this frame
-   * goes into no tunnel within those that are being sent into.
+   * goes into no tunnel within those that are being sent into, and ICMP may be sent about it.
    */
   deliverInTurn(frame: Frame): void {
     const { cpus } = this;
     if (cpus.isBatching) return cpus.postpone(() => this.deliver(frame));
-    const { tunnelDepth } = cpus;
-    cpus.tunnelDepth = 0;
+    const { tunnelDepth, icmpLocks } = cpus;
+    cpus.tunnelDepth = cpus.icmpLocks = 0;
     this.deliver(frame);
     cpus.tunnelDepth = tunnelDepth;
+    cpus.icmpLocks = icmpLocks;
   }
 
   /** What kind of device this is: carries the frame to the other end. */

@@ -2,8 +2,8 @@
 // the index of a long chain is made once for all of them.
 
 import { ChainIndex } from './chain-index.ts';
-import { listNameOf } from './matches/recent.ts';
 import type { Rule } from './rule.ts';
+import { type MemoryMatch, memoriesOf, withoutRepeats } from './rule-memories.ts';
 
 export type ChainPolicy = 'ACCEPT' | 'DROP';
 
@@ -28,8 +28,8 @@ export class Chain {
   readonly policy: ChainPolicy | undefined;
   /** One of its rules turns connection tracking on. */
   readonly needsConntrack: boolean;
-  /** Lists of `-m recent` that its rules name. */
-  readonly recentLists: readonly string[];
+  /** What its rules remember by name, each name once. */
+  readonly memories: readonly MemoryMatch[];
   #rules: readonly Rule[] | RulesToCome;
   #index: ChainIndex | undefined;
 
@@ -37,9 +37,9 @@ export class Chain {
     this.name = name;
     this.#rules = rules;
     this.policy = policy;
-    const { needsConntrack, recentLists } = rules instanceof RulesToCome ? together(rules.among) : factsOf(rules);
+    const { needsConntrack, memories } = rules instanceof RulesToCome ? together(rules.among) : factsOf(rules);
     this.needsConntrack = needsConntrack;
-    this.recentLists = recentLists;
+    this.memories = memories;
   }
 
   get rules(): readonly Rule[] {
@@ -52,16 +52,14 @@ export class Chain {
   }
 }
 
-const NO_LISTS: readonly string[] = [];
-
 interface RuleFacts {
   readonly needsConntrack: boolean;
-  readonly recentLists: readonly string[];
+  readonly memories: readonly MemoryMatch[];
 }
 
 const factsOf = (rules: readonly Rule[]): RuleFacts => ({
   needsConntrack: rules.some((rule) => rule.needsConntrack),
-  recentLists: recentListsOf(rules),
+  memories: memoriesOf(rules),
 });
 
 /** Of lists that chains have in common. */
@@ -73,18 +71,8 @@ function together(lists: readonly (readonly Rule[])[]): RuleFacts {
     if (known === undefined) knownFacts.set(rules, (known = factsOf(rules)));
     return known;
   });
-  const recentLists = facts.flatMap((known) => known.recentLists);
   return {
     needsConntrack: facts.some((known) => known.needsConntrack),
-    recentLists: recentLists.length === 0 ? NO_LISTS : [...new Set(recentLists)],
+    memories: withoutRepeats(facts.flatMap((known) => known.memories)),
   };
-}
-
-/** Most chains have none; those share one empty array. */
-function recentListsOf(rules: readonly Rule[]): readonly string[] {
-  let names: Set<string> | undefined;
-  for (const { spec } of rules) {
-    for (const match of spec.matches ?? []) if (match.match === 'recent') (names ??= new Set()).add(listNameOf(match));
-  }
-  return names === undefined ? NO_LISTS : [...names];
 }

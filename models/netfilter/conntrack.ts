@@ -392,6 +392,12 @@ export class Conntrack implements ConnectionQuery, ConnectionTracker {
     this.#prolong(index, this.#settings.tcpTimeouts.CLOSE);
   }
 
+  /** A copy of a new connection's first packet: its connection may have been translated for another copy since. */
+  refreshCopy(frame: Frame): void {
+    if ((frame.conntrackState & CT_NEW) === 0 || !this.isCurrent(frame.conntrackEntry)) return;
+    frame.conntrackState |= natState(this.#statusOf(indexOf(frame.conntrackEntry)));
+  }
+
   /** The entry of a frame that waited has not ended in the meantime. */
   isCurrent(handle: number): boolean {
     return this.table.isCurrent(handle);

@@ -246,7 +246,7 @@ export class Netfilter implements RuleVisits {
           if (!this.#translate(step, hook, frame, inDevice, outDevice)) return false;
           break;
         case CONFIRM:
-          if (!this.#confirm(frame)) return false;
+          if (!this.confirm(frame)) return false;
           break;
         case NFT:
           if (!this.#isPassed(this.#walkNft(step.nft!, hook, frame, inDevice, outDevice), hook, frame, inDevice))
@@ -443,7 +443,8 @@ export class Netfilter implements RuleVisits {
     return true;
   }
 
-  #confirm(frame: Frame): boolean {
+  /** The end of INPUT and POSTROUTING; br_netfilter asks for it, too. False: the frame has ended. */
+  confirm(frame: Frame): boolean {
     const outcome = this.conntrack.confirm(frame);
     if (outcome !== UNCHANGED) this.#recorder.spoil();
     if (frame.journey !== undefined && outcome !== UNCHANGED) this.#note(frame, 'conntrack', CONFIRMATIONS[outcome]);

@@ -7,6 +7,7 @@ import { Chain, type ChainPolicy } from './chain.ts';
 import { HOOK_NAMES } from './hook.ts';
 import type { Rule } from './rule.ts';
 import { RuleCounters } from './rule-counters.ts';
+import { type MemoryMatch, memoryKey, withoutRepeats } from './rule-memories.ts';
 import { BUILTIN_CHAINS, isBuiltin, type TableName } from './table-order.ts';
 
 /** A chain as one namespace uses it: the chain, shared or not, and this namespace's counters for it. */
@@ -29,8 +30,8 @@ export class RuleTable {
   /** Chains of the base that this namespace has deleted. */
   readonly #deleted = new Set<string>();
   readonly #uses = new Map<string, ChainUse>();
-  /** How many own chains name each list of `-m recent`. */
-  readonly #ownLists = new Map<string, number>();
+  /** How many own chains name each memory of rules, by its key. */
+  readonly #ownMemories = new Map<string, number>();
   /** Counts its replacements: legacy iptables replaces the whole table with every change. */
   generation = 0;
 
@@ -94,7 +95,7 @@ export class RuleTable {
     for (const [name, { chain }] of this.#uses) if (this.chain(name) !== chain) this.#uses.delete(name);
   }
 
-  /** These chains and no others, as one change: lists that old and new rules name stay. */
+  /** These chains and no others, as one change: memories that old and new rules name stay. */
   replaceAll(chains: readonly Chain[]): void {
     this.#base = NO_CHAINS;
     this.#deleted.clear();
@@ -135,28 +136,37 @@ export class RuleTable {
   }
 
   /** Chains of the base count even where this namespace has deleted or replaced them. */
-  namesList(name: string): boolean {
-    return this.#ownLists.has(name) || factsOf(this.#base).recentLists.has(name);
+  namesMemory(key: string): boolean {
+    return this.#ownMemories.has(key) || factsOf(this.#base).memories.has(key);
+  }
+
+  /** Of the base's rules, by key. */
+  get sharedMemories(): ReadonlyMap<string, MemoryMatch> {
+    return factsOf(this.#base).memories;
   }
 
   #setOwn(name: string, chain: Chain | undefined): void {
-    for (const list of this.#own.get(name)?.recentLists ?? []) {
-      const count = this.#ownLists.get(list)! - 1;
-      if (count > 0) this.#ownLists.set(list, count);
-      else this.#ownLists.delete(list);
+    for (const memory of this.#own.get(name)?.memories ?? []) {
+      const key = memoryKey(memory);
+      const count = this.#ownMemories.get(key)! - 1;
+      if (count > 0) this.#ownMemories.set(key, count);
+      else this.#ownMemories.delete(key);
     }
     if (chain === undefined) {
       this.#own.delete(name);
       return;
     }
     this.#own.set(name, chain);
-    for (const list of chain.recentLists) this.#ownLists.set(list, (this.#ownLists.get(list) ?? 0) + 1);
+    for (const memory of chain.memories) {
+      const key = memoryKey(memory);
+      this.#ownMemories.set(key, (this.#ownMemories.get(key) ?? 0) + 1);
+    }
   }
 }
 
 interface BaseFacts {
   readonly needsConntrack: boolean;
-  readonly recentLists: ReadonlySet<string>;
+  readonly memories: ReadonlyMap<string, MemoryMatch>;
 }
 
 /** Computed once per base, however many namespaces share it. */
@@ -168,12 +178,15 @@ function factsOf(base: ReadonlyMap<string, Chain>): BaseFacts {
     const chains = [...base.values()];
     facts = {
       needsConntrack: chains.some((chain) => chain.needsConntrack),
-      recentLists: new Set(chains.flatMap((chain) => chain.recentLists)),
+      memories: byKey(chains.flatMap((chain) => chain.memories)),
     };
     knownBases.set(base, facts);
   }
   return facts;
 }
+
+const byKey = (memories: readonly MemoryMatch[]): ReadonlyMap<string, MemoryMatch> =>
+  new Map(withoutRepeats(memories).map((memory) => [memoryKey(memory), memory]));
 
 /** The table of a context that has not walked yet. */
 export const NO_TABLE = new RuleTable('filter');

@@ -54,13 +54,13 @@ test('a table that is replaced keeps what both name; without chains it stays reg
   tables.share('nat', base(chain('OLD', '-m recent --set --name SEEN')));
   tables.replaceChains('nat', [chain('OWN'), new Chain('INPUT', [rule('-j OWN')], 'ACCEPT')]);
   const seen = new RecentList();
-  tables.recentLists.set('SEEN', seen);
+  tables.memories.recentLists.set('SEEN', seen);
   tables.replaceTable('nat', [chain('NEW', '-m recent --rcheck --name SEEN')]);
   expect(tables.chainNames('nat').slice(4)).toEqual(['NEW']);
   expect(tables.chain('nat', 'INPUT')?.rules).toEqual([]);
-  expect(tables.recentLists.get('SEEN')).toBe(seen);
+  expect(tables.memories.recentLists.get('SEEN')).toBe(seen);
   tables.replaceTable('nat', []);
-  expect(tables.recentLists.size).toBe(0);
+  expect(tables.memories.recentLists.size).toBe(0);
   expect(tables.isRegistered('nat', 'PREROUTING')).toBe(true);
   tables.backend = 'nft';
   tables.replaceTable('nat', []);

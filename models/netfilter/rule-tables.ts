@@ -2,9 +2,9 @@
 
 import type { IpFamily } from '../packet/ip-address.ts';
 import { Chain, type ChainPolicy } from './chain.ts';
-import type { RecentLists } from './matches/recent.ts';
 import type { Rule } from './rule.ts';
 import type { RuleCounters } from './rule-counters.ts';
+import { type MemoryMatch, RuleMemories } from './rule-memories.ts';
 import { RuleTable } from './rule-table.ts';
 import { BUILTIN_CHAINS, type BuiltinChain, isBuiltin, TABLE_NAMES, type TableName } from './table-order.ts';
 
@@ -32,8 +32,7 @@ export class RuleTables {
     nat: new RuleTable('nat'),
     filter: new RuleTable('filter'),
   };
-  /** The lists of `-m recent` that a frame has touched. As in xt_recent, a list ends with the last rule that names it. */
-  readonly recentLists: RecentLists = new Map();
+  readonly memories = new RuleMemories();
   #needsConntrack: boolean | undefined = false;
 
   constructor(family: IpFamily = 4) {
@@ -62,8 +61,9 @@ export class RuleTables {
 
   /** Like `iptables-restore --noflush`: chains of these names are replaced, with counters at zero; others are kept. */
   replaceChains(table: TableName, chains: Iterable<Chain>): void {
-    for (const chain of chains) this.#tables[table].put(chain);
-    this.#changed(table);
+    const put = [...chains];
+    for (const chain of put) this.#tables[table].put(chain);
+    this.#changed(table, this.#memoriesOf(table, put));
   }
 
   /**
@@ -74,7 +74,7 @@ export class RuleTables {
     const declared = new Set(chains.map(({ name }) => name));
     const undeclared = this.#backend === 'legacy' ? BUILTIN_CHAINS[table].filter((name) => !declared.has(name)) : [];
     this.#tables[table].replaceAll([...undeclared.map((name) => new Chain(name, [], 'ACCEPT')), ...chains]);
-    this.#changed(table);
+    this.#changed(table, this.#memoriesOf(table, chains));
   }
 
   /**
@@ -83,7 +83,7 @@ export class RuleTables {
    */
   share(table: TableName, chains: ReadonlyMap<string, Chain>): void {
     this.#tables[table].share(chains);
-    this.#changed(table);
+    this.#changed(table, this.#tables[table].sharedMemories.values());
   }
 
   deleteChain(table: TableName, name: string): void {
@@ -94,13 +94,13 @@ export class RuleTables {
   appendRule(table: TableName, chainName: string, rule: Rule): void {
     const { rules } = this.#existing(table, chainName);
     this.#tables[table].edit(chainName, { rules: [...rules, rule], shift: 0 });
-    this.#changed(table);
+    this.#changed(table, this.#existing(table, chainName).memories);
   }
 
   prependRule(table: TableName, chainName: string, rule: Rule): void {
     const { rules } = this.#existing(table, chainName);
     this.#tables[table].edit(chainName, { rules: [rule, ...rules], shift: 1 });
-    this.#changed(table);
+    this.#changed(table, this.#existing(table, chainName).memories);
   }
 
   setPolicy(table: TableName, chainName: BuiltinChain, policy: ChainPolicy): void {
@@ -144,13 +144,24 @@ export class RuleTables {
     return chain;
   }
 
-  #changed(table: TableName): void {
+  /** What the rules of chains remember, in the order in which they are checked: by legacy, builtin chains first. */
+  #memoriesOf(table: TableName, chains: readonly Chain[]): MemoryMatch[] {
+    const naming = chains.filter(({ memories }) => memories.length > 0);
+    if (this.#backend === 'legacy') {
+      const builtin: readonly string[] = BUILTIN_CHAINS[table];
+      const rank = ({ name }: Chain): number => (isBuiltin(table, name) ? builtin.indexOf(name) : builtin.length);
+      naming.sort((a, b) => rank(a) - rank(b) || (a.name < b.name ? -1 : 1));
+    }
+    return naming.flatMap(({ memories }) => memories);
+  }
+
+  /** `memories`: those of the rules that came, in the order in which they were checked. */
+  #changed(table: TableName, memories: Iterable<MemoryMatch> = []): void {
     this.whenChanged();
     // nft changes rules one by one: those that stay remember what they knew.
     if (this.#backend === 'legacy') this.#tables[table].generation++;
     this.#needsConntrack = undefined;
-    for (const list of this.recentLists.keys()) {
-      if (!TABLE_NAMES.some((name) => this.#tables[name].namesList(list))) this.recentLists.delete(list);
-    }
+    for (const memory of memories) this.memories.open(memory, this.family);
+    this.memories.close((key) => TABLE_NAMES.some((name) => this.#tables[name].namesMemory(key)));
   }
 }

@@ -10,10 +10,9 @@ import type { Ip, IpFamily } from '../packet/ip-address.ts';
 import { type ConnectionQuery, NO_CONNECTIONS } from './connection-query.ts';
 import { IpSets } from './ipset/ip-sets.ts';
 import type { Ipvs } from './ipvs/ipvs.ts';
-import type { HashlimitTables } from './matches/hashlimit.ts';
 import type { Accounts } from './matches/nfacct.ts';
-import type { RecentLists } from './matches/recent.ts';
 import type { Rule } from './rule.ts';
+import { RuleMemories } from './rule-memories.ts';
 import { NO_TABLE, type RuleTable } from './rule-table.ts';
 import { NO_PORT } from './selector.ts';
 
@@ -75,8 +74,6 @@ export class WalkContext {
   readonly connections: ConnectionQuery;
   readonly sets: IpSets;
   readonly recorder: FlowRecorder;
-  /** What rules of `-m hashlimit` have counted. */
-  readonly hashlimitTables: HashlimitTables = new Map();
   /** What rules of `-m nfacct` have counted. */
   readonly accounts: Accounts = new Map();
   /** Virtual servers, where there have been any: for `-m ipvs`. */
@@ -92,7 +89,8 @@ export class WalkContext {
 
   /** The table being walked. Its changes make what `nth` and `limit` remember start afresh. */
   table: RuleTable = NO_TABLE;
-  recentLists: RecentLists = new Map();
+  /** What its rules remember by name. */
+  memories = new RuleMemories();
   /** Set by a match that can neither pass nor fail: the walk ends, and the frame is dropped. */
   hotDrop = false;
   /** The frame's ports, or {@link NO_PORT} for a later fragment. */
@@ -153,10 +151,10 @@ export class WalkContext {
   }
 
   /** Called by the walk. The table before may have changed the frame's ports (NAT). */
-  enterTable(table: RuleTable, recentLists: RecentLists, frame: Frame, indexedFrom: number): void {
+  enterTable(table: RuleTable, memories: RuleMemories, frame: Frame, indexedFrom: number): void {
     const isLaterFragment = frame.fragmentOffset > 0;
     this.table = table;
-    this.recentLists = recentLists;
+    this.memories = memories;
     this.srcPort = isLaterFragment ? NO_PORT : frame.srcPort;
     this.dstPort = isLaterFragment ? NO_PORT : frame.dstPort;
     this.depth = 0;

@@ -62,7 +62,7 @@ export function walkBaseChain(
   context: WalkContext,
   indexedFrom = INDEXED_FROM,
 ): Verdict {
-  context.enterTable(table, tables.recentLists, frame, indexedFrom);
+  context.enterTable(table, tables.memories, frame, indexedFrom);
   const end = walkChain(use, frame, context);
   return end === ACCEPT || end === DROP || end === TARGET ? end : applyPolicy(use, frame, context);
 }

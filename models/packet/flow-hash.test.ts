@@ -59,3 +59,9 @@ test('flows between the same hosts are spread by their ports', () => {
   );
   for (const hash of [steeringHash, symmetricFlowHash]) expect(new Set(frames.map(hash)).size).toBeGreaterThan(990);
 });
+
+test('flows whose addresses have the same sum and differ in the same bits are told apart', () => {
+  const flow = (srcIp: number, dstIp: number): number =>
+    symmetricFlowHash(Object.assign(new Frame(), { protocol: PROTOCOL_ICMP, srcIp, dstIp }));
+  expect(flow(0x0af40202, 0x0af40101)).not.toBe(flow(0x0af40201, 0x0af40102));
+});

@@ -45,15 +45,23 @@ export function socketFlowHash(number: number): number {
   return hash ^ (hash >>> 13) || 1;
 }
 
-/** As the kernel has it (flow_hash_from_keys): the answers of a flow have the same, seen on Linux 6.18 in both families. */
+/**
+ * As the kernel has it (flow_hash_from_keys): the answers of a flow have the same, seen on Linux 6.18 in both families.
+ * Addresses and ports are each put in order before they are hashed (__flow_hash_consistentify).
+ */
 export function symmetricFlowHash(frame: Frame): number {
   const [src, dst] = [wordOf(frame.srcIp, frame.family), wordOf(frame.dstIp, frame.family)];
-  let hash =
-    Math.imul(src ^ dst, 0x9e3779b1) ^ Math.imul(src + dst, 0x85ebca6b) ^ Math.imul(frame.protocol, 0x165667b1);
-  if (hasPorts(frame)) {
-    hash ^= Math.imul(frame.srcPort ^ frame.dstPort, 0xc2b2ae35) ^ Math.imul(frame.srcPort + frame.dstPort, 0x27d4eb2f);
-  }
-  return (hash ^ (hash >>> 15)) >>> 0;
+  const hash = mix(mix(frame.protocol, Math.min(src, dst)), Math.max(src, dst));
+  if (!hasPorts(frame)) return hash >>> 0;
+  const { srcPort, dstPort } = frame;
+  return mix(hash, (Math.min(srcPort, dstPort) << 16) | Math.max(srcPort, dstPort)) >>> 0;
+}
+
+/** Takes one word more into a hash; no simple relation between words makes two hashes equal (the finalizer of MurmurHash3). */
+function mix(hash: number, word: number): number {
+  let mixed = Math.imul(hash ^ word, 0x85ebca6b);
+  mixed = Math.imul(mixed ^ (mixed >>> 13), 0xc2b2ae35);
+  return mixed ^ (mixed >>> 16);
 }
 
 const wordOf = (ip: Ip, family: IpFamily): number => (family === 4 ? ip : hashIpv6(ip));

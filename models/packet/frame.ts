@@ -5,7 +5,7 @@
 
 import { ANY_IP, type Ip, type IpFamily } from './ip-address.ts';
 import type { Journey } from './journey.ts';
-import { BROADCAST_MAC, type Mac } from './mac.ts';
+import { BROADCAST_MAC, isGroupAddress, type Mac, ZERO_MAC } from './mac.ts';
 
 export const ETHERTYPE_IPV4 = 0x0800;
 export const ETHERTYPE_ARP = 0x0806;
@@ -161,6 +161,8 @@ export class Frame {
   fragments: FragmentSizes | undefined = undefined;
   /** Set when br_netfilter already ran PREROUTING for a frame that now goes up to the IP stack. */
   preRoutingDone = false;
+  /** The group that it came for, when br_netfilter has since found it one station (skb->pkt_type, which stays); else 0. */
+  cameForGroup: Mac = ZERO_MAC;
   /** Set when br_netfilter found a route for an IPv6 frame's new destination, which now goes up to take it. */
   routedByBridge = false;
   /** What has happened to a frame that is followed; undefined for all others. */
@@ -175,6 +177,13 @@ export class Frame {
   setFamily(family: IpFamily): void {
     this.family = family;
     this.etherType = family === 6 ? ETHERTYPE_IPV6 : ETHERTYPE_IPV4;
+  }
+
+  /** The group that it came for by a device, or 0 (skb->pkt_type). */
+  get group(): Mac {
+    if (this.cameForGroup !== ZERO_MAC) return this.cameForGroup;
+    const hasCome = (this.receivedOn ?? this.physIn) !== undefined;
+    return hasCome && isGroupAddress(this.dstMac) ? this.dstMac : ZERO_MAC;
   }
 
   get isFragment(): boolean {
@@ -290,6 +299,7 @@ export class Frame {
     this.fragments = undefined;
     this.preRoutingDone = false;
     this.routedByBridge = false;
+    this.cameForGroup = ZERO_MAC;
     // The journey stays: it is the observer's.
   }
 
@@ -307,6 +317,7 @@ export class Frame {
     this.fragments = other.fragments;
     this.preRoutingDone = other.preRoutingDone;
     this.routedByBridge = other.routedByBridge;
+    this.cameForGroup = other.cameForGroup;
   }
 
   /** Copies headers and payload, not metadata, identity or journey. */

@@ -1,5 +1,6 @@
 // `-m hashlimit`: a token bucket per source, destination, port or any of them together. A table of buckets belongs to its
-// name: rules of one name share it.
+// name: rules of one name share it, and it works as the first of them wanted it; only which side of the limit matches is
+// each rule's own.
 //
 // A bucket that is new, or that has not been asked for `--hashlimit-htable-expire`, is full. A table that is full drops
 // every frame that would need another bucket (xt_hashlimit.c). Not modelled: rates in bytes, `--hashlimit-rate-match`.
@@ -94,58 +95,74 @@ interface Bucket {
   expiresAt: Instant;
 }
 
-/** The buckets of one name in one namespace: `/proc/net/ipt_hashlimit/NAME`. */
-export type HashlimitTable = Map<string, Bucket>;
-export type HashlimitTables = Map<string, HashlimitTable>;
+/** `/proc/net/ipt_hashlimit/NAME` */
+export class HashlimitTable {
+  readonly #costNs: number;
+  readonly #fullNs: number;
+  readonly #expire: Duration;
+  readonly #most: number;
+  readonly #keyOf: (frame: Frame, context: WalkContext) => string;
+  readonly #buckets = new Map<string, Bucket>();
 
-function compileHashlimit(spec: HashlimitMatch, _selector: Selector, family: IpFamily): FrameTest {
-  const { limit, name, burst = DEFAULT_BURST, size = DEFAULT_SIZE, max = 0 } = spec;
-  const costNs = intervalOf(spec, TICKS_PER_SECOND) * NS_PER_TICK;
-  const fullNs = costNs * burst;
-  const expire = ms(spec.expireMs ?? UNIT_SECONDS[spec.per] * 1_000);
-  const most = max === 0 ? size * BUCKETS_PER_PLACE : Math.max(max, size === DEFAULT_SIZE ? max : size);
-  const keyOf = bucketKey(spec, family);
-  const isAbove = limit === 'above';
-  return (frame, context) => {
-    const table = tableOf(context.hashlimitTables, name);
-    const key = keyOf(frame, context);
+  constructor(spec: HashlimitMatch, family: IpFamily) {
+    const { burst = DEFAULT_BURST, size = DEFAULT_SIZE, max = 0 } = spec;
+    this.#costNs = intervalOf(spec, TICKS_PER_SECOND) * NS_PER_TICK;
+    this.#fullNs = this.#costNs * burst;
+    this.#expire = ms(spec.expireMs ?? UNIT_SECONDS[spec.per] * 1_000);
+    this.#most = max === 0 ? size * BUCKETS_PER_PLACE : Math.max(max, size === DEFAULT_SIZE ? max : size);
+    this.#keyOf = bucketKey(spec, family);
+  }
+
+  /** Takes a token from the frame's bucket; false: there is none. Undefined: there is no room for a bucket. */
+  take(frame: Frame, context: WalkContext): boolean | undefined {
+    const buckets = this.#buckets;
+    const key = this.#keyOf(frame, context);
     const now = context.cpus.instant;
-    let bucket = table.get(key);
+    let bucket = buckets.get(key);
     if (bucket !== undefined && bucket.expiresAt <= now) {
-      table.delete(key);
+      buckets.delete(key);
       bucket = undefined;
     }
     if (bucket === undefined) {
-      if (table.size >= most && !collect(table, now)) {
-        context.hotDrop = true;
-        return false;
-      }
-      table.set(key, (bucket = { creditNs: fullNs, at: now, expiresAt: now }));
+      if (buckets.size >= this.#most && !collect(buckets, now)) return undefined;
+      buckets.set(key, (bucket = { creditNs: this.#fullNs, at: now, expiresAt: now }));
     }
-    refill(bucket, now, fullNs, expire);
-    if (bucket.creditNs < costNs) return isAbove;
-    bucket.creditNs -= costNs;
-    return !isAbove;
-  };
+    bucket.creditNs = Math.min(this.#fullNs, bucket.creditNs + between(bucket.at, now));
+    bucket.at = now;
+    bucket.expiresAt = after(now, this.#expire);
+    if (bucket.creditNs < this.#costNs) return false;
+    bucket.creditNs -= this.#costNs;
+    return true;
+  }
 }
 
-function refill(bucket: Bucket, now: Instant, fullNs: number, expire: Duration): void {
-  bucket.creditNs = Math.min(fullNs, bucket.creditNs + between(bucket.at, now));
-  bucket.at = now;
-  bucket.expiresAt = after(now, expire);
-}
+/** By name. */
+export type HashlimitTables = Map<string, HashlimitTable>;
 
-function tableOf(tables: HashlimitTables, name: string): HashlimitTable {
-  let table = tables.get(name);
-  if (table === undefined) tables.set(name, (table = new Map()));
+/** The table of that name, made as the spec says if there is none. */
+export function openHashlimitTable(tables: HashlimitTables, spec: HashlimitMatch, family: IpFamily): HashlimitTable {
+  let table = tables.get(spec.name);
+  if (table === undefined) tables.set(spec.name, (table = new HashlimitTable(spec, family)));
   return table;
 }
 
+function compileHashlimit(spec: HashlimitMatch, _selector: Selector, family: IpFamily): FrameTest {
+  const isAbove = spec.limit === 'above';
+  return (frame, context) => {
+    const taken = openHashlimitTable(context.memories.hashlimitTables, spec, family).take(frame, context);
+    if (taken === undefined) {
+      context.hotDrop = true;
+      return false;
+    }
+    return taken !== isAbove;
+  };
+}
+
 /** Ends what has expired; false if nothing has. */
-function collect(table: HashlimitTable, now: Instant): boolean {
-  const before = table.size;
-  for (const [key, { expiresAt }] of table) if (expiresAt <= now) table.delete(key);
-  return table.size < before;
+function collect(buckets: Map<string, Bucket>, now: Instant): boolean {
+  const before = buckets.size;
+  for (const [key, { expiresAt }] of buckets) if (expiresAt <= now) buckets.delete(key);
+  return buckets.size < before;
 }
 
 function bucketKey(spec: HashlimitMatch, family: IpFamily): (frame: Frame, context: WalkContext) => string {

@@ -2,9 +2,11 @@
 
 import { describe, expect, test } from 'vitest';
 import { s } from '../../../engine/time.ts';
-import { PROTOCOL_UDP, TCP_ACK, TCP_SYN } from '../../packet/frame.ts';
+import { type DeviceRef, PROTOCOL_UDP, TCP_ACK, TCP_SYN } from '../../packet/frame.ts';
 import { BROADCAST_MAC, parseMac } from '../../packet/mac.ts';
 import { type FrameFields, frameOf, TestNamespace } from '../rules.fixture.ts';
+
+const ETH0: DeviceRef = { name: 'eth0', index: 1 };
 
 /** Does the rule match the frame that came by eth0 and leaves by cbr0? */
 function matches(rule: string, fields: FrameFields = {}): boolean {
@@ -30,8 +32,9 @@ describe('a TCP segment of 60 bytes', () => {
     ['-m mac --mac-source 02:00:00:00:00:01', { srcMac: parseMac('02:00:00:00:00:01') }, true],
     ['-m mac ! --mac-source 02:00:00:00:00:01', { srcMac: parseMac('02:00:00:00:00:01') }, false],
     ['-m pkttype --pkt-type unicast', { dstMac: parseMac('02:00:00:00:00:01') }, true],
-    ['-m pkttype --pkt-type multicast', { dstMac: parseMac('01:00:5e:00:00:01') }, true],
-    ['-m pkttype --pkt-type broadcast', { dstMac: BROADCAST_MAC }, true],
+    ['-m pkttype --pkt-type multicast', { dstMac: parseMac('01:00:5e:00:00:01'), receivedOn: ETH0 }, true],
+    ['-m pkttype --pkt-type broadcast', { dstMac: BROADCAST_MAC, receivedOn: ETH0 }, true],
+    ['-m pkttype --pkt-type unicast', { dstMac: BROADCAST_MAC }, true], // made here
     ['-p tcp --tcp-option 2', { mssOption: 1_460 }, true],
     ['-p tcp ! --tcp-option 2', {}, true],
     ['-p tcp --tcp-option 5', { mssOption: 1_460 }, false],
@@ -79,6 +82,21 @@ describe('hashlimit', () => {
   const drops = (namespace: TestNamespace, fields: FrameFields, count: number): number =>
     Array.from({ length: count }, () => namespace.walk(frameOf(fields), 'filter', 'INPUT')).filter((v) => v === 'DROP')
       .length;
+
+  test('rules of one name share the buckets that the first of them asked for; builtin chains come first', () => {
+    const shared = new TestNamespace(`
+      *filter
+      :A - [0:0]
+      :INPUT ACCEPT [0:0]
+      -A A -m hashlimit --hashlimit-upto 1/min --hashlimit-burst 3 --hashlimit-mode srcip,srcport --hashlimit-name d -j DROP
+      -A INPUT -m hashlimit --hashlimit-above 1/min --hashlimit-burst 1 --hashlimit-mode srcip --hashlimit-name d -j DROP
+      -A INPUT -j A
+      COMMIT
+    `);
+    const walks = [1, 2].map((srcPort) => shared.walk(frameOf({ srcPort }), 'filter', 'INPUT'));
+    expect(walks[0]).toBe('ACCEPT'); // by the only token
+    expect(walks[1]).toBe('DROP');
+  });
 
   test('has a bucket per source, and above takes those that find none', () => {
     const limited = node('--hashlimit-above 1/min --hashlimit-burst 2 --hashlimit-mode srcip --hashlimit-name a');

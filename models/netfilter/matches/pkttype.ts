@@ -4,7 +4,7 @@
 // Not modelled: POSTROUTING, where a frame no longer shows whether it came by a link.
 
 import type { Frame } from '../../packet/frame.ts';
-import { BROADCAST_MAC, isGroupAddress } from '../../packet/mac.ts';
+import { BROADCAST_MAC, ZERO_MAC } from '../../packet/mac.ts';
 import type { MatchKind } from './match.ts';
 
 const TYPES = ['unicast', 'broadcast', 'multicast'] as const;
@@ -36,9 +36,9 @@ export const pkttype: MatchKind<PkttypeMatch> = {
   },
   complete: ({ type, ...fields }) => (type === undefined ? '--pkt-type TYPE' : { ...fields, match: 'pkttype', type }),
   compile: ({ type, negated = false }) => {
-    return (frame, { inDevice }) => ((inDevice === undefined ? 'unicast' : typeOf(frame)) === type) !== negated;
+    return (frame) => (typeOf(frame) === type) !== negated;
   },
 };
 
-const typeOf = ({ dstMac }: Frame): PacketType =>
-  dstMac === BROADCAST_MAC ? 'broadcast' : isGroupAddress(dstMac) ? 'multicast' : 'unicast';
+const typeOf = ({ group }: Frame): PacketType =>
+  group === ZERO_MAC ? 'unicast' : group === BROADCAST_MAC ? 'broadcast' : 'multicast';

@@ -54,7 +54,7 @@ test('a list holds a hundred addresses and forgets the one least recently seen',
   for (let host = 1; host <= 100; host++) node.walk(frameOf({ from: `10.0.0.${host}` }), 'filter', 'INPUT');
   node.walk(frameOf({ from: '10.0.0.1' }), 'filter', 'INPUT');
   node.walk(frameOf({ from: '10.0.0.101' }), 'filter', 'INPUT');
-  const list = node.tables.recentLists.get('SEEN')!;
+  const list = node.tables.memories.recentLists.get('SEEN')!;
   expect(list.size).toBe(100);
   expect(list.has(parseIp('10.0.0.1'))).toBe(true);
   expect(list.has(parseIp('10.0.0.2'))).toBe(false);
@@ -62,7 +62,7 @@ test('a list holds a hundred addresses and forgets the one least recently seen',
 
 test('a list lasts until no rule names it, and then starts empty', () => {
   const node = new TestNamespace(AFFINITY);
-  const remembered = (): boolean => node.tables.recentLists.get('SEP-A')?.has(parseIp('10.0.0.1')) ?? false;
+  const remembered = (): boolean => node.tables.memories.recentLists.get('SEP-A')?.has(parseIp('10.0.0.1')) ?? false;
   const endpointChain = node.tables.chain('nat', 'SEP-A')!;
   const withoutEndpoint = new Chain('OUTPUT', node.tables.chain('nat', 'OUTPUT')!.rules.slice(1, 2), 'ACCEPT');
   endpointOf(node, '10.0.0.1');
@@ -113,7 +113,7 @@ test('reap removes the oldest address once it is past the time', () => {
   const node = new TestNamespace(AFFINITY);
   endpointOf(node, '10.0.0.1');
   node.wait(s(11));
-  const list = node.tables.recentLists.get('SEP-A')!;
+  const list = node.tables.memories.recentLists.get('SEP-A')!;
   expect(list.size).toBe(1);
   endpointOf(node, '10.0.0.2'); // is in no list, so nothing is reaped
   expect(list.size).toBe(1);

@@ -118,7 +118,7 @@ function compileRecent(spec: RecentMatch, _selector: Selector, family: IpFamily)
   const window = seconds === undefined || seconds > LONGEST_WINDOW_SECONDS ? undefined : s(seconds);
 
   return (frame, context) => {
-    const list = listOf(context.recentLists, name);
+    const list = listOf(context.memories.recentLists, name);
     const address = masked(side === 'source' ? frame.srcIp : frame.dstIp, mask, family);
     const now = context.cpus.instant;
     if (hitcount > list.kept) list.kept = hitcount;

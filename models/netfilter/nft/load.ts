@@ -3,7 +3,7 @@
 import { type Frame, PROTOCOL_ICMP, PROTOCOL_ICMPV6 } from '../../packet/frame.ts';
 import type { Ip, IpFamily } from '../../packet/ip-address.ts';
 import { hashIpv6 } from '../../packet/ipv6-address.ts';
-import { BROADCAST_MAC, isGroupAddress } from '../../packet/mac.ts';
+import { BROADCAST_MAC, ZERO_MAC } from '../../packet/mac.ts';
 import { CT_INVALID, CT_UNTRACKED } from '../conntrack-state.ts';
 import { ORIGINAL, REPLY } from '../conntrack-table.ts';
 import { jhash2 } from '../jhash.ts';
@@ -150,8 +150,7 @@ const LOADS: Readonly<Record<string, Load>> = {
   'meta nfproto': ({ family }) => (family === 6 ? NFPROTO_IPV6 : NFPROTO_IPV4),
   'meta protocol': ({ etherType }) => etherType,
   'meta length': networkLength,
-  'meta pkttype': ({ dstMac }, { context }) =>
-    context.inName === '' || !isGroupAddress(dstMac) ? 0 : dstMac === BROADCAST_MAC ? 1 : 2,
+  'meta pkttype': ({ group }) => (group === ZERO_MAC ? 0 : group === BROADCAST_MAC ? 1 : 2),
   // Local processes are root's; other packets have no owner.
   'meta skuid': (_frame, { context }) => (context.hook === 'OUTPUT' ? 0 : NOTHING),
   'meta cpu': (_frame, { cpu }) => cpu,

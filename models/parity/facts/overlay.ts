@@ -195,6 +195,35 @@ export const OVERLAYS: readonly Fact[] = [
     shows: ['counted: 7 sent, 7 to begin a flow'],
   },
   {
+    name: 'vxlan-and-icmp-in-it',
+    says: 'A tunnel whose datagram is rejected causes an ICMP error, but not if there is one of the same family in it.',
+    case: {
+      topology: OVERLAY,
+      rules: {
+        n2: {
+          backend: 'legacy',
+          text: table('filter', ['OUTPUT -p udp -m udp --dport 8472 -j REJECT', 'OUTPUT -p icmp', 'INPUT -p icmp']),
+        },
+      },
+      packets: [
+        { ...udp, ttl: 2 },
+        { from: 'p3', proto: 'udp', src: '10.244.2.2', dst: '10.244.1.2', sport: 40_000, dport: 53 },
+      ],
+    },
+    watch: {
+      counters: {
+        'tunnels rejected': 'n2 filter OUTPUT 1',
+        'errors sent': 'n2 filter OUTPUT 2',
+        'errors received': 'n2 filter INPUT 1',
+      },
+    },
+    shows: [
+      '1: nothing arrives',
+      '2: nothing arrives',
+      'counted: 2 tunnels rejected, 2 errors sent, 1 errors received',
+    ],
+  },
+  {
     name: 'vxlan-to-and-fro',
     says: 'Between two nodes the TTL decides, and the source port stays that of the first node, whatever NAT does.',
     case: {

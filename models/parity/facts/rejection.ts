@@ -66,6 +66,33 @@ export const REJECTION: readonly Fact[] = [
     ],
   },
   {
+    name: 'icmp-causes-no-icmp-while-it-is-sent',
+    says: 'What rejects an answer to an echo request in OUTPUT says nothing: the socket of ICMP is in use.',
+    case: {
+      topology: dualStack(TWO_NODES),
+      rules: {
+        n1: {
+          backend: 'legacy',
+          text: table('filter', ['OUTPUT -p icmp --icmp-type echo-reply -j REJECT', 'OUTPUT -p icmp']),
+          text6: table('filter', ['OUTPUT -p icmpv6 --icmpv6-type echo-reply -j REJECT', 'OUTPUT -p icmpv6']),
+        },
+      },
+      packets: [
+        { from: 'p1', proto: 'icmp', src: '10.244.1.2', dst: '10.244.1.1' },
+        { from: 'p1', proto: 'icmpv6', src: 'fd00:10:244:1::2', dst: 'fd00:10:244:1::1' },
+      ],
+    },
+    watch: {
+      counters: {
+        'answers rejected': 'n1 filter OUTPUT 1',
+        errors: 'n1 filter OUTPUT 2',
+        'answers of IPv6 rejected': 'n1 filter6 OUTPUT 1',
+        'errors of IPv6': 'n1 filter6 OUTPUT 2',
+      },
+    },
+    shows: ['1: nothing arrives', '2: nothing arrives', 'counted: 1 answers rejected, 1 answers of IPv6 rejected'],
+  },
+  {
     name: 'fragments-are-dropped-without-an-answer',
     says: 'REJECT of a fragment only drops it: the checksum of the whole packet looks wrong for its first part.',
     case: {

@@ -119,6 +119,7 @@ class TableDraw {
       [4, () => `${ip} daddr ${not}${drawAddress(draw, words)}`],
       [2, () => `${ip} saddr ${not}${drawAddress(draw, words)}`],
       [1, () => `${ip} ${draw.pick(['saddr', 'daddr'])} ${not}${draw.pick(words.networks.slice(0, 4))}`],
+      [1, () => `${ip} ${draw.pick(['saddr', 'daddr'])} ${not}${this.#range()}`],
       [1, () => `${ip} ${draw.pick(['saddr', 'daddr'])} ${not}@${draw.pick(['addresses', 'networks'])}`],
       [1, () => `${ip} ${draw.pick(['saddr', 'daddr'])} ${not}{ ${draw.some(2, words.pods).join(', ')} }`],
       [1, () => `meta mark & ${draw.pick(MARKS)} ${draw.pick(['==', '!='])} 0`],
@@ -129,6 +130,15 @@ class TableDraw {
       [features.has('remember') ? 1 : 0, () => this.#remembering()],
       [features.has('random') ? 0.7 : 0, () => 'numgen random mod 2 == 0'],
     ]);
+  }
+
+  /** From a network's first address on, to where packets may go to or come from. */
+  #range(): string {
+    const draw = this.#draw;
+    const { words } = this.#rules;
+    const base = words.family === 4 ? '10.244.1.' : 'fd00:10:244:1::';
+    const range = `${base}1-${base}${draw.pick(['2', '3', '10', '99'])}`;
+    return draw.chance(0.5) ? range : `{ ${range}, ${draw.pick(words.services)} }`;
   }
 
   #transport(): string {

@@ -4,7 +4,7 @@
 import type { PacketStep, ParityNode, Topology } from '../case.ts';
 import type { Draw } from './draw.ts';
 import type { Feature } from './features.ts';
-import { NODE_PORT, POD_PORTS, SERVICE_PORTS, SOURCE_PORTS, type Words } from './words.ts';
+import { EDGE_PORTS, NODE_PORT, POD_PORTS, SERVICE_PORTS, SOURCE_PORTS, type Words } from './words.ts';
 
 export class PacketDraw {
   readonly #draw: Draw;
@@ -47,7 +47,11 @@ export class PacketDraw {
     const rest =
       proto === 'icmp' || proto === 'icmpv6'
         ? { ...echo, ...(draw.chance(0.3) ? { id: draw.between(1, 3) } : {}) }
-        : { sport: draw.pick(SOURCE_PORTS), dport: this.#port(), ...(proto === 'tcp' ? flags : {}) };
+        : {
+            sport: draw.pick(draw.chance(0.05) ? EDGE_PORTS : SOURCE_PORTS),
+            dport: this.#port(),
+            ...(proto === 'tcp' ? flags : {}),
+          };
     return {
       ...ends,
       ...rest,
@@ -58,7 +62,7 @@ export class PacketDraw {
   }
 
   /** Mostly a pod as itself; sometimes under a false name, or somebody outside who comes by the fabric. */
-  #sender({ family, outside, services }: Words): Pick<PacketStep, 'from' | 'src'> {
+  #sender({ family, outside, services, edges }: Words): Pick<PacketStep, 'from' | 'src' | 'dmac'> {
     const draw = this.#draw;
     const node = draw.pick(this.#topology.nodes);
     const nodes = this.#topology.nodes.length;
@@ -66,12 +70,20 @@ export class PacketDraw {
       return { from: `${node.name}/eth0`, src: draw.pick([outside, addressOf(node, family)]) };
     const pod = draw.pick(node.pods);
     const own = family === 4 ? pod.ip : (pod.ip6 ?? outside);
-    return { from: pod.name, src: draw.chance(0.03) ? draw.pick([outside, draw.pick(services)]) : own };
+    const falseNames = [outside, draw.pick(services), draw.pick(edges)];
+    return { from: pod.name, src: draw.chance(0.04) ? draw.pick(falseNames) : own, ...this.#station(node) };
+  }
+
+  /** Mostly whom a stack would send to; sometimes the wrong one on the bridge, nobody, or a group. */
+  #station({ bridge, pods }: ParityNode): Pick<PacketStep, 'dmac'> {
+    const draw = this.#draw;
+    if (bridge === false || !this.#features.has('bridge') || !draw.chance(0.06)) return {};
+    return { dmac: draw.pick([...GROUPS, NOBODY, NOBODY, `${draw.pick(pods).name}/eth0`]) };
   }
 
   #destination(words: Words, source: string): string {
     const draw = this.#draw;
-    const { pods, nodes, gateways, services, outside, absent } = words;
+    const { pods, nodes, gateways, services, outside, absent, edges } = words;
     const others = pods.filter((ip) => ip !== source);
     return draw.weighted<string>([
       [9, () => draw.pick(services)],
@@ -80,6 +92,7 @@ export class PacketDraw {
       [nodes.length > 0 ? 1.5 : 0, () => draw.pick(nodes)],
       [0.7, () => outside],
       [0.3, () => absent],
+      [0.7, () => draw.pick(edges)],
     ]);
   }
 
@@ -89,6 +102,7 @@ export class PacketDraw {
       [6, () => draw.pick(SERVICE_PORTS)],
       [3, () => draw.pick(POD_PORTS)],
       [1, () => NODE_PORT],
+      [0.7, () => draw.pick(EDGE_PORTS)],
     ]);
   }
 
@@ -138,5 +152,10 @@ export class PacketDraw {
 const ODD_FLAGS = ['A', 'SA', 'R', 'RA', 'FA', 'PA', 'F', 'SF', 'SFRPU', 'AU', ''];
 /** Sequence numbers inside, at the edges of and far outside a window of 64 KB. */
 const FAR = [0, 501, 1000, 1001, 65_241, 100_000, 2_000_000, 3_000_000_000];
+
+/** A MAC that no bridge has heard of. */
+const NOBODY = '02:00:00:00:00:99';
+/** All, and the group of all hosts. */
+const GROUPS = ['ff:ff:ff:ff:ff:ff', '01:00:5e:00:00:01'];
 
 const addressOf = ({ ip, ip6 }: ParityNode, family: 4 | 6): string => (family === 4 ? ip : ip6) ?? '';

@@ -17,6 +17,8 @@ export interface Words {
   /** In a pod range, and nobody has it. */
   readonly absent: string;
   readonly networks: readonly string[];
+  /** Where networks and ranges of addresses that rules ask for begin and end, and just beyond. Nobody has them. */
+  readonly edges: readonly string[];
   readonly devices: readonly string[];
 }
 
@@ -24,6 +26,8 @@ export const SERVICE_PORTS = [53, 80, 443] as const;
 export const POD_PORTS = [53, 5353, 8080, 8443] as const;
 export const SOURCE_PORTS = [40_000, 40_001, 1234, 700, 123] as const;
 export const NODE_PORT = 30_080;
+/** Where ranges of ports that rules ask for end and begin. */
+export const EDGE_PORTS = [1023, 1024, 32_767] as const;
 export const DESTINATION_PORTS: readonly number[] = [...new Set([...SERVICE_PORTS, ...POD_PORTS])];
 export const PORTS: readonly number[] = [...DESTINATION_PORTS, ...SOURCE_PORTS, NODE_PORT];
 export const MARKS = ['0x4000', '0x8000', '0x1', '0xff00'] as const;
@@ -42,6 +46,15 @@ export function wordsOf({ nodes, overlay }: Topology, family: Family): Words {
       gateways: own.filter(({ bridge }) => bridge !== false).map(({ podCIDR }) => podCIDR.replace(/0\/24$/, '1')),
       services: ['10.96.0.1', '10.96.0.10', '10.96.0.20'],
       networks: ['10.244.0.0/16', '10.244.1.0/24', '10.244.2.0/24', '10.96.0.0/24', '192.168.1.0/24'],
+      edges: [
+        '10.244.255.255',
+        '10.244.1.10',
+        '10.244.1.99',
+        '10.244.1.255',
+        '10.244.2.255',
+        '10.96.0.255',
+        '10.96.1.0',
+      ],
     };
   }
   return {
@@ -52,6 +65,15 @@ export function wordsOf({ nodes, overlay }: Topology, family: Family): Words {
       .map(({ podCIDR6 }) => (podCIDR6 ?? '').replace('::/64', '::1')),
     services: ['fd00:10:96::1', 'fd00:10:96::10', 'fd00:10:96::20'],
     networks: ['fd00:10:244::/48', 'fd00:10:244:1::/64', 'fd00:10:244:2::/64', 'fd00:10:96::/112'],
+    edges: [
+      'fd00:10:244:ffff:ffff:ffff:ffff:ffff',
+      'fd00:10:244:1::10',
+      'fd00:10:244:1::99',
+      'fd00:10:244:1:ffff:ffff:ffff:ffff',
+      'fd00:10:244:2:ffff:ffff:ffff:ffff',
+      'fd00:10:96::ffff',
+      'fd00:10:96::1:0',
+    ],
   };
 }
 
