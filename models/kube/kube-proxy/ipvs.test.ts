@@ -106,6 +106,21 @@ describe('a Service becomes', () => {
     expect(node.elements('KUBE-EXTERNAL-IP')).toEqual(['192.0.2.1,tcp:80', '192.168.0.1,tcp:80']);
   });
 
+  test('one on the node’s new address, and none on the old one, once the node has another', () => {
+    const node = new Node();
+    const services = snapshotOf(
+      service('web', { type: 'NodePort', clusterIP: '10.96.0.10', ports: [{ port: 80, nodePort: 30_080 }] }),
+      webEndpoints,
+    );
+    node.sync(services);
+    node.proxier.updateNode({ ...NODE_1, ips: [parseIp('192.168.0.9')] });
+    node.sync(services);
+    expect(node.virtuals).toEqual([
+      'TCP 10.96.0.10:80 rr -> 10.244.1.5:8080 -> 10.244.2.5:8080',
+      'TCP 192.168.0.9:30080 rr -> 10.244.1.5:8080 -> 10.244.2.5:8080',
+    ]);
+  });
+
   test('one with the scheduler and the affinity that are asked for; mh looks at ports, too', () => {
     const sticky = service('web', {
       clusterIP: '10.96.0.10',
