@@ -4,6 +4,9 @@
 // the square root of the count. With kept connections the coin is tossed once per connection: few connections, however
 // many requests, leave some endpoints with several and some with none. IPVS deals connections out in turn: from one node
 // every endpoint gets as many as any other, give or take one.
+//
+// Latency is no part of the question. Users think for a fixed time, so where nothing is left to chance (IPVS) a few users who
+// once meet at an endpoint meet there again each time, and the 99th percentile is theirs.
 
 import { chiSquarePValue } from './harness/confidence.ts';
 import { echo, experiment, Load, ms, s, us } from './podwire.ts';
