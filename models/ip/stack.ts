@@ -311,9 +311,10 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     if (frame.isFragment && !this.#gather(frame, 'delivery')) return;
     if (this.#netfilter !== undefined && !this.#netfilter.run(INPUT, frame, device, undefined)) return;
     const { protocol } = frame;
-    const toAll = route?.type !== 'local' || (device !== this.#loopback && isGroupAddress(frame.dstMac));
+    const toAll = route?.type !== 'local';
     if (protocol === PROTOCOL_ICMP) return this.#receiveIcmp(frame, toAll);
-    if (toAll && protocol === PROTOCOL_TCP) return this.drop(frame, 'NO_SOCKET'); // tcp_v4_rcv: not even a reset
+    const toGroup = toAll || (device !== this.#loopback && isGroupAddress(frame.dstMac));
+    if (toGroup && protocol === PROTOCOL_TCP) return this.drop(frame, 'NO_SOCKET'); // tcp_v4_rcv: not even a reset
     const handler = this.#handlers[protocol];
     if (handler !== undefined) {
       const { recorder } = this.frames;
@@ -693,6 +694,7 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     else this.send(reset);
   }
 
+  /** `toAll`: by its address; what link it came by for whom does not matter here. */
   #receiveIcmp(frame: Frame, toAll: boolean): void {
     if (frame.icmpType === ICMP_ECHO_REQUEST) {
       const { icmp_echo_ignore_all, icmp_echo_ignore_broadcasts } = this.settings;

@@ -19,7 +19,8 @@ import { after, type Duration, type Instant, START, s } from '../../engine/time.
 import { FREE, interpolateNs, type PiecewiseLinear } from '../cpu/cost-model.ts';
 import type { ConnectionTracker } from '../packet/flow-recorder.ts';
 import { type Frame, PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_TCP, PROTOCOL_UDP, TCP_RST } from '../packet/frame.ts';
-import type { Ip, IpAddress, IpFamily } from '../packet/ip-address.ts';
+import { ICMPV6_REDIRECT } from '../packet/icmpv6.ts';
+import { type Ip, type IpAddress, type IpFamily, isIpv6LinkLocal } from '../packet/ip-address.ts';
 import type { ConnectionQuery, ZonedTuple } from './connection-query.ts';
 import {
   type ConnectionTuple,
@@ -644,7 +645,7 @@ export class Conntrack implements ConnectionQuery, ConnectionTracker {
       frame.conntrackState = CT_UNTRACKED;
       return SKIPPED;
     }
-    if (!isIcmpError(frame.protocol, frame.icmpType))
+    if (!isIcmpError(frame.protocol, frame.icmpType) && !isIpv6Redirect(frame))
       return isKnownIcmp(frame.protocol, frame.icmpType) ? this.#invalid(frame) : this.#erroneous(frame);
     if (quoted === undefined) return this.#erroneous(frame);
     const { protocol } = quoted;
@@ -976,6 +977,18 @@ const noEvents = (): ConntrackStatistics => ({
   error: 0,
   clash_resolve: 0,
 });
+
+/**
+ * Tracked as an error about what it quotes (nf_conntrack_icmpv6_redirect); without a use where the quotation is not the
+ * first option, which it is not if the neighbor's address is known.
+ */
+const isIpv6Redirect = ({ protocol, icmpType, icmpCode, ttl, srcIp, discovery }: Frame): boolean =>
+  protocol === PROTOCOL_ICMPV6 &&
+  icmpType === ICMPV6_REDIRECT &&
+  icmpCode === 0 &&
+  ttl === 255 &&
+  isIpv6LinkLocal(srcIp) &&
+  discovery?.linkLayer === undefined;
 
 /** Its connection has another source or destination at the other end. */
 export const isTranslated = (frame: Frame): boolean => (frame.conntrackState & (CT_SNAT | CT_DNAT)) !== 0;

@@ -23,10 +23,15 @@ export interface AddressChoice {
   readonly zoneId: number;
   /** The source alone decides. */
   readonly persistent: boolean;
+  /** It is the destination that is chosen: its new words come into the hash instead of the old ones, as they are written. */
+  readonly isDestination: boolean;
 }
 
 /** Always the same for the same source and destination. */
-export function addressFrom(range: AddressRange, { srcIp, dstIp, zoneId, persistent }: AddressChoice): Ip {
+export function addressFrom(
+  range: AddressRange,
+  { srcIp, dstIp, zoneId, persistent, isDestination }: AddressChoice,
+): Ip {
   const { family, minIp, maxIp } = range;
   if (minIp === maxIp) return minIp;
   const length = family === 6 ? 4 : 1;
@@ -41,7 +46,7 @@ export function addressFrom(range: AddressRange, { srcIp, dstIp, zoneId, persist
     const count = isBelow ? 0xffff_ffff : (last[i]! >>> 0) - (minWord >>> 0) + 1;
     const word = ((isBelow ? 0 : minWord) + scale(hash, count)) | 0;
     if (word !== last[i]) isBelow = true;
-    if (!persistent) hash = (hash ^ destination[i]!) >>> 0;
+    if (!persistent) hash = (hash ^ (isDestination ? swapBytes(word) : destination[i]!)) >>> 0;
     return word;
   });
   return addressOf(words, family);

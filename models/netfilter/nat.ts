@@ -10,6 +10,7 @@
 import type { RandomStream } from '../../engine/random.ts';
 import { type DeviceRef, type Frame, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP } from '../packet/frame.ts';
 import { ICMP_REDIRECT } from '../packet/icmp.ts';
+import { ICMPV6_REDIRECT } from '../packet/icmpv6.ts';
 import { ANY_IP, type Ip } from '../packet/ip-address.ts';
 import {
   dstPortOf,
@@ -166,7 +167,7 @@ export class Nat {
     const at = indexOf(frame.conntrackEntry) * WORDS_PER_ENTRY;
     const status = words[at + STATUS]!;
     const bothDone = SRC_NAT_DONE | DST_NAT_DONE;
-    const isRedirect = frame.protocol === PROTOCOL_ICMP && frame.icmpType === ICMP_REDIRECT;
+    const isRedirect = frame.icmpType === (frame.protocol === PROTOCOL_ICMP ? ICMP_REDIRECT : ICMPV6_REDIRECT);
     if (isRedirect && ((status & bothDone) !== bothDone || natState(status) !== 0)) return false;
     const isReply = frame.conntrackReply;
     if ((status & natBit(side, isReply)) === 0) return true;
@@ -262,6 +263,7 @@ export class Nat {
       dstIp: this.#dstIp,
       zoneId: zoneNumberOf(this.#zone()),
       persistent: mapping.persistent === true,
+      isDestination: side === DESTINATION,
     });
     if (side === SOURCE) this.#srcIp = ip;
     else this.#dstIp = ip;

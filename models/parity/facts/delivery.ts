@@ -1,7 +1,19 @@
 // How packets get on: bridges, routes, TTL, neighbors, filters of addresses, local senders.
 
 import type { ParityNode, Topology } from '../case.ts';
-import { type Fact, fromP2, fromP3, TWO_NODES, TWO_NODES_WITH_STACKS, table, tcp, twoNodes, udp } from './fact.ts';
+import {
+  dualStack,
+  type Fact,
+  fromP2,
+  fromP3,
+  TWO_NODES,
+  TWO_NODES_WITH_STACKS,
+  table,
+  tcp,
+  twoNodes,
+  udp,
+  udp6,
+} from './fact.ts';
 
 const ONE_NODE = {
   nodes: [
@@ -149,6 +161,29 @@ export const DELIVERY: readonly Fact[] = [
       '1: p1 gets icmp 5/1 10.244.1.1 > 10.244.1.2 about udp 10.244.1.2:40000 > 10.244.1.3:53 ttl 64',
       '1: p2 gets udp 10.244.1.2:40000 > 10.244.1.3:53 ttl 63',
     ],
+  },
+  {
+    name: 'icmpv6-redirect-is-related-if-it-does-not-know-the-neighbor',
+    says: 'An ICMPv6 redirect belongs to the connection of what it is about, unless the MAC of the target comes first in it.',
+    case: {
+      topology: dualStack(TWO_NODES),
+      rules: {
+        n1: {
+          backend: 'legacy',
+          text: table('mangle', []),
+          text6: table('mangle', [
+            'POSTROUTING -p icmpv6 --icmpv6-type redirect -m conntrack --ctstate RELATED',
+            'POSTROUTING -p icmpv6 --icmpv6-type redirect -m conntrack --ctstate INVALID',
+          ]),
+        },
+      },
+      packets: ['fd00:10:244:1::77', 'fd00:10:244:1::3'].flatMap((dst) => {
+        const packet = { ...udp6, dst, dmac: 'n1/cbr0' };
+        return [packet, { waitMs: 1100 }, packet, { waitMs: 1100 }];
+      }),
+    },
+    watch: { counters: { RELATED: 'n1 mangle6 POSTROUTING 1', INVALID: 'n1 mangle6 POSTROUTING 2' }, steps: false },
+    shows: ['counted: 1 RELATED, 3 INVALID'],
   },
   {
     name: 'no-redirect-for-a-translated-flow',
