@@ -1,6 +1,7 @@
 // What `import { … } from 'podwire'` offers to an experiment.
 
 import { Cluster } from '../models/cluster.ts';
+import { CLUSTER_FACTORS } from './cluster-factors.ts';
 import { experimentsOn } from './harness/experiment.ts';
 
 export {
@@ -32,4 +33,4 @@ export { echo } from '../models/workload/server.ts';
 export type { Experiment, ExperimentDefinition, Factors, Level, Levels, Measures } from './harness/experiment.ts';
 
 /** Defines an experiment on a {@link Cluster}: see experiments/README.md. */
-export const experiment = experimentsOn((options) => new Cluster(options));
+export const experiment = experimentsOn((options) => new Cluster(options), CLUSTER_FACTORS);

@@ -5,6 +5,7 @@ import { PROXY_MODES } from '../models/kube/kube-proxy/proxy-mode.ts';
 import { TWO_NODES } from './cli/podwire.fixture.ts';
 import type { Experiment, Levels } from './harness/experiment.ts';
 import { planRuns } from './harness/plan.ts';
+import loadDistribution from './load-distribution.ts';
 import { loadRegistered, REGISTRY } from './registry.ts';
 import services from './services.ts';
 
@@ -31,7 +32,7 @@ describe('the experiment', () => {
   });
 
   test('services runs and repeats', () => {
-    const options = { nodes: 3, ranges: {}, perSecond: 50, durationMs: 300, proxies: [], pcap: undefined };
+    const options = { nodes: 3, ranges: {}, perSecond: 50, durationMs: 300, pcap: undefined };
     const experiment = services({ files: [{ name: 'two-nodes.yaml', text: TWO_NODES }], ...options });
     const first = experiment.run({}, '1/1');
     const { measures, tables, frames } = first;
@@ -41,14 +42,19 @@ describe('the experiment', () => {
     const answered = tables.latency?.reduce((sum, { requests }) => sum + Number(requests), 0);
     expect(answered).toBe(measures.requests! - measures.failed! - measures.unanswered!);
     expect(experiment.run({}, '1/1')).toEqual(first);
-    const compared = services({
-      files: [{ name: 'two-nodes.yaml', text: TWO_NODES }],
-      ...options,
-      proxies: PROXY_MODES,
-    });
-    expect(compared.factors).toEqual({ proxy: PROXY_MODES });
-    expect(compared.run({ proxy: 'iptables' }, '1/1')).toEqual(first);
-    const nftables = compared.run({ proxy: 'nftables' }, '1/1').measures;
+    expect(experiment.heldFactors).toEqual({ proxy: PROXY_MODES, ipFamily: ['ipv4', 'ipv6', 'dual'] });
+    expect(experiment.run({ proxy: 'iptables', ipFamily: 'ipv4' }, '1/1')).toEqual(first);
+    const nftables = experiment.run({ proxy: 'nftables' }, '1/1').measures;
     expect(nftables.rulesVisitedPerRequest).toBeLessThan(measures.rulesVisitedPerRequest!);
+  });
+
+  test('load-distribution spreads load as evenly over IPv6, and in IPv4 as before', () => {
+    const levels = { connections: 100, connection: 'new per request' };
+    const ipv4 = loadDistribution.run(levels, '1/1');
+    expect(loadDistribution.run({ ...levels, ipFamily: 'ipv4' }, '1/1')).toEqual(ipv4);
+    const ipv6 = loadDistribution.run({ ...levels, ipFamily: 'ipv6' }, '1/1').measures;
+    expect(ipv6.failed).toBe(0);
+    expect(ipv6.requests).toBeGreaterThan(900);
+    expect(ipv6.chiSquareP).toBeGreaterThan(0.001);
   });
 });

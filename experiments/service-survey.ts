@@ -5,26 +5,27 @@ import type { Histogram } from '../engine/stats/histogram.ts';
 import { inUs } from '../engine/time.ts';
 import type { Cluster } from '../models/cluster.ts';
 import type { Process } from '../models/host/process.ts';
-import { clusterIpOf, isHeadless, keyOf, type Service, type ServicePort } from '../models/kube/objects.ts';
+import { clusterIpsOf, isHeadless, keyOf, type Service, type ServicePort } from '../models/kube/objects.ts';
 import type { Target } from '../models/kube/target.ts';
-import { type Ip, parseIp } from '../models/packet/ip-address.ts';
+import { type Ip, type IpAddress, type IpFamily, parseAddress } from '../models/packet/ip-address.ts';
 import { poisson } from '../models/workload/arrivals.ts';
 import { Latencies, Load } from '../models/workload/load.ts';
 import { chiSquarePValue } from './harness/confidence.ts';
 import type { TableRow } from './harness/experiment.ts';
 
 /** How a request got to the pod that answered it. */
-const PATHS = ['same node', 'other node', 'outside'] as const;
+const PATHS = ['same node', 'other node', 'outside', 'load balancer'] as const;
 
 /** Where the survey's own pods live. */
 const CLIENT_NAMESPACE = 'podwire';
 
-/** One service port, seen by one kind of client. */
+/** One service port at one address, seen by one kind of client. */
 interface Surveyed {
   readonly servicePort: string;
+  readonly family: IpFamily;
   readonly service: Service;
   readonly port: ServicePort;
-  readonly from: 'pods' | 'outside';
+  readonly from: 'pods' | 'outside' | 'load balancer';
   readonly loads: readonly Load[];
 }
 
@@ -48,12 +49,14 @@ export class Survey {
     this.#nodes = new Map(cluster.pods.map(({ name, node }) => [name, node]));
     const notAsked: string[] = [];
     for (const service of cluster.api.list('Service')) {
-      const clusterIp = clusterIpOf(service);
-      if (clusterIp === undefined) notAsked.push(`${keyOf(service)} (${withoutAddress(service)})`);
+      const clusterIps = clusterIpsOf(service)
+        .map(parseAddress)
+        .filter(({ family }) => isServed(cluster, family));
+      if (clusterIps.length === 0) notAsked.push(`${keyOf(service)} (${withoutAddress(service)})`);
       else
         for (const port of service.spec.ports) {
           if (port.protocol === 'SCTP') notAsked.push(`${nameOf(service, port)} (SCTP)`);
-          else this.#ask(service, port, parseIp(clusterIp));
+          else for (const clusterIp of clusterIps) this.#ask(service, port, clusterIp, clusterIps.length === 2);
         }
     }
     this.notAsked = notAsked;
@@ -109,8 +112,8 @@ export class Survey {
 
   /** A row per service port and endpoint that answered; `chiSquareP` tests the whole port against equal shares. */
   loadRows(): TableRow[] {
-    return this.#surveyed.flatMap(({ servicePort, service, port, from, loads }) => {
-      const counts = new Map(this.#endpointsOf(service, port).map((endpoint) => [endpoint, 0]));
+    return this.#surveyed.flatMap(({ servicePort, family, service, port, from, loads }) => {
+      const counts = new Map(this.#endpointsOf(service, port, family).map((endpoint) => [endpoint, 0]));
       for (const load of loads)
         for (const [server, count] of load.perServer) counts.set(server, (counts.get(server) ?? 0) + count);
       const total = [...counts.values()].reduce((sum, count) => sum + count, 0);
@@ -138,21 +141,35 @@ export class Survey {
     });
   }
 
-  /** Pods on all nodes ask the ClusterIP; the client outside asks the node port, on every node. */
-  #ask(service: Service, port: ServicePort, clusterIp: Ip): void {
-    const common = { servicePort: nameOf(service, port), service, port };
+  /** Pods on all nodes ask the ClusterIP; the client outside asks the node port, on every node, and the load balancer. */
+  #ask(service: Service, port: ServicePort, { family, ip }: IpAddress, isOneOfTwo: boolean): void {
+    const servicePort = isOneOfTwo ? `${nameOf(service, port)} IPv${family}` : nameOf(service, port);
+    const common = { servicePort, family, service, port };
     const inside = this.#clients.map((client) => {
       const node = this.#nodeOf(client.name);
       const load = new Load({ groupBy: ({ server }) => (this.#nodeOf(server) === node ? 'same node' : 'other node') });
-      return this.#start(client, { to: { ip: clusterIp, port: port.port }, port, load });
+      return this.#start(client, { to: { family, ip, port: port.port }, port, load });
     });
     this.#surveyed.push({ ...common, from: 'pods', loads: inside });
     const { nodePort } = port;
-    if (nodePort === undefined) return;
-    const load = new Load({ groupBy: () => 'outside' });
-    for (const node of this.#cluster.nodes)
-      this.#start(this.#cluster.outside.client, { to: { ip: node.ip, port: nodePort }, port, load });
-    this.#surveyed.push({ ...common, from: 'outside', loads: [load] });
+    const onNodes = this.#cluster.nodes.map((node) => node.addressOf(family)!);
+    if (nodePort !== undefined) this.#askFromOutside(common, 'outside', { ips: onNodes, port: nodePort });
+    const balanced = service.status.loadBalancer.ingress
+      .flatMap(({ ip: text }) => (text === undefined ? [] : [parseAddress(text)]))
+      .filter((address) => address.family === family);
+    if (balanced.length > 0)
+      this.#askFromOutside(common, 'load balancer', { ips: balanced.map((address) => address.ip), port: port.port });
+  }
+
+  #askFromOutside(
+    common: Pick<Surveyed, 'servicePort' | 'family' | 'service' | 'port'>,
+    from: 'outside' | 'load balancer',
+    { ips, port }: { readonly ips: readonly Ip[]; readonly port: number },
+  ): void {
+    const load = new Load({ groupBy: () => from });
+    for (const ip of ips)
+      this.#start(this.#cluster.outside.client, { to: { family: common.family, ip, port }, port: common.port, load });
+    this.#surveyed.push({ ...common, from, loads: [load] });
   }
 
   #start(client: Process, { to, port, load }: { to: Target; port: ServicePort; load: Load }): Load {
@@ -161,13 +178,14 @@ export class Survey {
   }
 
   /** Ready endpoints of the port that are pods, as `namespace/name`. */
-  #endpointsOf(service: Service, port: ServicePort): string[] {
+  #endpointsOf(service: Service, port: ServicePort, family: IpFamily): string[] {
     const { namespace, name } = service.metadata;
     return this.#cluster.api
       .list('EndpointSlice')
       .filter(
         ({ metadata }) => metadata.namespace === namespace && metadata.labels['kubernetes.io/service-name'] === name,
       )
+      .filter(({ addressType }) => addressType === `IPv${family}`)
       .filter(({ ports }) => ports.some((entry) => entry.name === port.name && entry.protocol === port.protocol))
       .flatMap(({ endpoints }) => endpoints)
       .flatMap(({ conditions, targetRef }) =>
@@ -192,8 +210,10 @@ const nameOf = (service: Service, port: ServicePort): string => `${keyOf(service
 
 function withoutAddress(service: Service): string {
   if (service.spec.type === 'ExternalName') return 'ExternalName';
-  return isHeadless(service) ? 'headless' : 'IPv6';
+  return isHeadless(service) ? 'headless' : 'of another IP family';
 }
+
+const isServed = (cluster: Cluster, family: IpFamily): boolean => cluster.ipFamilies.includes(family);
 
 const us = (histogram: Histogram, quantile: number): number | undefined =>
   histogram.count === 0 ? undefined : inUs(histogram.quantile(quantile));

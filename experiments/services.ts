@@ -6,11 +6,11 @@
 
 import { ms, s } from '../engine/time.ts';
 import { Cluster } from '../models/cluster.ts';
-import { PROXY_MODES, type ProxyMode } from '../models/kube/kube-proxy/proxy-mode.ts';
 import { type ManifestFile, readManifests } from '../models/kube/manifests.ts';
 import { parseRanges, type RangeTexts } from '../models/kube/ranges.ts';
 import { PcapngWriter } from '../models/packet/pcapng.ts';
-import { type Experiment, experimentsOn, type Factors } from './harness/experiment.ts';
+import { CLUSTER_FACTORS } from './cluster-factors.ts';
+import { type Experiment, experimentsOn } from './harness/experiment.ts';
 import { Survey } from './service-survey.ts';
 
 /** Plain data: it crosses to the workers. */
@@ -22,28 +22,26 @@ export interface ServicesOptions {
   /** Requests per second from each client to each service port. */
   readonly perSecond: number;
   readonly durationMs: number;
-  /** Modes of kube-proxy to compare; none: there is no such factor, and the mode is iptables. */
-  readonly proxies: readonly ProxyMode[];
   /** Absolute path of a capture at the nodes' network interfaces; none if undefined. */
   readonly pcap: string | undefined;
 }
 
 export default function services(options: ServicesOptions): Experiment {
-  const { files, nodes, perSecond, durationMs, proxies, pcap } = options;
+  const { files, nodes, perSecond, durationMs, pcap } = options;
   const ranges = parseRanges(options.ranges);
-  const factors: Factors = proxies.length === 0 ? {} : { proxy: proxies };
-  const experiment = experimentsOn((run) => Cluster.fromManifests(readManifests(files), { ...run, nodes, ranges }));
+  const experiment = experimentsOn(
+    (run) => Cluster.fromManifests(readManifests(files), { ...run, nodes, ranges }),
+    CLUSTER_FACTORS,
+  );
   return experiment({
     name: 'services',
     question: 'How long do requests to each Service take, and how do they spread over its endpoints?',
-    factors,
+    factors: {},
     replications: 1,
     warmUp: ms(200),
     duration: ms(durationMs),
 
-    build(levels, cluster) {
-      const proxy = PROXY_MODES.find((mode) => mode === levels.proxy);
-      if (proxy !== undefined) cluster.useProxy(proxy);
+    build(_levels, cluster) {
       const capture = pcap === undefined ? undefined : captureAtNics(cluster);
       return { survey: new Survey(cluster, { perSecond }), capture };
     },

@@ -12,11 +12,14 @@ import { Fabric } from './host/fabric.ts';
 import type { Machine } from './host/machine.ts';
 import { OutsideWorld } from './host/outside-world.ts';
 import type { Process } from './host/process.ts';
-import { type SharedRoute, SharedRoutes } from './ip/shared-routes.ts';
+import { SharedRoutes } from './ip/shared-routes.ts';
 import { ApiServer, type WatchEvent } from './kube/api-server.ts';
-import { ClusterNode } from './kube/cluster-node.ts';
+import { DEFAULT_LOAD_BALANCER, LoadBalancer, type LoadBalancerSettings } from './kube/cloud/load-balancer.ts';
+import { loadBalancerIp, ServiceController } from './kube/cloud/service-controller.ts';
+import { ClusterNode, type FamilyOfCluster } from './kube/cluster-node.ts';
 import { EndpointSliceController, TRIGGER_TIME_ANNOTATION } from './kube/endpoint-slices.ts';
-import { DEFAULT_SYNC, type ProxyChange, type SyncSettings } from './kube/kube-proxy/kube-proxy.ts';
+import type { HealthServer } from './kube/kube-proxy/health-server.ts';
+import { DEFAULT_SYNC, type KubeProxy, type ProxyChange, type SyncSettings } from './kube/kube-proxy/kube-proxy.ts';
 import { ProxyMetrics } from './kube/kube-proxy/proxy-metrics.ts';
 import {
   DEFAULT_MIN_SYNC_PERIODS,
@@ -25,7 +28,7 @@ import {
   type ProxyMode,
 } from './kube/kube-proxy/proxy-mode.ts';
 import { ServiceTracker, serviceKeyOf } from './kube/kube-proxy/service-tracker.ts';
-import type { RunningPod } from './kube/kubelet.ts';
+import { addressesOf, type RunningPod } from './kube/kubelet.ts';
 import type { Manifests } from './kube/manifests.ts';
 import { NamedDraws } from './kube/named-draws.ts';
 import { NodeLifecycleController, type NodeLifecycleSettings } from './kube/node-lifecycle.ts';
@@ -38,23 +41,45 @@ import {
   type Node,
   objectFrom,
   type Pod,
+  podIpStatus,
+  podIpsOf,
   type Service,
   type ServiceProtocol,
 } from './kube/objects.ts';
-import { PodLifecycle } from './kube/pod-lifecycle.ts';
-import { type ClusterRanges, DEFAULT_RANGES, rangesFor } from './kube/ranges.ts';
+import { type PodAddresses, PodLifecycle } from './kube/pod-lifecycle.ts';
+import {
+  type ClusterIpFamily,
+  type ClusterRanges,
+  completeRanges,
+  familiesOf,
+  rangeOf,
+  rangesFor,
+} from './kube/ranges.ts';
 import { Scheduler } from './kube/scheduler.ts';
 import { resolveTarget, type Target } from './kube/target.ts';
 import { WorkloadController } from './kube/workloads.ts';
 import type { WireSettings } from './link/wire.ts';
 import { FrameStore } from './packet/frame-store.ts';
-import { addressAt, contains, formatIp, isIpv4, parseIp, parsePrefix, prefix } from './packet/ip-address.ts';
+import {
+  addressAt,
+  addressBits,
+  contains,
+  formatIp,
+  type IpAddress,
+  type IpFamily,
+  parseAddress,
+  parseIpv6Prefix,
+  parsePrefix,
+  prefix,
+} from './packet/ip-address.ts';
 import { closedLoop, openLoop } from './workload/client.ts';
 import type { Load } from './workload/load.ts';
 import { echo, Server, type ServerSettings } from './workload/server.ts';
 
 export interface ClusterOptions {
   readonly seed: string;
+  /** IP families of nodes, pods and Services: those of the ranges, or IPv4. */
+  readonly ipFamily?: ClusterIpFamily;
   readonly ranges?: Partial<ClusterRanges>;
   /** Between each node and the switch, and between the gateway and the outside. */
   readonly wire?: Partial<WireSettings>;
@@ -71,8 +96,17 @@ export interface ClusterOptions {
   readonly watchDelay?: Duration;
   /** How soon the control plane gives up a node that is gone. */
   readonly nodeLifecycle?: Partial<NodeLifecycleSettings>;
+  /** Of the cloud, for Services of type LoadBalancer. */
+  readonly loadBalancer?: Partial<LoadBalancerSettings>;
   /** What answers at endpoints whose Deployment does not say. */
   readonly server?: ServerSettings;
+}
+
+/** What the cluster has of one IP family. */
+interface ClusterFamily extends FamilyOfCluster {
+  readonly tracker: ServiceTracker;
+  /** What its kube-proxies hear of at this instant. */
+  readonly news: ProxyChange[];
 }
 
 export class Cluster {
@@ -85,16 +119,17 @@ export class Cluster {
   readonly kubeProxyMetrics = new ProxyMetrics();
   readonly #options: ClusterOptions;
   readonly #fabric: Fabric;
-  readonly #podRoutes = new SharedRoutes();
+  readonly #families: readonly ClusterFamily[];
   readonly #nodes = new Map<string, ClusterNode>();
   readonly #pods = new Map<string, RunningPod>();
-  readonly #tracker = new ServiceTracker();
-  readonly #proxyCaches = new ProxyCaches();
   #proxyMode: ProxyMode;
   #proxySync: Partial<SyncSettings>;
   readonly #scheduler: Scheduler;
   readonly #podLifecycle: PodLifecycle;
   readonly #nodeLifecycle: NodeLifecycleController;
+  readonly #serviceController: ServiceController;
+  /** Made for the first Service of type LoadBalancer. */
+  #loadBalancer: LoadBalancer | undefined;
   readonly #controlPlane;
   readonly #loads = new Set<Load>();
   readonly #servers = new Map<string, Server>();
@@ -103,23 +138,30 @@ export class Cluster {
   #idleEndpoints = 0;
   #started = false;
   #rulesVisitedBefore = 0;
-  /** What proxies hear of at this instant. */
-  #proxyNews: ProxyChange[] = [];
+  #hasNews = false;
 
   constructor(options: ClusterOptions) {
     this.#options = options;
     this.#proxyMode = options.proxy ?? 'iptables';
     this.#proxySync = { ...options.proxySync };
-    this.ranges = { ...DEFAULT_RANGES, ...options.ranges };
+    this.ranges = completeRanges(options.ranges ?? {}, options.ipFamily);
+    this.#families = familiesOf(this.ranges).map(newFamily);
     this.sim = new Simulator({ seed: options.seed });
     this.#controlPlane = this.sim.place('control-plane');
     const { frames } = this;
     const { wire = {} } = options;
     this.#fabric = new Fabric(this.sim, { frames, wire });
-    this.outside = new OutsideWorld(this.sim, { frames, fabric: this.#fabric, nodeRange: this.ranges.node, wire });
+    const nodeRanges = this.ipFamilies.map((family) => rangeOf(this.ranges, 'node', family)!);
+    this.outside = new OutsideWorld(this.sim, { frames, fabric: this.#fabric, nodeRanges, wire });
     const random = (consumer: string) => this.#controlPlane.random(consumer);
     const deliver = (handler: () => void): void => this.#deliver(handler);
     this.api = new ApiServer({ random: random('api-server'), ranges: this.ranges, deliver, now: () => this.sim.now });
+    this.#serviceController = new ServiceController(this.api, {
+      ipMode: options.loadBalancer?.ipMode ?? DEFAULT_LOAD_BALANCER.ipMode,
+      loadBalancer: () => (this.#loadBalancer ??= this.#makeLoadBalancer()),
+      announce: (address) => this.outside.announce(address),
+      isNodeHealthy: (name, family, port) => this.#healthServerOf(this.node(name), family).report(port).status === 200,
+    });
     this.api.watch('Node', (events) => this.#onNodes(events));
     new WorkloadController(this.api, random('workloads'));
     this.#scheduler = new Scheduler(this.api);
@@ -133,7 +175,10 @@ export class Cluster {
       settings: options.nodeLifecycle ?? {},
     });
     new EndpointSliceController(this.api, random('endpoint-slices'));
-    this.api.watch('Service', (events) => this.#onServices(events));
+    this.api.watch('Service', (events) => {
+      this.#onServices(events);
+      this.#serviceController.hearOfServices(events);
+    });
     this.api.watch('EndpointSlice', (events) => this.#onServices(events));
     this.api.watch('EndpointSlice', (events) => this.#serveEndpoints(events));
   }
@@ -143,7 +188,7 @@ export class Cluster {
     manifests: Manifests,
     { nodes: count = 3, ...options }: ClusterOptions & { readonly nodes?: number },
   ): Cluster {
-    const ranges = rangesFor(manifests.objects, options.ranges);
+    const ranges = rangesFor(manifests.objects, options.ranges, options.ipFamily);
     const cluster = new Cluster({ ...options, ranges });
     const { nodes, notes } = nodesFor(manifests.objects, { ranges, count });
     cluster.notes.push(...manifests.notes, ...notes);
@@ -212,7 +257,7 @@ export class Cluster {
 
   /**
    * A Service in front of a Deployment, or (`endpoints`) one whose endpoints are addresses where nobody answers: such
-   * Services fill kube-proxy's chains.
+   * Services fill kube-proxy's chains. In a dual-stack cluster it has an address of each family.
    */
   addService({
     name,
@@ -220,6 +265,7 @@ export class Cluster {
     targetPort = 8080,
     protocol = 'TCP',
     type = 'ClusterIP',
+    externalTrafficPolicy,
     selects,
     endpoints = 0,
   }: {
@@ -227,7 +273,8 @@ export class Cluster {
     port: number;
     targetPort?: number;
     protocol?: 'TCP' | 'UDP';
-    type?: 'ClusterIP' | 'NodePort';
+    type?: 'ClusterIP' | 'NodePort' | 'LoadBalancer';
+    externalTrafficPolicy?: 'Cluster' | 'Local';
     selects?: { readonly name: string };
     endpoints?: number;
   }): void {
@@ -236,22 +283,39 @@ export class Cluster {
       objectFrom('Service', {
         apiVersion: 'v1',
         metadata: { name },
-        spec: { type, selector, ports: [{ port, targetPort, protocol }] },
+        spec: {
+          ...{ type, selector, ports: [{ port, targetPort, protocol }], externalTrafficPolicy },
+          ...this.#dualStackPolicy(),
+        },
       }),
     ];
-    if (endpoints > 0) objects.push(this.#idleSlice(name, { endpoints, port: targetPort, protocol }));
+    if (endpoints > 0)
+      for (const family of this.ipFamilies)
+        objects.push(this.#idleSlice(name, { family, endpoints, port: targetPort, protocol }));
     this.apply(objects);
+  }
+
+  #dualStackPolicy(): Pick<Service['spec'], 'ipFamilyPolicy'> {
+    return this.#families.length === 2 ? { ipFamilyPolicy: 'PreferDualStack' } : {};
   }
 
   #idleSlice(
     service: string,
-    { endpoints, port, protocol }: { endpoints: number; port: number; protocol: 'TCP' | 'UDP' },
+    {
+      family,
+      endpoints,
+      port,
+      protocol,
+    }: { family: IpFamily; endpoints: number; port: number; protocol: 'TCP' | 'UDP' },
   ): EndpointSlice {
-    const addresses = Array.from({ length: endpoints }, () => formatIp(addressAt(IDLE_RANGE, ++this.#idleEndpoints)));
+    const addresses = Array.from({ length: endpoints }, () =>
+      formatIp(addressAt(IDLE_RANGES[family], ++this.#idleEndpoints), family),
+    );
+    const name = family === 4 ? `${service}-idle` : `${service}-idle-ipv6`;
     return objectFrom('EndpointSlice', {
       apiVersion: 'discovery.k8s.io/v1',
-      metadata: { name: `${service}-idle`, labels: { 'kubernetes.io/service-name': service } },
-      addressType: 'IPv4',
+      metadata: { name, labels: { 'kubernetes.io/service-name': service } },
+      addressType: `IPv${family}`,
       ports: [{ port, protocol }],
       endpoints: addresses.map((address) => ({ addresses: [address] })),
     });
@@ -304,6 +368,11 @@ export class Cluster {
 
   // ── what is there ──────────────────────────────────────────────────────────────────────────────────────────────────
 
+  /** Of nodes, pods and Services, the first one first. */
+  get ipFamilies(): readonly IpFamily[] {
+    return this.#families.map(({ family }) => family);
+  }
+
   get nodes(): readonly ClusterNode[] {
     return [...this.#nodes.values()];
   }
@@ -318,7 +387,14 @@ export class Cluster {
   }
 
   get machines(): readonly Machine[] {
-    return [...this.nodes.map(({ machine }) => machine), this.outside.gateway, this.outside.machine];
+    const { gateway, machine } = this.outside;
+    const balancers = this.#loadBalancer === undefined ? [] : [this.#loadBalancer.machine];
+    return [...this.nodes.map((node) => node.machine), gateway, machine, ...balancers];
+  }
+
+  /** The cloud's; undefined without a Service for it, or before the start. */
+  get loadBalancer(): LoadBalancer | undefined {
+    return this.#loadBalancer;
   }
 
   /** Pods that no node takes, or that name one that is not there, one line each. */
@@ -346,12 +422,19 @@ export class Cluster {
     return pod;
   }
 
-  /** The address of `web:80`, `shop/web:http`, a pod, or an IP address. Throws a TargetError that says what there is. */
+  /**
+   * The address of `web:80`, `shop/web:http`, a pod, or an IP address; of `family`, or else the first. Throws a TargetError
+   * that says what there is.
+   */
   resolve(
     target: string,
-    { protocol = 'TCP', namespace = 'default' }: { protocol?: 'TCP' | 'UDP'; namespace?: string } = {},
+    {
+      protocol = 'TCP',
+      namespace = 'default',
+      family,
+    }: { protocol?: 'TCP' | 'UDP'; namespace?: string; family?: IpFamily } = {},
   ): Target {
-    return resolveTarget(this.api, target, { defaultNamespace: namespace, protocol });
+    return resolveTarget(this.api, target, { defaultNamespace: namespace, protocol, family });
   }
 
   /** Rules that packets have visited since measuring began, on all nodes. */
@@ -368,7 +451,8 @@ export class Cluster {
   /** Programs every node's rules. From now on changes take their time. */
   start(): void {
     if (this.#started) return;
-    for (const { kubeProxy } of this.#nodes.values()) kubeProxy.syncAtOnce();
+    for (const kubeProxy of this.#kubeProxies()) kubeProxy.syncAtOnce();
+    this.#serviceController.start();
     this.#started = true;
   }
 
@@ -399,7 +483,11 @@ export class Cluster {
     this.#rulesVisitedBefore = this.#rulesVisited();
     for (const load of this.#loads) load.startMeasuring(this.sim.now);
     this.kubeProxyMetrics.startMeasuring();
-    for (const { kubeProxy } of this.#nodes.values()) kubeProxy.metrics.startMeasuring();
+    for (const kubeProxy of this.#kubeProxies()) kubeProxy.metrics.startMeasuring();
+  }
+
+  *#kubeProxies(): Generator<KubeProxy> {
+    for (const { kubeProxies } of this.#nodes.values()) yield* kubeProxies;
   }
 
   assertConserved(): void {
@@ -414,7 +502,7 @@ export class Cluster {
   }
 
   #onNodes(events: readonly WatchEvent<Node>[]): void {
-    const podRoutes: SharedRoute[] = [];
+    const added: ClusterNode[] = [];
     for (const { type, object } of events) {
       if (type !== 'ADDED') continue;
       const { costs = LINUX_6_18, cpusPerNode: cpuCount = 2, cni = {} } = this.#options;
@@ -425,26 +513,42 @@ export class Cluster {
             object,
             machine: { sim: this.sim, frames: this.frames, costs, cpuCount },
             fabric: this.#fabric,
-            podRoutes: this.#podRoutes,
+            families: this.#families,
             ranges: this.ranges,
-            defaultGateway: this.outside.gatewayIp,
             cni,
             proxy: {
               mode: this.#proxyMode,
-              caches: this.#proxyCaches,
               sync: this.#syncOf(this.#proxyMode),
               flags: this.#options.proxyFlags ?? {},
               totalMetrics: this.kubeProxyMetrics,
-              services: () => this.#tracker.snapshot(),
             },
-            isReserved: (ip) => this.api.isTaken(formatIp(ip)),
+            isReserved: ({ family, ip }) => this.api.isTaken(formatIp(ip, family)),
           }),
       );
       this.#nodes.set(node.name, node);
-      podRoutes.push(node.podRoute);
-      if (this.#started) node.kubeProxy.hear([]);
+      added.push(node);
+      if (this.#loadBalancer !== undefined) serveHealth(node);
+      if (this.#started) for (const kubeProxy of node.kubeProxies) kubeProxy.hear([]);
     }
-    if (podRoutes.length > 0) this.#podRoutes.add(podRoutes);
+    if (added.length > 0)
+      for (const { family, podRoutes } of this.#families) podRoutes.add(added.map((node) => node.podRouteOf(family)));
+    this.#serviceController.hearOfNodes();
+  }
+
+  #makeLoadBalancer(): LoadBalancer {
+    for (const node of this.#nodes.values()) serveHealth(node);
+    const settings = { ...DEFAULT_LOAD_BALANCER, ...this.#options.loadBalancer };
+    const networks = this.ipFamilies.map((family) => ({
+      family,
+      ip: loadBalancerIp(family),
+      nodeRange: rangeOf(this.ranges, 'node', family)!,
+    }));
+    for (const network of networks) this.outside.announce(network);
+    return new LoadBalancer(this.sim, { frames: this.frames, fabric: this.#fabric, networks, settings });
+  }
+
+  #healthServerOf(node: ClusterNode, family: IpFamily): HealthServer {
+    return node.kubeProxies[this.ipFamilies.indexOf(family)]!.serveHealth(node.process);
   }
 
   #runPods(): PodLifecycle {
@@ -468,27 +572,32 @@ export class Cluster {
     });
   }
 
-  #startPod(pod: Pod, node: ClusterNode): Pick<Pod['status'], 'podIP' | 'hostIP'> {
+  #startPod(pod: Pod, node: ClusterNode): PodAddresses {
     const key = keyOf(pod);
-    const { podIP } = pod.status;
-    const requested =
-      podIP !== undefined && isIpv4(podIP) && !pod.spec.hostNetwork ? { requestedIp: parseIp(podIP) } : {};
+    const { hostNetwork } = pod.spec;
+    const requestedIps = hostNetwork ? [] : podIpsOf(pod).map(parseAddress);
     const running = blaming({ object: pod, field: 'status.podIP' }, () =>
-      node.kubelet.start(key, { hostNetwork: pod.spec.hostNetwork, ...requested }),
+      node.kubelet.start(key, requestedIps.length === 0 ? { hostNetwork } : { hostNetwork, requestedIps }),
     );
     this.#pods.set(key, running);
-    if (!pod.spec.hostNetwork && !contains(node.podRange, running.ip)) this.#routeAlone(running, node);
+    const addresses = addressesOf(running);
+    if (!hostNetwork)
+      for (const address of addresses)
+        if (!contains(node.podRangeOf(address.family)!, address.ip)) this.#routeAlone(address, node);
     for (const { ports } of pod.spec.containers)
       for (const { protocol, containerPort: port } of ports) this.#listen(running, { protocol, port });
-    return { podIP: formatIp(running.ip), hostIP: formatIp(node.ip) };
+    const podIps = addresses.map(({ family, ip }) => formatIp(ip, family));
+    return { ...podIpStatus(podIps), hostIP: formatIp(node.ip, node.family) };
   }
 
   /** A pod of a snapshot whose network does not cut the pod range by nodes: every other node has a route to it alone. */
-  #routeAlone({ ip }: RunningPod, home: ClusterNode): void {
-    const destination = prefix(ip, 32);
-    for (const { gateway } of this.#podRoutes.add([{ destination, gateway: home.ip }])) {
-      if (gateway === home.ip) continue;
-      for (const node of this.#nodes.values()) if (node.ip === gateway) node.forgetPod(destination);
+  #routeAlone({ family, ip }: IpAddress, home: ClusterNode): void {
+    const destination = prefix(ip, addressBits(family), family);
+    const { podRoutes } = this.#families.find((own) => own.family === family)!;
+    const homeIp = home.addressOf(family)!;
+    for (const { gateway } of podRoutes.add([{ destination, gateway: homeIp }])) {
+      if (gateway === homeIp) continue;
+      for (const node of this.#nodes.values()) if (node.addressOf(family) === gateway) node.forgetPod(destination);
     }
   }
 
@@ -499,17 +608,20 @@ export class Cluster {
   }
 
   #onServices(events: readonly WatchEvent<Service | EndpointSlice>[]): void {
-    const isFirst = this.#proxyNews.length === 0;
-    for (const event of events) if (this.#tracker.apply(event) && this.#started) this.#proxyNews.push(changeOf(event));
+    for (const event of events)
+      for (const { tracker, news } of this.#families)
+        if (tracker.apply(event) && this.#started) news.push(changeOf(event));
     // All that comes at one instant calls for one sync.
-    if (isFirst && this.#proxyNews.length > 0)
-      this.#controlPlane.scheduleAt(this.sim.now, () => this.#tellProxies(), undefined);
+    if (this.#hasNews || this.#families.every(({ news }) => news.length === 0)) return;
+    this.#hasNews = true;
+    this.#controlPlane.scheduleAt(this.sim.now, () => this.#tellProxies(), undefined);
   }
 
   #tellProxies(): void {
-    const news = this.#proxyNews;
-    this.#proxyNews = [];
-    for (const { kubeProxy } of this.#nodes.values()) kubeProxy.hear(news);
+    this.#hasNews = false;
+    const news = this.#families.map((family) => family.news.splice(0));
+    for (const { kubeProxies } of this.#nodes.values())
+      for (const [i, kubeProxy] of kubeProxies.entries()) if (news[i]!.length > 0) kubeProxy.hear(news[i]!);
   }
 
   /** Pods answer at the ports that their containers name, and at those that Services send to. */
@@ -552,6 +664,16 @@ export class Cluster {
   }
 }
 
+function newFamily(family: IpFamily): ClusterFamily {
+  const tracker = new ServiceTracker({ family });
+  const podRoutes = new SharedRoutes(family);
+  return { family, podRoutes, caches: new ProxyCaches(), services: () => tracker.snapshot(), tracker, news: [] };
+}
+
+function serveHealth({ kubeProxies, process }: ClusterNode): void {
+  for (const kubeProxy of kubeProxies) kubeProxy.serveHealth(process);
+}
+
 function changeOf({ type, object }: WatchEvent<Service | EndpointSlice>): ProxyChange {
   if (object.kind === 'Service') return { kind: 'Service', service: keyOf(object), triggeredAt: undefined };
   const time = object.metadata.annotations[TRIGGER_TIME_ANNOTATION];
@@ -562,8 +684,8 @@ function changeOf({ type, object }: WatchEvent<Service | EndpointSlice>): ProxyC
 /** From the API server to a watcher: a few milliseconds on an idle control plane. */
 const DEFAULT_WATCH_DELAY = ms(5);
 
-/** Addresses for endpoints where nobody answers: the range for benchmarks of network devices (RFC 2544). */
-const IDLE_RANGE = parsePrefix('198.18.0.0/15');
+/** Addresses for endpoints where nobody answers: the ranges for benchmarks of network devices (RFC 2544, RFC 5180). */
+const IDLE_RANGES = { 4: parsePrefix('198.18.0.0/15'), 6: parseIpv6Prefix('2001:2::/48') } as const;
 
 const call = (handler: () => void): void => handler();
 

@@ -6,6 +6,7 @@ import { expect, test, vi } from 'vitest';
 import { type Duration, ms, s, us } from '../engine/time.ts';
 import { Cluster } from './cluster.ts';
 import { FlowCache } from './ip/flow-cache.ts';
+import type { ClusterIpFamily } from './kube/ranges.ts';
 import { Bridge } from './link/bridge.ts';
 import { formatConntrack, formatConntrackStatistics } from './netfilter/conntrack-text.ts';
 import { printIptablesSave } from './netfilter/iptables-save.ts';
@@ -75,6 +76,8 @@ const RULES = [
 interface Story {
   readonly nodes: number;
   readonly proxy: 'iptables' | 'nftables' | 'ipvs';
+  readonly ipFamily: ClusterIpFamily;
+  readonly ipMode: 'VIP' | 'Proxy';
   readonly seed: number;
   readonly rules: readonly string[];
   readonly loads: readonly {
@@ -82,7 +85,7 @@ interface Story {
     readonly keepAlive: boolean;
     readonly thinkTime: Duration;
     readonly from: 'pod' | 'node' | 'outside' | 'web';
-    readonly to: 'service' | 'node port';
+    readonly to: 'service' | 'node port' | 'load balancer';
     readonly requestBytes: number;
   }[];
   readonly steps: readonly { readonly after: Duration; readonly what: string }[];
@@ -91,6 +94,8 @@ interface Story {
 const story: fc.Arbitrary<Story> = fc.record({
   nodes: fc.integer({ min: 1, max: 3 }),
   proxy: fc.constantFrom('iptables', 'iptables', 'nftables', 'ipvs'),
+  ipFamily: fc.constantFrom('ipv4', 'ipv4', 'ipv4', 'dual', 'ipv6'),
+  ipMode: fc.constantFrom('VIP', 'Proxy'),
   seed: fc.nat(1_000),
   rules: fc.uniqueArray(fc.constantFrom(...RULES), { maxLength: 2 }),
   loads: fc.array(
@@ -99,7 +104,7 @@ const story: fc.Arbitrary<Story> = fc.record({
       keepAlive: fc.boolean(),
       thinkTime: fc.constantFrom(us(20), us(300), ms(2), ms(40), s(3)),
       from: fc.constantFrom('pod', 'node', 'outside', 'web'),
-      to: fc.constantFrom('service', 'node port'),
+      to: fc.constantFrom('service', 'node port', 'load balancer'),
       requestBytes: fc.constantFrom(20, 700, 4_000),
     }),
     { minLength: 1, maxLength: 4 },
@@ -129,13 +134,19 @@ test('runs with and without the flow cache are the same', { timeout: 120_000 }, 
 });
 
 /** Everything that can be seen of a run. */
-function tell({ nodes, proxy, seed, rules, loads, steps }: Story, { isOff }: { isOff: boolean }): object {
-  const cluster = new Cluster({ seed: `${seed}`, proxy });
+function tell(
+  { nodes, proxy, ipFamily, ipMode, seed, rules, loads, steps }: Story,
+  { isOff }: { isOff: boolean },
+): object {
+  const families = proxy === 'ipvs' ? 'ipv4' : ipFamily; // all that this mode serves
+  const cluster = new Cluster({ seed: `${seed}`, proxy, ipFamily: families, loadBalancer: { ipMode } });
   cluster.frames.recorder.isOff = isOff;
   cluster.addNodes(nodes);
   const web = cluster.addDeployment({ name: 'web', replicas: 2 });
+  // Only where somebody asks it is there a load balancer: a machine more.
+  const type = loads.some(({ to }) => to === 'load balancer') ? 'LoadBalancer' : 'NodePort';
   for (const protocol of ['TCP', 'UDP'] as const)
-    cluster.addService({ name: `web-${protocol}`.toLowerCase(), port: 80, protocol, type: 'NodePort', selects: web });
+    cluster.addService({ name: `web-${protocol}`.toLowerCase(), port: 80, protocol, type, selects: web });
   const client = cluster.addPod({ name: 'client', node: 'node-1' });
   cluster.start();
   for (const rule of rules) append(cluster, rule);
@@ -148,10 +159,14 @@ function tell({ nodes, proxy, seed, rules, loads, steps }: Story, { isOff }: { i
     }[from];
     const service = cluster.api.get('Service', `default/web-${settings.protocol}`)!;
     const protocol = settings.protocol === 'tcp' ? 'TCP' : 'UDP';
+    const node = cluster.node('node-1');
+    const ingress = service.status.loadBalancer.ingress.at(-1)?.ip ?? '';
     const target =
-      to === 'service' && from !== 'outside'
-        ? cluster.resolve(`web-${settings.protocol}:80`, { protocol })
-        : { ip: cluster.node('node-1').ip, port: service.spec.ports[0]!.nodePort! };
+      to === 'load balancer'
+        ? cluster.resolve(ingress.includes(':') ? `[${ingress}]:80` : `${ingress}:80`)
+        : to === 'service' && from !== 'outside'
+          ? cluster.resolve(`web-${settings.protocol}:80`, { protocol })
+          : { family: node.family, ip: node.ip, port: service.spec.ports[0]!.nodePort! };
     // Enough for every state of a connection; the sparse ones go on to the end.
     return cluster.closedLoop(process, { ...settings, to: target, timeout: ms(500), requests: 300 });
   });

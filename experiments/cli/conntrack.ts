@@ -3,15 +3,20 @@
 import { after, type Duration, ms, START } from '../../engine/time.ts';
 import type { Cluster } from '../../models/cluster.ts';
 import type { Machine } from '../../models/host/machine.ts';
-import type { ProxyMode } from '../../models/kube/kube-proxy/proxy-mode.ts';
 import { type ConntrackFilter, matchesFilter, parseConntrackFilter } from '../../models/netfilter/conntrack-filter.ts';
 import { formatConntrack, formatConntrackStatistics } from '../../models/netfilter/conntrack-text.ts';
 import { type Command, type CommandContext, duration, examples, optionValue, wholeNumber } from './command-line.ts';
-import { addManifestOptions, addProxyOption, clusterOf, type ManifestOptions, nodeIn } from './manifest-options.ts';
+import {
+  addClusterChoice,
+  addManifestOptions,
+  type ClusterChoice,
+  clusterOf,
+  type ManifestOptions,
+  nodeIn,
+} from './manifest-options.ts';
 import { addRequestOptions, type RequestOptions, requestIn } from './request-options.ts';
 
-interface ConntrackOptions extends ManifestOptions, RequestOptions {
-  readonly proxy: ProxyMode;
+interface ConntrackOptions extends ManifestOptions, ClusterChoice, RequestOptions {
   readonly node: string;
   readonly requests: number;
   readonly at?: Duration;
@@ -23,7 +28,7 @@ interface ConntrackOptions extends ManifestOptions, RequestOptions {
 }
 
 export function addConntrack(program: Command, context: CommandContext): void {
-  addRequestOptions(addProxyOption(addManifestOptions(program.command('conntrack'))))
+  addRequestOptions(addClusterChoice(addManifestOptions(program.command('conntrack'))))
     .description('Print the connections that a node tracks after some requests, as conntrack -L would.')
     .requiredOption('--node <name>', 'a Node of the manifests; without any there are node-1, node-2, …')
     .option('--requests <n>', 'one after the other, each on a connection of its own', wholeNumber(), 1)

@@ -5,9 +5,9 @@ import { join } from 'node:path';
 import { Cluster } from '../../models/cluster.ts';
 import { PROXY_MODE_NOTES, PROXY_MODES, type ProxyMode } from '../../models/kube/kube-proxy/proxy-mode.ts';
 import { type ManifestFile, readManifests } from '../../models/kube/manifests.ts';
-import type { ClusterRanges } from '../../models/kube/ranges.ts';
+import { CLUSTER_IP_FAMILIES, type ClusterIpFamily, type ClusterRanges } from '../../models/kube/ranges.ts';
 import { YAML_LIMITS } from '../../models/kube/yaml-text.ts';
-import { type Prefix, parseAnyPrefix, parsePrefix } from '../../models/packet/ip-address.ts';
+import { type IpFamily, type Prefix, parseAnyPrefix } from '../../models/packet/ip-address.ts';
 import type { GivenCosts } from '../harness/given-costs.ts';
 import { PACKAGE_ROOT } from '../harness/package.ts';
 import { cannot, UserError } from '../harness/user-error.ts';
@@ -24,10 +24,10 @@ import {
 export interface ManifestOptions {
   readonly file?: readonly string[];
   readonly nodes: number;
-  readonly podRange?: Prefix;
   /** One, or one of each IP family. */
+  readonly podRange?: readonly Prefix[];
   readonly serviceRange?: readonly Prefix[];
-  readonly nodeRange?: Prefix;
+  readonly nodeRange?: readonly Prefix[];
 }
 
 export function addManifestOptions(command: Command): Command {
@@ -38,23 +38,53 @@ export function addManifestOptions(command: Command): Command {
       collect,
     )
     .option('--nodes <n>', 'nodes to make if the manifests have none', wholeNumber(), 3)
-    .option('--pod-range <cidr>', 'addresses of pods (default: around those of the manifests, or 10.244.0.0/16)', range)
     .option(
-      '--service-range <cidr>',
-      'ClusterIPs; two ranges with a comma are dual stack (default: likewise, or 10.96.0.0/12)',
-      serviceRanges,
+      '--pod-range <cidr>',
+      'addresses of pods; two ranges with a comma are dual stack (default: around those of the manifests, or 10.244.0.0/16)',
+      ranges,
     )
-    .option('--node-range <cidr>', 'addresses of nodes (default: likewise, or 192.168.0.0/16)', range);
+    .option('--service-range <cidr>', 'ClusterIPs, one range or two (default: likewise, or 10.96.0.0/12)', ranges)
+    .option(
+      '--node-range <cidr>',
+      'addresses of nodes, one range or two (default: likewise, or 192.168.0.0/16)',
+      ranges,
+    );
 }
 
-/** Of commands that look at one cluster; `podwire run` compares modes, as a factor. */
-export const addProxyOption = (command: Command): Command =>
-  command.option(
-    '--proxy <mode>',
-    `kube-proxy's mode: ${inWords(PROXY_MODES)} (${Object.values(PROXY_MODE_NOTES).join('; ')})`,
-    oneOf(PROXY_MODES),
-    'iptables',
-  );
+/** Of commands that look at one cluster. */
+export interface ClusterChoice {
+  readonly proxy: ProxyMode;
+  /** If absent: the families of the ranges and of the manifests' addresses, or IPv4. */
+  readonly ipFamily?: ClusterIpFamily;
+}
+
+/** {@link ClusterChoice}. For `podwire run` these are factors. */
+export const addClusterChoice = (command: Command): Command =>
+  command
+    .option(
+      '--proxy <mode>',
+      `kube-proxy's mode: ${inWords(PROXY_MODES)} (${Object.values(PROXY_MODE_NOTES).join('; ')})`,
+      oneOf(PROXY_MODES),
+      'iptables',
+    )
+    .option(
+      '--ip-family <families>',
+      `of nodes, pods and Services: ${CLUSTER_IP_FAMILIES.join(', ')} (default: those of ranges and manifests)`,
+      oneOf(CLUSTER_IP_FAMILIES),
+    );
+
+/** Where a dual-stack cluster has one of each IP family. */
+export interface FamilyChoice {
+  readonly family?: IpFamily;
+}
+
+export const addFamilyChoice = (command: Command, what: string): Command =>
+  command.option('--family <family>', `${what}: 4 or 6 (default: the cluster's first)`, optionValue(parseFamily));
+
+function parseFamily(text: string): IpFamily {
+  if (text !== '4' && text !== '6') throw new RangeError('Expected 4 or 6.');
+  return text === '6' ? 6 : 4;
+}
 
 /** Throws a UserError for a file that cannot be read or is too large to be a manifest. */
 export function readManifestFiles({ file = [] }: ManifestOptions): ManifestFile[] {
@@ -65,13 +95,11 @@ export function readManifestFiles({ file = [] }: ManifestOptions): ManifestFile[
 }
 
 export function rangesOf({ podRange, serviceRange, nodeRange }: ManifestOptions): Partial<ClusterRanges> {
+  const [pod, secondaryPod] = podRange ?? [];
   const [service, secondaryService] = serviceRange ?? [];
-  return {
-    ...(podRange && { pod: podRange }),
-    ...(service && { service }),
-    ...(secondaryService && { secondaryService }),
-    ...(nodeRange && { node: nodeRange }),
-  };
+  const [node, secondaryNode] = nodeRange ?? [];
+  const all = { pod, secondaryPod, service, secondaryService, node, secondaryNode };
+  return Object.fromEntries(Object.entries(all).filter(([, range]) => range !== undefined));
 }
 
 /**
@@ -79,7 +107,7 @@ export function rangesOf({ podRange, serviceRange, nodeRange }: ManifestOptions)
  * that a controller makes have the same names there.
  */
 export function clusterOf(
-  options: ManifestOptions & { readonly seed: number; readonly cost?: GivenCosts; readonly proxy?: ProxyMode },
+  options: ManifestOptions & Partial<ClusterChoice> & { readonly seed: number; readonly cost?: GivenCosts },
   { stderr }: CommandContext,
   files: readonly ManifestFile[] = readManifestFiles(options),
 ): Cluster {
@@ -89,6 +117,7 @@ export function clusterOf(
     ranges: rangesOf(options),
     ...(options.cost && { costs: options.cost.costs }),
     ...(options.proxy && { proxy: options.proxy }),
+    ...(options.ipFamily && { ipFamily: options.ipFamily }),
   });
   for (const note of [...cluster.notes, ...cluster.schedulingNotes]) stderr.write(`note: ${note}\n`);
   return cluster;
@@ -104,19 +133,10 @@ export function nodeIn(cluster: Cluster, name: string): Cluster['nodes'][number]
 
 const BUNDLED = join(PACKAGE_ROOT, 'experiments', 'manifests', 'shop.yaml');
 
-const range = optionValue((text: string) => {
+const ranges = optionValue((text: string) => {
+  const texts = text.split(',');
   try {
-    if (text.includes('/')) return parsePrefix(text);
-  } catch {
-    // what is wrong with it is said below
-  }
-  throw new RangeError('Expected a range of IPv4 addresses, for example 10.244.0.0/16.');
-});
-
-const serviceRanges = optionValue((text: string) => {
-  const ranges = text.split(',');
-  try {
-    if (ranges.length <= 2 && ranges.every((one) => one.includes('/'))) return ranges.map(parseAnyPrefix);
+    if (texts.length <= 2 && texts.every((one) => one.includes('/'))) return texts.map(parseAnyPrefix);
   } catch {
     // what is wrong with it is said below
   }

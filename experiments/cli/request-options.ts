@@ -5,15 +5,16 @@ import type { Process } from '../../models/host/process.ts';
 import { resolveTarget, type Target } from '../../models/kube/target.ts';
 import { UserError } from '../harness/user-error.ts';
 import { type Command, optionValue } from './command-line.ts';
+import { addFamilyChoice, type FamilyChoice } from './manifest-options.ts';
 
-export interface RequestOptions {
+export interface RequestOptions extends FamilyChoice {
   readonly from: string;
   readonly to: string;
   readonly protocol: 'tcp' | 'udp';
 }
 
 export function addRequestOptions(command: Command): Command {
-  return command
+  return addFamilyChoice(command, "IP family of the target's address, where it has two")
     .requiredOption('--from <sender>', 'a pod as NAMESPACE/NAME, a node, or outside: the client beyond the gateway')
     .requiredOption(
       '--to <target>',
@@ -25,11 +26,15 @@ export function addRequestOptions(command: Command): Command {
 /** Sender and target in this cluster. Throws a UserError for one that it does not have. */
 export function requestIn(
   cluster: Cluster,
-  { from, to, protocol }: RequestOptions,
+  { from, to, protocol, family }: RequestOptions,
 ): { sender: Process; target: Target } {
   const sender = senderOf(cluster, from);
   const defaultNamespace = from.includes('/') ? from.slice(0, from.indexOf('/')) : 'default';
-  const target = resolveTarget(cluster.api, to, { defaultNamespace, protocol: protocol === 'tcp' ? 'TCP' : 'UDP' });
+  const target = resolveTarget(cluster.api, to, {
+    defaultNamespace,
+    protocol: protocol === 'tcp' ? 'TCP' : 'UDP',
+    family,
+  });
   return { sender, target };
 }
 

@@ -52,12 +52,35 @@ test('of the eBPF-style replacement, prints its table, and says what it is', asy
   expect(stdout).toMatch(/^10\.96\.0\.10:80 tcp {2}default\/web:http\n {2}sockets: 10\.244\.1\.2:8080/m);
 });
 
+test('in a dual-stack cluster, prints the tables of either family', async () => {
+  const dual = ['rules', '--node', 'node-1', '--ip-family', 'dual'];
+  const { stdout: ipv4 } = await podwire(dual);
+  expect(ipv4).toBe((await podwire(['rules', '--node', 'node-1'])).stdout);
+  const { stdout: ipv6 } = await podwire([...dual, '--family', '6']);
+  expect(ipv6).toMatch(/^-A KUBE-SERVICES -d fd00:10:96::[0-9a-f:]+\/128 -p tcp .*"shop\/cart:grpc cluster IP"/m);
+  expect(ipv6).toMatch(/-j DNAT --to-destination \[fd00:10:244:\d::[0-9a-f]+\]:\d+$/m);
+  expect(ipv6).toMatch(/^-A POSTROUTING -s fd00:10:244::\/56 ! -d fd00:10:244::\/56 .* -j MASQUERADE$/m);
+  const { stdout: nft } = await podwire([...dual, '--proxy', 'nftables']);
+  expect(nft.match(/^table .*$/gm)).toEqual(['table ip kube-proxy {', 'table ip6 kube-proxy {']);
+});
+
+test.for([...['ipvs', 'ebpf'].flatMap((mode) => ['ipv6', 'dual'].map((ipFamily) => [mode, ipFamily] as const))])(
+  'a mode that serves no IPv6, %s, is refused in a cluster with ipFamily %s',
+  async ([mode, ipFamily]) => {
+    const refused = await podwire(['rules', '--node', 'node-1', '--proxy', mode, '--ip-family', ipFamily]);
+    expect({ exitCode: refused.exitCode, stdout: refused.stdout }).toEqual({ exitCode: 2, stdout: '' });
+    expect(refused.stderr).toMatch(new RegExp(`^error: proxy ${mode} serves no IPv6; expected ipFamily ipv4, .*\\n$`));
+  },
+);
+
 describe('the real tool accepts them', () => {
   const isRoot = process.getuid?.() === 0;
   test.for([
     ['iptables-legacy-restore', `-f ${manifests} --node near`],
     ['iptables-restore', `-f ${manifests} --node near`],
     ['iptables-restore', '--node node-2'], // the bundled shop
+    ['ip6tables-restore', '--node node-2 --ip-family dual --family 6'],
+    ['ip6tables-legacy-restore', '--node node-2 --ip-family ipv6'],
   ] as const)('%s --test: podwire rules %s', { timeout: 30_000 }, async ([tool, line], { skip }) => {
     skip(!isRoot, 'needs root');
     skip(spawnSync(tool, ['--version']).status !== 0, `needs ${tool}`);
@@ -67,7 +90,7 @@ describe('the real tool accepts them', () => {
   });
 });
 
-test.for([`-f ${manifests} --node near`, '--node node-2'])(
+test.for([`-f ${manifests} --node near`, '--node node-2', '--node node-2 --ip-family dual'])(
   'the real nft takes and lists them: podwire rules --proxy nftables %s',
   { timeout: 30_000 },
   async (line, { skip }) => {

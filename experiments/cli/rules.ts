@@ -7,17 +7,29 @@ import { listIpsets } from '../../models/netfilter/ipset/ipset-text.ts';
 import { printIptablesSave, saveTables } from '../../models/netfilter/iptables-save.ts';
 import { listIpvs } from '../../models/netfilter/ipvs/ipvs-text.ts';
 import { printProtocol } from '../../models/netfilter/protocol.ts';
+import type { IpFamily } from '../../models/packet/ip-address.ts';
 import { type Command, type CommandContext, examples, wholeNumber } from './command-line.ts';
-import { addManifestOptions, addProxyOption, clusterOf, type ManifestOptions, nodeIn } from './manifest-options.ts';
+import {
+  addClusterChoice,
+  addFamilyChoice,
+  addManifestOptions,
+  type ClusterChoice,
+  clusterOf,
+  type FamilyChoice,
+  type ManifestOptions,
+  nodeIn,
+} from './manifest-options.ts';
 
-interface RulesOptions extends ManifestOptions {
+interface RulesOptions extends ManifestOptions, ClusterChoice, FamilyChoice {
   readonly node: string;
-  readonly proxy: ProxyMode;
   readonly seed: number;
 }
 
 export function addRules(program: Command, context: CommandContext): void {
-  addProxyOption(addManifestOptions(program.command('rules')))
+  addFamilyChoice(
+    addClusterChoice(addManifestOptions(program.command('rules'))),
+    'in iptables and IPVS mode, IP family of the tables',
+  )
     .description(
       'Print the rules of kube-proxy on a node, as iptables-save or nft list ruleset would; in IPVS mode as ipvsadm -Ln, ipset list and iptables-save would; of the eBPF-style replacement, its table.',
     )
@@ -28,6 +40,7 @@ export function addRules(program: Command, context: CommandContext): void {
       examples(
         'podwire rules --node node-1',
         'podwire rules -f my-manifests.yaml --node node-2 | iptables-restore --test',
+        'podwire rules --node node-1 --ip-family dual --family 6 | ip6tables-restore --test',
         'podwire rules --node node-1 --proxy nftables | nft --check -f -',
         'podwire rules --node node-1 --proxy ipvs',
       ),
@@ -35,27 +48,29 @@ export function addRules(program: Command, context: CommandContext): void {
     .action((options: RulesOptions) => {
       const cluster = clusterOf(options, context);
       cluster.start();
-      context.stdout.write(textOf(nodeIn(cluster, options.node).rules, options.proxy));
+      const { proxy, family = cluster.ipFamilies[0]! } = options;
+      context.stdout.write(textOf(nodeIn(cluster, options.node).rules, { proxy, family }));
     });
 }
 
 /** What nodes have in iptables besides, whatever the mode, is the network plugin's. */
-function textOf(rules: NodeRules, proxy: ProxyMode): string {
-  const { tables, nftables, sets } = rules;
+function textOf(rules: NodeRules, { proxy, family }: { proxy: ProxyMode; family: IpFamily }): string {
+  const { nftables, sets, ipvs, ebpf } = rules;
+  const iptables = printIptablesSave(saveTables(family === 6 ? rules.tables6 : rules.tables));
   switch (proxy) {
     case 'iptables':
-      return printIptablesSave(saveTables(tables));
+      return iptables;
     case 'nftables':
       return nftables.list();
     case 'ipvs':
       return [
-        ['ipvsadm -Ln', listIpvs(rules.ipvs)],
+        ['ipvsadm -Ln', listIpvs(ipvs)],
         ['ipset list', listIpsets(sets)],
-        ['iptables-save', printIptablesSave(saveTables(tables))],
+        [family === 6 ? 'ip6tables-save' : 'iptables-save', iptables],
       ]
         .map(([command, text]) => `# ${command}\n${text}`)
         .join('\n');
     case 'ebpf':
-      return `# ${PROXY_MODE_NOTES.ebpf}\n${listServices(rules.ebpf.services, printProtocol)}`;
+      return `# ${PROXY_MODE_NOTES.ebpf}\n${listServices(ebpf.services, printProtocol)}`;
   }
 }

@@ -3,7 +3,7 @@
 import { rmSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
 import { PROXY_MODES } from '../../models/kube/kube-proxy/proxy-mode.ts';
-import { formatRanges } from '../../models/kube/ranges.ts';
+import { CLUSTER_IP_FAMILIES, formatRanges } from '../../models/kube/ranges.ts';
 import type { TableRow } from '../harness/experiment.ts';
 import { checkWritable } from '../harness/output-path.ts';
 import { type Cell, renderTable } from '../harness/report.ts';
@@ -46,6 +46,7 @@ export const SERVICES = {
           'podwire run services',
           'podwire run services -f my-manifests.yaml --duration 10000 --out results/mine',
           `podwire run services --set proxy=${PROXY_MODES.join()}`,
+          `podwire run services --set ipFamily=${CLUSTER_IP_FAMILIES.join()}`,
           'kubectl get nodes,pods,services,endpointslices -A -o json | podwire run services -f -',
         ),
       )
@@ -70,7 +71,6 @@ async function runServices(options: RunServicesOptions, context: CommandContext)
     ranges: formatRanges(rangesOf(options)),
     perSecond,
     durationMs,
-    proxies: options.set === undefined ? [] : PROXY_MODES,
     pcap: pcap && resolve(pcap),
   };
   const module = new URL(`../services${import.meta.url.slice(import.meta.url.lastIndexOf('.'))}`, import.meta.url).href;
@@ -116,8 +116,7 @@ async function drawCharts({ tables }: FinishedSweep, directory: string, { stdout
     ...{ p50Us: number(row, 'latencyP50Us'), p90Us: number(row, 'latencyP90Us'), p99Us: number(row, 'latencyP99Us') },
   }));
   const loadRows = tables.rows('load');
-  const serviceOf = (row: TableRow) =>
-    `${text(row, 'servicePort')}${row.from === 'outside' ? ' from outside' : ''}${modeOf(row)}`;
+  const serviceOf = (row: TableRow) => `${text(row, 'servicePort')}${FROM[text(row, 'from')] ?? ''}${modeOf(row)}`;
   const totals = new Map<string, number>();
   for (const row of loadRows) totals.set(serviceOf(row), (totals.get(serviceOf(row)) ?? 0) + number(row, 'requests'));
   const load = loadRows.map((row) => ({
@@ -141,8 +140,11 @@ async function drawCharts({ tables }: FinishedSweep, directory: string, { stdout
 /** Where there is nothing to draw, the chart of an earlier run must not stand for it. */
 const CHARTS = ['services-latency', 'services-load'] as const;
 
-/** Where modes of kube-proxy are compared. */
-const modeOf = ({ proxy }: TableRow): string => (proxy === undefined ? '' : `, ${proxy}`);
+const FROM: Readonly<Record<string, string>> = { outside: ' from outside', 'load balancer': ' by load balancer' };
+
+/** Where clusters of several modes of kube-proxy, or IP families, are compared. */
+const modeOf = ({ proxy, ipFamily }: TableRow): string =>
+  [proxy, ipFamily].flatMap((level) => (level === undefined ? [] : [`, ${level}`])).join('');
 
 const text = (row: TableRow, column: string): string => String(row[column] ?? '');
 const number = (row: TableRow, column: string): number => Number(row[column] ?? 0);

@@ -34,7 +34,11 @@ export function addRun(program: Command, context: CommandContext): void {
   const run = addSweepOptions(program.command('run'))
     .description('Run an experiment: every variant, every replication. Writes <name>.csv and <name>.run.json.')
     .argument('<experiment>', 'a built-in experiment (see podwire list), or a .ts or .js file')
-    .option('--set <factor=level,...>', 'run only these levels of a factor (may be repeated)', collect)
+    .option(
+      '--set <factor=level,...>',
+      'run only these levels of a factor, or vary proxy or ipFamily (may be repeated)',
+      collect,
+    )
     .addHelpText('after', examples(...EXAMPLES))
     .action(async (argument: string, options: RunOptions) => {
       const loaded = await findExperiment(argument, context.registry);
@@ -60,6 +64,7 @@ export function addSweepOptions(command: Command): Command {
 const EXAMPLES = [
   'podwire run service-count',
   "podwire run service-count --set services=10,100 --set 'connection=kept alive' --replications 3",
+  'podwire run load-distribution --set ipFamily=ipv4,ipv6,dual',
   'podwire run service-count --cost my-machine.json',
   'podwire run ./my-experiment.ts --workers 1 --seed 7 --out results/mine',
 ];
@@ -150,7 +155,7 @@ function writeFiles(directory: string, files: Readonly<Record<string, Uint8Array
 
 function describeSweep(experiment: Experiment, { set = [], replications, seed }: RunOptions) {
   return {
-    factors: selectLevels(experiment.factors, set),
+    factors: selectLevels(experiment.factors, set, experiment.heldFactors),
     replications: replications ?? experiment.replications,
     seed: String(seed),
   };

@@ -79,6 +79,35 @@ test('the same plan gives the same bytes: on one worker or two, with a capture o
   expect(read('other/services-latency.csv')).not.toBe(read('one/services-latency.csv'));
 });
 
+test('compares IP families: both addresses of a Service are asked, and its load balancer', OF_PROCESSES, async () => {
+  const both = TWO_NODES.replace('type: NodePort\n', 'type: LoadBalancer\n  ipFamilyPolicy: PreferDualStack\n');
+  const file = directory.file(
+    'balanced.yaml',
+    both.replace(/ *clusterIP: 10\.96\.0\.10\n/, '').replace('clusterIP: 10.96.0.11, ', ''),
+  );
+  for (const workers of [1, 2]) {
+    const line = `-f ${file} --set ipFamily=ipv4,ipv6,dual --workers ${workers} --duration 800 --out families-${workers}`;
+    expect((await runServices(line)).exitCode).toBe(0);
+  }
+  for (const file of ['services.csv', 'services-latency.csv', 'services-load.csv'])
+    expect(read(`families-2/${file}`), file).toBe(read(`families-1/${file}`));
+  const rows = read('families-1/services-latency.csv')
+    .split('\n')
+    .map((row) => row.split(','));
+  expect(rows[0]!.slice(0, 4)).toEqual(['ipFamily', 'replication', 'seed', 'servicePort']);
+  const asked = new Set(
+    rows.slice(1).map(([ipFamily, , , servicePort, , path]) => `${ipFamily} ${servicePort} ${path}`),
+  );
+  for (const [ipFamily, ...ports] of [
+    ['ipv4', 'default/web:http'],
+    ['ipv6', 'default/web:http'],
+    ['dual', 'default/web:http IPv4', 'default/web:http IPv6'],
+  ])
+    for (const port of ports)
+      for (const path of ['other node', 'outside', 'load balancer'])
+        expect(asked).toContain(`${ipFamily} ${port} ${path}`);
+});
+
 test('manifests may come from stdin', OF_PROCESSES, () => {
   const fromStdin = (text: string, out: string) => {
     const script = `printf %s "$1" | "$2" "$3" run services -f - --duration 20 --out ${out}`;
@@ -225,8 +254,8 @@ describe('wrong use is told in one line, and nothing is written', () => {
     ['--seed x', "argument 'x' is invalid. Expected a whole number from 0."],
     ['--rate 1000000000', "argument '1000000000' is invalid. Expected a whole number from 1 to 1000000."],
     ['--duration 0', "argument '0' is invalid. Expected a whole number from 1 to 86400000."],
-    ['--pod-range nonsense', 'Expected a range of IPv4 addresses, for example 10.244.0.0/16.'],
-    ['--pod-range 10.244.0.0', 'Expected a range of IPv4 addresses, for example 10.244.0.0/16.'],
+    ['--pod-range nonsense', 'Expected a range of addresses, or two, for example 10.96.0.0/12,fd00:10:96::/112.'],
+    ['--pod-range 10.244.0.0', 'Expected a range of addresses, or two, for example 10.96.0.0/12,fd00:10:96::/112.'],
     ['--pod-range 10.96.0.0/12', 'pod range 10.96.0.0/12 overlaps service range 10.96.0.0/12'],
     ['--service-range 192.168.7.0/24', 'service range 192.168.7.0/24 overlaps node range 192.168.0.0/16'],
     ['--pod-range 127.0.0.0/16', 'pod range 127.0.0.0/16 overlaps loopback range 127.0.0.0/8'],

@@ -105,6 +105,68 @@ describe('a request from a pod to a ClusterIP, answered on another node', () => 
   });
 });
 
+describe('in a dual-stack cluster', () => {
+  const both = TWO_NODES.replace('type: NodePort\n', 'type: LoadBalancer\n  ipFamilyPolicy: PreferDualStack\n');
+  const file = directory.file('dual.yaml', both);
+  const dual = (line: string) => podwire(['trace', '-f', file, '--ip-family', 'dual', ...line.split(' ')]);
+
+  test.each([
+    ['--from client --to web --family 6', '[fd00:10:96::'],
+    ['--from client --to default/web-0 --family 6', '[fd00:10:244'],
+    ['--from near --to web --family 6', '[fd00:10:96::'],
+    ['--from outside --to near:30080 --family 6', '[fd00:192:168::'],
+    ['--from outside --to 198.51.100.2:80', '198.51.100.2:80'],
+    ['--from outside --to [2001:db8:198:51::2]:80', '[2001:db8:198:51::2]:80'],
+    ['--from client --to web', '10.96.0.10:80'],
+  ])('%s goes to %s… and is answered', async (line, address) => {
+    const { exitCode, stdout, stderr } = await dual(line);
+    expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: '' });
+    expect(stdout.split('\n')[0]).toContain(` > ${address}`);
+    expect(stdout.trimEnd().split('\n').at(-1)).toMatch(/^answered by default\/web-0 /);
+  });
+
+  test('a load balancer sends packets on as they are, and the node answers past it', async () => {
+    const { stdout } = await dual('--from outside --to 198.51.100.2:80 --json');
+    const [syn, synAck] = JSON.parse(stdout) as [JourneyJson, JourneyJson];
+    expectInOrder(linesOf(syn), [
+      /^gateway route 198\.51\.100\.2: 198\.51\.100\.2 dev eth0/,
+      /^load-balancer route 198\.51\.100\.2: (near|far), one of 2 healthy nodes$/,
+      /^(near|far) rule PREROUTING nat KUBE-SERVICES -d 198\.51\.100\.2\/32 .*loadbalancer IP/,
+    ]);
+    expect(linesOf(synAck).some((line) => line.startsWith('load-balancer'))).toBe(false);
+  });
+
+  test('neighbor discovery is told only by --all', async () => {
+    const titlesOf = async (line: string) =>
+      JSON.parse((await dual(`${line} --json`)).stdout).map(({ title }: JourneyJson) => title);
+    const told: string[] = await titlesOf('--from client --to web --family 6');
+    expect(told.map((title) => title.replace(/^.* /, ''))).toEqual(['[S]', '[S.]', '[P.]', '[P.]', '[F.]', '[F.]']);
+    const all: string[] = await titlesOf('--from client --to web --family 6 --all');
+    expect(all.some((title) => title.includes('icmpv6 neighbor solicitation'))).toBe(true);
+  });
+
+  test.each([
+    ['--ip-family ipv5', "option '--ip-family <families>' argument 'ipv5' is invalid. Expected ipv4, ipv6 or dual."],
+    ['--family 5', "option '--family <family>' argument '5' is invalid. Expected 4 or 6."],
+    ['--pod-range 10.0.0.0/16 --ip-family ipv6', 'range 10.0.0.0/16 in a cluster whose family is IPv6'],
+    ['--ip-family ipv6', 'dual.yaml: document 5 (Service default/web): spec.clusterIPs[0]: IPv4 is not configured'],
+    ['--family 6 --ip-family ipv4', '"web": the Service has no IPv6 address'],
+  ])('wrong use is told: %s', async (line, message) => {
+    const { exitCode, stderr } = await podwire([
+      'trace',
+      '-f',
+      file,
+      '--from',
+      'client',
+      '--to',
+      'web',
+      ...line.split(' '),
+    ]);
+    expect(stderr).toContain(message);
+    expect(exitCode).toBe(2);
+  });
+});
+
 describe('the last line tells the outcome', () => {
   test.each([
     ['--from default/client --to web', /^answered by default\/web-0 after \d+\.\d µs \(connect \d+\.\d µs\)$/],
@@ -221,7 +283,7 @@ describe('wrong use is told in one line, and nothing is written', () => {
     ['--from client --to default/client:x', 'port "x"; expected a number from 1 to 65535'],
     ['--from client --to 10.244.1.2', '"10.244.1.2": expected a port, as in 10.244.1.2:80'],
     ['--from client --to near', '"near": expected a port, as in near:80'],
-    ['--from client --to :80', '":80": expected NAME, NAMESPACE/NAME or an IPv4 address, and perhaps :PORT'],
+    ['--from client --to :80', '":80": expected NAME, NAMESPACE/NAME, an IPv4 or [IPv6] address, and perhaps :PORT'],
     ['--from client --to a:b:c', '"a:b:c": expected NAME'],
     ['--from client --to fd00::1', '"fd00::1": expected NAME'],
     [`${TO_WEB} --protocol sctp`, "argument 'sctp' is invalid. Expected tcp or udp."],

@@ -3,7 +3,6 @@
 import { writeFileSync } from 'node:fs';
 import { type Instant, inUs, ms, s } from '../../engine/time.ts';
 import type { Cluster } from '../../models/cluster.ts';
-import type { ProxyMode } from '../../models/kube/kube-proxy/proxy-mode.ts';
 import type { Journey } from '../../models/packet/journey.ts';
 import { formatJourney, journeyToJson } from '../../models/packet/journey-text.ts';
 import { PcapngWriter } from '../../models/packet/pcapng.ts';
@@ -11,11 +10,16 @@ import type { Load } from '../../models/workload/load.ts';
 import { type GivenCosts, readCosts } from '../harness/given-costs.ts';
 import { cannot } from '../harness/user-error.ts';
 import { type Command, type CommandContext, examples, wholeNumber } from './command-line.ts';
-import { addManifestOptions, addProxyOption, clusterOf, type ManifestOptions } from './manifest-options.ts';
+import {
+  addClusterChoice,
+  addManifestOptions,
+  type ClusterChoice,
+  clusterOf,
+  type ManifestOptions,
+} from './manifest-options.ts';
 import { addRequestOptions, type RequestOptions, requestIn } from './request-options.ts';
 
-interface TraceOptions extends ManifestOptions, RequestOptions {
-  readonly proxy: ProxyMode;
+interface TraceOptions extends ManifestOptions, ClusterChoice, RequestOptions {
   readonly seed: number;
   readonly all?: true;
   readonly json?: true;
@@ -24,10 +28,10 @@ interface TraceOptions extends ManifestOptions, RequestOptions {
 }
 
 export function addTrace(program: Command, context: CommandContext): void {
-  addRequestOptions(addProxyOption(addManifestOptions(program.command('trace'))))
+  addRequestOptions(addClusterChoice(addManifestOptions(program.command('trace'))))
     .description('Follow one request and its answer through every device, hook, chain and rule.')
     .option('--seed <n>', 'seed of all random numbers', wholeNumber({ from: 0 }), 1)
-    .option('--all', 'every frame: ARP, bare acknowledgements, copies that a bridge floods')
+    .option('--all', 'every frame: ARP and neighbor discovery, bare acknowledgements, copies that a bridge floods')
     .option('--json', 'journeys as JSON')
     .option('--pcap <file>', 'also write a pcapng with an interface per device')
     .option('--cost <file>', 'what packet work costs, from podwire calibrate (default: the shipped figures)', readCosts)
@@ -45,6 +49,7 @@ const EXAMPLES = [
   'podwire trace --from shop/orders-db-0 --to shop/catalog:80',
   'podwire trace --from outside --to node-1:30080 --pcap node-port.pcapng',
   'podwire trace --from node-1 --to shop/metrics:statsd --protocol udp --json',
+  'podwire trace --ip-family dual --from shop/orders-db-0 --to shop/catalog:80 --family 6',
   'podwire trace -f my-manifests.yaml --from my-pod --to my-service',
 ];
 
@@ -85,9 +90,9 @@ function writeCapture(file: string, capture: PcapngWriter): void {
   }
 }
 
-/** Frames that carry the conversation: not ARP, not bare acknowledgements, not copies for others. */
+/** Frames that carry the conversation: no questions about neighbors, no bare acknowledgements, no copies for others. */
 function isTold({ title, steps }: Journey): boolean {
-  if (title.startsWith('arp') || title.endsWith('tcp [.]')) return false;
+  if (title.startsWith('arp') || title.includes(' icmpv6 neighbor ') || title.endsWith('tcp [.]')) return false;
   return steps.at(-1)?.text !== 'OTHERHOST';
 }
 

@@ -77,6 +77,20 @@ describe('a run', () => {
     });
   });
 
+  test('hands the cluster those of its factors that are asked for, unless the experiment has them itself', () => {
+    const created: object[] = [];
+    const clusterFactors = { ipFamily: ['ipv4', 'dual'], size: [1, 2] } as const;
+    const onClusters = experimentsOn((options) => {
+      created.push(options);
+      return new TickingCluster(options);
+    }, clusterFactors);
+    const varied = onClusters(minimal);
+    expect(varied.heldFactors).toEqual({ ipFamily: ['ipv4', 'dual'] });
+    varied.run({ size: 1 }, '1/1');
+    varied.run({ size: 1, ipFamily: 'dual' }, '1/1');
+    expect(created).toEqual([{ seed: '1/1' }, { seed: '1/1', ipFamily: 'dual' }]);
+  });
+
   test('tells its story from the start of the measured time', () => {
     const log = logOf({
       *story(cluster) {

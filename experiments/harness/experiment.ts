@@ -63,10 +63,15 @@ export interface Experiment {
   readonly name: string;
   readonly question: string | undefined;
   readonly factors: Factors;
+  /** Left as the cluster has them, and without a column, unless somebody asks for levels of them. */
+  readonly heldFactors: Factors;
   readonly replications: number;
   readonly warmUp: Duration;
   readonly duration: Duration;
-  /** One run, from an empty cluster to its measures; at the shipped costs unless others are given. */
+  /**
+   * One run, from an empty cluster to its measures; at the shipped costs unless others are given. `levels` has one of each
+   * factor, and of the held factors that were asked for.
+   */
   run(levels: Levels, seed: string, costs?: CostModel): RunResult;
 }
 
@@ -83,20 +88,31 @@ export interface RunResult {
 // A string and not instanceof: a user's file may bring its own copy of this module.
 const EXPERIMENT_KIND = 'podwire experiment';
 
-/** The function `experiment` for one kind of cluster: `podwire.ts` has it for the real one, tests for a small one. */
-export function experimentsOn<C extends ExperimentCluster>(
-  createCluster: (options: { seed: string; costs?: CostModel }) => C,
+/**
+ * The function `experiment` for one kind of cluster: `podwire.ts` has it for the real one, tests for a small one. What of
+ * such a cluster can vary in every experiment are its `clusterFactors`, unless an experiment has a factor of that name.
+ */
+export function experimentsOn<C extends ExperimentCluster, const H extends Factors = Record<never, never>>(
+  createCluster: (options: { seed: string; costs?: CostModel } & Partial<Levels<H>>) => C,
+  clusterFactors: H = {} as H,
 ) {
   return function experiment<const F extends Factors, L, M extends Measures>(
     definition: ExperimentDefinition<C, F, L, M>,
   ): Experiment {
     check(definition);
     const { name, question, factors, replications, warmUp, duration } = definition;
+    const held = Object.entries(clusterFactors).filter(([factor]) => !Object.hasOwn(factors, factor));
     return {
       kind: EXPERIMENT_KIND,
       ...{ name, question, factors, replications, warmUp, duration },
-      run: (levels, seed, costs) =>
-        runOnce(definition, createCluster({ seed, ...(costs && { costs }) }), levels as Levels<F>),
+      heldFactors: Object.fromEntries(held),
+      run(levels, seed, costs) {
+        const asked = Object.fromEntries(
+          Object.entries(levels).filter(([factor]) => held.some(([own]) => own === factor)),
+        );
+        const options = { seed, ...(costs && { costs }), ...(asked as Partial<Levels<H>>) };
+        return runOnce(definition, createCluster(options), levels as Levels<F>);
+      },
     };
   };
 }

@@ -45,6 +45,16 @@ describe('selecting levels', () => {
     expect(() => selectLevels(factors, [request])).toThrow(message);
   });
 
+  test('a held factor varies when it is asked for, after the others', () => {
+    const held = { ipFamily: ['ipv4', 'ipv6', 'dual'] };
+    expect(selectLevels({ services: [10] }, ['ipFamily=dual,ipv4'], held)).toEqual({
+      services: [10],
+      ipFamily: ['ipv4', 'dual'],
+    });
+    expect(selectLevels({ services: [10] }, [], held)).toEqual({ services: [10] });
+    expect(() => selectLevels({ services: [10] }, ['colour=red'], held)).toThrow('there are: services, ipFamily');
+  });
+
   test('refuses a factor that is set twice', () => {
     expect(() => selectLevels(factors, ['services=10', 'services=100'])).toThrow('factor "services" is set twice');
   });

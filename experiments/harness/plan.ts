@@ -29,16 +29,20 @@ export function planRuns(options: { factors: Factors; replications: number; seed
   return plan;
 }
 
-/** Narrows factors to the levels asked for, each request as on the command line: `proxy=iptables,nftables`. */
-export function selectLevels(factors: Factors, requests: readonly string[]): Factors {
+/**
+ * Narrows factors to the levels asked for, each request as on the command line: `proxy=iptables,nftables`. Held factors
+ * join those that vary when they are asked for.
+ */
+export function selectLevels(factors: Factors, requests: readonly string[], heldFactors: Factors = {}): Factors {
   const selected: Record<string, readonly Level[]> = { ...factors };
+  const all = { ...factors, ...heldFactors };
   const seen = new Set<string>();
   for (const request of requests) {
     const [, factor, texts] = /^([^=]+)=(.+)$/.exec(request) ?? [];
     if (factor === undefined || texts === undefined) throw new UserError(`"${request}"; expected factor=level,level`);
     if (seen.has(factor)) throw new UserError(`factor "${factor}" is set twice`);
     seen.add(factor);
-    selected[factor] = levelsNamed(factors, factor, texts.split(','));
+    selected[factor] = levelsNamed(all, factor, texts.split(','));
   }
   return selected;
 }

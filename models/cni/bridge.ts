@@ -3,12 +3,13 @@
 // Not modelled: ipMasq chains per container (the cluster's egress masquerade is one rule per node, see host-gateway.ts),
 // VLANs, MAC spoof check, promiscuous mode.
 
+import { addAddress, addDefaultRoute, stackOf } from '../host/ip-setup.ts';
 import type { Machine } from '../host/machine.ts';
 import type { NetworkNamespace } from '../host/network-namespace.ts';
 import { Bridge, type BridgePort } from '../link/bridge.ts';
 import { createVethPair, type VethPair } from '../link/veth.ts';
-import { ANY_PREFIX, formatIp, type Ip, prefix } from '../packet/ip-address.ts';
-import type { CniArguments, CniPlugin, CniResult, Ipam } from './plugin.ts';
+import { addressBits, formatIp, isIpv6LinkLocal, prefix } from '../packet/ip-address.ts';
+import type { CniArguments, CniPlugin, CniResult, Ipam, IpamLease } from './plugin.ts';
 
 export interface BridgePluginSettings {
   /** Name of the bridge: `cbr0` as kubenet calls it, `cni0` in the plugin's own examples. */
@@ -16,7 +17,7 @@ export interface BridgePluginSettings {
   readonly mtuBytes: number;
   /** May a pod reach itself through a Service? Sets hairpin mode on its port. */
   readonly hairpinMode: boolean;
-  /** net.bridge.bridge-nf-call-iptables: do bridged frames pass iptables? */
+  /** net.bridge.bridge-nf-call-iptables, and -ip6tables where pods have IPv6: do bridged frames pass iptables? */
   readonly bridgeNfCallIptables: boolean;
 }
 
@@ -42,36 +43,27 @@ export class BridgePlugin implements CniPlugin {
   #veths = 0;
 
   /** Makes the bridge of a node; real plugins make it with the first pod. */
-  constructor(
-    machine: Machine,
-    {
-      ipam,
-      prefixLength,
-      settings = {},
-    }: {
-      ipam: Ipam;
-      prefixLength: number;
-      settings?: Partial<BridgePluginSettings>;
-    },
-  ) {
+  constructor(machine: Machine, { ipam, settings = {} }: { ipam: Ipam; settings?: Partial<BridgePluginSettings> }) {
     this.#machine = machine;
     this.#settings = { ...DEFAULT_BRIDGE, ...settings };
     this.#ipam = ipam;
     const { root } = machine;
-    root.sysctl('net.bridge.bridge-nf-call-iptables', this.#settings.bridgeNfCallIptables ? 1 : 0);
+    const iptables = this.#settings.bridgeNfCallIptables;
+    root.bridgeCalls = { iptables, ip6tables: iptables && ipam.gateways.some(({ family }) => family === 6) };
     this.bridge = root.add(
       new Bridge({ ...root.device(this.#settings.bridge, machine.nextMac()), mtuBytes: this.#settings.mtuBytes }),
     );
-    root.stack.addAddress(this.bridge, ipam.gateway, prefixLength);
+    for (const { family, ip, subnet } of this.gateways)
+      addAddress(root, this.bridge, { family, ip, length: subnet.length });
   }
 
-  /** The bridge's own address: the pods' next hop. */
-  get gateway(): Ip {
-    return this.#ipam.gateway;
+  /** The bridge's own addresses: the pods' next hops. */
+  get gateways(): readonly IpamLease[] {
+    return this.#ipam.gateways;
   }
 
-  add({ containerId, namespace, interfaceName, requestedIp }: CniArguments): CniResult {
-    const lease = this.#ipam.allocate(containerId, requestedIp);
+  add({ containerId, namespace, interfaceName, requestedIps }: CniArguments): CniResult {
+    const ips = this.#ipam.allocate(containerId, requestedIps);
     const { root } = this.#machine;
     const veth = createVethPair({
       inside: { ...namespace.device(interfaceName, this.#machine.nextMac()), mtuBytes: this.#settings.mtuBytes },
@@ -83,11 +75,16 @@ export class BridgePlugin implements CniPlugin {
     namespace.add(veth.inside);
     root.add(veth.outside);
     const port = this.bridge.addPort(veth.outside, { hairpin: this.#settings.hairpinMode });
-    namespace.stack.addAddress(veth.inside, lease.ip, lease.subnet.length);
-    if (lease.subnet.length === 32) this.#routeAlone(namespace, veth, lease);
-    namespace.stack.addRoute({ destination: ANY_PREFIX, device: veth.inside, gateway: lease.gateway });
+    for (const lease of ips) this.#configure(namespace, veth, lease);
     this.#attachments.set(containerId, { veth, port });
-    return lease;
+    return { ips };
+  }
+
+  #configure(namespace: NetworkNamespace, veth: VethPair, lease: IpamLease): void {
+    const { family, ip, subnet, gateway } = lease;
+    addAddress(namespace, veth.inside, { family, ip, length: subnet.length });
+    if (subnet.length === addressBits(family)) this.#routeAlone(namespace, veth, lease);
+    addDefaultRoute(namespace, veth.inside, { family, ip: gateway });
   }
 
   del({ containerId }: CniArguments): void {
@@ -103,16 +100,18 @@ export class BridgePlugin implements CniPlugin {
   check({ containerId, namespace }: CniArguments): void {
     const attachment = this.#attachments.get(containerId);
     if (attachment === undefined) throw new Error(`${containerId} is not attached to ${this.bridge.name}`);
-    const addresses = namespace.stack.addresses.filter(({ device }) => device === attachment.veth.inside);
-    if (addresses.length === 0)
-      throw new Error(
-        `${containerId} has no address on ${attachment.veth.inside.name}; gateway ${formatIp(this.#ipam.gateway)}`,
-      );
+    const { inside } = attachment.veth;
+    for (const { family, gateway } of this.gateways) {
+      const { addresses } = stackOf(namespace, family);
+      if (!addresses.some(({ device, ip }) => device === inside && !(family === 6 && isIpv6LinkLocal(ip))))
+        throw new Error(`${containerId} has no address on ${inside.name}; gateway ${formatIp(gateway, family)}`);
+    }
   }
 
   /** An address outside the node's range is reached by a route of its own, and reaches the gateway by one. */
-  #routeAlone(namespace: NetworkNamespace, veth: VethPair, lease: CniResult): void {
-    namespace.stack.addRoute({ destination: prefix(lease.gateway, 32), device: veth.inside });
-    this.#machine.root.stack.addRoute({ destination: lease.subnet, device: this.bridge });
+  #routeAlone(namespace: NetworkNamespace, veth: VethPair, { family, subnet, gateway }: IpamLease): void {
+    const destination = prefix(gateway, addressBits(family), family);
+    stackOf(namespace, family).addRoute({ destination, device: veth.inside });
+    stackOf(this.#machine.root, family).addRoute({ destination: subnet, device: this.bridge });
   }
 }

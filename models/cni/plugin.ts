@@ -3,7 +3,7 @@
 
 import type { Machine } from '../host/machine.ts';
 import type { NetworkNamespace } from '../host/network-namespace.ts';
-import type { Ip, Prefix } from '../packet/ip-address.ts';
+import type { Ip, IpAddress, Prefix } from '../packet/ip-address.ts';
 
 export interface CniArguments {
   readonly containerId: string;
@@ -11,14 +11,13 @@ export interface CniArguments {
   readonly machine: Machine;
   /** Name of the interface inside, `eth0` in Kubernetes. */
   readonly interfaceName: string;
-  /** An address that must be used, as for a pod of a snapshot; else the IPAM plugin chooses. */
-  readonly requestedIp?: Ip;
+  /** Addresses that must be used, as for a pod of a snapshot; of other families the IPAM plugin chooses. */
+  readonly requestedIps?: readonly IpAddress[];
 }
 
 export interface CniResult {
-  readonly ip: Ip;
-  readonly subnet: Prefix;
-  readonly gateway: Ip;
+  /** One of each IP family that the network has, the first one first. */
+  readonly ips: readonly IpamLease[];
 }
 
 export interface CniPlugin {
@@ -30,15 +29,16 @@ export interface CniPlugin {
   check(args: CniArguments): void;
 }
 
-export interface IpamLease {
-  readonly ip: Ip;
+export interface IpamLease extends IpAddress {
   readonly subnet: Prefix;
   readonly gateway: Ip;
 }
 
 export interface Ipam {
   readonly type: string;
-  readonly gateway: Ip;
-  allocate(containerId: string, requestedIp?: Ip): IpamLease;
+  /** The node's own address in each range that pods get one of. */
+  readonly gateways: readonly IpamLease[];
+  /** One lease of each range, or none and an error. */
+  allocate(containerId: string, requestedIps?: readonly IpAddress[]): readonly IpamLease[];
   release(containerId: string): void;
 }

@@ -5,11 +5,21 @@ import { FREE } from '../cpu/cost-model.ts';
 import { CpuSet } from '../cpu/cpu-set.ts';
 import { LoopbackDevice } from '../link/loopback.ts';
 import { FrameStore } from '../packet/frame-store.ts';
-import { ANY_IP, contains, formatIp, type Ip, parseIpv6, parseIpv6Prefix, prefix } from '../packet/ip-address.ts';
+import {
+  ANY_IP,
+  contains,
+  formatIp,
+  formatPrefix,
+  type Ip,
+  parseIpv6,
+  parseIpv6Prefix,
+  prefix,
+} from '../packet/ip-address.ts';
 import { internIpv6 } from '../packet/ipv6-address.ts';
 import { localMac } from '../packet/mac.ts';
 import { formatRoute, type Route } from './fib.ts';
 import { Ipv6Fib } from './ipv6-fib.ts';
+import { SharedRoutes } from './shared-routes.ts';
 
 const cpus = new CpuSet(new Simulator({ seed: 'fib' }).place('node'), { count: 1, costs: FREE });
 const common = { name: 'eth0', mac: localMac(1), namespace: 'node', index: 1 };
@@ -66,6 +76,38 @@ test('lookup agrees with the longest match by brute force', () => {
           ...routes.filter(({ destination }) => contains(destination, ip)).map(({ destination }) => destination.length),
         );
       for (const ip of destinations) expect(fib.lookup(ip)?.destination.length ?? -1).toBe(longest(ip));
+    }),
+  );
+});
+
+test('shared routes are the same as routes of its own, but for those that lead to itself; they may change at any time', () => {
+  const self = parseIpv6('fd00::1');
+  // Few prefixes and addresses, so that they meet: of a length in the first, second or third word.
+  const within = fc.tuple(fc.nat(3), fc.nat(3)).map(([a, b]) => internIpv6(0xfd00_0010, a << 16, b << 8, 7));
+  const change = fc.record({
+    destination: fc
+      .tuple(within, fc.constantFrom(32, 48, 80, 88, 128))
+      .map(([ip, length]): Route['destination'] => prefix(ip, length, 6)),
+    gateway: fc.nat(3).map((host) => parseIpv6(`fd00::${host + 1}`)),
+  });
+  fc.assert(
+    fc.property(fc.array(change), fc.array(within), (shared, ips) => {
+      const [fib, alone] = [new Ipv6Fib(), new Ipv6Fib()];
+      for (const each of [fib, alone]) each.add(route('::/0', { via: 'fd00::9' }));
+      const routes = new SharedRoutes(6);
+      fib.share({ routes, device, host: self });
+      const latest = new Map<string, Route>();
+      for (const one of shared) {
+        const replaced = latest.get(formatPrefix(one.destination));
+        expect(routes.add([one]).map(({ gateway }) => gateway)).toEqual(
+          replaced === undefined ? [] : [replaced.gateway],
+        );
+        latest.set(formatPrefix(one.destination), { ...route('::/0'), ...one });
+        for (const ip of ips) fib.lookup(ip); // so that it has something to forget
+      }
+      for (const one of latest.values()) if (one.gateway !== self) alone.add(one);
+      for (const ip of ips) expect(fib.lookup(ip)).toEqual(alone.lookup(ip));
+      expect([...routes]).toHaveLength(latest.size);
     }),
   );
 });

@@ -7,9 +7,10 @@
 //
 // Not modelled: policy routing, ECMP, routes by source address.
 
-import type { Ip, Prefix } from '../packet/ip-address.ts';
+import { ANY_IP, type Ip, type Prefix } from '../packet/ip-address.ts';
 import { hashIpv6Prefix, ipv6SharesPrefix } from '../packet/ipv6-address.ts';
-import { Route } from './fib.ts';
+import { Route, type SharedUse } from './fib.ts';
+import type { SharedRoute, SharedRoutesReader } from './shared-routes.ts';
 
 interface LengthTable {
   readonly length: number;
@@ -17,7 +18,7 @@ interface LengthTable {
   readonly buckets: Map<number, Route[]>;
 }
 
-export class Ipv6Fib {
+export class Ipv6Fib implements SharedRoutesReader {
   /** Longest first: only lengths that occur. */
   readonly #lengths: LengthTable[] = [];
   /** The latest two answers: a pod's packets go out to one peer and come in to itself. */
@@ -25,6 +26,21 @@ export class Ipv6Fib {
   #latest: Route | undefined;
   #earlierIp: Ip | undefined;
   #earlier: Route | undefined;
+  #shared: SharedUse | undefined;
+  /** Shared routes that packets have taken since they last changed, as routes of this host. */
+  #taken: Map<SharedRoute, Route> | undefined;
+
+  /** As {@link Fib.share}. */
+  share(use: SharedUse): void {
+    this.#shared = use;
+    this.forget();
+  }
+
+  /** The shared routes have changed. */
+  forget(): void {
+    this.#taken = undefined;
+    this.#forget();
+  }
 
   /** Adds a route; one of the same destination and metric is replaced, as `ip -6 route replace` does. */
   add(fields: Route): void {
@@ -72,6 +88,27 @@ export class Ipv6Fib {
   }
 
   #search(ip: Ip): Route | undefined {
+    const own = this.#searchOwn(ip);
+    return this.#shared === undefined ? own : this.#searchShared(this.#shared, ip, own);
+  }
+
+  #searchShared({ routes, device, host }: SharedUse, ip: Ip, own: Route | undefined): Route | undefined {
+    if (this.#taken === undefined) {
+      this.#taken = new Map();
+      routes.tellOnce(this);
+    }
+    const found = routes.lookup(ip, own === undefined ? -1 : own.destination.length, host);
+    if (found === undefined) return own;
+    let route = this.#taken.get(found);
+    if (route === undefined) {
+      const { destination, gateway } = found;
+      route = new Route({ type: 'unicast', destination, device, gateway, source: ANY_IP, metric: SHARED_METRIC });
+      this.#taken.set(found, route);
+    }
+    return route;
+  }
+
+  #searchOwn(ip: Ip): Route | undefined {
     for (const { length, buckets } of this.#lengths) {
       const routes = buckets.get(hashIpv6Prefix(ip, length));
       if (routes === undefined) continue;
@@ -80,7 +117,7 @@ export class Ipv6Fib {
     return undefined;
   }
 
-  /** Every route, longest prefix first. */
+  /** Every route of its own, longest prefix first. */
   *[Symbol.iterator](): Generator<Route> {
     for (const { buckets } of this.#lengths) for (const routes of buckets.values()) yield* routes;
   }
@@ -90,3 +127,6 @@ export class Ipv6Fib {
     this.#latest = this.#earlier = undefined;
   }
 }
+
+/** That of `ip -6 route add` (IP6_RT_PRIO_USER). */
+const SHARED_METRIC = 1024;

@@ -7,30 +7,32 @@ import {
   contains,
   formatIp,
   formatPrefix,
-  isIpv4,
+  type IpFamily,
   type Prefix,
   parseAddress,
-  parseIp,
-  parsePrefix,
+  parseAnyPrefix,
 } from '../packet/ip-address.ts';
 import { clusterIpAt, clusterIpBands, kubernetesClusterIp, nodePortBands, pickOffset } from './address-bands.ts';
 import { NamedDraws } from './named-draws.ts';
 import { ObjectError } from './object-error.ts';
 import {
-  addressOfNode,
   clusterIpsOf,
   describeObject,
   hasClusterIp,
   type IpFamilyName,
+  internalIpsOf,
   isFinished,
+  isOfFamily,
   type KubeObject,
   keyOf,
   type Node,
   needsHealthCheck,
+  podCidrsOf,
+  podIpsOf,
   type Service,
 } from './objects.ts';
 import { PodCidrs } from './pod-cidrs.ts';
-import type { ClusterRanges } from './ranges.ts';
+import { type ClusterRanges, familiesOf, rangeOf } from './ranges.ts';
 
 export interface PortRange {
   readonly first: number;
@@ -51,7 +53,8 @@ export class Allocations {
   readonly #ranges: ClusterRanges;
   readonly #nodePorts: PortRange;
   readonly #draws: NamedDraws;
-  readonly #podCidrs: PodCidrs;
+  /** By the families of the pod ranges, the first one first. */
+  readonly #podCidrs: ReadonlyMap<IpFamily, PodCidrs>;
   /** From what is held (`address 10.96.0.10`, `port 30080`) to its holder (`Service default/web`). */
   readonly #holders = new Map<string, string>();
   readonly #held = new Map<string, string[]>();
@@ -60,7 +63,9 @@ export class Allocations {
     this.#ranges = ranges;
     this.#nodePorts = nodePorts;
     this.#draws = new NamedDraws(random);
-    this.#podCidrs = new PodCidrs(ranges.pod);
+    this.#podCidrs = new Map(
+      familiesOf(ranges).map((family) => [family, new PodCidrs(rangeOf(ranges, 'pod', family) as Prefix)]),
+    );
   }
 
   /** Sets aside what the object asks for. Throws an ObjectError, and holds nothing, if it cannot be had. */
@@ -91,7 +96,7 @@ export class Allocations {
     const owner = describeObject(object);
     for (const name of this.#held.get(owner) ?? []) this.#holders.delete(name);
     this.#held.delete(owner);
-    if (object.kind === 'Node') this.#podCidrs.release(object.metadata.name);
+    if (object.kind === 'Node') for (const cidrs of this.#podCidrs.values()) cidrs.release(object.metadata.name);
   }
 
   /** Fills in what a Node or Service leaves open; what it asks for has been claimed. */
@@ -112,12 +117,17 @@ export class Allocations {
   #checkRange(object: KubeObject, { kind, value, field }: Claim): void {
     if (kind === 'port') return this.#checkNodePort(object, { value, field });
     if (object.kind === 'Service') return this.#checkClusterIp(object, { value, field });
-    if (object.kind === 'Node' && value === formatIp(gatewayOf(this.#ranges.node)))
-      throw new ObjectError(object, `${field}: ${value} is the gateway's, the last address of the node range`);
+    const { family, ip } = parseAddress(value);
     const name = object.kind === 'Node' ? 'node' : 'pod';
-    if (!isIpv4(value) || contains(this.#ranges[name], parseIp(value))) return;
-    const range = `the ${name} range ${formatPrefix(this.#ranges[name])}`;
-    throw new ObjectError(object, `${field}: expected an address of ${range}, got ${value}`);
+    const range = rangeOf(this.#ranges, name, family);
+    if (range === undefined) return; // of a family that nobody here has
+    if (object.kind === 'Node' && ip === gatewayOf(range)) {
+      const which = family === 4 ? 'last' : 'first';
+      throw new ObjectError(object, `${field}: ${value} is the gateway's, the ${which} address of the node range`);
+    }
+    if (contains(range, ip)) return;
+    const expected = `expected an address of the ${name} range ${formatPrefix(range)}`;
+    throw new ObjectError(object, `${field}: ${expected}, got ${value}`);
   }
 
   #checkNodePort(object: KubeObject, { value, field }: { value: string; field: string }): void {
@@ -142,34 +152,42 @@ export class Allocations {
   }
 
   #serviceRange(family: IpFamilyName): Prefix | undefined {
-    const { service, secondaryService } = this.#ranges;
-    return [service, secondaryService].find((range) => range !== undefined && familyNameOf(range) === family);
+    return rangeOf(this.#ranges, 'service', family === 'IPv4' ? 4 : 6);
   }
 
   // ---- pod ranges of nodes ----------------------------------------------------------------------------------------
 
   #claimPodCidr(node: Node): void {
-    const { podCIDR } = node.spec;
-    if (podCIDR === undefined) return;
-    const piece = parsePrefix(podCIDR);
-    const { pod } = this.#ranges;
-    if (piece.length < pod.length || !contains(pod, piece.net)) {
-      throw new ObjectError(
-        node,
-        `spec.podCIDR: expected a part of the pod range ${formatPrefix(pod)}, got ${podCIDR}`,
-      );
+    const { name } = node.metadata;
+    for (const [index, podCIDR] of podCidrsOf(node).entries()) {
+      const piece = parseAnyPrefix(podCIDR);
+      const range = rangeOf(this.#ranges, 'pod', piece.family);
+      const cidrs = this.#podCidrs.get(piece.family);
+      if (range === undefined || cidrs === undefined) continue; // of a family that no pod here has
+      const field = index === 0 ? 'spec.podCIDR' : `spec.podCIDRs[${index}]`;
+      if (piece.length < range.length || !contains(range, piece.net)) {
+        const expected = `expected a part of the pod range ${formatPrefix(range)}`;
+        throw new ObjectError(node, `${field}: ${expected}, got ${podCIDR}`);
+      }
+      const other = cidrs.ownerOf(piece, name);
+      if (other !== undefined) throw new ObjectError(node, `${field}: ${podCIDR} overlaps that of Node ${other}`);
+      cidrs.take(name, piece);
     }
-    const other = this.#podCidrs.ownerOf(piece, node.metadata.name);
-    if (other !== undefined) throw new ObjectError(node, `spec.podCIDR: ${podCIDR} overlaps that of Node ${other}`);
-    this.#podCidrs.take(node.metadata.name, piece);
   }
 
   #completeNode(node: Node): Node {
-    if (node.spec.podCIDR !== undefined) return node;
-    const piece = this.#podCidrs.allocate(node.metadata.name);
-    if (piece !== undefined) return { ...node, spec: { ...node.spec, podCIDR: formatPrefix(piece) } };
-    const range = formatPrefix(this.#ranges.pod);
-    const holders = this.#podCidrs.nodes === 1 ? 'one node' : `${this.#podCidrs.nodes} nodes`;
+    const given = podCidrsOf(node);
+    const podCIDRs = [...this.#podCidrs].map(
+      ([family, cidrs]) => given.find(isOfFamily(family)) ?? this.#allocatePodCidr(node, family, cidrs),
+    );
+    return { ...node, spec: { ...node.spec, podCIDR: podCIDRs[0], podCIDRs } };
+  }
+
+  #allocatePodCidr(node: Node, family: IpFamily, cidrs: PodCidrs): string {
+    const piece = cidrs.allocate(node.metadata.name);
+    if (piece !== undefined) return formatPrefix(piece);
+    const range = formatPrefix(rangeOf(this.#ranges, 'pod', family) as Prefix);
+    const holders = cidrs.nodes === 1 ? 'one node' : `${cidrs.nodes} nodes`;
     throw new ObjectError(node, `spec.podCIDR: the pod range ${range} is used up by ${holders}`);
   }
 
@@ -250,28 +268,32 @@ const familyNameOf = ({ family }: Prefix): IpFamilyName => (family === 4 ? 'IPv4
 
 /** What of an object no other object may have. Node ports are claimed whatever their protocol (portallocator). */
 function claimsOf(object: KubeObject): Claim[] {
-  const address = (field: string, value: string | undefined): Claim[] =>
-    value === undefined || value === 'None' ? [] : [{ kind: 'address', field, value }];
   switch (object.kind) {
     case 'Service':
       return [...clusterIpClaims(object), ...nodePortClaims(object)];
     case 'Pod':
       // A pod on the node's network shares the node's address; a finished one has given its address back.
-      return object.spec.hostNetwork || isFinished(object) ? [] : address('status.podIP', object.status.podIP);
+      return object.spec.hostNetwork || isFinished(object)
+        ? []
+        : podIpsOf(object).map((ip, index) => addressClaim(index === 0 ? 'status.podIP' : 'status.podIPs', ip));
     case 'Node':
-      return address('status.addresses', addressOfNode(object));
+      return internalIpsOf(object).map((ip) => addressClaim('status.addresses', ip));
     default:
       return [];
   }
 }
 
-function clusterIpClaims(service: Service): Claim[] {
-  return clusterIpsOf(service).map((text, index) => {
-    const { ip, family } = parseAddress(text);
-    const field = index === 0 ? 'spec.clusterIP' : `spec.clusterIPs[${index}]`;
-    return { kind: 'address', field, value: formatIp(ip, family) };
-  });
-}
+const clusterIpClaims = (service: Service): Claim[] =>
+  clusterIpsOf(service).map((text, index) =>
+    addressClaim(index === 0 ? 'spec.clusterIP' : `spec.clusterIPs[${index}]`, text),
+  );
+
+/** IPv6 has several texts for one address. */
+const addressClaim = (field: string, text: string): Claim => ({
+  kind: 'address',
+  field,
+  value: text.includes(':') ? formatIp(parseAddress(text).ip, 6) : text,
+});
 
 function nodePortClaims(service: Service): Claim[] {
   const { ports, healthCheckNodePort } = service.spec;

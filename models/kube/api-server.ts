@@ -1,8 +1,7 @@
 // The API server: keeps the objects, has the open fields of new ones filled in (allocations.ts), and tells watchers what
 // changed. Objects are never changed, only replaced.
 //
-// Not modelled: resource versions and conflicts between writers, authentication, admission webhooks, IPv6 addresses of
-// pods and nodes.
+// Not modelled: resource versions and conflicts between writers, authentication, admission webhooks.
 
 import type { RandomStream } from '../../engine/random.ts';
 import { formatInstant, type Instant, START } from '../../engine/time.ts';
@@ -19,9 +18,10 @@ import {
   type Node,
   type ObjectOf,
   type Pod,
+  podIpStatus,
   type Service,
 } from './objects.ts';
-import { type ClusterRanges, checkRanges, DEFAULT_RANGES } from './ranges.ts';
+import { type ClusterRanges, checkRanges, DEFAULT_RANGES, familiesOf } from './ranges.ts';
 import { withFamilies } from './service-families.ts';
 import {
   checkNewService,
@@ -215,7 +215,7 @@ export class ApiServer {
 
   #admitUpdate(before: KubeObject, after: KubeObject): KubeObject {
     if (after.kind === 'Node' && before.kind === 'Node')
-      return { ...after, spec: { ...after.spec, podCIDR: after.spec.podCIDR ?? before.spec.podCIDR } };
+      return { ...after, spec: { ...after.spec, ...podCidrsAfter(before, after) } };
     if (after.kind !== 'Service' || before.kind !== 'Service') return after;
     const service = withAllocatedBefore(before, after);
     checkService(service);
@@ -240,8 +240,10 @@ export class ApiServer {
   #withNodeAddress(pod: Pod): Pod {
     if (!pod.spec.hostNetwork || pod.status.podIP !== undefined || pod.spec.nodeName === undefined) return pod;
     const node = this.get('Node', pod.spec.nodeName);
-    const address = node && addressOfNode(node);
-    return address === undefined ? pod : { ...pod, status: { ...pod.status, podIP: address, hostIP: address } };
+    if (node === undefined) return pod;
+    const addresses = familiesOf(this.ranges).flatMap((family) => addressOfNode(node, family) ?? []);
+    if (addresses.length === 0) return pod;
+    return { ...pod, status: { ...pod.status, ...podIpStatus(addresses), hostIP: addresses[0] } };
   }
 
   #notify(type: WatchEvent<KubeObject>['type'], object: KubeObject): void {
@@ -273,6 +275,13 @@ function orderOfNews(object: KubeObject): number {
     default:
       return 4;
   }
+}
+
+/** A node keeps its pod ranges. */
+function podCidrsAfter({ spec: before }: Node, { spec: after }: Node): Pick<Node['spec'], 'podCIDR' | 'podCIDRs'> {
+  const isGiven = after.podCIDR !== undefined || after.podCIDRs !== undefined;
+  const { podCIDR, podCIDRs } = isGiven ? after : before;
+  return { podCIDR, podCIDRs };
 }
 
 /** A kubelet labels its node so (charts select on them), and says how many CPUs there are for pods. */

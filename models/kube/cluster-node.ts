@@ -3,47 +3,69 @@
 import type { BridgePluginSettings } from '../cni/bridge.ts';
 import { BridgePlugin } from '../cni/bridge.ts';
 import { masqueradeEgress, usePodRoutes } from '../cni/host-gateway.ts';
-import { HostLocal } from '../cni/host-local.ts';
+import { HostLocal, type IsReserved } from '../cni/host-local.ts';
 import type { Fabric } from '../host/fabric.ts';
+import { addAddress, addDefaultRoute, stackOf } from '../host/ip-setup.ts';
 import { Machine, type MachineOptions } from '../host/machine.ts';
+import { gatewayOf } from '../host/outside-world.ts';
 import type { Process } from '../host/process.ts';
 import type { SharedRoute, SharedRoutes } from '../ip/shared-routes.ts';
-import { ANY_PREFIX, type Ip, type Prefix, parseIp, parsePrefix } from '../packet/ip-address.ts';
+import {
+  type Ip,
+  type IpAddress,
+  type IpFamily,
+  type Prefix,
+  parseAddress,
+  parseAnyPrefix,
+} from '../packet/ip-address.ts';
 import { KubeProxy, type SyncSettings } from './kube-proxy/kube-proxy.ts';
 import type { ProxyMetrics } from './kube-proxy/proxy-metrics.ts';
 import type { ProxyCaches, ProxyFlags, ProxyMode } from './kube-proxy/proxy-mode.ts';
 import type { ServiceSnapshot } from './kube-proxy/service-tracker.ts';
 import { Kubelet } from './kubelet.ts';
 import { MachineRules } from './machine-rules.ts';
-import { addressOfNode, type Node } from './objects.ts';
-import type { ClusterRanges } from './ranges.ts';
+import { addressOfNode, isOfFamily, type Node, podCidrsOf } from './objects.ts';
+import { type ClusterRanges, rangeOf } from './ranges.ts';
+
+/** What all nodes have in common of one IP family. */
+export interface FamilyOfCluster {
+  readonly family: IpFamily;
+  /** The way to every node's pods. */
+  readonly podRoutes: SharedRoutes;
+  readonly caches: ProxyCaches;
+  /** What kube-proxies have heard of until now. */
+  readonly services: () => ServiceSnapshot;
+}
 
 export interface ClusterNodeOptions {
-  /** The API object, with its InternalIP and podCIDR. */
+  /** The API object, with an InternalIP and a pod range of each of the cluster's families. */
   readonly object: Node;
   readonly machine: Omit<MachineOptions, 'name' | 'forwarding'>;
   readonly fabric: Fabric;
-  /** The way to every node's pods, the same for all nodes. */
-  readonly podRoutes: SharedRoutes;
+  /** The first one first. */
+  readonly families: readonly FamilyOfCluster[];
   readonly ranges: ClusterRanges;
-  readonly defaultGateway: Ip;
   readonly cni: Partial<BridgePluginSettings>;
   readonly proxy: {
     readonly mode: ProxyMode;
-    readonly caches: ProxyCaches;
     readonly sync: SyncSettings;
-    readonly totalMetrics: ProxyMetrics;
-    readonly services: () => ServiceSnapshot;
     readonly flags: ProxyFlags;
+    readonly totalMetrics: ProxyMetrics;
   };
   /** Addresses that pods of a snapshot have, or will have once they have started. */
-  readonly isReserved: (ip: Ip) => boolean;
+  readonly isReserved: IsReserved;
+}
+
+type Nic = ReturnType<Fabric['attach']>;
+
+/** What the node has of one family. */
+interface NodeFamily extends IpAddress {
+  readonly podRange: Prefix;
+  readonly ofCluster: FamilyOfCluster;
 }
 
 export class ClusterNode {
   readonly name: string;
-  readonly ip: Ip;
-  readonly podRange: Prefix;
   readonly machine: Machine;
   readonly kubelet: Kubelet;
   /** What kube-proxy has written. */
@@ -51,49 +73,91 @@ export class ClusterNode {
   /** A program on the node itself, outside pods: a node agent, or a client on the host network. */
   readonly process: Process;
   readonly #nicName = 'eth0';
-  readonly #startProxy: (mode: ProxyMode, sync: SyncSettings) => KubeProxy;
-  #kubeProxy: KubeProxy;
+  readonly #families: readonly NodeFamily[];
+  readonly #startProxies: (mode: ProxyMode, sync: SyncSettings) => readonly KubeProxy[];
+  #kubeProxies: readonly KubeProxy[];
 
-  constructor(options: ClusterNodeOptions) {
-    const { object, machine, fabric, podRoutes, ranges, defaultGateway, cni, proxy, isReserved } = options;
+  constructor({ object, machine, fabric, families, ranges, cni, proxy, isReserved }: ClusterNodeOptions) {
     this.name = object.metadata.name;
-    this.ip = parseIp(addressOfNode(object)!);
-    this.podRange = parsePrefix(object.spec.podCIDR!);
+    this.#families = families.map((ofCluster): NodeFamily => {
+      const { family } = ofCluster;
+      const { ip } = parseAddress(addressOfNode(object, family)!);
+      return { family, ip, podRange: parseAnyPrefix(podCidrsOf(object).find(isOfFamily(family))!), ofCluster };
+    });
     this.machine = new Machine({ ...machine, name: this.name, forwarding: true });
     const { root, place } = this.machine;
     const nic = fabric.attach(this.machine, this.#nicName);
-    root.stack.addAddress(nic, this.ip, ranges.node.length);
-    root.stack.addRoute({ destination: ANY_PREFIX, device: nic, gateway: defaultGateway });
-    usePodRoutes(this.machine, podRoutes, { device: nic, nodeIp: this.ip });
-    masqueradeEgress(this.machine, { clusterRange: ranges.pod });
+    for (const family of this.#families) this.#joinNetwork(nic, family, ranges);
     const plugin = new BridgePlugin(this.machine, {
-      ipam: new HostLocal(this.podRange, isReserved),
-      prefixLength: this.podRange.length,
+      ipam: new HostLocal(
+        this.#families.map(({ podRange }) => podRange),
+        isReserved,
+      ),
       settings: cni,
     });
-    this.kubelet = new Kubelet(this.machine, { cni: plugin, nodeIp: this.ip });
+    this.kubelet = new Kubelet(this.machine, { cni: plugin, nodeIps: this.#families });
     this.process = { name: this.name, place, namespace: root, cpu: this.machine.nextCpu() };
-    const node = {
-      name: this.name,
-      zone: object.metadata.labels['topology.kubernetes.io/zone'],
-      ips: [this.ip, plugin.gateway],
-    };
-    const random = place.random('kube-proxy');
+    const zone = object.metadata.labels['topology.kubernetes.io/zone'];
     this.rules = new MachineRules(this.machine, { name: this.#nicName, ip: this.ip });
     const rules = () => this.rules;
-    this.#startProxy = (mode, sync) => new KubeProxy({ ...proxy, mode, sync, place, node, ranges, random, rules });
-    this.#kubeProxy = this.#startProxy(proxy.mode, proxy.sync);
+    this.#startProxies = (mode, sync) =>
+      this.#families.map(({ family, ip, ofCluster: { caches, services } }, i) => {
+        const node = { name: this.name, zone, ips: [ip, plugin.gateways[i]!.ip] };
+        const random = place.random(family === 4 ? 'kube-proxy' : 'kube-proxy/ipv6');
+        return new KubeProxy({ ...proxy, mode, sync, place, node, ranges, family, caches, services, random, rules });
+      });
+    this.#kubeProxies = this.#startProxies(proxy.mode, proxy.sync);
   }
 
+  /** The node's address, the routes to other nodes' pods, and the rule for what leaves the cluster, of one family. */
+  #joinNetwork(nic: Nic, { family, ip, ofCluster }: NodeFamily, ranges: ClusterRanges): void {
+    const { root } = this.machine;
+    const nodeRange = rangeOf(ranges, 'node', family)!;
+    if (family === 6) root.stack.enableIpv6().setForwarding(1);
+    addAddress(root, nic, { family, ip, length: nodeRange.length });
+    addDefaultRoute(root, nic, { family, ip: gatewayOf(nodeRange) });
+    usePodRoutes(this.machine, ofCluster.podRoutes, { device: nic, family, ip });
+    masqueradeEgress(this.machine, { clusterRange: rangeOf(ranges, 'pod', family)! });
+  }
+
+  /** Its InternalIPs, one of each family of the cluster, the first one first. */
+  get addresses(): readonly IpAddress[] {
+    return this.#families;
+  }
+
+  /** The first of its InternalIPs. */
+  get ip(): Ip {
+    return this.#families[0]!.ip;
+  }
+
+  get family(): IpFamily {
+    return this.#families[0]!.family;
+  }
+
+  addressOf(family: IpFamily): Ip | undefined {
+    return this.#families.find((own) => own.family === family)?.ip;
+  }
+
+  /** Of its pods. */
+  podRangeOf(family: IpFamily): Prefix | undefined {
+    return this.#families.find((own) => own.family === family)?.podRange;
+  }
+
+  /** Of the first family. */
   get kubeProxy(): KubeProxy {
-    return this.#kubeProxy;
+    return this.#kubeProxies[0]!;
+  }
+
+  /** One of each family, as in a kube-proxy of a dual-stack cluster: each syncs by itself. */
+  get kubeProxies(): readonly KubeProxy[] {
+    return this.#kubeProxies;
   }
 
   /** kube-proxy in another mode, before it has written any rules: nobody would take them away. */
   useProxy(mode: ProxyMode, sync: SyncSettings): void {
-    if (this.#kubeProxy.hasSynced)
+    if (this.#kubeProxies.some(({ hasSynced }) => hasSynced))
       throw new RangeError(`node ${this.name} has rules already; expected a mode before the start`);
-    this.#kubeProxy = this.#startProxy(mode, sync);
+    this.#kubeProxies = this.#startProxies(mode, sync);
   }
 
   /** Cut off from the other machines, as by a cable that is pulled; what goes on within the node, goes on. */
@@ -102,12 +166,13 @@ export class ClusterNode {
   }
 
   /** What other nodes must know to reach this one's pods. */
-  get podRoute(): SharedRoute {
-    return { destination: this.podRange, gateway: this.ip };
+  podRouteOf(family: IpFamily): SharedRoute {
+    const { podRange, ip } = this.#families.find((own) => own.family === family)!;
+    return { destination: podRange, gateway: ip };
   }
 
   /** A pod that had an address outside the node's range is gone, and another node has one with that address. */
   forgetPod(address: Prefix): void {
-    this.machine.root.stack.fib.remove(address);
+    stackOf(this.machine.root, address.family).fib.remove(address);
   }
 }

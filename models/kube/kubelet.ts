@@ -7,25 +7,35 @@ import type { CniPlugin } from '../cni/plugin.ts';
 import type { Machine } from '../host/machine.ts';
 import type { NetworkNamespace } from '../host/network-namespace.ts';
 import type { Process } from '../host/process.ts';
-import type { Ip } from '../packet/ip-address.ts';
+import type { Ip, IpAddress } from '../packet/ip-address.ts';
 
 /** A pod that runs: its first process is what workloads drive. */
-export interface RunningPod extends Process {
-  readonly ip: Ip;
+export interface RunningPod extends Process, IpAddress {
+  /** Its address of the other family, on dual-stack nodes. */
+  readonly secondaryIp: Ip | undefined;
   readonly node: string;
 }
+
+/** The primary address first. */
+export const addressesOf = ({ family, ip, secondaryIp }: RunningPod): readonly IpAddress[] =>
+  secondaryIp === undefined
+    ? [{ family, ip }]
+    : [
+        { family, ip },
+        { family: family === 4 ? 6 : 4, ip: secondaryIp },
+      ];
 
 export class Kubelet {
   readonly machine: Machine;
   readonly #cni: CniPlugin;
-  /** The node's own address, for pods with hostNetwork. */
-  readonly #nodeIp: Ip;
+  /** The node's own addresses, for pods with hostNetwork. */
+  readonly #nodeIps: readonly IpAddress[];
   readonly #pods = new Map<string, RunningPod>();
 
-  constructor(machine: Machine, { cni, nodeIp }: { cni: CniPlugin; nodeIp: Ip }) {
+  constructor(machine: Machine, { cni, nodeIps }: { cni: CniPlugin; nodeIps: readonly IpAddress[] }) {
     this.machine = machine;
     this.#cni = cni;
-    this.#nodeIp = nodeIp;
+    this.#nodeIps = nodeIps;
   }
 
   get pods(): readonly RunningPod[] {
@@ -35,9 +45,9 @@ export class Kubelet {
   /** Starts a pod. Errors of the IPAM plugin (range used up, address taken) pass through. */
   start(
     name: string,
-    { hostNetwork = false, requestedIp }: { hostNetwork?: boolean; requestedIp?: Ip } = {},
+    { hostNetwork = false, requestedIps }: { hostNetwork?: boolean; requestedIps?: readonly IpAddress[] } = {},
   ): RunningPod {
-    const pod = hostNetwork ? this.#inHostNetwork(name) : this.#inOwnNamespace(name, requestedIp);
+    const pod = hostNetwork ? this.#inHostNetwork(name) : this.#inOwnNamespace(name, requestedIps);
     this.#pods.set(name, pod);
     return pod;
   }
@@ -52,20 +62,22 @@ export class Kubelet {
     this.machine.removeNamespace(name);
   }
 
-  #inOwnNamespace(name: string, requestedIp: Ip | undefined): RunningPod {
+  #inOwnNamespace(name: string, requestedIps: readonly IpAddress[] | undefined): RunningPod {
     const namespace = this.machine.addNamespace(name);
     const args = this.#cniArguments(name, namespace);
-    const { ip } = this.#cni.add(requestedIp === undefined ? args : { ...args, requestedIp });
-    return this.#pod(name, namespace, ip);
+    const { ips } = this.#cni.add(requestedIps === undefined ? args : { ...args, requestedIps });
+    return this.#pod(name, namespace, ips);
   }
 
   #inHostNetwork(name: string): RunningPod {
-    return this.#pod(name, this.machine.root, this.#nodeIp);
+    return this.#pod(name, this.machine.root, this.#nodeIps);
   }
 
-  #pod(name: string, namespace: NetworkNamespace, ip: Ip): RunningPod {
+  #pod(name: string, namespace: NetworkNamespace, ips: readonly IpAddress[]): RunningPod {
+    const [{ family, ip }, second] = ips as readonly [IpAddress, IpAddress?];
     const { place } = this.machine;
-    return { name, place, namespace, cpu: this.machine.nextCpu(), ip, node: this.machine.name };
+    const cpu = this.machine.nextCpu();
+    return { name, place, namespace, cpu, family, ip, secondaryIp: second?.ip, node: this.machine.name };
   }
 
   #cniArguments(name: string, namespace: NetworkNamespace) {

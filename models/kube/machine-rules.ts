@@ -27,6 +27,10 @@ export class MachineRules implements NodeRules {
     return this.#netfilter.tables;
   }
 
+  get tables6() {
+    return this.#netfilter.tables6;
+  }
+
   get nftables() {
     return this.#netfilter.nftables;
   }

@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest';
 import { parsePrefix } from '../packet/ip-address.ts';
 import { makeNode, nodesFor } from './node-objects.ts';
-import { addressOfNode, type KubeObject, type Manifest, objectFrom } from './objects.ts';
-import { DEFAULT_RANGES } from './ranges.ts';
+import { addressOfNode, internalIpsOf, type KubeObject, type Manifest, objectFrom, podCidrsOf } from './objects.ts';
+import { completeRanges, DEFAULT_RANGES } from './ranges.ts';
 
 const ranges = DEFAULT_RANGES;
 const pod = (name: string, nodeName: string, status: Manifest<'Pod'>['status'], hostNetwork = false): KubeObject =>
@@ -39,6 +39,21 @@ test('a node that pods of a snapshot name is made from what they say, and noted'
 test('pod ranges are not guessed where a plugin does not cut them by nodes', () => {
   const objects = [pod('web', 'a', { podIP: '10.244.3.7' }), pod('api', 'b', { podIP: '10.244.3.8' })];
   expect(nodes(objects)).toEqual(['a 192.168.0.11 any', 'b 192.168.0.12 any']);
+});
+
+test('in a dual-stack cluster nodes have an address of each family, and keep those that they have', () => {
+  const dual = completeRanges({}, 'dual');
+  const addresses = (objects: KubeObject[]) =>
+    nodesFor(objects, { ranges: dual, count: 2 }).nodes.map((node) => internalIpsOf(node).join());
+  expect(addresses([])).toEqual(['192.168.0.11,fd00:192:168::b', '192.168.0.12,fd00:192:168::c']);
+  const six = makeNode({ name: 'six', address: 'fd00:192:168::b' });
+  const four = makeNode({ name: 'four', address: '192.168.0.11' });
+  const [first, second] = nodesFor([six, four], { ranges: dual, count: 1 }).nodes;
+  expect([addressOfNode(first!), addressOfNode(first!, 6)]).toEqual(['192.168.0.12', 'fd00:192:168::b']);
+  expect([addressOfNode(second!), addressOfNode(second!, 6)]).toEqual(['192.168.0.11', 'fd00:192:168::c']);
+  const podIPs = [{ ip: '10.244.3.7' }, { ip: 'fd00:10:244:3::7' }];
+  const [host] = nodesFor([pod('web', 'worker', { podIP: '10.244.3.7', podIPs })], { ranges: dual, count: 1 }).nodes;
+  expect(podCidrsOf(host!)).toEqual(['10.244.3.0/24', 'fd00:10:244:3::/64']);
 });
 
 test('a node range without room is an error', () => {

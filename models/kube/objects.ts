@@ -134,7 +134,35 @@ export function controllerOf({ metadata }: KubeObject): OwnerReference | undefin
   return metadata.ownerReferences.find(({ controller }) => controller) ?? metadata.ownerReferences[0];
 }
 
-/** The node's InternalIP; of several (dual stack) the IPv4 one. */
-export function addressOfNode(node: Node): string | undefined {
-  return node.status.addresses.find(({ type, address }) => type === 'InternalIP' && isIpv4(address))?.address;
+/** The node's InternalIPs, the first of each family, in the order of its status. */
+export function internalIpsOf(node: Node): readonly string[] {
+  const own = node.status.addresses.flatMap(({ type, address }) => (type === 'InternalIP' ? [address] : []));
+  return firstOfEachFamily(own);
 }
+
+/** The node's InternalIP of a family. */
+export const addressOfNode = (node: Node, family: IpFamily = 4): string | undefined =>
+  internalIpsOf(node).find(isOfFamily(family));
+
+/** Where the node's pods are: a range, or one of each family. */
+export const podCidrsOf = ({ spec: { podCIDR, podCIDRs } }: Node): readonly string[] =>
+  podCIDRs ?? (podCIDR === undefined ? [] : [podCIDR]);
+
+/** The pod's addresses, at most one of each family, the primary one first. */
+export function podIpsOf({ status: { podIP, podIPs } }: Pod): readonly string[] {
+  const first = podIP === undefined ? [] : [podIP];
+  return podIPs === undefined ? first : firstOfEachFamily([...first, ...podIPs.map(({ ip }) => ip)]);
+}
+
+/** What a pod's status says of its addresses. `podIPs` is left out where it would say the same as `podIP`. */
+export const podIpStatus = (addresses: readonly string[]): Pick<Pod['status'], 'podIP' | 'podIPs'> =>
+  addresses.length < 2 ? { podIP: addresses[0] } : { podIP: addresses[0], podIPs: addresses.map((ip) => ({ ip })) };
+
+const firstOfEachFamily = (addresses: readonly string[]): readonly string[] =>
+  addresses.filter((address, i) => addresses.findIndex((other) => isIpv4(other) === isIpv4(address)) === i);
+
+/** Tells addresses, and ranges, of a family. */
+export const isOfFamily =
+  (family: IpFamily) =>
+  (text: string): boolean =>
+    text.includes(':') === (family === 6);

@@ -1,10 +1,11 @@
-// The pod range cut into one piece per node, in order, as kube-controller-manager's node IPAM does with
+// The pod range of one IP family cut into one piece per node, in order, as kube-controller-manager's node IPAM does with
 // `--allocate-node-cidrs`. Nodes that bring a piece of their own (a snapshot) keep it.
 
-import { addressAt, addressCount, overlaps, type Prefix, prefix } from '../packet/ip-address.ts';
+import { addressAt, addressBits, overlaps, type Prefix, prefix } from '../packet/ip-address.ts';
+import { ipv6Bits } from '../packet/ipv6-address.ts';
 
-/** `--node-cidr-mask-size` for IPv4: 254 addresses per node. A shorter pod range goes to one node. */
-const NODE_MASK_SIZE = 24;
+/** `--node-cidr-mask-size-ipv4` and `-ipv6`. A pod range without room for one piece goes to one node. */
+export const NODE_MASK_SIZE = { 4: 24, 6: 64 } as const;
 
 export class PodCidrs {
   readonly #range: Prefix;
@@ -16,7 +17,7 @@ export class PodCidrs {
 
   constructor(range: Prefix) {
     this.#range = range;
-    this.#pieceLength = Math.max(NODE_MASK_SIZE, range.length);
+    this.#pieceLength = Math.max(NODE_MASK_SIZE[range.family], range.length);
   }
 
   get nodes(): number {
@@ -37,12 +38,14 @@ export class PodCidrs {
 
   /** The next free piece, for `node`; undefined if the pod range is used up. A released one comes round again last. */
   allocate(node: string): Prefix | undefined {
-    const pieces = addressCount(this.#range) / 2 ** (32 - this.#pieceLength);
+    const { family, length } = this.#range;
+    const pieces = 2 ** (this.#pieceLength - length);
+    const pieceSize = 2 ** (addressBits(family) - this.#pieceLength);
     for (let tried = 0; tried < pieces; tried++) {
       const index = this.#next;
       this.#next = (this.#next + 1) % pieces;
       if (this.#taken.has(index)) continue;
-      const piece = prefix(addressAt(this.#range, index * 2 ** (32 - this.#pieceLength)), this.#pieceLength);
+      const piece = prefix(addressAt(this.#range, index * pieceSize), this.#pieceLength, family);
       this.take(node, piece);
       return piece;
     }
@@ -61,8 +64,11 @@ export class PodCidrs {
   }
 
   /** Numbers of the pieces of the usual size that a prefix lies in, or that lie in it. */
-  #pieces({ net, length }: Prefix): number[] {
-    const first = ((net - this.#range.net) >>> 0) >>> (32 - this.#pieceLength);
+  #pieces({ family, net, length }: Prefix): number[] {
+    const first =
+      family === 4
+        ? ((net - this.#range.net) >>> 0) >>> (32 - this.#pieceLength)
+        : ipv6Bits(net, this.#range.length, this.#pieceLength);
     return Array.from({ length: 2 ** Math.max(0, this.#pieceLength - length) }, (_, index) => first + index);
   }
 }

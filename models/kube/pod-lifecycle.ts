@@ -11,10 +11,13 @@ import { type Duration, ms, s } from '../../engine/time.ts';
 import type { ApiServer, WatchEvent } from './api-server.ts';
 import { isFinished, isReady, isTerminating, keyOf, type Pod, withReadiness } from './objects.ts';
 
+/** What a pod's status says about where it is. */
+export type PodAddresses = Pick<Pod['status'], 'podIP' | 'podIPs' | 'hostIP'>;
+
 /** What the kubelet has others do. */
 export interface PodRuntime {
   /** Connects the pod and starts its processes; its status says where it is. Undefined: not one of our nodes. */
-  start(pod: Pod): Pick<Pod['status'], 'podIP' | 'hostIP'> | undefined;
+  start(pod: Pod): PodAddresses | undefined;
   /** SIGTERM. `exited` is to be called when its processes have ended by themselves. */
   terminate(pod: Pod, exited: () => void): void;
   /** Its processes are gone, by themselves or by SIGKILL; its network namespace is still there. */

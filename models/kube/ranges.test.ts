@@ -2,7 +2,18 @@ import { describe, expect, test } from 'vitest';
 import { formatPrefix, parseIpv6Prefix, parsePrefix } from '../packet/ip-address.ts';
 import { makeNode } from './node-objects.ts';
 import { type KubeObject, objectFrom } from './objects.ts';
-import { checkRanges, DEFAULT_RANGES, formatRanges, parseRanges, RangesError, rangesFor } from './ranges.ts';
+import {
+  type ClusterRanges,
+  checkRanges,
+  completeRanges,
+  DEFAULT_RANGES,
+  familiesOf,
+  formatRanges,
+  parseRanges,
+  RangesError,
+  rangeOf,
+  rangesFor,
+} from './ranges.ts';
 
 const pod = (podIP: string, hostIP?: string): KubeObject =>
   objectFrom('Pod', { metadata: { name: 'a' }, spec: { containers: [{ name: 'main' }] }, status: { podIP, hostIP } });
@@ -38,6 +49,56 @@ describe('ranges of a snapshot', () => {
     expect(rangesFor([pod('10.42.1.9')], { pod: parsePrefix('10.42.0.0/15') }).pod).toEqual(
       parsePrefix('10.42.0.0/15'),
     );
+  });
+});
+
+describe('IP families', () => {
+  const texts = (ranges: ClusterRanges) => Object.values(formatRanges(ranges)).join(' ');
+  const dual = '10.244.0.0/16 10.96.0.0/12 192.168.0.0/16 fd00:10:244::/56 fd00:10:96::/112 fd00:192:168::/64';
+  const six = { pod: parseIpv6Prefix('fd42::/56') };
+
+  test('are those that are asked for, with default ranges where none are given', () => {
+    expect(completeRanges({})).toEqual(DEFAULT_RANGES);
+    expect(texts(completeRanges({}, 'ipv6'))).toBe('fd00:10:244::/56 fd00:10:96::/112 fd00:192:168::/64');
+    expect(texts(completeRanges({}, 'dual'))).toBe(dual);
+    expect(familiesOf(completeRanges(six, 'dual'))).toEqual([6, 4]);
+    expect(() => completeRanges(six, 'ipv4')).toThrow('range fd42::/56 in a cluster whose family is IPv4');
+  });
+
+  test('else those of the given ranges', () => {
+    expect(texts(completeRanges(six))).toBe('fd42::/56 fd00:10:96::/112 fd00:192:168::/64');
+    expect(familiesOf(completeRanges({ ...six, service: parsePrefix('10.96.0.0/12') }))).toEqual([4, 6]);
+    expect(rangeOf(completeRanges({}, 'dual'), 'service', 6)).toEqual(parseIpv6Prefix('fd00:10:96::/112'));
+    expect(rangeOf(DEFAULT_RANGES, 'service', 6)).toBeUndefined();
+  });
+
+  test('of a snapshot are those of its pods and Services; addresses of nodes alone mean nothing', () => {
+    const familiesIn = (...objects: KubeObject[]) => familiesOf(rangesFor(objects));
+    expect(familiesIn(pod('10.244.0.3', 'fd18::3'))).toEqual([4]);
+    expect(familiesIn(pod('10.244.0.3'), service('fd00::9'))).toEqual([4, 6]);
+    expect(familiesIn(pod('fd42::3', 'fd18::3'), service('fd43::9'))).toEqual([6]);
+    const { node, service: services, pod: pods } = rangesFor([pod('fd42::3', 'fd18::3'), service('fd43::9')]);
+    expect([pods, services, node].map(formatPrefix)).toEqual(['fd42::/56', 'fd43::/112', 'fd18::/64']);
+  });
+
+  test('of pods and nodes are the same, and no two ranges of one family overlap', () => {
+    const complete = completeRanges({}, 'dual');
+    expect(() => checkRanges(complete)).not.toThrow();
+    const { secondaryNode: _none, ...withoutNodes } = complete;
+    expect(() => checkRanges(withoutNodes)).toThrow('a range of pods of IPv6 and none of nodes');
+    for (const [change, message] of [
+      [
+        { secondaryNode: parsePrefix('172.18.0.0/16') },
+        'node ranges 192.168.0.0/16 and 172.18.0.0/16; expected one of each',
+      ],
+      [
+        { secondaryPod: parseIpv6Prefix('fd00:10:96::/56') },
+        'second pod range fd00:10:96::/56 overlaps second service range',
+      ],
+      [{ secondaryPod: parseIpv6Prefix('fd00::/40') }, 'pod range fd00::/40: IPv6 prefix must be /48 or longer'],
+      [{ secondaryNode: parseIpv6Prefix('2001:db8:203:113::/96') }, 'overlaps network outside the cluster'],
+    ] as const)
+      expect(() => checkRanges({ ...complete, ...change })).toThrow(message);
   });
 });
 

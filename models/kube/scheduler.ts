@@ -5,7 +5,7 @@
 // Not modelled: affinity, topology spread constraints, resource requests, preemption, priorities. The real scheduler
 // scores and breaks ties at random; this one is even and repeatable.
 
-import { addressCount, contains, isIpv4, parseIp, parsePrefix } from '../packet/ip-address.ts';
+import { addressCount, contains, parseAddress, parseAnyPrefix } from '../packet/ip-address.ts';
 import type { ApiServer, Deliver, WatchEvent } from './api-server.ts';
 import { matchesLabels } from './label-index.ts';
 import { ObjectError } from './object-error.ts';
@@ -18,6 +18,7 @@ import {
   type Node,
   type Pod,
   type PodSpec,
+  podCidrsOf,
 } from './objects.ts';
 
 /** Whether the node's labels and taints let a pod in; room is another matter. */
@@ -195,7 +196,7 @@ export class Scheduler {
       owner.kind === 'Pod' ? 'status.podIP' : owner.kind === 'DaemonSet' ? 'spec.template' : 'spec.replicas';
     const full = seats
       .slice(0, 3)
-      .map(({ name, node, addresses }) => `${name} has ${addresses} in ${node.spec.podCIDR}`);
+      .map(({ name, node, addresses }) => `${name} has ${addresses} in ${podCidrsOf(node).join()}`);
     const others = seats.length > full.length ? `, and so on for ${seats.length - full.length} more` : '';
     const problem = `pod range exhausted, no address for Pod ${keyOf(pod)}: ${full.join(', ')}${others}`;
     return new ObjectError(owner, `${field}: ${problem}`);
@@ -265,17 +266,21 @@ function hostPortsOf({ spec: { hostNetwork, containers } }: Pod): string[] {
 }
 
 /** Not one on the node's network, nor one of a snapshot whose plugin does not cut the pod range by nodes. */
-function takesAddressOf({ spec, status }: Pod, { spec: { podCIDR } }: Node): boolean {
-  if (spec.hostNetwork || podCIDR === undefined) return false;
-  const { podIP } = status;
-  return podIP === undefined || (isIpv4(podIP) && contains(parsePrefix(podCIDR), parseIp(podIP)));
+function takesAddressOf({ spec, status: { podIP } }: Pod, node: Node): boolean {
+  const ranges = podCidrsOf(node).map(parseAnyPrefix);
+  if (spec.hostNetwork || ranges.length === 0) return false;
+  if (podIP === undefined) return true;
+  const { family, ip } = parseAddress(podIP);
+  return ranges.some((range) => range.family === family && contains(range, ip));
 }
 
 function limitsOf(node: Node): { podLimit: number; addressLimit: number } {
   const { pods } = node.status.allocatable;
-  // Network, broadcast and the gateway (the bridge's own address) are not for pods.
-  const addressLimit =
-    node.spec.podCIDR === undefined ? 0 : Math.max(0, addressCount(parsePrefix(node.spec.podCIDR)) - 3);
+  // Network, broadcast (of IPv4) and the gateway (the bridge's own address) are not for pods.
+  const room = podCidrsOf(node)
+    .map(parseAnyPrefix)
+    .map((range) => Math.max(0, addressCount(range) - (range.family === 4 ? 3 : 2)));
+  const addressLimit = room.length === 0 ? 0 : Math.min(...room);
   return { podLimit: pods === undefined ? Number.POSITIVE_INFINITY : Number(pods), addressLimit };
 }
 

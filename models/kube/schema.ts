@@ -99,7 +99,9 @@ const optionalName = z
   .transform((name) => (name === '' ? undefined : name))
   .optional();
 const ipAddress = z.string().refine((text) => isIpv4(text) || isIpv6(text), 'an IP address');
-const ipv4Prefix = z.string().refine(isIpv4Prefix, 'an IPv4 range such as 10.244.1.0/24');
+const podCidr = z
+  .string()
+  .refine((text) => isIpv4Prefix(text) || isIpv6Prefix(text), 'an IP range such as 10.244.1.0/24');
 /** The API server lets blanks around it pass. */
 const ipPrefix = z
   .string()
@@ -182,7 +184,9 @@ const node = z.object({
   metadata: clusterMetadata,
   spec: z
     .object({
-      podCIDR: ipv4Prefix.optional(),
+      podCIDR: podCidr.optional(),
+      /** Of a dual-stack node one of each family; the first is `podCIDR`. */
+      podCIDRs: z.array(podCidr).min(1, 'a range').max(2, 'one range of each IP family').optional(),
       /** `kubectl cordon` sets it. */
       unschedulable: z.boolean().default(false),
       taints: z

@@ -1,5 +1,5 @@
 import { beforeAll, describe, expect, test } from 'vitest';
-import { formatIp, parseIpv6Prefix } from '../packet/ip-address.ts';
+import { formatIp, formatSocketAddress, parseIpv6Prefix } from '../packet/ip-address.ts';
 import type { ApiServer } from './api-server.ts';
 import { controlPlane } from './control-plane.fixture.ts';
 import { DEFAULT_RANGES } from './ranges.ts';
@@ -91,6 +91,18 @@ test.each([
   ['203.0.113.10:443', '203.0.113.10:443'],
 ])('%s is %s', (text, address) => expect(resolve(text)).toBe(address));
 
+test('of an address of IPv6, and of two the one that is asked for', () => {
+  const resolve6 = (text: string): string => {
+    const { family, ip, port } = resolveTarget(api, text, { protocol: 'TCP', defaultNamespace: 'shop', family: 6 });
+    return formatSocketAddress(ip, port, family);
+  };
+  expect(resolve6('[fd00::9]:443')).toBe('[fd00::9]:443');
+  expect(resolve6('default/dual')).toBe('[fd00::1]:80');
+  expect(resolve6('node-1:30080')).toBe('[fd00::11]:30080');
+  expect(() => resolve6('web')).toThrow('"web": the Service has no IPv6 address');
+  expect(() => resolve6('pods')).toThrow('the headless Service has no ready endpoint');
+});
+
 test('the protocol and the namespace of the sender matter', () => {
   expect(resolve('web', { protocol: 'UDP' })).toBe('10.96.0.10:53');
   expect(resolve('web-0', { protocol: 'UDP' })).toBe('10.244.0.2:53');
@@ -106,13 +118,13 @@ describe('what cannot be sent to is told with what there is', () => {
     ['default/six', '"default/six": the Service has no IPv4 address'],
     ['default/elsewhere', '"default/elsewhere": the Service is another name of example.com; expected an address'],
     ['default/client', '"default/client": the pod names no TCP port; expected default/client:PORT'],
-    ['default/waiting:80', '"default/waiting:80": the pod has no IPv4 address; expected one that runs on a node'],
+    ['default/waiting:80', '"default/waiting:80": the pod has no IP address; expected one that runs on a node'],
     ['web-0:admin', '"web-0:admin": port "admin"; expected a number from 1 to 65535'],
     ['node-1', '"node-1": expected a port, as in node-1:80'],
     ['10.96.0.10', '"10.96.0.10": expected a port, as in 10.96.0.10:80'],
     ['10.96.0.10:0', '"10.96.0.10:0": port "0"; expected a number from 1 to 65535'],
     ['10.96.0.10:65536', 'port "65536"; expected a number from 1 to 65535'],
-    ['', '"": expected NAME, NAMESPACE/NAME or an IPv4 address, and perhaps :PORT'],
+    ['', '"": expected NAME, NAMESPACE/NAME, an IPv4 or [IPv6] address, and perhaps :PORT'],
     ['web:', '"web:": expected NAME'],
     ['fd00::1', '"fd00::1": expected NAME'],
   ])('%j', (text, message) => {

@@ -1,23 +1,29 @@
-// What somebody means by `web:80`, `shop/web:http`, `default/client`, `node-1:30080` or `10.96.0.10:53`: an address to
-// send to.
+// What somebody means by `web:80`, `shop/web:http`, `default/client`, `node-1:30080`, `10.96.0.10:53` or
+// `[fd00:10:96::a]:53`: an address to send to.
 //
 // Names are looked up in the API server, as DNS would answer: a Service is its ClusterIP, a headless one its first ready
-// endpoint, a pod or a node its own address. Of IPv6 addresses nothing is known.
+// endpoint, a pod or a node its own address. Where there are two, it is that of the family asked for, or else of the
+// cluster's first.
 
-import { type Ip, isIpv4, parseIp } from '../packet/ip-address.ts';
+import { type Ip, type IpFamily, isIpv4, isIpv6, parseAddress } from '../packet/ip-address.ts';
 import type { ApiServer } from './api-server.ts';
 import {
-  addressOfNode,
-  clusterIpOf,
+  clusterIpsOf,
+  internalIpsOf,
   isHeadless,
+  isOfFamily,
   keyOf,
   type Node,
   type Pod,
+  podIpsOf,
   type Service,
   type ServicePort,
 } from './objects.ts';
+import { familiesOf } from './ranges.ts';
 
 export interface Target {
+  /** Default: IPv4. */
+  readonly family?: IpFamily;
   readonly ip: Ip;
   readonly port: number;
 }
@@ -31,13 +37,19 @@ export class TargetError extends Error {
 export function resolveTarget(
   api: ApiServer,
   text: string,
-  { defaultNamespace, protocol }: { defaultNamespace: string; protocol: 'TCP' | 'UDP' },
+  {
+    defaultNamespace,
+    protocol,
+    family,
+  }: { defaultNamespace: string; protocol: 'TCP' | 'UDP'; family?: IpFamily | undefined },
 ): Target {
-  const [, name, port] = /^([^:]+)(?::([^:]+))?$/.exec(text) ?? [];
-  if (name === undefined)
-    throw new TargetError(`"${text}": expected NAME, NAMESPACE/NAME or an IPv4 address, and perhaps :PORT`);
-  const wanted: Wanted = { port, text, protocol };
-  if (isIpv4(name)) return { ip: parseIp(name), port: portNumber(wanted) };
+  const [, bracketed, plain, port] = /^(?:\[([^\]]+)\]|([^:]+))(?::([^:]+))?$/.exec(text) ?? [];
+  const name = bracketed ?? plain;
+  if (name === undefined || (bracketed !== undefined && !isIpv6(bracketed)))
+    throw new TargetError(`"${text}": expected NAME, NAMESPACE/NAME, an IPv4 or [IPv6] address, and perhaps :PORT`);
+  const families = family === undefined ? familiesOf(api.ranges) : [family];
+  const wanted: Wanted = { port, text, protocol, families };
+  if (isIpv4(name) || isIpv6(name)) return targetAt(name, portNumber(wanted));
   const key = name.includes('/') ? name : `${defaultNamespace}/${name}`;
   const service = api.get('Service', key);
   if (service !== undefined) return ofService(api, service, wanted);
@@ -52,9 +64,12 @@ interface Wanted {
   readonly port: string | undefined;
   readonly text: string;
   readonly protocol: 'TCP' | 'UDP';
+  /** In order of preference. */
+  readonly families: readonly IpFamily[];
 }
 
-function ofService(api: ApiServer, service: Service, { port, text, protocol }: Wanted): Target {
+function ofService(api: ApiServer, service: Service, wanted: Wanted): Target {
+  const { port, text, protocol } = wanted;
   const { ports, type, externalName } = service.spec;
   if (type === 'ExternalName')
     throw new TargetError(
@@ -66,17 +81,12 @@ function ofService(api: ApiServer, service: Service, { port, text, protocol }: W
     throw new TargetError(
       `"${text}": no such ${protocol} port; the Service has ${ports.map(describePort).join(', ') || 'none'}`,
     );
-  if (isHeadless(service)) return ofFirstEndpoint(api, service, { port: found, text });
-  const clusterIp = clusterIpOf(service);
-  if (clusterIp === undefined) throw new TargetError(`"${text}": the Service has no IPv4 address`);
-  return { ip: parseIp(clusterIp), port: found.port };
+  if (isHeadless(service)) return ofFirstEndpoint(api, service, found, wanted);
+  return at(clusterIpsOf(service), 'the Service', found.port, wanted);
 }
 
-function ofFirstEndpoint(
-  api: ApiServer,
-  service: Service,
-  { port, text }: { port: ServicePort; text: string },
-): Target {
+function ofFirstEndpoint(api: ApiServer, service: Service, port: ServicePort, { text, families }: Wanted): Target {
+  const isWanted = (address: string) => families.some((family) => isOfFamily(family)(address));
   const { namespace, name } = service.metadata;
   for (const slice of api.list('EndpointSlice')) {
     if (slice.metadata.namespace !== namespace || slice.metadata.labels['kubernetes.io/service-name'] !== name)
@@ -84,27 +94,39 @@ function ofFirstEndpoint(
     const target = slice.ports.find((entry) => entry.name === port.name && entry.protocol === port.protocol)?.port;
     const endpoint = slice.endpoints.find(({ conditions }) => conditions.ready !== false);
     const address = endpoint?.addresses[0];
-    if (target !== undefined && address !== undefined && isIpv4(address)) return { ip: parseIp(address), port: target };
+    if (target !== undefined && address !== undefined && isWanted(address)) return targetAt(address, target);
   }
   throw new TargetError(`"${text}": the headless Service has no ready endpoint`);
 }
 
-function ofPod({ spec, status }: Pod, wanted: Wanted): Target {
+function ofPod(pod: Pod, wanted: Wanted): Target {
   const { port, text, protocol } = wanted;
-  const { podIP } = status;
-  if (podIP === undefined || !isIpv4(podIP))
-    throw new TargetError(`"${text}": the pod has no IPv4 address; expected one that runs on a node`);
-  const ports = spec.containers.flatMap((container) => container.ports).filter((entry) => entry.protocol === protocol);
+  const own = podIpsOf(pod);
+  if (own.length === 0) throw new TargetError(`"${text}": the pod has no IP address; expected one that runs on a node`);
+  const ports = pod.spec.containers
+    .flatMap((container) => container.ports)
+    .filter((entry) => entry.protocol === protocol);
   const found = port === undefined ? ports[0] : ports.find(({ name }) => name === port);
   if (port === undefined && found === undefined)
     throw new TargetError(`"${text}": the pod names no ${protocol} port; expected ${text}:PORT`);
-  return { ip: parseIp(podIP), port: found?.containerPort ?? portNumber(wanted) };
+  return at(own, 'the pod', found?.containerPort ?? portNumber(wanted), wanted);
 }
 
-function ofNode(node: Node, wanted: Wanted): Target {
-  const address = addressOfNode(node);
-  if (address === undefined) throw new TargetError(`"${wanted.text}": the node has no IPv4 address`);
-  return { ip: parseIp(address), port: portNumber(wanted) };
+const ofNode = (node: Node, wanted: Wanted): Target => at(internalIpsOf(node), 'the node', portNumber(wanted), wanted);
+
+/** The one of the addresses that is of the preferred family. */
+function at(addresses: readonly string[], who: string, port: number, { text, families }: Wanted): Target {
+  for (const family of families) {
+    const address = addresses.find(isOfFamily(family));
+    if (address !== undefined) return targetAt(address, port);
+  }
+  const expected = families.map((family) => `IPv${family}`).join(' or ');
+  throw new TargetError(`"${text}": ${who} has no ${expected} address`);
+}
+
+function targetAt(address: string, port: number): Target {
+  const { family, ip } = parseAddress(address);
+  return family === 4 ? { ip, port } : { family, ip, port };
 }
 
 function portNumber({ port, text }: Wanted): number {

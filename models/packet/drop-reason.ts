@@ -38,6 +38,7 @@ export const DROP_REASONS = [
   'TC_INGRESS', //           a program at the device
   'CONNTRACK_FULL', //       nf_conntrack_max reached
   'CONNTRACK_CLASH', //      lost the race at confirm (insert_failed)
+  'NO_BACKEND', //           a load balancer has no healthy node for it (ours: no kernel does this)
   'NO_SOCKET', //            nobody listens on the port
   'SOCKET_RCVBUFF', //       the receive buffer of a socket is full
   'LISTEN_OVERFLOW', //      the accept or SYN queue of a listener is full

@@ -170,6 +170,8 @@ describe('an IPv6 address', () => {
     const range = parseIpv6Prefix('fd00:10:244:1::/64');
     expect(formatPrefix(range)).toBe('fd00:10:244:1::/64');
     expect(formatIp(addressAt(range, 2 ** 32 + 5), 6)).toBe('fd00:10:244:1:0:1:0:5');
+    expect(formatIp(addressAt(parseIpv6Prefix('fd00:10:244::/48'), 255 * 2 ** 64), 6)).toBe('fd00:10:244:ff::');
+    expect(formatIp(addressAt(range, -1), 6)).toBe('fd00:10:244:0:ffff:ffff:ffff:ffff');
     expect(overlaps(range, parseIpv6Prefix('fd00:10:244::/48'))).toBe(true);
     expect(overlaps(range, parseIpv6Prefix('fd00:10:245::/48'))).toBe(false);
     expect(parseAnyPrefix('fd00::1/56').family).toBe(6);

@@ -82,6 +82,13 @@ export function hashIpv6Prefix(ip: Ip, length: number): number {
   return hash;
 }
 
+/** The bits from one on and before another, as a number: 53 of them at most. */
+export function ipv6Bits(ip: Ip, first: number, end: number): number {
+  let bits = 0;
+  for (let bit = first; bit < end; bit++) bits = 2 * bits + ((words[ip * 4 + (bit >> 5)]! >>> (31 - (bit & 31))) & 1);
+  return bits;
+}
+
 /** How many of the first bits of both agree: 0 to 128. */
 export function commonIpv6Bits(a: Ip, b: Ip): number {
   for (let word = 0; word < 4; word++) {
@@ -100,9 +107,12 @@ export function compareIpv6(a: Ip, b: Ip): number {
   return 0;
 }
 
-/** The address `offset` after this one; wraps at the end of its last 64 bits. */
+/** The address `offset` after this one; wraps at the end of all addresses. */
 export function addToIpv6(ip: Ip, offset: number): Ip {
-  const low = (BigInt(ipv6Word(ip, 2) >>> 0) << 32n) | BigInt(ipv6Word(ip, 3) >>> 0);
-  const sum = BigInt.asUintN(64, low + BigInt(offset));
-  return internIpv6(ipv6Word(ip, 0), ipv6Word(ip, 1), Number(sum >> 32n), Number(sum & 0xffff_ffffn));
+  const sum = BigInt.asUintN(128, wholeIpv6(ip) + BigInt(offset));
+  const word = (shift: bigint): number => Number((sum >> shift) & 0xffff_ffffn);
+  return internIpv6(word(96n), word(64n), word(32n), word(0n));
 }
+
+const wholeIpv6 = (ip: Ip): bigint =>
+  ([0, 1, 2, 3] as const).reduce((whole, word) => (whole << 32n) | BigInt(ipv6Word(ip, word) >>> 0), 0n);

@@ -100,8 +100,8 @@ describe('connections', () => {
     // Answers once per connection, like a server that says "Connection: close".
     world.server.namespace.tcp.listen({ port: 80, cpu: 0 }, () => ({
       onMessage: (connection, { id }) => {
-        const sourceSeen = connection.remoteIp;
-        const response: Response = { kind: 'response', id, sizeBytes: 100, server: 'once', sourceSeen };
+        const { remoteIp: sourceSeen, family: sourceFamily } = connection;
+        const response: Response = { kind: 'response', id, sizeBytes: 100, server: 'once', sourceSeen, sourceFamily };
         connection.send(response);
         connection.close();
       },

@@ -3,7 +3,8 @@
 
 import { type Duration, ms, ns } from '../../engine/time.ts';
 import type { Process } from '../host/process.ts';
-import type { Ip } from '../packet/ip-address.ts';
+import { formatIp } from '../packet/ip-address.ts';
+import type { SocketAddress } from '../transport/transport-stack.ts';
 import type { Arrivals } from './arrivals.ts';
 import { asDistribution, type DurationDistribution } from './duration-distribution.ts';
 import { Load } from './load.ts';
@@ -17,7 +18,7 @@ import {
 } from './requester.ts';
 
 export interface ClientSettings {
-  readonly to: { readonly ip: Ip; readonly port: number };
+  readonly to: SocketAddress;
   readonly protocol?: 'tcp' | 'udp';
   /** TCP: keep connections open. UDP: keep the socket, so that all requests are one conntrack flow. */
   readonly keepAlive?: boolean;
@@ -86,4 +87,4 @@ function requesterOf(process: Process, load: Load, settings: ClientSettings): Re
 const ignore = (): void => {};
 
 const streamName = ({ name }: Process, { to, protocol = 'tcp' }: ClientSettings): string =>
-  `client/${name}/${protocol}/${to.ip}:${to.port}`;
+  `client/${name}/${protocol}/${to.family === 6 ? formatIp(to.ip, 6) : to.ip}:${to.port}`;

@@ -2,6 +2,7 @@
 
 import { Histogram } from '../../engine/stats/histogram.ts';
 import { between, type Instant, START } from '../../engine/time.ts';
+import { formatIp, type Ip } from '../packet/ip-address.ts';
 import type { TcpCloseReason } from '../transport/tcp-connection.ts';
 import type { SocketError } from '../transport/udp.ts';
 import type { Response } from './message.ts';
@@ -52,7 +53,8 @@ export class Load extends Latencies {
   readonly #groupOf: ((response: Response) => string) | undefined;
   readonly #groups = new Map<string, Latencies>();
   readonly #perServer = new Map<string, number>();
-  readonly #perSource = new Map<number, number>();
+  /** By address, IPv4 and IPv6: a number may be one of each. */
+  readonly #perSource = { 4: new Map<Ip, number>(), 6: new Map<Ip, number>() } as const;
   readonly #failures = new Map<Failure, number>();
   #since = START;
   #started = 0;
@@ -92,9 +94,12 @@ export class Load extends Latencies {
     return this.#perServer;
   }
 
-  /** Answers by the source address that the server saw. */
-  get perSource(): ReadonlyMap<number, number> {
-    return this.#perSource;
+  /** Answers by the source address that the server saw, as text. */
+  get perSource(): ReadonlyMap<string, number> {
+    const families = [4, 6] as const;
+    return new Map(
+      families.flatMap((family) => [...this.#perSource[family]].map(([ip, count]) => [formatIp(ip, family), count])),
+    );
   }
 
   get failures(): ReadonlyMap<Failure, number> {
@@ -106,7 +111,8 @@ export class Load extends Latencies {
     this.#since = now;
     this.#started = this.#completed = this.#failed = 0;
     this.reset();
-    for (const counts of [this.#groups, this.#perServer, this.#perSource, this.#failures]) counts.clear();
+    for (const counts of [this.#groups, this.#perServer, this.#failures, ...Object.values(this.#perSource)])
+      counts.clear();
   }
 
   /** A request begins at `at`; what ends it is told the same instant. */
@@ -118,9 +124,10 @@ export class Load extends Latencies {
     if (completion.began < this.#since) return;
     this.#completed++;
     this.record(completion);
-    const { server, sourceSeen } = completion.response;
+    const { server, sourceSeen, sourceFamily } = completion.response;
+    const perSource = this.#perSource[sourceFamily];
     this.#perServer.set(server, (this.#perServer.get(server) ?? 0) + 1);
-    this.#perSource.set(sourceSeen, (this.#perSource.get(sourceSeen) ?? 0) + 1);
+    perSource.set(sourceSeen, (perSource.get(sourceSeen) ?? 0) + 1);
     if (this.#groupOf !== undefined) this.#group(this.#groupOf(completion.response)).record(completion);
   }
 

@@ -1,7 +1,7 @@
 // What clients and servers of a workload say to each other.
 
 import type { Message } from '../packet/frame.ts';
-import type { Ip } from '../packet/ip-address.ts';
+import type { Ip, IpFamily } from '../packet/ip-address.ts';
 
 export interface Request extends Message {
   readonly kind: 'request';
@@ -15,6 +15,7 @@ export interface Response extends Message {
   readonly server: string;
   /** Where the request came from, as the server saw it: after NAT. */
   readonly sourceSeen: Ip;
+  readonly sourceFamily: IpFamily;
 }
 
 export const isRequest = (message: Message): message is Request => 'kind' in message && message.kind === 'request';

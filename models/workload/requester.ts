@@ -5,8 +5,8 @@ import { after, type Duration, type Instant, s } from '../../engine/time.ts';
 import { Timer } from '../../engine/timer.ts';
 import type { Process } from '../host/process.ts';
 import type { Message } from '../packet/frame.ts';
-import type { Ip } from '../packet/ip-address.ts';
 import type { TcpCloseReason, TcpConnection } from '../transport/tcp-connection.ts';
+import type { SocketAddress } from '../transport/transport-stack.ts';
 import { NoFreePortError, type UdpSocket } from '../transport/udp.ts';
 import type { Failure, Load } from './load.ts';
 import { isResponse, type Request } from './message.ts';
@@ -17,7 +17,7 @@ export interface Requester {
 }
 
 export interface RequestSettings {
-  readonly to: { readonly ip: Ip; readonly port: number };
+  readonly to: SocketAddress;
   readonly requestBytes: number;
   /** undefined: what the server sends by default. */
   readonly responseBytes: number | undefined;
@@ -225,7 +225,7 @@ export class UdpRequester extends BaseRequester {
     const { namespace, cpu } = this.process;
     try {
       const socket = namespace.udp.bind(
-        { port: 0, cpu },
+        { family: this.settings.to.family ?? 4, port: 0, cpu },
         {
           onDatagram: (message) => {
             if (this.answered(message) && id !== undefined) this.abandon(id);

@@ -6,7 +6,7 @@ import type { RandomStream } from '../../engine/random.ts';
 import { type Duration, us } from '../../engine/time.ts';
 import type { Process } from '../host/process.ts';
 import type { Message } from '../packet/frame.ts';
-import type { Ip } from '../packet/ip-address.ts';
+import type { Ip, IpFamily } from '../packet/ip-address.ts';
 import type { TcpListener } from '../transport/tcp-layer.ts';
 import type { UdpSocket } from '../transport/udp.ts';
 import { asDistribution, type DurationDistribution } from './duration-distribution.ts';
@@ -36,6 +36,7 @@ export const echo = (settings: Partial<ServerSettings> = {}): ServerSettings => 
 interface Job {
   readonly request: Request;
   readonly from: Ip;
+  readonly family: IpFamily;
   readonly respond: (response: Response) => void;
 }
 
@@ -81,11 +82,18 @@ export class Server {
     this.#sockets.set(`${protocol} ${port}`, socket);
   }
 
+  /** `[::]` where there is IPv6, as servers do, which is both families; else 0.0.0.0. */
+  get #family(): IpFamily {
+    return this.process.namespace.stack.ipv6 === undefined ? 4 : 6;
+  }
+
   #listenTcp(port: number): TcpListener {
     const { namespace, cpu } = this.process;
-    return namespace.tcp.listen({ port, cpu }, () => ({
-      onMessage: (connection, message) =>
-        this.#take(message, connection.remoteIp, (response) => connection.send(response)),
+    return namespace.tcp.listen({ family: this.#family, port, cpu }, () => ({
+      onMessage: (connection, message) => {
+        const { remoteIp: from, family } = connection;
+        this.#take({ message, from, family, respond: (response) => connection.send(response) });
+      },
       onPeerClosed: (connection) => connection.close(),
     }));
   }
@@ -93,9 +101,12 @@ export class Server {
   #bindUdp(port: number): UdpSocket {
     const { namespace, cpu } = this.process;
     return namespace.udp.bind(
-      { port, cpu },
+      { family: this.#family, port, cpu },
       {
-        onDatagram: (message, from, socket) => this.#take(message, from.ip, (response) => socket.send(from, response)),
+        onDatagram: (message, from, socket) => {
+          const { ip, family = 4 } = from;
+          this.#take({ message, from: ip, family, respond: (response) => socket.send(from, response) });
+        },
       },
     );
   }
@@ -134,9 +145,9 @@ export class Server {
     exited();
   }
 
-  #take(message: Message, from: Ip, respond: (response: Response) => void): void {
+  #take({ message, from, family, respond }: Omit<Job, 'request'> & { readonly message: Message }): void {
     if (!isRequest(message) || this.#hasExited) return;
-    const job = { request: message, from, respond };
+    const job = { request: message, from, family, respond };
     if (this.#busy < this.#concurrency) this.#serve(job);
     else this.#waiting.push(job);
   }
@@ -147,12 +158,13 @@ export class Server {
     this.process.place.schedule(this.#serviceTime(this.#random), this.#finish, job);
   }
 
-  readonly #finish = ({ request, from, respond }: Job): void => {
+  readonly #finish = ({ request, from, family, respond }: Job): void => {
     this.#busy--;
     if (this.#hasExited) return;
     this.#served++;
     const sizeBytes = request.responseBytes ?? this.#responseBytes;
-    respond({ kind: 'response', id: request.id, sizeBytes, server: this.process.name, sourceSeen: from });
+    const { name: server } = this.process;
+    respond({ kind: 'response', id: request.id, sizeBytes, server, sourceSeen: from, sourceFamily: family });
     const next = this.#waiting.shift();
     if (next !== undefined) this.#serve(next);
     else this.#exitIfIdle();

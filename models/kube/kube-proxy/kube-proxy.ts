@@ -1,6 +1,8 @@
-// kube-proxy on a node: hears of changes, syncs when its runner lets it, and counts what it does. A sync takes at its
+// kube-proxy on a node, for one IP family: hears of changes, syncs when its runner lets it, and counts what it does. A sync takes at its
 // beginning what is known, and the rules change at its end: until then the old ones are in force, and what comes meanwhile
 // waits for the next one.
+//
+// A dual-stack node has two, as a kube-proxy of a dual-stack cluster is two proxies (metaproxier.go).
 //
 // Not modelled: the look at the canary chains every sync period (they are looked at when a sync begins), the full sync of
 // each hour, the packet work that a sync takes CPU time from.
@@ -8,8 +10,11 @@
 import type { RandomStream } from '../../../engine/random.ts';
 import type { Place } from '../../../engine/simulator.ts';
 import { between, type Duration, hours, type Instant, ms, s } from '../../../engine/time.ts';
+import type { Process } from '../../host/process.ts';
+import type { IpFamily } from '../../packet/ip-address.ts';
 import type { ClusterRanges } from '../ranges.ts';
 import { BoundedFrequencyRunner } from './bounded-frequency-runner.ts';
+import { HealthServer } from './health-server.ts';
 import type { ProxyNode } from './port-on-node.ts';
 import { ProxyMetrics } from './proxy-metrics.ts';
 import {
@@ -49,6 +54,7 @@ export interface KubeProxyOptions {
   readonly place: Place;
   readonly mode: ProxyMode;
   readonly node: ProxyNode;
+  readonly family: IpFamily;
   readonly ranges: ClusterRanges;
   readonly caches: ProxyCaches;
   readonly random: RandomStream;
@@ -71,6 +77,11 @@ export class KubeProxy {
   readonly #startedAt: Instant;
   #services = NO_SERVICES;
   #hasSynced = false;
+  /** When the oldest change was heard of that the rules do not serve yet, and of those that no sync has taken yet. */
+  #behindSince: Instant | undefined;
+  #queuedSince: Instant | undefined;
+  /** Where somebody asks. */
+  #healthServer: HealthServer | undefined;
   /** When changes that wait for a sync began, by Service. */
   readonly #triggers = new Map<string, Instant[]>();
 
@@ -97,11 +108,30 @@ export class KubeProxy {
     this.#services = services();
     this.#proxier.sync(rules(), this.#services, place.now);
     this.#hasSynced = true;
+    this.#healthServer?.update(this.#services);
+  }
+
+  /** Answers health checks of load balancers from now on; `process` is on the node's network. */
+  serveHealth(process: Process): HealthServer {
+    const { family, node } = this.#options;
+    const isProxyHealthy = (): boolean => this.isHealthy;
+    this.#healthServer ??= new HealthServer(process, { family, nodeName: node.name, isProxyHealthy });
+    if (this.#hasSynced) this.#healthServer.update(this.#services);
+    return this.#healthServer;
+  }
+
+  /** It has synced, and no change has waited for twice the sync period (ProxyHealthServer.Health). */
+  get isHealthy(): boolean {
+    const { place, sync } = this.#options;
+    if (!this.#hasSynced) return false;
+    return this.#behindSince === undefined || between(this.#behindSince, place.now) < 2 * sync.syncPeriod;
   }
 
   /** What has been heard at this instant; a proxy that has just started syncs without any. */
   hear(changes: readonly ProxyChange[]): void {
     for (const change of changes) this.#note(change);
+    this.#behindSince ??= this.#options.place.now;
+    this.#queuedSince ??= this.#options.place.now;
     this.metrics.stamp('kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds', this.#options.place.now);
     this.#runner.request();
   }
@@ -127,6 +157,7 @@ export class KubeProxy {
     const snapshot = services();
     const kind = this.#proxier.nextKind(rules());
     const triggers = [...this.#triggers.values()].flat();
+    this.#queuedSince = undefined;
     this.#services = snapshot;
     this.#triggers.clear();
     this.metrics.set('kubeproxy_sync_proxy_rules_endpoint_changes_pending', 0);
@@ -152,6 +183,8 @@ export class KubeProxy {
     const { place, rules } = this.#options;
     const { noLocalEndpoints } = this.#proxier.sync(rules(), services, place.now);
     this.#hasSynced = true;
+    this.#behindSince = this.#queuedSince;
+    this.#healthServer?.update(services);
     if (noLocalEndpoints !== undefined)
       for (const policy of ['internal', 'external'] as const) {
         const gauge = `kubeproxy_sync_proxy_rules_no_local_endpoints_total{traffic_policy="${policy}"}` as const;

@@ -8,7 +8,8 @@ import type { EbpfDatapath } from '../../host/ebpf/datapath.ts';
 import type { NodePortSettings } from '../../host/ebpf/node-port-program.ts';
 import type { Nftables } from '../../netfilter/nft/nftables.ts';
 import type { RuleTables } from '../../netfilter/rule-tables.ts';
-import type { ClusterRanges } from '../ranges.ts';
+import type { IpFamily } from '../../packet/ip-address.ts';
+import { type ClusterRanges, rangeOf } from '../ranges.ts';
 import { ebpfServices } from './ebpf.ts';
 import { DEFAULT_IPTABLES_CONFIG, IptablesProxier, type SyncReport } from './iptables.ts';
 import { ServiceChainCache } from './iptables-chain-cache.ts';
@@ -29,7 +30,10 @@ export const PROXY_MODE_NOTES: Readonly<Partial<Record<ProxyMode, string>>> = {
   ebpf: 'ebpf is an eBPF-style replacement of kube-proxy: a model without an oracle, its costs are assumed',
 };
 
-/** What proxiers of a cluster have in common, by mode. */
+/** Modes that are modelled for IPv6, too. */
+export const IPV6_MODES: readonly ProxyMode[] = ['iptables', 'nftables'];
+
+/** What proxiers of one IP family of a cluster have in common, by mode. */
 export class ProxyCaches {
   readonly iptables = new ServiceChainCache();
   readonly nftables = new NftChainCache();
@@ -38,7 +42,7 @@ export class ProxyCaches {
 
 /** What of a node the modes write to; each to its own. */
 export interface NodeRules extends IpvsNode {
-  readonly tables: RuleTables;
+  readonly tables6: RuleTables;
   readonly nftables: Nftables;
   readonly ebpf: Pick<EbpfDatapath, 'configure' | 'replaceServices' | 'services'>;
 }
@@ -73,13 +77,19 @@ export interface Proxier {
 export interface StartOptions {
   readonly place: Place;
   readonly node: ProxyNode;
+  readonly family: IpFamily;
   readonly ranges: ClusterRanges;
   readonly caches: ProxyCaches;
   readonly random: RandomStream;
   readonly flags: ProxyFlags;
 }
 
+/** Throws a ProxyModeError for a mode that is not modelled for the family. */
 export function startProxy(mode: ProxyMode, options: StartOptions): Proxier {
+  if (options.family === 6 && !IPV6_MODES.includes(mode)) {
+    const others = IPV6_MODES.join(', ');
+    throw new ProxyModeError(`proxy ${mode} serves no IPv6; expected ipFamily ipv4, or another proxy: ${others}`);
+  }
   switch (mode) {
     case 'iptables':
       return startIptables(options);
@@ -92,24 +102,32 @@ export function startProxy(mode: ProxyMode, options: StartOptions): Proxier {
   }
 }
 
-const localDetectorOf = ({ ranges }: StartOptions) => ({ mode: 'ClusterCIDR', cidr: ranges.pod }) as const;
+/** A mode that cannot serve the cluster. */
+export class ProxyModeError extends Error {
+  override readonly name = 'ProxyModeError';
+}
+
+const localDetectorOf = ({ ranges, family }: StartOptions) =>
+  ({ mode: 'ClusterCIDR', cidr: rangeOf(ranges, 'pod', family)! }) as const;
+
+const tablesOf = ({ tables, tables6 }: NodeRules, family: IpFamily): RuleTables => (family === 6 ? tables6 : tables);
 
 function startIptables(options: StartOptions): Proxier {
-  const { node, caches, random } = options;
-  const config = { ...DEFAULT_IPTABLES_CONFIG, localDetector: localDetectorOf(options) };
+  const { node, family, caches, random } = options;
+  const config = { ...DEFAULT_IPTABLES_CONFIG, family, localDetector: localDetectorOf(options) };
   const proxier = new IptablesProxier({ node, config, cache: caches.iptables, random });
   return {
-    sync: ({ tables }, services) => proxier.write(tables, services),
-    nextKind: ({ tables }) => proxier.nextKind(tables),
+    sync: (rules, services) => proxier.write(tablesOf(rules, family), services),
+    nextKind: (rules) => proxier.nextKind(tablesOf(rules, family)),
     needFullSync: () => proxier.needFullSync(),
   };
 }
 
 function startNftables(options: StartOptions): Proxier {
-  const { node, ranges, caches } = options;
+  const { node, family, ranges, caches } = options;
   const localDetector = localDetectorOf(options);
   const serviceRanges = [ranges.service, ranges.secondaryService].filter((range) => range !== undefined);
-  const config = { ...DEFAULT_NFTABLES_CONFIG, localDetector, serviceRanges };
+  const config = { ...DEFAULT_NFTABLES_CONFIG, family, localDetector, serviceRanges };
   const proxier = new NftablesProxier({ node, config, cache: caches.nftables });
   return {
     sync({ nftables }, services, now) {
