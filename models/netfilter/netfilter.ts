@@ -270,8 +270,9 @@ export class Netfilter implements RuleVisits {
     this.#registrations6.update(tables6, nftables);
     const users = { tables, nftables, registrations: this.#registrations };
     const users6 = { tables: tables6, nftables, registrations: this.#registrations6 };
-    this.#plans = HOOKS.map((hook) => planHook(hook, { ...users, hasVirtualServers: this.#ipvs?.isActive === true }));
-    this.#plans6 = HOOKS.map((hook) => planHook(hook, users6));
+    const hasVirtualServers = (family: IpFamily): boolean => this.#ipvs?.isActive(family) === true;
+    this.#plans = HOOKS.map((hook) => planHook(hook, { ...users, hasVirtualServers: hasVirtualServers(4) }));
+    this.#plans6 = HOOKS.map((hook) => planHook(hook, { ...users6, hasVirtualServers: hasVirtualServers(6) }));
     this.#ruleCosts = RuleCosts.of(this.#costs, tables.backend);
     this.#ruleCosts6 = RuleCosts.of(this.#costs, tables6.backend);
     this.#isIdle = [...this.#plans, ...this.#plans6].every((plan) => plan.length === 0);
@@ -403,7 +404,7 @@ export class Netfilter implements RuleVisits {
         this.#sendOn(hook, frame, ipvs);
         return false;
       case UNSERVED:
-        this.#stack.reject(frame, hook, 'icmp-port-unreachable', inDevice);
+        this.#stack.reject(frame, hook, defaultRejectType(frame.family), inDevice);
         return this.#drop(frame, 'NETFILTER_DROP');
       case REFUSED:
         return this.#drop(frame, 'NETFILTER_DROP');

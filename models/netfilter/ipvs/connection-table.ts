@@ -6,10 +6,10 @@
 
 import { type Duration, END_OF_TIME, type Instant, inSeconds, s } from '../../../engine/time.ts';
 import type { Ip } from '../../packet/ip-address.ts';
+import { packProtocol } from '../connection-tuple.ts';
 import type { RealServer, VirtualServer } from './virtual-server.ts';
 
 export interface ConnectionEnds {
-  readonly protocol: number;
   readonly clientIp: Ip;
   /** Of a template: 0. */
   readonly clientPort: number;
@@ -18,7 +18,8 @@ export interface ConnectionEnds {
 }
 
 export class IpvsConnection implements ConnectionEnds {
-  readonly protocol: number;
+  /** Protocol and IP family, packed. */
+  readonly kind: number;
   readonly clientIp: Ip;
   readonly clientPort: number;
   readonly virtual: VirtualServer;
@@ -40,7 +41,7 @@ export class IpvsConnection implements ConnectionEnds {
   isTracked = true;
 
   constructor(
-    { protocol, clientIp, clientPort, virtual, server }: ConnectionEnds,
+    { clientIp, clientPort, virtual, server }: ConnectionEnds,
     {
       isTemplate = false,
       template,
@@ -48,7 +49,7 @@ export class IpvsConnection implements ConnectionEnds {
       now,
     }: { isTemplate?: boolean; template?: IpvsConnection | undefined; timeout: Duration; now: Instant },
   ) {
-    this.protocol = protocol;
+    this.kind = packProtocol(virtual.protocol, virtual.family);
     this.clientIp = clientIp;
     this.clientPort = clientPort;
     this.virtual = virtual;
@@ -89,9 +90,9 @@ export class ConnectionTable {
     return this.#all[Symbol.iterator]();
   }
 
-  /** That a packet from the client belongs to. */
-  find(protocol: number, clientIp: Ip, clientPort: number, virtualIp: Ip, virtualPort: number) {
-    let filed = this.#byClient.get(hashOf(protocol, clientIp, clientPort, virtualIp, virtualPort));
+  /** That a packet from the client belongs to; `kind` is as packProtocol makes it. */
+  find(kind: number, clientIp: Ip, clientPort: number, virtualIp: Ip, virtualPort: number) {
+    let filed = this.#byClient.get(hashOf(kind, clientIp, clientPort, virtualIp, virtualPort));
     for (; filed !== undefined; filed = filed.next) {
       const { connection } = filed;
       const { virtual } = connection;
@@ -100,7 +101,7 @@ export class ConnectionTable {
         connection.clientIp === clientIp &&
         virtual.port === virtualPort &&
         virtual.ip === virtualIp &&
-        connection.protocol === protocol
+        connection.kind === kind
       )
         return connection;
     }
@@ -108,8 +109,8 @@ export class ConnectionTable {
   }
 
   /** That a packet from the real server belongs to. */
-  findByAnswer(protocol: number, serverIp: Ip, serverPort: number, clientIp: Ip, clientPort: number) {
-    let filed = this.#byServer.get(hashOf(protocol, clientIp, clientPort, serverIp, serverPort));
+  findByAnswer(kind: number, serverIp: Ip, serverPort: number, clientIp: Ip, clientPort: number) {
+    let filed = this.#byServer.get(hashOf(kind, clientIp, clientPort, serverIp, serverPort));
     for (; filed !== undefined; filed = filed.next) {
       const { connection } = filed;
       const { server } = connection;
@@ -118,7 +119,7 @@ export class ConnectionTable {
         connection.clientIp === clientIp &&
         server.port === serverPort &&
         server.ip === serverIp &&
-        connection.protocol === protocol
+        connection.kind === kind
       )
         return connection;
     }
@@ -180,14 +181,14 @@ const secondIn = (instant: Instant): number => Math.floor(instant / s(1));
 export const secondsLeft = ({ expiresAt }: IpvsConnection, now: Instant): number =>
   Math.max(0, Math.floor(inSeconds((expiresAt - now) as Duration)));
 
-const clientHash = ({ protocol, clientIp, clientPort, virtual }: IpvsConnection): number =>
-  hashOf(protocol, clientIp, clientPort, virtual.ip, virtual.port);
-const serverHash = ({ protocol, clientIp, clientPort, server }: IpvsConnection): number =>
-  hashOf(protocol, clientIp, clientPort, server.ip, server.port);
+const clientHash = ({ kind, clientIp, clientPort, virtual }: IpvsConnection): number =>
+  hashOf(kind, clientIp, clientPort, virtual.ip, virtual.port);
+const serverHash = ({ kind, clientIp, clientPort, server }: IpvsConnection): number =>
+  hashOf(kind, clientIp, clientPort, server.ip, server.port);
 
 /** Small integers, which Map keeps without boxing. */
-function hashOf(protocol: number, ip: number, port: number, otherIp: number, otherPort: number): number {
-  let hash = Math.imul(ip ^ Math.imul(otherIp, 0x9e3779b1), 0x85ebca6b) ^ ((port << 16) | otherPort) ^ protocol;
+function hashOf(kind: number, ip: number, port: number, otherIp: number, otherPort: number): number {
+  let hash = Math.imul(ip ^ Math.imul(otherIp, 0x9e3779b1), 0x85ebca6b) ^ ((port << 16) | otherPort) ^ kind;
   hash = Math.imul(hash ^ (hash >>> 15), 0xc2b2ae35);
   return (hash ^ (hash >>> 13)) >> 2;
 }

@@ -3,7 +3,8 @@
 
 import type { Instant } from '../../../engine/time.ts';
 import { PROTOCOL_TCP } from '../../packet/frame.ts';
-import { formatSocketAddress, type IpFamily } from '../../packet/ip-address.ts';
+import { formatSocketAddress, type Ip, type IpFamily } from '../../packet/ip-address.ts';
+import { compareIpv6 } from '../../packet/ipv6-address.ts';
 import { printProtocol } from '../protocol.ts';
 import { type IpvsConnection, secondsLeft } from './connection-table.ts';
 import type { Ipvs } from './ipvs.ts';
@@ -21,9 +22,10 @@ export function listIpvs(ipvs: Ipvs): string {
     'Prot LocalAddress:Port Scheduler Flags',
     '  -> RemoteAddress:Port           Forward Weight ActiveConn InActConn',
   ];
-  for (const virtual of [...ipvs.virtualServers()].sort(byAddress)) {
+  for (const virtual of [...ipvs.virtualServers()].sort(byProtocolAndAddress)) {
     lines.push(virtualLine(virtual));
-    for (const server of [...virtual.servers].sort(byAddress)) lines.push(serverLine(server, virtual.family));
+    for (const server of [...virtual.servers].sort(byAddress(virtual.family)))
+      lines.push(serverLine(server, virtual.family));
   }
   return `${lines.join('\n')}\n`;
 }
@@ -55,8 +57,8 @@ export function listIpvsConnections(ipvs: Ipvs, now: Instant): string {
 }
 
 function connectionLine(connection: IpvsConnection, now: Instant): string {
-  const { protocol, clientIp, clientPort, virtual, server } = connection;
-  const { family } = virtual;
+  const { clientIp, clientPort, virtual, server } = connection;
+  const { family, protocol } = virtual;
   const left = secondsLeft(connection, now);
   const expire = `${pad(Math.floor(left / 60))}:${pad(left % 60)}`;
   const ends = [
@@ -70,7 +72,7 @@ function connectionLine(connection: IpvsConnection, now: Instant): string {
 const columns = (state: string, source: string, virtual: string, destination: string): string =>
   `${state.padEnd(11)} ${source.padEnd(18)} ${virtual.padEnd(18)} ${destination}`;
 
-function stateOf({ protocol, isTemplate, state }: IpvsConnection): string {
+function stateOf({ virtual: { protocol }, isTemplate, state }: IpvsConnection): string {
   if (isTemplate) return 'NONE';
   return protocol === PROTOCOL_TCP || state !== 0 ? TCP_STATE_NAMES[state]! : nameOf(protocol);
 }
@@ -78,11 +80,12 @@ function stateOf({ protocol, isTemplate, state }: IpvsConnection): string {
 const nameOf = (protocol: number): string => printProtocol(protocol).toUpperCase();
 const pad = (number: number): string => String(number).padStart(2, '0');
 
-interface Sortable {
-  readonly protocol?: number;
-  readonly ip: number;
-  readonly port: number;
-}
+const byProtocolAndAddress = (a: VirtualServer, b: VirtualServer): number =>
+  a.protocol - b.protocol || a.family - b.family || byAddress(a.family)(a, b);
 
-const byAddress = (a: Sortable, b: Sortable): number =>
-  (a.protocol ?? 0) - (b.protocol ?? 0) || (a.ip >>> 0) - (b.ip >>> 0) || a.port - b.port;
+type At = { readonly ip: Ip; readonly port: number };
+
+const byAddress =
+  (family: IpFamily) =>
+  (a: At, b: At): number =>
+    (family === 6 ? compareIpv6(a.ip, b.ip) : (a.ip >>> 0) - (b.ip >>> 0)) || a.port - b.port;

@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import { minutes, ms, s } from '../../../engine/time.ts';
 import { PROTOCOL_SCTP, PROTOCOL_TCP, PROTOCOL_UDP } from '../../packet/frame.ts';
-import { parseIp } from '../../packet/ip-address.ts';
+import { formatIp, parseIp, parseIpv6 } from '../../packet/ip-address.ts';
 import { answerTo, TestNode } from '../netfilter.fixture.ts';
 import type { IpvsSettings } from './ipvs.ts';
 import { listIpvs, listIpvsConnections } from './ipvs-text.ts';
@@ -134,6 +134,69 @@ describe('a connection through a virtual server', () => {
     expect(node.receive('icmp 10.244.1.9 > 10.96.0.10 3/4 about tcp 10.96.0.10:80 > 10.244.1.2:4000')).toBe(
       'icmp 10.244.1.9 > 10.244.2.2 3/4 about tcp 10.244.2.2:8080 > 10.244.1.2:4000',
     );
+  });
+});
+
+describe('in IPv6', () => {
+  const [VIP6, SERVER6] = [parseIpv6('fd00:96::10'), parseIpv6('fd00:2::2')];
+
+  beforeEach(() => {
+    node = new TestNode({
+      local: ['10.244.1.1', '10.96.0.10', 'fd00:1::1', 'fd00:96::10'],
+      rules: 'ip6 nat POSTROUTING -s 2001:db8::/32 -j MASQUERADE',
+    });
+    const { ipvs } = node.netfilter;
+    ipvs.configure(KUBE_PROXY);
+    for (const protocol of [PROTOCOL_TCP, PROTOCOL_UDP])
+      ipvs.addServer(ipvs.addVirtual({ family: 6, protocol, ip: VIP6, port: 80 }, { scheduler: 'rr' }), {
+        ip: SERVER6,
+        port: 8080,
+        weight: 1,
+      });
+  });
+
+  test('a connection goes the same way', () => {
+    expect(node.receive('tcp [fd00:1::2]:4000 > [fd00:96::10]:80 S seq 1000')).toBe(
+      'tcp [fd00:1::2]:4000 > [fd00:2::2]:8080',
+    );
+    expect(node.forward('tcp [fd00:2::2]:8080 > [fd00:1::2]:4000 S. seq 5000 ack 1001')).toBe(
+      'tcp [fd00:96::10]:80 > [fd00:1::2]:4000',
+    );
+    expect(node.send('tcp [fd00:1::1]:4000 > [fd00:96::10]:80 S seq 1000')).toBe(
+      'tcp [fd00:1::1]:4000 > [fd00:2::2]:8080',
+    );
+    expect(node.receive('tcp [2001:db8::9]:5000 > [fd00:96::10]:80 S seq 1000')).toBe(
+      'tcp [fd00:1::1]:5000 > [fd00:2::2]:8080',
+    );
+    expect(listIpvs(node.netfilter.ipvs)).toContain('TCP  [fd00:96::10]:80 rr\n  -> [fd00:2::2]:8080');
+  });
+
+  test('an ICMPv6 error of the server comes from the virtual address', () => {
+    node.receive('udp [fd00:1::2]:4000 > [fd00:96::10]:80');
+    expect(node.forward('icmpv6 fd00:2::2 > fd00:1::2 1/4 about udp [fd00:1::2]:4000 > [fd00:2::2]:8080')).toBe(
+      'icmpv6 fd00:96::10 > fd00:1::2 1/4 about udp [fd00:1::2]:4000 > [fd00:96::10]:80',
+    );
+  });
+
+  test('a rule may ask for it (-m ipvs)', () => {
+    node.addRules('ip6 filter OUTPUT -m ipvs --vproto 6 --vaddr fd00:96::10 --vport 80 -j DROP');
+    expect(node.receive('tcp [fd00:1::2]:4000 > [fd00:96::10]:80 S seq 1000')).toBe('NETFILTER_DROP');
+  });
+
+  test('without servers a client is refused in its own family', () => {
+    const { ipvs } = node.netfilter;
+    for (const virtual of ipvs.virtualServers())
+      for (const server of [...virtual.servers]) ipvs.deleteServer(virtual, server);
+    expect(node.receive('tcp [fd00:1::2]:4000 > [fd00:96::10]:80 S seq 1000')).toBe('NETFILTER_DROP');
+    expect(node.rejects).toEqual(['icmp6-port-unreachable: tcp [fd00:1::2]:4000 > [fd00:96::10]:80']);
+  });
+
+  test('an IPv4 packet with the same numbers for addresses is none of its connections', () => {
+    node.receive('tcp [fd00:1::2]:4000 > [fd00:96::10]:80 S seq 1000');
+    node.netfilter.ipvs.addVirtual({ family: 4, protocol: PROTOCOL_TCP, ip: VIP, port: 80 }, { scheduler: 'rr' });
+    const [client, server] = [parseIpv6('fd00:1::2'), SERVER6].map((handle) => formatIp(handle, 4));
+    const packet = `tcp ${server}:8080 > ${client}:4000`;
+    expect(node.forward(`${packet} S. seq 5000 ack 1001`)).toBe(packet);
   });
 });
 

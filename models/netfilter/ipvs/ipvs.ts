@@ -11,7 +11,7 @@
 //
 // There is no such kernel module where this was written: what is here follows descriptions of the kernel's behaviour, not
 // observations. Not modelled: direct routing and tunnels, firewall marks, one-packet scheduling, helpers (FTP), connections
-// that other directors sync, thresholds, IPv6 packets, fragments that conntrack has not put together, the chunks of SCTP (an
+// that other directors sync, thresholds, fragments that conntrack has not put together, the chunks of SCTP (an
 // association is established by its first packet).
 
 import { type Duration, type Instant, s } from '../../../engine/time.ts';
@@ -20,12 +20,13 @@ import {
   type DeviceRef,
   type Frame,
   PROTOCOL_ICMP,
+  PROTOCOL_ICMPV6,
   PROTOCOL_TCP,
   PROTOCOL_UDP,
   TCP_RST,
   TCP_SYN,
 } from '../../packet/frame.ts';
-import type { Ip } from '../../packet/ip-address.ts';
+import type { Ip, IpFamily } from '../../packet/ip-address.ts';
 import { hasPorts, packPorts, packProtocol } from '../connection-tuple.ts';
 import type { Conntrack } from '../conntrack.ts';
 import { CT_UNTRACKED } from '../conntrack-state.ts';
@@ -34,7 +35,13 @@ import { FORWARD, type Hook, OUTPUT } from '../hook.ts';
 import { ConnectionTable, IpvsConnection } from './connection-table.ts';
 import { newScheduler } from './schedulers/registry.ts';
 import { CLOSE, ESTABLISHED, FIN_WAIT, isActive, nextTcpState, TCP_TIMEOUTS_S, TIME_WAIT } from './tcp-states.ts';
-import { RealServer, type VirtualAddress, VirtualServer, type VirtualServerSettings } from './virtual-server.ts';
+import {
+  foldIp,
+  RealServer,
+  type VirtualAddress,
+  VirtualServer,
+  type VirtualServerSettings,
+} from './virtual-server.ts';
 
 /** The sysctls net.ipv4.vs.*, and what `ipvsadm --set` sets. */
 export interface IpvsSettings {
@@ -99,6 +106,8 @@ export class Ipvs {
   #settings: IpvsSettings = IPVS_DEFAULTS;
   /** By protocol and port, then by address. */
   readonly #virtuals = new Map<number, Map<Ip, VirtualServer>>();
+  /** Those that there have ever been virtual servers of. */
+  readonly #families = new Set<IpFamily>();
   readonly #connections = new ConnectionTable();
   /** Real servers that were deleted while connections referred to them, by what they were. */
   readonly #trash = new Map<string, RealServer>();
@@ -125,9 +134,9 @@ export class Ipvs {
     this.#settings = { ...this.#settings, ...changes };
   }
 
-  /** There is something to do at the hooks. */
-  get isActive(): boolean {
-    return this.#virtuals.size > 0 || this.#connections.size > 0;
+  /** There may be something to do at the hooks for packets of this family. */
+  isActive(family: IpFamily): boolean {
+    return this.#families.has(family) && (this.#virtuals.size > 0 || this.#connections.size > 0);
   }
 
   /** In no particular order. */
@@ -144,6 +153,7 @@ export class Ipvs {
     if (this.find(address) !== undefined)
       throw new RangeError(`a virtual server of port ${address.port} exists; expected a new address`);
     const virtual = new VirtualServer(address, settings, newScheduler(settings));
+    this.#families.add(address.family);
     const key = portKey(address);
     const byIp = this.#virtuals.get(key);
     if (byIp === undefined) this.#virtuals.set(key, new Map([[address.ip, virtual]]));
@@ -177,7 +187,7 @@ export class Ipvs {
   addServer(virtual: VirtualServer, { ip, port, weight }: { ip: Ip; port: number; weight: number }): RealServer {
     this.#sweep();
     const key = serverKey(virtual, ip, port);
-    const server = this.#trash.get(key) ?? new RealServer(ip, port, weight);
+    const server = this.#trash.get(key) ?? new RealServer({ ip, port, weight, family: virtual.family });
     this.#trash.delete(key);
     server.weight = weight;
     server.isAvailable = true;
@@ -220,8 +230,8 @@ export class Ipvs {
   /** `-m ipvs`: this packet has been translated by IPVS, for this connection. */
   connectionOf(frame: Frame): IpvsConnection | undefined {
     if (frame !== this.#translated) return undefined;
-    const { protocol, srcIp, srcPort, dstIp, dstPort } = frame;
-    return this.#connections.findByAnswer(protocol, dstIp, dstPort, srcIp, srcPort);
+    const { srcIp, srcPort, dstIp, dstPort } = frame;
+    return this.#connections.findByAnswer(kindOf(frame), dstIp, dstPort, srcIp, srcPort);
   }
 
   /** The packet passes OUTPUT on its way to its server: the hook there leaves it alone. */
@@ -236,16 +246,17 @@ export class Ipvs {
   /** ip_vs_out_hook and ip_vs_in_hook. */
   handle(hook: Hook, frame: Frame): IpvsOutcome {
     if (frame === this.#translated) return PASSES;
-    if (frame.protocol === PROTOCOL_ICMP) return this.#handleIcmp(hook, frame);
+    if (frame.protocol === PROTOCOL_ICMP || frame.protocol === PROTOCOL_ICMPV6) return this.#handleIcmp(hook, frame);
     if (!hasPorts(frame.protocol)) return PASSES;
     const answered = this.#findByAnswer(frame);
     if (answered !== undefined) return this.#answer(frame, answered);
     return hook === FORWARD ? PASSES : this.#request(hook, frame);
   }
 
-  #findByAnswer({ protocol, srcIp, srcPort, dstIp, dstPort }: Frame): IpvsConnection | undefined {
+  #findByAnswer(frame: Frame): IpvsConnection | undefined {
+    const { srcIp, srcPort, dstIp, dstPort } = frame;
     this.#cpus.charge(this.#cpus.costs.ipvsLookupNs);
-    return this.#connections.findByAnswer(protocol, srcIp, srcPort, dstIp, dstPort);
+    return this.#connections.findByAnswer(kindOf(frame), srcIp, srcPort, dstIp, dstPort);
   }
 
   /** From a real server: the client knows it by the virtual address. */
@@ -259,9 +270,10 @@ export class Ipvs {
   }
 
   #request(hook: Hook, frame: Frame): IpvsOutcome {
-    const { protocol, srcIp, srcPort, dstIp, dstPort } = frame;
+    const { srcIp, srcPort, dstIp, dstPort } = frame;
+    const kind = kindOf(frame);
     this.#cpus.charge(this.#cpus.costs.ipvsLookupNs);
-    let connection = this.#connections.find(protocol, srcIp, srcPort, dstIp, dstPort);
+    let connection = this.#connections.find(kind, srcIp, srcPort, dstIp, dstPort);
     if (connection !== undefined && this.#beginsAnew(connection, frame)) {
       const isShared = this.#usesOldEntry(connection, frame);
       this.#endNow(connection, { isShared });
@@ -278,8 +290,7 @@ export class Ipvs {
     if (connection === undefined) {
       const virtual = this.#beginsConnection(frame) ? this.#virtuals.get(frameKey(frame))?.get(dstIp) : undefined;
       if (virtual === undefined) return PASSES;
-      if (hook === OUTPUT && this.#connections.find(protocol, dstIp, dstPort, srcIp, srcPort) !== undefined)
-        return PASSES;
+      if (hook === OUTPUT && this.#connections.find(kind, dstIp, dstPort, srcIp, srcPort) !== undefined) return PASSES;
       connection = this.#schedule(virtual, frame);
       if (connection === undefined) return UNSERVED;
     }
@@ -309,7 +320,7 @@ export class Ipvs {
   /** ip_vs_schedule. */
   #schedule(virtual: VirtualServer, frame: Frame): IpvsConnection | undefined {
     this.#sweep();
-    const { protocol, srcIp: clientIp, srcPort: clientPort } = frame;
+    const { srcIp: clientIp, srcPort: clientPort } = frame;
     const { persistenceSeconds } = virtual.settings;
     const template =
       persistenceSeconds === undefined ? undefined : this.#templateFor(virtual, frame, persistenceSeconds);
@@ -317,7 +328,7 @@ export class Ipvs {
     if (server === undefined) return undefined;
     this.#cpus.charge(this.#cpus.costs.ipvsNewNs);
     const connection = new IpvsConnection(
-      { protocol, clientIp, clientPort, virtual, server },
+      { clientIp, clientPort, virtual, server },
       { template, timeout: NEW_TIMEOUT, now: this.#now },
     );
     connection.isTracked = this.#settings.conntrack;
@@ -330,14 +341,15 @@ export class Ipvs {
     return connection;
   }
 
-  #choose(virtual: VirtualServer, { srcIp: clientIp, srcPort: clientPort }: Frame): RealServer | undefined {
-    return virtual.scheduler.choose(virtual.servers, { clientIp, clientPort, virtualIp: virtual.ip });
+  #choose({ scheduler, servers, ip, family }: VirtualServer, { srcIp, srcPort }: Frame): RealServer | undefined {
+    const clientIp = foldIp(srcIp, family);
+    return scheduler.choose(servers, { clientIp, clientPort: srcPort, virtualIp: foldIp(ip, family) });
   }
 
   /** What binds the client to a server, made if there is none whose server may be had (ip_vs_sched_persist). */
   #templateFor(virtual: VirtualServer, frame: Frame, persistenceSeconds: number): IpvsConnection | undefined {
-    const { protocol, srcIp: clientIp } = frame;
-    const known = this.#connections.find(protocol, clientIp, TEMPLATE_PORT, virtual.ip, virtual.port);
+    const { srcIp: clientIp } = frame;
+    const known = this.#connections.find(kindOf(frame), clientIp, TEMPLATE_PORT, virtual.ip, virtual.port);
     if (known !== undefined) {
       const isQuiet = this.#settings.expireQuiescentTemplate && known.server.weight === 0;
       if (known.server.isAvailable && !isQuiet) return known;
@@ -346,7 +358,7 @@ export class Ipvs {
     const server = this.#choose(virtual, frame);
     if (server === undefined) return undefined;
     const template = new IpvsConnection(
-      { protocol, clientIp, clientPort: TEMPLATE_PORT, virtual, server },
+      { clientIp, clientPort: TEMPLATE_PORT, virtual, server },
       { isTemplate: true, timeout: s(persistenceSeconds), now: this.#now },
     );
     template.isTracked = false;
@@ -382,9 +394,10 @@ export class Ipvs {
   #handleIcmp(hook: Hook, frame: Frame): IpvsOutcome {
     const { quoted } = frame;
     if (quoted === undefined || !hasPorts(quoted.protocol)) return PASSES;
-    const { protocol, srcIp, srcPort, dstIp, dstPort } = quoted;
+    const { srcIp, srcPort, dstIp, dstPort } = quoted;
+    const kind = packProtocol(quoted.protocol, frame.family);
     this.#cpus.charge(this.#cpus.costs.ipvsLookupNs);
-    const toClient = this.#connections.findByAnswer(protocol, dstIp, dstPort, srcIp, srcPort);
+    const toClient = this.#connections.findByAnswer(kind, dstIp, dstPort, srcIp, srcPort);
     if (toClient !== undefined) {
       frame.srcIp = toClient.virtual.ip;
       quoted.dstIp = toClient.virtual.ip;
@@ -392,7 +405,7 @@ export class Ipvs {
       return PASSES;
     }
     // In transit to an address that is not the host's own, it can be about no virtual server of it.
-    const toServer = hook === FORWARD ? undefined : this.#connections.find(protocol, dstIp, dstPort, srcIp, srcPort);
+    const toServer = hook === FORWARD ? undefined : this.#connections.find(kind, dstIp, dstPort, srcIp, srcPort);
     if (toServer === undefined) return PASSES;
     const { server } = toServer;
     const way = this.#routes.routeToServer?.(frame, server.ip);
@@ -469,12 +482,12 @@ export class Ipvs {
   }
 
   /** ip_vs_conn_drop_conntrack. */
-  #endTracking({ protocol, clientIp, clientPort, virtual }: IpvsConnection): void {
+  #endTracking({ kind, clientIp, clientPort, virtual }: IpvsConnection): void {
     const handle = this.#conntrack.find({
       srcIp: clientIp,
       dstIp: virtual.ip,
       ports: packPorts(clientPort, virtual.port),
-      kind: packProtocol(protocol, virtual.family),
+      kind,
       zone: 0,
     });
     if (handle !== 0) this.#conntrack.kill(indexOf(handle));
@@ -486,7 +499,8 @@ const NEW_TIMEOUT = s(3);
 /** No client's port. */
 const TEMPLATE_PORT = 0;
 
+const kindOf = ({ protocol, family }: Frame): number => packProtocol(protocol, family);
 const portKey = ({ family, protocol, port }: VirtualAddress): number => packProtocol(protocol, family) * 65_536 + port;
-const frameKey = ({ family, protocol, dstPort }: Frame): number => packProtocol(protocol, family) * 65_536 + dstPort;
+const frameKey = (frame: Frame): number => kindOf(frame) * 65_536 + frame.dstPort;
 const serverKey = ({ family, protocol, ip, port }: VirtualAddress, serverIp: Ip, serverPort: number): string =>
   `${family} ${protocol} ${ip}:${port} ${serverIp}:${serverPort}`;

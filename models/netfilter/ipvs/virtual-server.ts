@@ -1,6 +1,7 @@
 // A virtual server and the real servers behind it, as `ipvsadm -A` and `-a` make them.
 
 import type { Ip, IpFamily } from '../../packet/ip-address.ts';
+import { hashIpv6 } from '../../packet/ipv6-address.ts';
 import type { Scheduler } from './schedulers/scheduler.ts';
 
 /** What makes a virtual server another one. */
@@ -50,6 +51,8 @@ export class VirtualServer implements VirtualAddress {
 export class RealServer {
   readonly ip: Ip;
   readonly port: number;
+  /** Its address as schedulers hash it. */
+  readonly foldedIp: number;
   /** 0: no new connections, unless a client is bound to it by persistence. */
   weight: number;
   /** False once it has been deleted; connections may still refer to it. */
@@ -59,9 +62,10 @@ export class RealServer {
   /** Clients that are bound to it (templates of persistence). */
   persistentConnections = 0;
 
-  constructor(ip: Ip, port: number, weight: number) {
+  constructor({ ip, port, weight, family = 4 }: { ip: Ip; port: number; weight: number; family?: IpFamily }) {
     this.ip = ip;
     this.port = port;
+    this.foldedIp = foldIp(ip, family);
     this.weight = weight;
   }
 
@@ -69,3 +73,6 @@ export class RealServer {
     return this.activeConnections + this.inactiveConnections;
   }
 }
+
+/** An address in 32 bits: that of IPv6 word by word, exclusive or (addr_fold in ip_vs_sh.c, ip_vs_dh.c and ip_vs_mh.c). */
+export const foldIp = (ip: Ip, family: IpFamily): number => (family === 6 ? hashIpv6(ip) : ip);

@@ -3,7 +3,15 @@
 //
 // Not modelled: --vdir, --vmethod, --vportctl.
 
-import { formatIp, formatPrefix, type Prefix, parsePrefix } from '../../packet/ip-address.ts';
+import {
+  addressBits,
+  contains,
+  formatIp,
+  formatPrefix,
+  type IpFamily,
+  type Prefix,
+  parseAnyPrefix,
+} from '../../packet/ip-address.ts';
 import { protocolNumber, readProtocol } from '../protocol.ts';
 import { readPort } from '../service-port.ts';
 import type { MatchKind } from './match.ts';
@@ -23,7 +31,6 @@ export interface IpvsMatch {
 
 export const ipvs: MatchKind<IpvsMatch> = {
   name: 'ipvs',
-  families: [4],
   print: ({ isIpvs, protocol, protocolNegated, address, addressNegated, port, portNegated }) =>
     (isIpvs === undefined ? '' : `${isIpvs ? '' : ' !'} --ipvs`) +
     printOption('--vproto', protocol, protocolNegated) +
@@ -41,7 +48,7 @@ export const ipvs: MatchKind<IpvsMatch> = {
       ...(negated && { protocolNegated: negated }),
     }),
     '--vaddr': (words, negated) => ({
-      address: words.takeAs('an address of a virtual server', readAddress),
+      address: words.takeAs('an address of a virtual server', (word) => readAddress(word, words.family)),
       ...(negated && { addressNegated: negated }),
     }),
     '--vport': (words, negated) => ({
@@ -61,20 +68,21 @@ export const ipvs: MatchKind<IpvsMatch> = {
       if (protocol !== undefined && (virtual.protocol === protocol) === (protocolNegated ?? false)) return false;
       if (port !== undefined && (virtual.port === port) === (portNegated ?? false)) return false;
       if (address === undefined) return true;
-      return ((virtual.ip & address.mask) === address.net) !== (addressNegated ?? false);
+      return contains(address, virtual.ip) !== (addressNegated ?? false);
     },
 };
 
-function readAddress(word: string): Prefix | undefined {
+function readAddress(word: string, family: IpFamily): Prefix | undefined {
   try {
-    return parsePrefix(word.includes('/') ? word : `${word}/32`);
+    const address = parseAnyPrefix(word);
+    return address.family === family ? address : undefined;
   } catch {
     return undefined;
   }
 }
 
 const printAddress = (address: Prefix): string =>
-  address.length === 32 ? formatIp(address.net) : formatPrefix(address);
+  address.length === addressBits(address.family) ? formatIp(address.net, address.family) : formatPrefix(address);
 
 const printOption = (option: string, value: string | number | undefined, negated = false): string =>
   value === undefined ? '' : `${negated ? ' !' : ''} ${option} ${value}`;

@@ -1,7 +1,6 @@
 // sh and dh: 256 buckets that the servers share in turn; the client's address, or the virtual server's, says which bucket
 // a connection is in (ip_vs_sh.c, ip_vs_dh.c). A bucket of a server with weight 0 has none: the connection is refused.
 
-import type { Ip } from '../../../packet/ip-address.ts';
 import type { RealServer } from '../virtual-server.ts';
 import type { Scheduler, SchedulerRequest } from './scheduler.ts';
 
@@ -30,7 +29,7 @@ export class AddressHash implements Scheduler {
   }
 
   choose(_servers: readonly RealServer[], request: SchedulerRequest): RealServer | undefined {
-    const server = this.#buckets[hash32(this.#keyOf(request) as Ip, BUCKET_BITS)];
+    const server = this.#buckets[hash32(this.#keyOf(request), BUCKET_BITS)];
     return server !== undefined && server.weight > 0 ? server : undefined;
   }
 

@@ -32,7 +32,7 @@ export class MaglevScheduler implements Scheduler {
     // A server that is being drained keeps its places (last_weight), so that the others' clients stay where they are.
     this.#servers = [...servers];
     this.#table = maglevTable(
-      servers.map(({ ip, port, weight }) => ({ key: [ip, port], weight: Math.max(1, weight) })),
+      servers.map(({ foldedIp, port, weight }) => ({ key: [foldedIp, port], weight: Math.max(1, weight) })),
       MAGLEV_PLACES,
     );
   }

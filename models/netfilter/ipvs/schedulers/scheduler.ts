@@ -1,13 +1,13 @@
 // What decides which real server a new connection goes to. One object per virtual server of a network namespace: what it
 // remembers (whose turn it is, a table) is that virtual server's. Servers come in the kernel's order, the latest first.
 
-import type { Ip } from '../../../packet/ip-address.ts';
 import type { RealServer } from '../virtual-server.ts';
 
+/** Addresses are folded to 32 bits (foldIp). */
 export interface SchedulerRequest {
-  readonly clientIp: Ip;
+  readonly clientIp: number;
   readonly clientPort: number;
-  readonly virtualIp: Ip;
+  readonly virtualIp: number;
 }
 
 export interface Scheduler {

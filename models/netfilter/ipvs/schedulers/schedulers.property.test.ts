@@ -2,8 +2,8 @@
 
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { type Ip, parseIp } from '../../../packet/ip-address.ts';
-import { RealServer, SCHEDULER_NAMES, type SchedulerName } from '../virtual-server.ts';
+import { type Ip, parseIp, parseIpv6 } from '../../../packet/ip-address.ts';
+import { foldIp, RealServer, SCHEDULER_NAMES, type SchedulerName } from '../virtual-server.ts';
 import { hash32 } from './address-hash.ts';
 import { MAGLEV_PLACES, type MaglevMember, maglevTable } from './maglev.ts';
 import { newScheduler } from './registry.ts';
@@ -17,7 +17,7 @@ const from = (host: number, clientPort = 40_000): SchedulerRequest => ({
 });
 
 const serversOf = (weights: readonly number[]): RealServer[] =>
-  weights.map((weight, i) => new RealServer(parseIp(`10.1.0.${i + 1}`), 8080, weight));
+  weights.map((weight, i) => new RealServer({ ip: parseIp(`10.1.0.${i + 1}`), port: 8080, weight }));
 
 function schedulerFor(scheduler: SchedulerName, servers: readonly RealServer[]): Scheduler {
   const created = newScheduler({ scheduler });
@@ -192,6 +192,12 @@ describe('mh', () => {
       new Set(Array.from({ length: 50 }, (_, i) => scheduler.choose(servers, from(7, 40_000 + i))));
     expect([chosen(byAddress).size, chosen(byPort).size]).toEqual([1, 3]);
   });
+});
+
+test('addresses of IPv6 are folded to 32 bits, the same in every run', () => {
+  expect(foldIp(parseIpv6('1:2:3:4:5:6:7:8'), 6)).toBe(0x00010002 ^ 0x00030004 ^ 0x00050006 ^ 0x00070008);
+  const ip = parseIpv6('fd00:10:244::5');
+  expect(new RealServer({ ip, port: 8080, weight: 1, family: 6 }).foldedIp).toBe(foldIp(ip, 6));
 });
 
 test('no scheduler chooses a server of weight 0, or any where there is none', () => {
