@@ -5,7 +5,7 @@ import { minutes, ms, s } from '../engine/time.ts';
 import { Cluster, type ClusterOptions } from './cluster.ts';
 import { PROXY_MODES } from './kube/kube-proxy/proxy-mode.ts';
 import { listIpvs, listIpvsConnections } from './netfilter/ipvs/ipvs-text.ts';
-import { formatIp } from './packet/ip-address.ts';
+import { formatIp, formatSocketAddress } from './packet/ip-address.ts';
 import { Load } from './workload/load.ts';
 
 /** `web` with so many pods, spread over nodes, behind a Service. */
@@ -80,29 +80,34 @@ describe('with few connections from each of many nodes', () => {
   });
 });
 
-test('a node reaches a ClusterIP from that very address, which is masqueraded', () => {
-  const cluster = webCluster({ node: 'node-2', replicas: 1 });
+test.each([
+  ['ipv4', '192.168.0.11'],
+  ['ipv6', 'fd00:192:168::b'],
+] as const)('a node reaches a ClusterIP from that very address, which is masqueraded, in %s', (ipFamily, nodeIp) => {
+  const cluster = webCluster({ node: 'node-2', replicas: 1, ipFamily });
   const seen = new Set<string>();
   const load = new Load({
-    groupBy: ({ sourceSeen }) => {
-      seen.add(formatIp(sourceSeen));
+    groupBy: ({ sourceSeen, sourceFamily }) => {
+      seen.add(formatIp(sourceSeen, sourceFamily));
       return '';
     },
   });
-  const { ip } = cluster.resolve('web:80');
+  const to = cluster.resolve('web:80');
   cluster.closedLoop(cluster.node('node-1').process, {
-    to: cluster.resolve('web:80'),
+    to,
     requests: 1,
     thinkTime: ms(0),
     load,
   });
   cluster.runFor(s(1));
-  expect([...seen]).toEqual(['192.168.0.11']);
+  expect([...seen]).toEqual([nodeIp]);
   const [, , connection] = listIpvsConnections(
     cluster.node('node-1').machine.root.netfilter!.ipvs,
     cluster.sim.now,
   ).split('\n');
-  expect(connection).toMatch(new RegExp(`TIME_WAIT +${formatIp(ip)}:\\d+ +${formatIp(ip)}:80 `));
+  const clusterIp = formatSocketAddress(to.ip, 80, to.family);
+  const [, source, virtual] = /TIME_WAIT +(\S+):\d+ +(\S+)/.exec(connection!)!;
+  expect({ source: `${source}:80`, virtual }).toEqual({ source: clusterIp, virtual: clusterIp });
 });
 
 test('a pod that is its own server sees the bridge’s address (KUBE-LOOP-BACK)', () => {

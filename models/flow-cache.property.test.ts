@@ -138,8 +138,7 @@ function tell(
   { nodes, proxy, ipFamily, ipMode, seed, rules, loads, steps }: Story,
   { isOff }: { isOff: boolean },
 ): object {
-  const families = proxy === 'ipvs' ? 'ipv4' : ipFamily; // all that this mode serves
-  const cluster = new Cluster({ seed: `${seed}`, proxy, ipFamily: families, loadBalancer: { ipMode } });
+  const cluster = new Cluster({ seed: `${seed}`, proxy, ipFamily, loadBalancer: { ipMode } });
   cluster.frames.recorder.isOff = isOff;
   cluster.addNodes(nodes);
   const web = cluster.addDeployment({ name: 'web', replicas: 2 });

@@ -69,7 +69,7 @@ export const addClusterChoice = (command: Command): Command =>
     )
     .option(
       '--ip-family <families>',
-      `of nodes, pods and Services: ${CLUSTER_IP_FAMILIES.join(', ')} (default: those of ranges and manifests)`,
+      `of nodes, pods and Services: ${inWords(CLUSTER_IP_FAMILIES)} (default: those of ranges and manifests)`,
       oneOf(CLUSTER_IP_FAMILIES),
     );
 

@@ -64,14 +64,27 @@ test('in a dual-stack cluster, prints the tables of either family', async () => 
   expect(nft.match(/^table .*$/gm)).toEqual(['table ip kube-proxy {', 'table ip6 kube-proxy {']);
 });
 
-test.for([...['ipvs', 'ebpf'].flatMap((mode) => ['ipv6', 'dual'].map((ipFamily) => [mode, ipFamily] as const))])(
-  'a mode that serves no IPv6, %s, is refused in a cluster with ipFamily %s',
-  async ([mode, ipFamily]) => {
-    const refused = await podwire(['rules', '--node', 'node-1', '--proxy', mode, '--ip-family', ipFamily]);
-    expect({ exitCode: refused.exitCode, stdout: refused.stdout }).toEqual({ exitCode: 2, stdout: '' });
-    expect(refused.stderr).toMatch(new RegExp(`^error: proxy ${mode} serves no IPv6; expected ipFamily ipv4, .*\\n$`));
-  },
-);
+test('in IPVS mode in a dual-stack cluster, prints both families’ servers and sets, and the tables of either', async () => {
+  const ipvs = ['rules', '--node', 'node-1', '--proxy', 'ipvs', '--ip-family', 'dual'];
+  const { stdout: ipv4 } = await podwire(ipvs);
+  const { stdout: ipv6 } = await podwire([...ipvs, '--family', '6']);
+  expect(ipv4.match(/^# .*$/gm)).toEqual(['# ipvsadm -Ln', '# ipset list', '# iptables-save']);
+  expect(ipv6.match(/^# .*$/gm)).toEqual(['# ipvsadm -Ln', '# ipset list', '# ip6tables-save']);
+  const upToTables = (text: string): string => text.split(/^# ip6?tables-save$/m)[0]!;
+  expect(upToTables(ipv6)).toBe(upToTables(ipv4));
+  expect(ipv6).toMatch(/^TCP {2}\[fd00:10:96::[0-9a-f]+\]:80 rr\n {2}-> \[fd00:10:244:\d::[0-9a-f]+\]:\d+ +Masq/m);
+  expect(ipv4).toMatch(/^-A KUBE-SERVICES -m set --match-set KUBE-CLUSTER-IP dst,dst -j ACCEPT$/m);
+  expect(ipv6).toMatch(/^-A KUBE-SERVICES -m set --match-set KUBE-6-CLUSTER-IP dst,dst -j ACCEPT$/m);
+});
+
+test.for(['ipv6', 'dual'])('the eBPF-style replacement is refused in a cluster with ipFamily %s', async (ipFamily) => {
+  const refused = await podwire(['rules', '--node', 'node-1', '--proxy', 'ebpf', '--ip-family', ipFamily]);
+  expect(refused).toMatchObject({
+    exitCode: 2,
+    stdout: '',
+    stderr: 'error: proxy ebpf serves no IPv6; expected ipFamily ipv4, or another proxy: iptables, nftables, ipvs\n',
+  });
+});
 
 describe('the real tool accepts them', () => {
   const isRoot = process.getuid?.() === 0;

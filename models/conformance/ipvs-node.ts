@@ -30,7 +30,8 @@ export function syncIpvsNode(recorded: RecordedCase): SyncedNode {
       cache: new IpvsChainCache(),
       random: new RandomStream(recorded.id),
     });
-    const { tables, sets, ipvs } = netfilter;
+    const { sets, ipvs } = netfilter;
+    const tables = config.ipFamily === 6 ? netfilter.tables6 : netfilter.tables;
     const bindServiceAddresses = (ips: ReadonlySet<Ip>): void => {
       ownAddresses = ips;
     };
@@ -42,10 +43,11 @@ export function syncIpvsNode(recorded: RecordedCase): SyncedNode {
 function ipvsConfigOf(config: RecordedConfig): IpvsConfig {
   return {
     ...DEFAULT_IPVS_CONFIG,
+    family: config.ipFamily,
     masqueradeAll: config.masqueradeAll,
     masqueradeBit: masqueradeBitOf(config),
     localDetector: localDetectorOf(config),
-    nodePortAddresses: (config.nodePortAddresses ?? []).filter(({ family }) => family === 4),
+    nodePortAddresses: config.nodePortAddresses ?? [],
     randomFully: config.iptablesHasRandomFully,
   };
 }

@@ -50,12 +50,11 @@ export const kubeProxyFlows = defineSuite({
   check: (cases, tally) => {
     for (const recorded of cases) {
       const gate = unmodelledGate(recorded.config.featureGates);
-      const synced = gate === undefined ? SYNCED_NODES[recorded.mode](recorded) : undefined;
-      if (synced === undefined) {
-        tally.notModelled(gate ?? `mode ${recorded.mode} with IPv${recorded.config.ipFamily}`, recorded.flows.length);
+      if (gate !== undefined) {
+        tally.notModelled(gate, recorded.flows.length);
         continue;
       }
-      const { load, isServiceAddress } = synced;
+      const { load, isServiceAddress } = SYNCED_NODES[recorded.mode](recorded);
       const isLocal = (ip: Ip): boolean => isNodesOwn(recorded.config, ip) || isServiceAddress?.(ip) === true;
       const node = { load, isLocal };
       for (const flow of recorded.flows) {

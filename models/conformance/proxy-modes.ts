@@ -5,9 +5,8 @@ import { syncIpvsNode } from './ipvs-node.ts';
 import { syncNftablesNode } from './nftables-node.ts';
 import type { RecordedCase, RecordedMode, SyncedNode } from './recorded-case.ts';
 
-/** Undefined counts as not modelled: IPVS mode with IPv6. */
-export const SYNCED_NODES: Readonly<Record<RecordedMode, (recorded: RecordedCase) => SyncedNode | undefined>> = {
+export const SYNCED_NODES: Readonly<Record<RecordedMode, (recorded: RecordedCase) => SyncedNode>> = {
   iptables: syncIptablesNode,
   nftables: syncNftablesNode,
-  ipvs: (recorded) => (recorded.config.ipFamily === 4 ? syncIpvsNode(recorded) : undefined),
+  ipvs: syncIpvsNode,
 };

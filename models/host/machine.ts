@@ -8,7 +8,7 @@ import { flowCacheOf } from '../ip/flow-cache.ts';
 import { DummyDevice } from '../link/dummy.ts';
 import { WireDevice } from '../link/wire.ts';
 import type { FrameStore } from '../packet/frame-store.ts';
-import type { Ip } from '../packet/ip-address.ts';
+import type { Ip, IpFamily } from '../packet/ip-address.ts';
 import { localMac, type Mac } from '../packet/mac.ts';
 import type { SocketBalancer } from '../transport/socket-balancer.ts';
 import { NetworkNamespace } from './network-namespace.ts';
@@ -78,12 +78,12 @@ export class Machine {
    * `ip link add NAME type dummy`, if it is not there, and `ip addr add IP/32 dev NAME` for each of these addresses: those
    * that the device had before are gone.
    */
-  bindServiceAddresses(name: string, ips: ReadonlySet<Ip>): void {
+  bindServiceAddresses(name: string, ips: ReadonlySet<Ip>, family: IpFamily): void {
     const { root } = this;
     const device =
       root.devices.find((candidate) => candidate.name === name) ??
       root.add(new DummyDevice(root.device(name, this.nextMac())));
-    root.stack.setServiceAddresses(device, ips);
+    root.stack.setServiceAddresses(device, ips, family);
   }
 
   /** Translates for the sockets of all network namespaces, those to come included. */

@@ -4,7 +4,16 @@
 // Not modelled: policy routing (`ip rule`), ECMP, TOS routes.
 
 import type { NetDevice } from '../link/net-device.ts';
-import { ANY_IP, addressBits, formatIp, formatPrefix, type Ip, type Prefix, prefix } from '../packet/ip-address.ts';
+import {
+  ANY_IP,
+  addressBits,
+  formatIp,
+  formatPrefix,
+  type Ip,
+  type IpFamily,
+  type Prefix,
+  prefix,
+} from '../packet/ip-address.ts';
 import type { SharedRoute, SharedRoutes, SharedRoutesReader } from './shared-routes.ts';
 
 export type RouteType = 'unicast' | 'local' | 'broadcast' | 'anycast' | 'unreachable' | 'prohibit' | 'blackhole';
@@ -112,7 +121,7 @@ export class Fib implements SharedRoutesReader {
   }
 
   #search(ip: Ip): Route | undefined {
-    if (this.#localAddresses?.ips.has(ip) === true) return localRoute(this.#localAddresses.device, ip);
+    if (this.#localAddresses?.ips.has(ip) === true) return localRoute(this.#localAddresses.device, ip, 4);
     const own = this.#searchOwn(ip);
     return this.#shared === undefined ? own : this.#searchShared(this.#shared, ip, own);
   }
@@ -167,8 +176,16 @@ export class Fib implements SharedRoutesReader {
   }
 }
 
-const localRoute = (device: NetDevice, ip: Ip): Route =>
-  new Route({ type: 'local', destination: prefix(ip, 32), device, gateway: ANY_IP, source: ip, metric: 0 });
+/** To an address of the host itself. */
+export const localRoute = (device: NetDevice, ip: Ip, family: IpFamily): Route =>
+  new Route({
+    type: 'local',
+    destination: prefix(ip, addressBits(family), family),
+    device,
+    gateway: ANY_IP,
+    source: ip,
+    metric: 0,
+  });
 
 /** A route that says that there is none. */
 export const isErrorRoute = ({ type }: Route): boolean =>

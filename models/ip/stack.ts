@@ -487,6 +487,7 @@ export class IpStack implements FrameReceiver, NetfilterStack {
 
   /** __ip_vs_get_out_rt. */
   routeToServer(frame: Frame, ip: Ip): DeviceRef | 'here' | undefined {
+    if (frame.family === 6) return this.#ipv6!.routeToServer(frame, ip);
     const route = this.fib.lookup(ip);
     if (route?.type === 'local') return 'here';
     if (route === undefined || route.type !== 'unicast') {
@@ -506,6 +507,7 @@ export class IpStack implements FrameReceiver, NetfilterStack {
   }
 
   sendOn(frame: Frame): void {
+    if (frame.family === 6) return this.#ipv6!.sendOn(frame);
     const route = this.fib.lookup(frame.dstIp)!; // that of routeToServer: nothing has changed within this visit
     if (frame.journey !== undefined) this.#noteRoute(frame, route);
     this.#output(frame, route);
@@ -773,7 +775,8 @@ export class IpStack implements FrameReceiver, NetfilterStack {
    * is never known by them but to itself. There may be thousands, the same on many hosts, so that the set is only referred
    * to; another one takes its place.
    */
-  setServiceAddresses(device: NetDevice, ips: ReadonlySet<Ip>): void {
+  setServiceAddresses(device: NetDevice, ips: ReadonlySet<Ip>, family: IpFamily): void {
+    if (family === 6) return this.enableIpv6().fib.setLocalAddresses(device, ips);
     this.#serviceIps = ips.size === 0 ? undefined : ips;
     this.fib.setLocalAddresses(device, ips);
   }

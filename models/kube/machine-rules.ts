@@ -2,7 +2,7 @@
 
 import { EbpfDatapath } from '../host/ebpf/datapath.ts';
 import type { Machine } from '../host/machine.ts';
-import type { Ip } from '../packet/ip-address.ts';
+import type { Ip, IpFamily } from '../packet/ip-address.ts';
 import type { NodeRules } from './kube-proxy/proxy-mode.ts';
 
 /** kube-proxy's device of mode ipvs, which has the addresses of Services. */
@@ -49,5 +49,6 @@ export class MachineRules implements NodeRules {
     return this.#ebpf;
   }
 
-  readonly bindServiceAddresses = (ips: ReadonlySet<Ip>): void => this.#machine.bindServiceAddresses(IPVS_DEVICE, ips);
+  readonly bindServiceAddresses = (ips: ReadonlySet<Ip>, family: IpFamily): void =>
+    this.#machine.bindServiceAddresses(IPVS_DEVICE, ips, family);
 }

@@ -6,14 +6,15 @@ import { PROTOCOL_NUMBERS } from '../../netfilter/protocol.ts';
 import { type MatchSpec, Rule, type RuleSpec, type TargetSpec } from '../../netfilter/rule.ts';
 import type { RuleTables, TableName } from '../../netfilter/rule-tables.ts';
 import { orMark, xorMark } from '../../netfilter/targets/mark.ts';
-import { prefix } from '../../packet/ip-address.ts';
-import { comment, host, jump, loopbackNet, TO_LOCAL_ADDRESS } from './iptables-dispatch.ts';
+import type { IpFamily } from '../../packet/ip-address.ts';
+import { comment, host, jump, loopbackNet, ofFamily, TO_LOCAL_ADDRESS } from './iptables-dispatch.ts';
 import { type Jump, jumpFrom } from './iptables-fixed-chains.ts';
 import { MARK_MASQ_CHAIN } from './iptables-service-chains.ts';
-import { commentOf, IPVS_SET_NAMES, type IpvsSetName, type PortAt } from './ipvs-sets.ts';
+import { commentOf, IPVS_SET_NAMES, type IpvsSetName, nameOfSet, type PortAt } from './ipvs-sets.ts';
 import { type LocalDetector, notFromLocalPods } from './local-detector.ts';
 
 export interface IpvsChainSettings {
+  readonly family: IpFamily;
   readonly masqueradeAll: boolean;
   readonly masqueradeBit: number;
   readonly randomFully: boolean;
@@ -45,10 +46,11 @@ export class IpvsChainCache {
 }
 
 function ipvsChains(content: IpvsChainContent, settings: IpvsChainSettings): IpvsChains {
+  const { family } = settings;
   const chain = (name: string, specs: readonly RuleSpec[]): Chain =>
     new Chain(
       name,
-      specs.map((spec) => new Rule(spec)),
+      specs.map((spec) => new Rule(ofFamily(family, askingSetsOf(family, spec)))),
     );
   return {
     nat: [
@@ -73,10 +75,21 @@ function ipvsChains(content: IpvsChainContent, settings: IpvsChainSettings): Ipv
         { target: { target: 'DROP' } },
       ]),
       chain('KUBE-IPVS-FILTER', accessFilter()),
-      chain('KUBE-IPVS-OUT-FILTER', content.closedToNode.map(closedToNode)),
+      chain(
+        'KUBE-IPVS-OUT-FILTER',
+        content.closedToNode.map((at) => closedToNode(at, family)),
+      ),
     ],
   };
 }
+
+/** Rules are made with the names that sets have in IPv4. */
+const askingSetsOf = (family: IpFamily, { matches = [], ...spec }: RuleSpec): RuleSpec => ({
+  ...spec,
+  matches: matches.map((match) =>
+    match.match === 'set' ? { ...match, set: nameOfSet(match.set as IpvsSetName, family) } : match,
+  ),
+});
 
 type Sides = readonly ('src' | 'dst')[];
 const RETURN: TargetSpec = { target: 'RETURN' };
@@ -94,7 +107,7 @@ const ofSet = (
 
 function services(content: IpvsChainContent, settings: IpvsChainSettings): RuleSpec[] {
   return [
-    { source: loopbackNet(4), target: RETURN },
+    { source: loopbackNet(settings.family), target: RETURN },
     ...ofSet(content, 'KUBE-LOAD-BALANCER', jump('KUBE-LOAD-BALANCER')),
     ...(content.isEmpty('KUBE-CLUSTER-IP') ? [] : [toClusterIps(settings)]),
     ...ofSet(content, 'KUBE-EXTERNAL-IP', jump(MARK_MASQ_CHAIN)),
@@ -198,9 +211,9 @@ function accessFilter(): RuleSpec[] {
 }
 
 /** What the node sends to the load balancer's address has that address as its source. */
-const closedToNode = ({ ip, protocol, port }: PortAt): RuleSpec => ({
-  source: host(4, ip),
-  matches: [{ match: 'ipvs', protocol: PROTOCOL_NUMBERS[protocol], address: prefix(ip, 32), port }],
+const closedToNode = ({ ip, protocol, port }: PortAt, family: IpFamily): RuleSpec => ({
+  source: host(family, ip),
+  matches: [{ match: 'ipvs', protocol: PROTOCOL_NUMBERS[protocol], address: host(family, ip), port }],
   target: { target: 'DROP' },
 });
 
@@ -221,13 +234,16 @@ const JUMPS: readonly Jump[] = [
   jumpFrom('filter', 'OUTPUT', 'KUBE-IPVS-OUT-FILTER', ACCESS),
 ];
 
-const JUMP_RULES = JUMPS.map(({ rule, ...where }) => ({ ...where, rule: new Rule(rule) }));
+const jumpsOf = (family: IpFamily) =>
+  JUMPS.map(({ rule, ...where }) => ({ ...where, rule: new Rule(ofFamily(family, rule)) }));
+
+const JUMP_RULES = { 4: jumpsOf(4), 6: jumpsOf(6) } as const;
 
 /** Writes the chains, and the jumps to them where they are missing. */
 export function installIpvsChains(tables: RuleTables, { nat, filter }: IpvsChains): void {
   tables.replaceChains('nat', nat);
   tables.replaceChains('filter', filter);
-  for (const { table, from, rule } of JUMP_RULES) {
+  for (const { table, from, rule } of JUMP_RULES[tables.family]) {
     const present = tables.chain(table as TableName, from)?.rules ?? [];
     if (!present.some(({ text }) => text === rule.text)) tables.prependRule(table, from, rule);
   }

@@ -3,11 +3,11 @@
 
 import { START } from '../../../engine/time.ts';
 import { NO_NETWORK } from '../../netfilter/ipset/element-store.ts';
-import { type NewElement, NO_NET, portPart } from '../../netfilter/ipset/ip-set.ts';
+import { type IpSet, type NewElement, NO_NET, portPart } from '../../netfilter/ipset/ip-set.ts';
 import type { IpSets } from '../../netfilter/ipset/ip-sets.ts';
 import type { SetType } from '../../netfilter/ipset/set-type.ts';
 import { PROTOCOL_NUMBERS } from '../../netfilter/protocol.ts';
-import type { Ip, Prefix } from '../../packet/ip-address.ts';
+import type { Ip, IpFamily, Prefix } from '../../packet/ip-address.ts';
 import type { ServiceProtocol } from './service-ports.ts';
 
 const SETS = {
@@ -52,6 +52,10 @@ export type IpvsSetName = keyof typeof SETS;
 
 export const IPVS_SET_NAMES = Object.keys(SETS) as readonly IpvsSetName[];
 
+/** As ipset knows it: sets of IPv6 stand beside those of IPv4, and a name has 31 characters at most (NewIPSet). */
+export const nameOfSet = (set: IpvsSetName, family: IpFamily): string =>
+  family === 6 ? set.replace('KUBE-', 'KUBE-6-').slice(0, 31) : set;
+
 /** What the rules that ask the set say of it. */
 export const commentOf = (set: IpvsSetName): string => SETS[set][1];
 
@@ -84,17 +88,24 @@ export const ipPortNet = (set: IpvsSetName, at: PortAt, { net, length }: Prefix)
 /** Of sets of ports, and of sets of addresses. */
 export const single = (set: IpvsSetName, part: number): SetEntry => entry(set, [part]);
 
-/** The sets of one node, with how many service ports want each element. */
+/** The sets of one node and IP family, with how many service ports want each element. */
 export class IpvsSets {
+  readonly #family: IpFamily;
   readonly #counts = new Map<string, number>();
   readonly #sizes = new Map<IpvsSetName, number>();
 
+  constructor(family: IpFamily) {
+    this.#family = family;
+  }
+
   /** `ipset create -exist` for each. */
-  static ensure(sets: IpSets): void {
-    for (const name of IPVS_SET_NAMES) {
-      const [type] = SETS[name];
+  ensure(sets: IpSets): void {
+    const hash = this.#family === 6 ? { family: this.#family } : {};
+    for (const set of IPVS_SET_NAMES) {
+      const [type] = SETS[set];
+      const name = nameOfSet(set, this.#family);
       if (sets.find(name) !== undefined) continue;
-      sets.create(name, type, type === 'bitmap:port' ? { range: { first: 0, last: 65_535 } } : {});
+      sets.create(name, type, type === 'bitmap:port' ? { range: { first: 0, last: 65_535 } } : hash);
     }
   }
 
@@ -108,7 +119,7 @@ export class IpvsSets {
     this.#counts.set(key, count + 1);
     if (count > 0) return;
     this.#sizes.set(set, (this.#sizes.get(set) ?? 0) + 1);
-    sets.named(set).add(element, { exist: true, now: START });
+    this.#named(sets, set).add(element, { exist: true, now: START });
   }
 
   remove(sets: IpSets, { set, element }: SetEntry): void {
@@ -120,7 +131,11 @@ export class IpvsSets {
     }
     this.#counts.delete(key);
     this.#sizes.set(set, this.#sizes.get(set)! - 1);
-    sets.named(set).delete(element, START);
+    this.#named(sets, set).delete(element, START);
+  }
+
+  #named(sets: IpSets, set: IpvsSetName): IpSet {
+    return sets.named(nameOfSet(set, this.#family));
   }
 }
 

@@ -7,8 +7,9 @@ import { listIpsets, printIpsets } from '../../netfilter/ipset/ipset-text.ts';
 import { printIptablesSave, saveTables } from '../../netfilter/iptables-save.ts';
 import { listIpvs } from '../../netfilter/ipvs/ipvs-text.ts';
 import { TestNode } from '../../netfilter/netfilter.fixture.ts';
-import type { TableName } from '../../netfilter/rule-tables.ts';
-import { formatIp, type Ip, parseIp, parsePrefix } from '../../packet/ip-address.ts';
+import type { RuleTables, TableName } from '../../netfilter/rule-tables.ts';
+import { formatIp, type Ip, parseAnyPrefix, parseIp, parseIpv6, parsePrefix } from '../../packet/ip-address.ts';
+import type { EndpointSlice, Service } from '../objects.ts';
 import { DEFAULT_IPVS_CONFIG, type IpvsConfig, IpvsProxier } from './ipvs.ts';
 import { IpvsChainCache } from './ipvs-chains.ts';
 import { service, slice, snapshotOf, trackerOf } from './kube-proxy.fixture.ts';
@@ -20,31 +21,52 @@ import { NO_SERVICES, type ServiceSnapshot, ServiceTracker } from './service-tra
 const POD_NETWORK = { mode: 'ClusterCIDR', cidr: parsePrefix('10.244.0.0/16') } as const;
 const NODE_1: ProxyNode = { name: 'node-1', zone: undefined, ips: [parseIp('192.168.0.1'), parseIp('10.244.1.1')] };
 
+const IPV6_POD_NETWORK = { mode: 'ClusterCIDR', cidr: parseAnyPrefix('fd00:10:244::/56') } as const;
+const IPV6_NODE_1: ProxyNode = { ...NODE_1, ips: [parseIpv6('fd00:192:168::1'), parseIpv6('fd00:10:244:1::1')] };
+
+/** The half of kube-proxy that is for IPv6. */
+const ipv6Node = (config: Partial<IpvsConfig> = {}) =>
+  new Node({ family: 6, localDetector: IPV6_POD_NETWORK, ...config }, IPV6_NODE_1);
+
+/** What it hears of. */
+function ipv6SnapshotOf(...objects: readonly (Service | EndpointSlice)[]): ServiceSnapshot {
+  const tracker = new ServiceTracker({ family: 6 });
+  for (const object of objects) tracker.apply({ type: 'ADDED', object });
+  return tracker.snapshot();
+}
+
 /** A node with kube-proxy in IPVS mode, and a kernel that has nothing else. */
 class Node {
   readonly kernel = new TestNode({ rules: '', local: ['192.168.0.1', '10.244.1.1'] });
   readonly proxier: IpvsProxier;
+  readonly config: IpvsConfig;
   serviceIps: ReadonlySet<Ip> = new Set();
 
   constructor(config: Partial<IpvsConfig> = {}, node = NODE_1) {
+    this.config = { ...DEFAULT_IPVS_CONFIG, localDetector: POD_NETWORK, ...config };
     this.proxier = new IpvsProxier({
       node,
-      config: { ...DEFAULT_IPVS_CONFIG, localDetector: POD_NETWORK, ...config },
+      config: this.config,
       cache: new IpvsChainCache(),
       random: new RandomStream(node.name),
     });
   }
 
   sync(services: ServiceSnapshot): ReturnType<IpvsProxier['sync']> {
-    const { tables, sets, ipvs } = this.kernel.netfilter;
+    const { sets, ipvs } = this.kernel.netfilter;
     const bindServiceAddresses = (ips: ReadonlySet<Ip>): void => {
       this.serviceIps = ips;
     };
-    return this.proxier.sync({ tables, sets, ipvs, bindServiceAddresses }, services);
+    return this.proxier.sync({ tables: this.tables, sets, ipvs, bindServiceAddresses }, services);
+  }
+
+  get tables(): RuleTables {
+    const { tables, tables6 } = this.kernel.netfilter;
+    return this.config.family === 6 ? tables6 : tables;
   }
 
   rules(table: TableName, chain: string): string[] {
-    return this.kernel.netfilter.tables.chain(table, chain)?.rules.map(({ text }) => text) ?? [];
+    return this.tables.chain(table, chain)?.rules.map(({ text }) => text) ?? [];
   }
 
   elements(set: string): string[] {
@@ -249,6 +271,66 @@ describe('rules', () => {
   });
 });
 
+describe('in IPv6', () => {
+  const clusterIP = 'fd00:10:96::10';
+  const services = ipv6SnapshotOf(
+    service('web', {
+      type: 'LoadBalancer',
+      clusterIP,
+      externalIPs: ['2001:db8::1'],
+      loadBalancerSourceRanges: ['2001:db8:203::/48'],
+      ports: [{ port: 80, nodePort: 30_080 }],
+    }),
+    slice('web', ['fd00:10:244:1::5 node-1', 'fd00:10:244:2::5 node-2']),
+  );
+
+  test('a Service has virtual servers of that family', () => {
+    const node = ipv6Node();
+    node.sync(services);
+    const servers = ' -> [fd00:10:244:1::5]:8080 -> [fd00:10:244:2::5]:8080';
+    expect(node.virtuals).toEqual([
+      `TCP [2001:db8::1]:80 rr${servers}`,
+      `TCP [fd00:10:96::10]:80 rr${servers}`,
+      `TCP [fd00:10:244:1::1]:30080 rr${servers}`,
+      `TCP [fd00:192:168::1]:30080 rr${servers}`,
+    ]);
+    expect([...node.serviceIps].map((ip) => formatIp(ip, 6))).toEqual([clusterIP, '2001:db8::1']);
+  });
+
+  test('sets have names of their own, 31 characters at most, and rules ask those', () => {
+    const node = ipv6Node();
+    node.sync(services);
+    expect(node.elements('KUBE-6-CLUSTER-IP')).toEqual([`${clusterIP},tcp:80`]);
+    expect(node.elements('KUBE-6-LOOP-BACK')).toEqual(['fd00:10:244:1::5,tcp:8080,fd00:10:244:1::5']);
+    expect(node.elements('KUBE-6-NODE-PORT-TCP')).toEqual(['30080']);
+    const names = printIpsets(node.kernel.netfilter.sets).match(/^create \S+/gm)!;
+    expect(names.filter((name) => name.length === 'create '.length + 31)).toEqual([
+      'create KUBE-6-LOAD-BALANCER-SOURCE-CID',
+      'create KUBE-6-NODE-PORT-LOCAL-SCTP-HAS',
+    ]);
+    expect(node.rules('nat', 'KUBE-SERVICES')[0]).toBe('-s ::1/128 -j RETURN');
+    expect(node.rules('nat', 'KUBE-SERVICES').at(-1)).toBe('-m set --match-set KUBE-6-CLUSTER-IP dst,dst -j ACCEPT');
+  });
+
+  test('both families share the node, and neither touches what is the other’s', () => {
+    const node = new Node();
+    node.sync(snapshotOf(web, webEndpoints));
+    const before = [node.virtuals, printIpsets(node.kernel.netfilter.sets)];
+    const other = ipv6Node();
+    const { sets, ipvs, tables6: tables } = node.kernel.netfilter;
+    const sync = (services: ServiceSnapshot) =>
+      other.proxier.sync({ tables, sets, ipvs, bindServiceAddresses: () => {} }, services);
+    sync(services);
+    expect(node.virtuals.filter((line) => !line.includes('['))).toEqual(before[0]);
+    sync(ipv6SnapshotOf());
+    expect(node.virtuals).toEqual(before[0]);
+    const ofIpv4 = printIpsets(sets)
+      .split('\n')
+      .filter((line) => !line.includes(' KUBE-6-'));
+    expect(ofIpv4.join('\n')).toBe(before[1]);
+  });
+});
+
 describe('an endpoint that goes', () => {
   const SYN = 'tcp 10.244.1.9:4000 > 10.96.0.10:80 S seq 1';
 
@@ -334,18 +416,22 @@ test('the node that has seen changes one by one is as one that sees the outcome 
 
 describe('the kernel takes sets and rules and lists them the same (needs root, ipset and iptables)', () => {
   const isRoot = process.getuid?.() === 0;
-  const hasTools = ['ipset', 'iptables-legacy-restore'].every((tool) => spawnSync(tool, ['--version']).status === 0);
+  const hasTools = ['ipset', 'iptables-legacy-restore', 'ip6tables-legacy-restore'].every(
+    (tool) => spawnSync(tool, ['--version']).status === 0,
+  );
 
-  test.skipIf(!isRoot || !hasTools)('200 Services of all kinds', () => {
-    const node = new Node();
-    node.sync(snapshotOf(...Array.from({ length: 200 }, (_, i) => kindOfService(i)).flat()));
-    const { tables, sets } = node.kernel.netfilter;
+  test.skipIf(!isRoot || !hasTools).each([4, 6] as const)('200 Services of all kinds, IPv%i', (family) => {
+    const node = family === 6 ? ipv6Node() : new Node();
+    const objects = Array.from({ length: 200 }, (_, i) => kindOfService(i, family)).flat();
+    node.sync(family === 6 ? ipv6SnapshotOf(...objects) : snapshotOf(...objects));
+    const { tables } = node;
+    const { sets } = node.kernel.netfilter;
     // No kernel without the module of IPVS knows `-m ipvs`.
     const rules = printIptablesSave(saveTables(tables))
       .split('\n')
       .filter((line) => !line.includes(' -m ipvs '));
-    const commands =
-      'ipset restore && iptables-legacy-restore /dev/fd/3 && ipset save && echo = && iptables-legacy-save';
+    const iptables = family === 6 ? 'ip6tables' : 'iptables';
+    const commands = `ipset restore && ${iptables}-legacy-restore /dev/fd/3 && ipset save && echo = && ${iptables}-legacy-save`;
     const { status, stderr, stdout } = spawnSync('unshare', ['--net', 'bash', '-c', `exec 3<<<"$RULES"; ${commands}`], {
       input: printIpsets(sets),
       env: { ...process.env, RULES: rules.join('\n') },

@@ -1,8 +1,8 @@
 // kube-proxy in IPVS mode: a virtual server per address and port of a Service, a real server per endpoint, the addresses on
-// kube-ipvs0, and a fixed set of iptables rules over ipsets. Behaviour of kube-proxy 1.30 for IPv4.
+// kube-ipvs0, and a fixed set of iptables rules over ipsets, for one IP family. Behaviour of kube-proxy 1.30.
 //
 // Only service ports that have changed are looked at; kube-proxy compares all of them with what the kernel has, and comes to
-// the same. Not modelled: --ipvs-exclude-cidrs, --ipvs-strict-arp, IPv6.
+// the same. Not modelled: --ipvs-exclude-cidrs, --ipvs-strict-arp.
 
 import type { RandomStream } from '../../../engine/random.ts';
 import type { IpSets } from '../../netfilter/ipset/ip-sets.ts';
@@ -43,6 +43,7 @@ export interface IpvsConfig extends IpvsChainSettings {
 
 /** What kube-proxy does without flags on a current Linux. */
 export const DEFAULT_IPVS_CONFIG: IpvsConfig = {
+  family: 4,
   scheduler: 'rr',
   masqueradeAll: false,
   masqueradeBit: 14,
@@ -54,10 +55,11 @@ export const DEFAULT_IPVS_CONFIG: IpvsConfig = {
 
 /** What of a node it writes to. */
 export interface IpvsNode {
+  /** Of its family, as are the addresses. */
   readonly tables: RuleTables;
   readonly sets: IpSets;
   readonly ipvs: Ipvs;
-  /** Gives kube-ipvs0 these addresses and no others. */
+  /** Gives kube-ipvs0 these addresses and no others of the family. */
   readonly bindServiceAddresses: (ips: ReadonlySet<Ip>) => void;
 }
 
@@ -91,7 +93,7 @@ export class IpvsProxier {
   readonly #config: IpvsConfig;
   readonly #cache: IpvsChainCache;
   readonly #random: RandomStream;
-  readonly #sets = new IpvsSets();
+  readonly #sets: IpvsSets;
   readonly #termination = new GracefulTermination();
   readonly #plans = new Map<ServicePort, PortPlan>();
   /** How many service ports have each virtual server, and each address: two may, for a moment, or by mistake. */
@@ -109,6 +111,7 @@ export class IpvsProxier {
     readonly random: RandomStream;
   }) {
     this.#node = options.node;
+    this.#sets = new IpvsSets(options.config.family);
     this.#config = options.config;
     this.#cache = options.cache;
     this.#random = options.random;
@@ -132,7 +135,7 @@ export class IpvsProxier {
   sync(node: IpvsNode, services: ServiceSnapshot): IpvsSyncReport {
     const isFull = this.#needsFullSync;
     const isKept = (port: ServicePort): boolean => !isFull && this.#plans.has(port) && services.has(port);
-    if (this.#services === NO_SERVICES) configure(node);
+    if (this.#services === NO_SERVICES) this.#configure(node);
     const gone = this.#services.ports.filter((port) => !isKept(port)).map((port) => this.#drop(port));
     const added = services.ports.filter((port) => !isKept(port)).map((port) => this.#take(port));
     for (const { entries } of added) for (const entry of entries) this.#sets.add(node.sets, entry);
@@ -145,6 +148,12 @@ export class IpvsProxier {
     this.#services = services;
     this.#needsFullSync = false;
     return { noLocalEndpoints: countNoLocalEndpoints(services, plans) };
+  }
+
+  /** What NewProxier does once; conn_reuse_mode stays as it is from Linux 5.9 on. */
+  #configure({ ipvs, sets }: IpvsNode): void {
+    ipvs.configure({ conntrack: true, expireNodestConn: true, expireQuiescentTemplate: true });
+    this.#sets.ensure(sets);
   }
 
   // ── draining ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -218,12 +227,6 @@ export class IpvsProxier {
   }
 }
 
-/** What NewProxier does once; conn_reuse_mode stays as it is from Linux 5.9 on. */
-function configure({ ipvs, sets }: IpvsNode): void {
-  ipvs.configure({ conntrack: true, expireNodestConn: true, expireQuiescentTemplate: true });
-  IpvsSets.ensure(sets);
-}
-
 function planOf(port: ServicePort, node: ProxyNode, config: IpvsConfig): PortPlan {
   const on = new PortOnNode(port, node);
   const { usable } = on;
@@ -272,10 +275,10 @@ const boundIps = ({ clusterIp, externalIps, loadBalancerVips }: ServicePort, { i
   ...[...externalIps, ...loadBalancerVips].filter((ip) => !ips.includes(ip)),
 ];
 
-const nodePortIps = ({ ips }: ProxyNode, { nodePortAddresses }: IpvsConfig): readonly Ip[] =>
-  servesAllAddresses(nodePortAddresses, 4)
+const nodePortIps = ({ ips }: ProxyNode, { family, nodePortAddresses }: IpvsConfig): readonly Ip[] =>
+  servesAllAddresses(nodePortAddresses, family)
     ? ips
-    : ips.filter((ip) => nodePortAddresses.some((range) => range.family === 4 && contains(range, ip)));
+    : ips.filter((ip) => nodePortAddresses.some((range) => range.family === family && contains(range, ip)));
 
 function loadBalancerEntries({ port, nodeIsInSourceRanges }: PortOnNode, at: PortAt): SetEntry[] {
   const { loadBalancerSourceRanges: ranges, externalPolicyLocal } = port;
@@ -309,11 +312,11 @@ function virtualPlan(
   { ip, port, protocol }: PortAt,
   { affinityTimeoutSeconds }: ServicePort,
   endpoints: readonly Endpoint[],
-  { scheduler }: IpvsConfig,
+  { family, scheduler }: IpvsConfig,
 ): VirtualPlan {
   return {
     key: `${protocol} ${ip}:${port}`,
-    address: { family: 4, protocol: PROTOCOL_NUMBERS[protocol], ip, port },
+    address: { family, protocol: PROTOCOL_NUMBERS[protocol], ip, port },
     settings: {
       scheduler,
       ...(affinityTimeoutSeconds !== undefined && { persistenceSeconds: affinityTimeoutSeconds }),

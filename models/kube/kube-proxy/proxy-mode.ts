@@ -8,7 +8,7 @@ import type { EbpfDatapath } from '../../host/ebpf/datapath.ts';
 import type { NodePortSettings } from '../../host/ebpf/node-port-program.ts';
 import type { Nftables } from '../../netfilter/nft/nftables.ts';
 import type { RuleTables } from '../../netfilter/rule-tables.ts';
-import type { IpFamily } from '../../packet/ip-address.ts';
+import type { Ip, IpFamily } from '../../packet/ip-address.ts';
 import { type ClusterRanges, rangeOf } from '../ranges.ts';
 import { ebpfServices } from './ebpf.ts';
 import { DEFAULT_IPTABLES_CONFIG, IptablesProxier, type SyncReport } from './iptables.ts';
@@ -31,7 +31,7 @@ export const PROXY_MODE_NOTES: Readonly<Partial<Record<ProxyMode, string>>> = {
 };
 
 /** Modes that are modelled for IPv6, too. */
-export const IPV6_MODES: readonly ProxyMode[] = ['iptables', 'nftables'];
+export const IPV6_MODES: readonly ProxyMode[] = ['iptables', 'nftables', 'ipvs'];
 
 /** What proxiers of one IP family of a cluster have in common, by mode. */
 export class ProxyCaches {
@@ -41,9 +41,14 @@ export class ProxyCaches {
 }
 
 /** What of a node the modes write to; each to its own. */
-export interface NodeRules extends IpvsNode {
+export interface NodeRules {
+  readonly tables: RuleTables;
   readonly tables6: RuleTables;
   readonly nftables: Nftables;
+  readonly sets: IpvsNode['sets'];
+  readonly ipvs: IpvsNode['ipvs'];
+  /** Gives the node these addresses of Services and no others of the family. */
+  readonly bindServiceAddresses: (ips: ReadonlySet<Ip>, family: IpFamily) => void;
   readonly ebpf: Pick<EbpfDatapath, 'configure' | 'replaceServices' | 'services'>;
 }
 
@@ -140,8 +145,8 @@ function startNftables(options: StartOptions): Proxier {
 }
 
 function startIpvs(options: StartOptions): Proxier {
-  const { place, node, caches, random, flags } = options;
-  const config = { ...DEFAULT_IPVS_CONFIG, localDetector: localDetectorOf(options), ...flags.ipvs };
+  const { place, node, family, caches, random, flags } = options;
+  const config = { ...DEFAULT_IPVS_CONFIG, family, localDetector: localDetectorOf(options), ...flags.ipvs };
   const proxier = new IpvsProxier({ node, config, cache: caches.ipvs, random });
   const startedAt = place.now;
   let written: NodeRules | undefined;
@@ -158,7 +163,9 @@ function startIpvs(options: StartOptions): Proxier {
   return {
     sync(rules, services) {
       written = rules;
-      const report = proxier.sync(rules, services);
+      const { sets, ipvs } = rules;
+      const bindServiceAddresses = (ips: ReadonlySet<Ip>): void => rules.bindServiceAddresses(ips, family);
+      const report = proxier.sync({ tables: tablesOf(rules, family), sets, ipvs, bindServiceAddresses }, services);
       checkLater();
       return report;
     },
