@@ -3,7 +3,7 @@
 // Expectation: every connection tosses its own coin, so with many short connections each endpoint gets its share, within
 // the square root of the count. With kept connections the coin is tossed once per connection: few connections, however
 // many requests, leave some endpoints with several and some with none. Of C coins over n endpoints the standard deviation of
-// their loads over the mean is sqrt((n - 1) / C).
+// their loads over the mean is sqrt((n - 1) / C). (IPVS deals connections out in turn instead; see first-server-bias.)
 
 import { chiSquarePValue } from './harness/confidence.ts';
 import { echo, experiment, Load, meanFinding, ms, near, s, us } from './podwire.ts';

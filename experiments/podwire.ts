@@ -23,6 +23,7 @@ export { type CostFile, CostFileError, costModelOf, parseCostFile, printCostFile
 export { type CostModel, LINUX_6_18 } from '../models/cpu/cost-model.ts';
 export { INSTANT_SYNC, type SyncSettings } from '../models/kube/kube-proxy/kube-proxy.ts';
 export { ProxyMetrics } from '../models/kube/kube-proxy/proxy-metrics.ts';
+export type { ProxyMode } from '../models/kube/kube-proxy/proxy-mode.ts';
 export { IPTABLES_NFT_RESTORE, MEASURED_SYNC_COSTS, syncDuration } from '../models/kube/kube-proxy/sync-cost.ts';
 export { bursts, constantRate, poisson } from '../models/workload/arrivals.ts';
 export { closedLoop, openLoop } from '../models/workload/client.ts';

@@ -1,7 +1,8 @@
 // What do the Services of these manifests cost their clients, and how do requests spread over the endpoints?
 //
 // Expectation: a request within its node is fastest, one from outside slowest; every endpoint of a Service gets its equal
-// share, because kube-proxy's probabilities 1/n, 1/(n-1), … make it so, or a random number below n in nftables mode.
+// share, because kube-proxy's probabilities 1/n, 1/(n-1), … make it so, or a random number below n in nftables mode; in IPVS
+// mode they take turns.
 
 import { ms, s } from '../engine/time.ts';
 import { Cluster } from '../models/cluster.ts';

@@ -5,7 +5,7 @@ import { ms, s } from '../engine/time.ts';
 import { Cluster, type ClusterOptions } from './cluster.ts';
 import { outsideClientIp } from './host/outside-world.ts';
 import type { Process } from './host/process.ts';
-import { PROXY_MODES } from './kube/kube-proxy/proxy-mode.ts';
+import { IPV6_MODES } from './kube/kube-proxy/proxy-mode.ts';
 import { addressesOf, type RunningPod } from './kube/kubelet.ts';
 import { readManifests } from './kube/manifests.ts';
 import { clusterIpsOf, podIpsOf } from './kube/objects.ts';
@@ -62,7 +62,7 @@ const TEXTS = {
 
 const FAMILIES_OF = { ipv4: [4], ipv6: [6], dual: [4, 6] } as const;
 const VARIANTS = (['ipv4', 'ipv6', 'dual'] as const).flatMap((ipFamily) =>
-  FAMILIES_OF[ipFamily].flatMap((family) => PROXY_MODES.map((proxy) => ({ ipFamily, family, proxy }))),
+  FAMILIES_OF[ipFamily].flatMap((family) => IPV6_MODES.map((proxy) => ({ ipFamily, family, proxy }))),
 );
 
 describe.each(VARIANTS)(

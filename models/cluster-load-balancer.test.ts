@@ -5,7 +5,7 @@ import { ms, s } from '../engine/time.ts';
 import { Cluster, type ClusterOptions } from './cluster.ts';
 import type { BALANCING_ALGORITHMS } from './host/backend-pool.ts';
 import type { Process } from './host/process.ts';
-import { PROXY_MODES } from './kube/kube-proxy/proxy-mode.ts';
+import { IPV6_MODES, PROXY_MODES } from './kube/kube-proxy/proxy-mode.ts';
 import { type Manifest, objectFrom, type Service } from './kube/objects.ts';
 import { formatIp } from './packet/ip-address.ts';
 import type { ClientSettings } from './workload/client.ts';
@@ -68,68 +68,71 @@ const healthyNodes = (cluster: Cluster): readonly string[] => [...cluster.loadBa
 const CLIENT = { ipv4: '203.0.113.10', ipv6: '2001:db8:203:113::10' } as const;
 const BALANCER = { ipv4: '198.51.100.1', ipv6: '2001:db8:198:51::1' } as const;
 
-describe.each(PROXY_MODES.flatMap((proxy) => (['ipv4', 'ipv6'] as const).map((ipFamily) => ({ proxy, ipFamily }))))(
-  'kube-proxy in mode $proxy, $ipFamily',
-  ({ proxy, ipFamily }) => {
-    const options = (ipMode: 'VIP' | 'Proxy') => ({ proxy, ipFamily, loadBalancer: { ipMode } });
-    const local = { externalTrafficPolicy: 'Local' } as const;
-
-    test('ipMode VIP and policy Local: the client is seen, on nodes that have a pod', () => {
-      const cluster = balanced(local, { ...options('VIP'), replicas: 2 });
-      const { client } = cluster.outside;
-      expect(whoAnswers(cluster, client)).toEqual(
-        ['node-1', 'node-2'].map((node) => `${node} saw ${CLIENT[ipFamily]}`),
-      );
-      expect(healthyNodes(cluster)).toEqual(['node-1', 'node-2']);
-    });
-
-    test('ipMode VIP and policy Cluster: a node sends on to any pod, under its own address', () => {
-      const cluster = balanced({}, options('VIP'));
-      const answers = whoAnswers(cluster, cluster.outside.client);
-      expect(answers).toHaveLength(9); // each node to each pod
-      expect(answers.join()).not.toContain(CLIENT[ipFamily]);
-    });
-
-    test('ipMode Proxy: the load balancer is seen, or a node', () => {
-      const cluster = balanced(local, { ...options('Proxy'), replicas: 2 });
-      const { client } = cluster.outside;
-      expect(whoAnswers(cluster, client)).toEqual(
-        ['node-1', 'node-2'].map((node) => `${node} saw ${BALANCER[ipFamily]}`),
-      );
-    });
-
-    test('from a pod, VIPs never leave the node, and what is proxied goes out and comes back', () => {
-      const seenBy = (ipMode: 'VIP' | 'Proxy') => {
-        const cluster = balanced(local, { ...options(ipMode), replicas: 3 });
-        const pod = cluster.addPod({ name: 'client', node: 'node-1' });
-        return {
-          answers: whoAnswers(cluster, pod),
-          own: formatIp(cluster.pod('default/client').ip, ipFamily === 'ipv6' ? 6 : 4),
-        };
-      };
-      const { answers, own } = seenBy('VIP');
-      expect(answers).toEqual(['node-1', 'node-2', 'node-3'].map((node) => `${node} saw ${own}`));
-      expect(seenBy('Proxy').answers).toEqual(
-        ['node-1', 'node-2', 'node-3'].map((node) => `${node} saw ${BALANCER[ipFamily]}`),
-      );
-    });
-
-    test('loadBalancerSourceRanges let in whom they name', () => {
-      const range = (text: string) => ({ loadBalancerSourceRanges: [text] });
-      const [inside, elsewhere] =
-        ipFamily === 'ipv4' ? ['203.0.113.0/28', '192.0.2.0/24'] : ['2001:db8:203::/48', '2001:db8:1::/48'];
-      for (const [ipMode, refusal] of [
-        ['VIP', 'timed out'],
-        ['Proxy', 'reset'],
-      ] as const) {
-        const admitted = balanced(range(inside!), options(ipMode));
-        expect(whoAnswers(admitted, admitted.outside.client).length).toBeGreaterThan(3);
-        const refused = balanced(range(elsewhere!), options(ipMode));
-        expect(whoAnswers(refused, refused.outside.client, { requests: 2 })).toEqual([refusal]);
-      }
-    });
-  },
+const VARIANTS = (['ipv4', 'ipv6'] as const).flatMap((ipFamily) =>
+  (ipFamily === 'ipv4' ? PROXY_MODES : IPV6_MODES).map((proxy) => ({ proxy, ipFamily })),
 );
+
+describe.each(VARIANTS)('kube-proxy in mode $proxy, $ipFamily', ({ proxy, ipFamily }) => {
+  const options = (ipMode: 'VIP' | 'Proxy') => ({ proxy, ipFamily, loadBalancer: { ipMode } });
+  const local = { externalTrafficPolicy: 'Local' } as const;
+
+  test('ipMode VIP and policy Local: the client is seen, on nodes that have a pod', () => {
+    const cluster = balanced(local, { ...options('VIP'), replicas: 2 });
+    const { client } = cluster.outside;
+    expect(whoAnswers(cluster, client)).toEqual(['node-1', 'node-2'].map((node) => `${node} saw ${CLIENT[ipFamily]}`));
+    expect(healthyNodes(cluster)).toEqual(['node-1', 'node-2']);
+  });
+
+  test('ipMode VIP and policy Cluster: a node sends on to any pod, under its own address', () => {
+    const cluster = balanced({}, options('VIP'));
+    const answers = whoAnswers(cluster, cluster.outside.client);
+    expect(answers).toHaveLength(9); // each node to each pod
+    // The eBPF-style replacement translates the source only of what goes on to another node.
+    const seesClient = answers.filter((answer) => answer.endsWith(` saw ${CLIENT[ipFamily]}`));
+    expect(seesClient).toHaveLength(proxy === 'ebpf' ? 3 : 0);
+  });
+
+  test('ipMode Proxy: the load balancer is seen, or a node', () => {
+    const cluster = balanced(local, { ...options('Proxy'), replicas: 2 });
+    const { client } = cluster.outside;
+    expect(whoAnswers(cluster, client)).toEqual(
+      ['node-1', 'node-2'].map((node) => `${node} saw ${BALANCER[ipFamily]}`),
+    );
+  });
+
+  test('from a pod, VIPs never leave the node, and what is proxied goes out and comes back', () => {
+    const seenBy = (ipMode: 'VIP' | 'Proxy') => {
+      const cluster = balanced(local, { ...options(ipMode), replicas: 3 });
+      const pod = cluster.addPod({ name: 'client', node: 'node-1' });
+      return {
+        answers: whoAnswers(cluster, pod),
+        own: formatIp(cluster.pod('default/client').ip, ipFamily === 'ipv6' ? 6 : 4),
+      };
+    };
+    const { answers, own } = seenBy('VIP');
+    // In IPVS mode policy Local makes no exception for the node's own pods.
+    const serving = proxy === 'ipvs' ? ['node-1'] : ['node-1', 'node-2', 'node-3'];
+    expect(answers).toEqual(serving.map((node) => `${node} saw ${own}`));
+    expect(seenBy('Proxy').answers).toEqual(
+      ['node-1', 'node-2', 'node-3'].map((node) => `${node} saw ${BALANCER[ipFamily]}`),
+    );
+  });
+
+  test('loadBalancerSourceRanges let in whom they name', () => {
+    const range = (text: string) => ({ loadBalancerSourceRanges: [text] });
+    const [inside, elsewhere] =
+      ipFamily === 'ipv4' ? ['203.0.113.0/28', '192.0.2.0/24'] : ['2001:db8:203::/48', '2001:db8:1::/48'];
+    for (const [ipMode, refusal] of [
+      ['VIP', 'timed out'],
+      ['Proxy', 'reset'],
+    ] as const) {
+      const admitted = balanced(range(inside!), options(ipMode));
+      expect(whoAnswers(admitted, admitted.outside.client).length).toBeGreaterThan(3);
+      const refused = balanced(range(elsewhere!), options(ipMode));
+      expect(whoAnswers(refused, refused.outside.client, { requests: 2 })).toEqual([refusal]);
+    }
+  });
+});
 
 test('without node ports the address is served all the same, unless traffic is proxied', () => {
   const spec = { allocateLoadBalancerNodePorts: false } as const;

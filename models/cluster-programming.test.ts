@@ -6,7 +6,7 @@ import type { SyncCosts } from './kube/kube-proxy/sync-cost.ts';
 
 const taking = (full: Duration, partial: Duration): SyncCosts => {
   const cost = { full: [[0, full]], partial: [[0, partial]] } as const;
-  return { iptables: cost, nftables: cost };
+  return { iptables: cost, nftables: cost, ipvs: cost, ebpf: cost };
 };
 
 /** Service `web` of three pods on three nodes; a change reaches each watcher 5 ms later, so proxies after 10. */

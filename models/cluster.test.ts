@@ -91,7 +91,8 @@ describe.each(PROXY_MODES)('who answers, and whom the server sees, with kube-pro
     const { cluster } = webCluster({ proxy });
     const to = { ip: cluster.node('node-1').ip, port: nodePortOf(cluster) };
     expect(whoAnswers(cluster, cluster.outside.client, to)).toEqual([
-      'pod on node-1 saw 10.244.0.1', // cbr0
+      // cbr0; a program at the device need not see the answer of an endpoint behind it before it leaves.
+      `pod on node-1 saw ${proxy === 'ebpf' ? '203.0.113.10' : '10.244.0.1'}`,
       'pod on node-2 saw 192.168.0.11', // eth0
       'pod on node-3 saw 192.168.0.11',
     ]);
@@ -128,10 +129,12 @@ describe.each(PROXY_MODES)('who answers, and whom the server sees, with kube-pro
   test('a Service without endpoints refuses; an address that is no Service is unreachable, or silent', () => {
     const { cluster, client } = webCluster({ proxy });
     cluster.addService({ name: 'nobody', port: 80 });
-    expect(whoAnswers(cluster, client, cluster.resolve('nobody:80'), { requests: 1 })).toEqual(['refused']);
+    // A socket that asks before it connects fails with EHOSTUNREACH.
+    const refused = proxy === 'ebpf' ? 'host unreachable' : 'refused';
+    expect(whoAnswers(cluster, client, cluster.resolve('nobody:80'), { requests: 1 })).toEqual([refused]);
     // Mode nftables knows the range of ClusterIPs, and drops what no Service has.
     expect(whoAnswers(cluster, client, { ip: parseIp('10.96.99.99'), port: 80 }, { requests: 1 })).toEqual([
-      proxy === 'iptables' ? 'network unreachable' : 'timed out',
+      proxy === 'nftables' ? 'timed out' : 'network unreachable',
     ]);
   });
 
@@ -158,8 +161,10 @@ describe.each(PROXY_MODES)('who answers, and whom the server sees, with kube-pro
     }
     expect(answers).toHaveLength(8);
     expect(new Set(answers).size).toBe(1);
+    // IPVS also keeps a client as long as it remembers a connection of it: 120 s after its end, looked at each minute.
+    const pause = proxy === 'ipvs' ? s(200) : s(20);
     for (let visit = 0; visit < 8; visit++) {
-      cluster.runFor(s(20));
+      cluster.runFor(pause);
       answers.push(...whoAnswers(cluster, client, to, { requests: 1 }));
     }
     expect(new Set(answers).size).toBeGreaterThan(1);

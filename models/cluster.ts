@@ -21,7 +21,12 @@ import { EndpointSliceController, TRIGGER_TIME_ANNOTATION } from './kube/endpoin
 import type { HealthServer } from './kube/kube-proxy/health-server.ts';
 import { DEFAULT_SYNC, type KubeProxy, type ProxyChange, type SyncSettings } from './kube/kube-proxy/kube-proxy.ts';
 import { ProxyMetrics } from './kube/kube-proxy/proxy-metrics.ts';
-import { ProxyCaches, type ProxyMode } from './kube/kube-proxy/proxy-mode.ts';
+import {
+  DEFAULT_MIN_SYNC_PERIODS,
+  ProxyCaches,
+  type ProxyFlags,
+  type ProxyMode,
+} from './kube/kube-proxy/proxy-mode.ts';
 import { ServiceTracker, serviceKeyOf } from './kube/kube-proxy/service-tracker.ts';
 import { addressesOf, type RunningPod } from './kube/kubelet.ts';
 import type { Manifests } from './kube/manifests.ts';
@@ -85,6 +90,8 @@ export interface ClusterOptions {
   readonly proxy?: ProxyMode;
   /** When kube-proxy syncs, and how long that takes. */
   readonly proxySync?: Partial<SyncSettings>;
+  /** Other flags of kube-proxy. */
+  readonly proxyFlags?: ProxyFlags;
   /** From a change in the API server until a controller, kubelet or proxy has heard of it. */
   readonly watchDelay?: Duration;
   /** How soon the control plane gives up a node that is gone. */
@@ -116,7 +123,7 @@ export class Cluster {
   readonly #nodes = new Map<string, ClusterNode>();
   readonly #pods = new Map<string, RunningPod>();
   #proxyMode: ProxyMode;
-  #proxySync: SyncSettings;
+  #proxySync: Partial<SyncSettings>;
   readonly #scheduler: Scheduler;
   readonly #podLifecycle: PodLifecycle;
   readonly #nodeLifecycle: NodeLifecycleController;
@@ -136,7 +143,7 @@ export class Cluster {
   constructor(options: ClusterOptions) {
     this.#options = options;
     this.#proxyMode = options.proxy ?? 'iptables';
-    this.#proxySync = { ...DEFAULT_SYNC, ...options.proxySync };
+    this.#proxySync = { ...options.proxySync };
     this.ranges = completeRanges(options.ranges ?? {}, options.ipFamily);
     this.#families = familiesOf(this.ranges).map(newFamily);
     this.sim = new Simulator({ seed: options.seed });
@@ -206,14 +213,18 @@ export class Cluster {
     const added = nodes.slice(taken);
     this.apply(added);
     if (proxy !== this.#proxyMode)
-      for (const { metadata } of added) this.node(metadata.name).useProxy(proxy, this.#proxySync);
+      for (const { metadata } of added) this.node(metadata.name).useProxy(proxy, this.#syncOf(proxy));
   }
 
   /** Runs kube-proxy in this mode, and with these settings, on all nodes, those to come included. Before the start only. */
   useProxy(mode: ProxyMode, sync: Partial<SyncSettings> = {}): void {
     this.#proxyMode = mode;
     this.#proxySync = { ...this.#proxySync, ...sync };
-    for (const node of this.#nodes.values()) node.useProxy(mode, this.#proxySync);
+    for (const node of this.#nodes.values()) node.useProxy(mode, this.#syncOf(mode));
+  }
+
+  #syncOf(mode: ProxyMode): SyncSettings {
+    return { ...DEFAULT_SYNC, minSyncPeriod: DEFAULT_MIN_SYNC_PERIODS[mode], ...this.#proxySync };
   }
 
   /** A Deployment whose pods answer on `port`, over TCP and UDP, as `server` says. */
@@ -505,7 +516,12 @@ export class Cluster {
             families: this.#families,
             ranges: this.ranges,
             cni,
-            proxy: { mode: this.#proxyMode, sync: this.#proxySync, totalMetrics: this.kubeProxyMetrics },
+            proxy: {
+              mode: this.#proxyMode,
+              sync: this.#syncOf(this.#proxyMode),
+              flags: this.#options.proxyFlags ?? {},
+              totalMetrics: this.kubeProxyMetrics,
+            },
             isReserved: ({ family, ip }) => this.api.isTaken(formatIp(ip, family)),
           }),
       );

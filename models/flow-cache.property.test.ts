@@ -75,7 +75,7 @@ const RULES = [
 
 interface Story {
   readonly nodes: number;
-  readonly proxy: 'iptables' | 'nftables';
+  readonly proxy: 'iptables' | 'nftables' | 'ipvs';
   readonly ipFamily: ClusterIpFamily;
   readonly ipMode: 'VIP' | 'Proxy';
   readonly seed: number;
@@ -93,7 +93,7 @@ interface Story {
 
 const story: fc.Arbitrary<Story> = fc.record({
   nodes: fc.integer({ min: 1, max: 3 }),
-  proxy: fc.constantFrom('iptables', 'iptables', 'nftables'),
+  proxy: fc.constantFrom('iptables', 'iptables', 'nftables', 'ipvs'),
   ipFamily: fc.constantFrom('ipv4', 'ipv4', 'ipv4', 'dual', 'ipv6'),
   ipMode: fc.constantFrom('VIP', 'Proxy'),
   seed: fc.nat(1_000),

@@ -69,9 +69,13 @@ export function wholeNumber({ from = 1, to = Number.MAX_SAFE_INTEGER } = {}): (t
 export const oneOf = <T extends string>(words: readonly T[]): ((text: string) => T) =>
   optionValue((text) => {
     const word = words.find((known) => known === text);
-    if (word === undefined) throw new RangeError(`Expected ${words.join(' or ')}.`);
+    if (word === undefined) throw new RangeError(`Expected ${inWords(words)}.`);
     return word;
   });
+
+/** `iptables, nftables or ipvs` */
+export const inWords = (words: readonly string[]): string =>
+  words.length < 2 ? words.join() : `${words.slice(0, -1).join(', ')} or ${words.at(-1)}`;
 
 /** A percentage as a fraction: `5` and `5%` are 0.05. */
 export const percentage = optionValue((text: string) => {

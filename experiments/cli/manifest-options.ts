@@ -3,7 +3,7 @@
 import { closeSync, openSync, readSync } from 'node:fs';
 import { join } from 'node:path';
 import { Cluster } from '../../models/cluster.ts';
-import { PROXY_MODES, type ProxyMode } from '../../models/kube/kube-proxy/proxy-mode.ts';
+import { PROXY_MODE_NOTES, PROXY_MODES, type ProxyMode } from '../../models/kube/kube-proxy/proxy-mode.ts';
 import { type ManifestFile, readManifests } from '../../models/kube/manifests.ts';
 import { CLUSTER_IP_FAMILIES, type ClusterIpFamily, type ClusterRanges } from '../../models/kube/ranges.ts';
 import { YAML_LIMITS } from '../../models/kube/yaml-text.ts';
@@ -11,7 +11,15 @@ import { type IpFamily, type Prefix, parseAnyPrefix } from '../../models/packet/
 import type { GivenCosts } from '../harness/given-costs.ts';
 import { PACKAGE_ROOT } from '../harness/package.ts';
 import { cannot, UserError } from '../harness/user-error.ts';
-import { type Command, type CommandContext, collect, oneOf, optionValue, wholeNumber } from './command-line.ts';
+import {
+  type Command,
+  type CommandContext,
+  collect,
+  inWords,
+  oneOf,
+  optionValue,
+  wholeNumber,
+} from './command-line.ts';
 
 export interface ManifestOptions {
   readonly file?: readonly string[];
@@ -53,10 +61,15 @@ export interface ClusterChoice {
 /** {@link ClusterChoice}. For `podwire run` these are factors. */
 export const addClusterChoice = (command: Command): Command =>
   command
-    .option('--proxy <mode>', `kube-proxy's mode: ${PROXY_MODES.join(' or ')}`, oneOf(PROXY_MODES), 'iptables')
+    .option(
+      '--proxy <mode>',
+      `kube-proxy's mode: ${inWords(PROXY_MODES)} (${Object.values(PROXY_MODE_NOTES).join('; ')})`,
+      oneOf(PROXY_MODES),
+      'iptables',
+    )
     .option(
       '--ip-family <families>',
-      `of nodes, pods and Services: ${CLUSTER_IP_FAMILIES.join(', ')} (default: those of ranges and manifests)`,
+      `of nodes, pods and Services: ${inWords(CLUSTER_IP_FAMILIES)} (default: those of ranges and manifests)`,
       oneOf(CLUSTER_IP_FAMILIES),
     );
 

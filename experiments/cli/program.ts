@@ -26,6 +26,7 @@ const USER_ERRORS: ReadonlySet<string> = new Set([
   'CaseError',
   'ManifestError',
   'ObjectError',
+  'ProxyModeError',
   'RangesError',
   'RuleTextError',
   'SuiteError',

@@ -36,6 +36,22 @@ test('in nftables mode, prints what nft list ruleset prints', async () => {
   expect(stdout).toMatch(/10\.96\.0\.11 \. \w+ \. \d+ comment "[^"]+" : goto reject-chain/);
 });
 
+test('in IPVS mode, prints what ipvsadm -Ln, ipset list and iptables-save print', async () => {
+  const { exitCode, stdout, stderr } = await rules('--node near --proxy ipvs');
+  expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: '' });
+  expect(stdout.match(/^# .*$/gm)).toEqual(['# ipvsadm -Ln', '# ipset list', '# iptables-save']);
+  expect(stdout).toMatch(/^TCP {2}10\.96\.0\.10:80 rr\n {2}-> 10\.244\.1\.2:8080 +Masq +1 +0 +0 +$/m);
+  expect(stdout).toMatch(/^Name: KUBE-CLUSTER-IP\nType: hash:ip,port\n(.*\n)+?10\.96\.0\.10,tcp:80$/m);
+  expect(stdout).toMatch(/^-A KUBE-SERVICES -m set --match-set KUBE-CLUSTER-IP dst,dst -j ACCEPT$/m);
+});
+
+test('of the eBPF-style replacement, prints its table, and says what it is', async () => {
+  const { exitCode, stdout, stderr } = await rules('--node near --proxy ebpf');
+  expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: '' });
+  expect(stdout).toMatch(/^# ebpf is .* a model without an oracle/);
+  expect(stdout).toMatch(/^10\.96\.0\.10:80 tcp {2}default\/web:http\n {2}sockets: 10\.244\.1\.2:8080/m);
+});
+
 test('in a dual-stack cluster, prints the tables of either family', async () => {
   const dual = ['rules', '--node', 'node-1', '--ip-family', 'dual'];
   const { stdout: ipv4 } = await podwire(dual);
@@ -46,6 +62,28 @@ test('in a dual-stack cluster, prints the tables of either family', async () => 
   expect(ipv6).toMatch(/^-A POSTROUTING -s fd00:10:244::\/56 ! -d fd00:10:244::\/56 .* -j MASQUERADE$/m);
   const { stdout: nft } = await podwire([...dual, '--proxy', 'nftables']);
   expect(nft.match(/^table .*$/gm)).toEqual(['table ip kube-proxy {', 'table ip6 kube-proxy {']);
+});
+
+test('in IPVS mode in a dual-stack cluster, prints both families’ servers and sets, and the tables of either', async () => {
+  const ipvs = ['rules', '--node', 'node-1', '--proxy', 'ipvs', '--ip-family', 'dual'];
+  const { stdout: ipv4 } = await podwire(ipvs);
+  const { stdout: ipv6 } = await podwire([...ipvs, '--family', '6']);
+  expect(ipv4.match(/^# .*$/gm)).toEqual(['# ipvsadm -Ln', '# ipset list', '# iptables-save']);
+  expect(ipv6.match(/^# .*$/gm)).toEqual(['# ipvsadm -Ln', '# ipset list', '# ip6tables-save']);
+  const upToTables = (text: string): string => text.split(/^# ip6?tables-save$/m)[0]!;
+  expect(upToTables(ipv6)).toBe(upToTables(ipv4));
+  expect(ipv6).toMatch(/^TCP {2}\[fd00:10:96::[0-9a-f]+\]:80 rr\n {2}-> \[fd00:10:244:\d::[0-9a-f]+\]:\d+ +Masq/m);
+  expect(ipv4).toMatch(/^-A KUBE-SERVICES -m set --match-set KUBE-CLUSTER-IP dst,dst -j ACCEPT$/m);
+  expect(ipv6).toMatch(/^-A KUBE-SERVICES -m set --match-set KUBE-6-CLUSTER-IP dst,dst -j ACCEPT$/m);
+});
+
+test.for(['ipv6', 'dual'])('the eBPF-style replacement is refused in a cluster with ipFamily %s', async (ipFamily) => {
+  const refused = await podwire(['rules', '--node', 'node-1', '--proxy', 'ebpf', '--ip-family', ipFamily]);
+  expect(refused).toMatchObject({
+    exitCode: 2,
+    stdout: '',
+    stderr: 'error: proxy ebpf serves no IPv6; expected ipFamily ipv4, or another proxy: iptables, nftables, ipvs\n',
+  });
 });
 
 describe('the real tool accepts them', () => {
@@ -85,7 +123,7 @@ describe('wrong use is told in one line', () => {
   test.for([
     ['--node nowhere', '--node nowhere: no such node; there are: near, far'],
     ['--node near --seed -1', "argument '-1' is invalid. Expected a whole number from 0."],
-    ['--node near --proxy ipvs', "argument 'ipvs' is invalid. Expected iptables or nftables."],
+    ['--node near --proxy userspace', "argument 'userspace' is invalid. Expected iptables, nftables, ipvs or ebpf."],
     ['--seed 1', "required option '--node <name>' not specified"],
   ] as const)('%s', async ([line, message]) => {
     const { exitCode, stdout, stderr } = await rules(line);

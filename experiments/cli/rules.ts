@@ -1,8 +1,12 @@
-// podwire rules: what iptables-save, or nft list ruleset, would print on a node.
+// podwire rules: what iptables-save, or nft list ruleset, would print on a node; in IPVS mode also what ipvsadm and ipset
+// know.
 
-import type { ProxyMode } from '../../models/kube/kube-proxy/proxy-mode.ts';
+import { listServices } from '../../models/host/ebpf/service-map.ts';
+import { type NodeRules, PROXY_MODE_NOTES, type ProxyMode } from '../../models/kube/kube-proxy/proxy-mode.ts';
+import { listIpsets } from '../../models/netfilter/ipset/ipset-text.ts';
 import { printIptablesSave, saveTables } from '../../models/netfilter/iptables-save.ts';
-import type { Netfilter } from '../../models/netfilter/netfilter.ts';
+import { listIpvs } from '../../models/netfilter/ipvs/ipvs-text.ts';
+import { printProtocol } from '../../models/netfilter/protocol.ts';
 import type { IpFamily } from '../../models/packet/ip-address.ts';
 import { type Command, type CommandContext, examples, wholeNumber } from './command-line.ts';
 import {
@@ -24,9 +28,11 @@ interface RulesOptions extends ManifestOptions, ClusterChoice, FamilyChoice {
 export function addRules(program: Command, context: CommandContext): void {
   addFamilyChoice(
     addClusterChoice(addManifestOptions(program.command('rules'))),
-    'in iptables mode, IP family of the tables',
+    'in iptables and IPVS mode, IP family of the tables',
   )
-    .description('Print the rules of kube-proxy on a node, as iptables-save or nft list ruleset would.')
+    .description(
+      'Print the rules of kube-proxy on a node, as iptables-save or nft list ruleset would; in IPVS mode as ipvsadm -Ln, ipset list and iptables-save would; of the eBPF-style replacement, its table.',
+    )
     .requiredOption('--node <name>', 'a Node of the manifests; without any there are node-1, node-2, …')
     .option('--seed <n>', 'seed of all random numbers', wholeNumber({ from: 0 }), 1)
     .addHelpText(
@@ -36,19 +42,35 @@ export function addRules(program: Command, context: CommandContext): void {
         'podwire rules -f my-manifests.yaml --node node-2 | iptables-restore --test',
         'podwire rules --node node-1 --ip-family dual --family 6 | ip6tables-restore --test',
         'podwire rules --node node-1 --proxy nftables | nft --check -f -',
+        'podwire rules --node node-1 --proxy ipvs',
       ),
     )
     .action((options: RulesOptions) => {
       const cluster = clusterOf(options, context);
       cluster.start();
-      const { netfilter } = nodeIn(cluster, options.node).machine.root;
-      const { proxy, family = cluster.ipFamilies[0] } = options;
-      context.stdout.write(netfilter === undefined ? '' : textOf(netfilter, { proxy, family }));
+      const { proxy, family = cluster.ipFamilies[0]! } = options;
+      context.stdout.write(textOf(nodeIn(cluster, options.node).rules, { proxy, family }));
     });
 }
 
 /** What nodes have in iptables besides, whatever the mode, is the network plugin's. */
-const textOf = (
-  { tables, tables6, nftables }: Netfilter,
-  { proxy, family }: { proxy: ProxyMode; family: IpFamily | undefined },
-): string => (proxy === 'nftables' ? nftables.list() : printIptablesSave(saveTables(family === 6 ? tables6 : tables)));
+function textOf(rules: NodeRules, { proxy, family }: { proxy: ProxyMode; family: IpFamily }): string {
+  const { nftables, sets, ipvs, ebpf } = rules;
+  const iptables = printIptablesSave(saveTables(family === 6 ? rules.tables6 : rules.tables));
+  switch (proxy) {
+    case 'iptables':
+      return iptables;
+    case 'nftables':
+      return nftables.list();
+    case 'ipvs':
+      return [
+        ['ipvsadm -Ln', listIpvs(ipvs)],
+        ['ipset list', listIpsets(sets)],
+        [family === 6 ? 'ip6tables-save' : 'iptables-save', iptables],
+      ]
+        .map(([command, text]) => `# ${command}\n${text}`)
+        .join('\n');
+    case 'ebpf':
+      return `# ${PROXY_MODE_NOTES.ebpf}\n${listServices(ebpf.services, printProtocol)}`;
+  }
+}

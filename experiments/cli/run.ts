@@ -3,8 +3,9 @@
 import { writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join, resolve } from 'node:path';
+import { PROXY_MODE_NOTES, PROXY_MODES } from '../../models/kube/kube-proxy/proxy-mode.ts';
 import { describeFinding, type Finding, type MeasuredRun } from '../harness/expectation.ts';
-import type { Experiment } from '../harness/experiment.ts';
+import type { Experiment, Factors } from '../harness/experiment.ts';
 import { type GivenCosts, readCosts, SHIPPED_COSTS } from '../harness/given-costs.ts';
 import { planRuns, selectLevels } from '../harness/plan.ts';
 import { startProgress } from '../harness/progress.ts';
@@ -105,7 +106,8 @@ export async function runExperiment(
   const plan = planRuns(about);
   const results = new ResultFile({ directory: options.out, name, factors: about.factors });
   const tableFiles = new TableFiles({ directory: options.out, name });
-  const record = new RunRecord({ ...about, experiment, plannedRuns: plan.length, costs: cost });
+  const notes = notesOn(about.factors);
+  const record = new RunRecord({ ...about, experiment, plannedRuns: plan.length, costs: cost, notes });
   const summary = new Summary();
   const tables = new TableSummary();
   const measured: MeasuredRun[] = [];
@@ -144,6 +146,7 @@ export async function runExperiment(
   context.stdout.write(summary.render({ isTerminal: context.stdout.isTTY === true }));
   if (findings.length > 0)
     context.stdout.write(`\n${findings.map((finding) => `${describeFinding(finding)}\n`).join('')}`);
+  for (const note of notes) context.stderr.write(`note: ${note}\n`);
   const finished = record.finishedRuns === plan.length ? '' : `${record.finishedRuns} of `;
   const runs = plan.length === 1 ? 'run' : 'runs';
   context.stderr.write(`${finished}${plan.length} ${runs} in ${results.path}\n`);
@@ -162,6 +165,10 @@ async function drawCharts({ name, charts }: Experiment, directory: string, { std
     stderr.write(`${paths.join(', ')}\n`);
   }
 }
+
+/** Of levels that are not what they may be taken for. */
+const notesOn = ({ proxy = [] }: Factors): string[] =>
+  PROXY_MODES.filter((mode) => proxy.includes(mode)).flatMap((mode) => PROXY_MODE_NOTES[mode] ?? []);
 
 function writeFiles(directory: string, files: Readonly<Record<string, Uint8Array>>): void {
   for (const [path, bytes] of Object.entries(files)) writeFileSync(resolve(directory, path), bytes);

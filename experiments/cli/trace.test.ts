@@ -146,7 +146,7 @@ describe('in a dual-stack cluster', () => {
   });
 
   test.each([
-    ['--ip-family ipv5', "option '--ip-family <families>' argument 'ipv5' is invalid. Expected ipv4 or ipv6 or dual."],
+    ['--ip-family ipv5', "option '--ip-family <families>' argument 'ipv5' is invalid. Expected ipv4, ipv6 or dual."],
     ['--family 5', "option '--family <family>' argument '5' is invalid. Expected 4 or 6."],
     ['--pod-range 10.0.0.0/16 --ip-family ipv6', 'range 10.0.0.0/16 in a cluster whose family is IPv6'],
     ['--ip-family ipv6', 'dual.yaml: document 5 (Service default/web): spec.clusterIPs[0]: IPv4 is not configured'],

@@ -17,6 +17,8 @@ export class RunRecord {
     seed: string;
     plannedRuns: number;
     costs: GivenCosts;
+    /** What readers of the results have to know. */
+    notes?: readonly string[];
   };
   readonly #fingerprint = createHash('sha256');
   readonly #drops = new Map<string, number>();
@@ -31,6 +33,8 @@ export class RunRecord {
     seed: string;
     plannedRuns: number;
     costs: GivenCosts;
+    /** What readers of the results have to know. */
+    notes?: readonly string[];
   }) {
     this.#about = about;
   }
@@ -72,10 +76,11 @@ export class RunRecord {
   }
 
   #toJson({ wallSeconds, workers, findings = [] }: Parameters<RunRecord['write']>[1]) {
-    const { experiment, factors, replications, seed, plannedRuns, costs } = this.#about;
+    const { experiment, factors, replications, seed, plannedRuns, costs, notes = [] } = this.#about;
     return {
       experiment: experiment.name,
       question: experiment.question,
+      ...(notes.length > 0 && { notes }),
       factors,
       replications,
       seed,

@@ -2,7 +2,7 @@
 // through netfilter by them, once for every way that chance can fall.
 
 import { z } from 'zod';
-import { formatSocketAddress, isIpv4, isIpv6, parseAddress } from '../packet/ip-address.ts';
+import { formatSocketAddress, type Ip, isIpv4, isIpv6, parseAddress } from '../packet/ip-address.ts';
 import { exploreFlow, type FlowOutcome } from './flow-explorer.ts';
 import { SYNCED_NODES } from './proxy-modes.ts';
 import { isNodesOwn, recordedAddress, recordedCase, remarks, unmodelledGate } from './recorded-case.ts';
@@ -49,14 +49,14 @@ export const kubeProxyFlows = defineSuite({
   recognises: (value) => Array.isArray(value) && value.some((row) => row instanceof Object && 'flows' in row),
   check: (cases, tally) => {
     for (const recorded of cases) {
-      const sync = SYNCED_NODES[recorded.mode];
       const gate = unmodelledGate(recorded.config.featureGates);
-      if (sync === undefined || gate !== undefined) {
-        tally.notModelled(gate ?? `mode ${recorded.mode}`, recorded.flows.length);
+      if (gate !== undefined) {
+        tally.notModelled(gate, recorded.flows.length);
         continue;
       }
-      const { load } = sync(recorded);
-      const node = { load, isLocal: (ip: Parameters<typeof isNodesOwn>[1]) => isNodesOwn(recorded.config, ip) };
+      const { load, isServiceAddress } = SYNCED_NODES[recorded.mode](recorded);
+      const isLocal = (ip: Ip): boolean => isNodesOwn(recorded.config, ip) || isServiceAddress?.(ip) === true;
+      const node = { load, isLocal };
       for (const flow of recorded.flows) {
         const { about, protocol, srcIP, dstIP, dstPort } = flow;
         const packet = `${protocol} ${srcIP} > ${addressText(dstIP, dstPort)}`;

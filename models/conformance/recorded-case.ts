@@ -99,6 +99,8 @@ export type RecordedMode = RecordedCase['mode'];
 export interface SyncedNode {
   /** Puts the node's rules into a fresh netfilter. */
   load(netfilter: Netfilter): void;
+  /** kube-proxy has made it one of the node's own addresses. Absent: none is. */
+  isServiceAddress?(ip: Ip): boolean;
 }
 
 /** What the recorded release takes of the objects. */

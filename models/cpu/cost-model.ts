@@ -66,6 +66,16 @@ export interface CostModel {
   readonly snatRandomFullyNewNs: number;
   /** Extra per packet of a flow with a translation in place, beyond the lookup. */
   readonly natNs: number;
+  /** IPVS: one lookup in its table of connections. */
+  readonly ipvsLookupNs: number;
+  /** IPVS: a new connection, scheduled and allocated. */
+  readonly ipvsNewNs: number;
+
+  // ── eBPF ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+  /** Entering a program at a device or a socket. */
+  readonly ebpfProgramNs: number;
+  /** One lookup in a hash map. */
+  readonly ebpfLookupNs: number;
 }
 
 /** `[x, y]` knots with rising x; linear between them, with the last slope beyond the last. */
@@ -138,6 +148,10 @@ export const LINUX_6_18: CostModel = {
   snatNewNs: 1_910,
   snatRandomFullyNewNs: 1_827,
   natNs: 60,
+  ipvsLookupNs: 186,
+  ipvsNewNs: 1_430,
+  ebpfProgramNs: 38,
+  ebpfLookupNs: 141,
 };
 
 /** Everything is free: switches of the fabric, and tests of behaviour that do not care. */
@@ -170,6 +184,10 @@ export const FREE: CostModel = {
   snatNewNs: 0,
   snatRandomFullyNewNs: 0,
   natNs: 0,
+  ipvsLookupNs: 0,
+  ipvsNewNs: 0,
+  ebpfProgramNs: 0,
+  ebpfLookupNs: 0,
 };
 
 /** Value at `x`, rounded to whole nanoseconds; constant below the first knot. */

@@ -5,9 +5,12 @@ import type { Place, Simulator } from '../../engine/simulator.ts';
 import { type CostModel, LINUX_6_18 } from '../cpu/cost-model.ts';
 import { CpuSet } from '../cpu/cpu-set.ts';
 import { flowCacheOf } from '../ip/flow-cache.ts';
+import { DummyDevice } from '../link/dummy.ts';
 import { WireDevice } from '../link/wire.ts';
 import type { FrameStore } from '../packet/frame-store.ts';
+import type { Ip, IpFamily } from '../packet/ip-address.ts';
 import { localMac, type Mac } from '../packet/mac.ts';
+import type { SocketBalancer } from '../transport/socket-balancer.ts';
 import { NetworkNamespace } from './network-namespace.ts';
 
 export interface MachineOptions {
@@ -30,6 +33,7 @@ export class Machine {
   readonly frames: FrameStore;
   readonly root: NetworkNamespace;
   readonly #namespaces = new Map<string, NetworkNamespace>();
+  #socketBalancer: SocketBalancer | undefined;
   #macs = 0;
   #nextCpu = 0;
 
@@ -70,9 +74,28 @@ export class Machine {
     return this.root.add(new WireDevice(this.root.device(name, this.nextMac())));
   }
 
+  /**
+   * `ip link add NAME type dummy`, if it is not there, and `ip addr add IP/32 dev NAME` for each of these addresses: those
+   * that the device had before are gone.
+   */
+  bindServiceAddresses(name: string, ips: ReadonlySet<Ip>, family: IpFamily): void {
+    const { root } = this;
+    const device =
+      root.devices.find((candidate) => candidate.name === name) ??
+      root.add(new DummyDevice(root.device(name, this.nextMac())));
+    root.stack.setServiceAddresses(device, ips, family);
+  }
+
+  /** Translates for the sockets of all network namespaces, those to come included. */
+  set socketBalancer(balancer: SocketBalancer) {
+    this.#socketBalancer = balancer;
+    for (const namespace of this.#namespaces.values()) namespace.balanceSockets(balancer);
+  }
+
   #make(name: string, forwarding: boolean): NetworkNamespace {
     const { cpus, frames } = this;
     const namespace = new NetworkNamespace({ name, cpus, frames, forwarding, flows: flowCacheOf(frames) });
+    if (this.#socketBalancer !== undefined) namespace.balanceSockets(this.#socketBalancer);
     this.#namespaces.set(name, namespace);
     return namespace;
   }

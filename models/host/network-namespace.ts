@@ -12,6 +12,7 @@ import { Netfilter } from '../netfilter/netfilter.ts';
 import type { FrameStore } from '../packet/frame-store.ts';
 import type { Ip } from '../packet/ip-address.ts';
 import { type Mac, ZERO_MAC } from '../packet/mac.ts';
+import type { SocketBalancer } from '../transport/socket-balancer.ts';
 import { TcpLayer } from '../transport/tcp-layer.ts';
 import { UdpLayer } from '../transport/udp.ts';
 import { type BridgeCalls, BridgeIptables } from './bridge-netfilter.ts';
@@ -81,6 +82,12 @@ export class NetworkNamespace {
       conntrack,
     });
     return this.stack.netfilter;
+  }
+
+  /** Sockets ask where to go from now on. */
+  balanceSockets(balancer: SocketBalancer): void {
+    this.tcp.balancer = balancer;
+    this.udp.balancer = balancer;
   }
 
   /** Its settings by their Linux names. Not kept: its hundred closures are more than all the settings are. */

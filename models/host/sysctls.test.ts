@@ -69,6 +69,15 @@ describe('what holds for a device is combined from conf.all and its own', () => 
   });
 });
 
+test('IPVS is configured by net.ipv4.vs', () => {
+  expect(node.sysctls.read('net.ipv4.vs.conntrack')).toBe(0);
+  node.sysctl('net.ipv4.vs.conntrack', 1);
+  node.sysctl('net.ipv4.vs.conn_reuse_mode', 0);
+  node.sysctl('net.ipv4.vs.expire_nodest_conn', 1);
+  expect(node.netfilter?.ipvs.settings).toMatchObject({ conntrack: true, connReuseMode: 0, expireNodestConn: true });
+  expect(() => node.sysctl('net.ipv4.vs.conn_reuse_mode', 2)).toThrow(RangeError);
+});
+
 test('conntrack is configured in seconds, and netfilter is there from then on', () => {
   expect(node.sysctls.read('net.netfilter.nf_conntrack_udp_timeout')).toBe(30);
   expect(node.netfilter).toBeUndefined();

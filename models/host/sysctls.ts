@@ -158,6 +158,7 @@ function variablesOf(owner: SysctlOwner): Map<string, Variable> {
     ['net.ipv4.route.redirect_silence', ofStack(settings, 'redirect_silence', { min: -1 })],
     ...ipv6Variables(owner),
     ...conntrackVariables(owner),
+    ...ipvsVariables(owner),
   ]);
 }
 
@@ -302,6 +303,37 @@ function* conntrackVariables(owner: SysctlOwner): Generator<[string, Variable]> 
       (value, { tcpTimeouts }) => ({ tcpTimeouts: { ...tcpTimeouts, [state]: s(value) } }),
     );
   }
+}
+
+/** net.ipv4.vs.*: they are there with the module, which asking for one loads. */
+function ipvsVariables(owner: SysctlOwner): [string, Variable][] {
+  const ipvs = () => owner.enableNetfilter().ipvs;
+  const variable = (
+    name: string,
+    key: 'conntrack' | 'expireNodestConn' | 'expireQuiescentTemplate',
+  ): [string, Variable] => [
+    `net.ipv4.vs.${name}`,
+    {
+      min: 0,
+      max: 1,
+      read: () => Number(ipvs().settings[key]),
+      write: (value) => ipvs().configure({ [key]: value === 1 }),
+    },
+  ];
+  return [
+    variable('conntrack', 'conntrack'),
+    variable('expire_nodest_conn', 'expireNodestConn'),
+    variable('expire_quiescent_template', 'expireQuiescentTemplate'),
+    [
+      'net.ipv4.vs.conn_reuse_mode',
+      {
+        min: 0,
+        max: 1, // 2 is for connections whose answers do not come by
+        read: () => ipvs().settings.connReuseMode,
+        write: (value) => ipvs().configure({ connReuseMode: value === 0 ? 0 : 1 }),
+      },
+    ],
+  ];
 }
 
 /** SYN_SENT2 has no name of its own among the sysctls. */

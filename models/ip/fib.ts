@@ -4,7 +4,16 @@
 // Not modelled: policy routing (`ip rule`), ECMP, TOS routes.
 
 import type { NetDevice } from '../link/net-device.ts';
-import { ANY_IP, addressBits, formatIp, formatPrefix, type Ip, type Prefix } from '../packet/ip-address.ts';
+import {
+  ANY_IP,
+  addressBits,
+  formatIp,
+  formatPrefix,
+  type Ip,
+  type IpFamily,
+  type Prefix,
+  prefix,
+} from '../packet/ip-address.ts';
 import type { SharedRoute, SharedRoutes, SharedRoutesReader } from './shared-routes.ts';
 
 export type RouteType = 'unicast' | 'local' | 'broadcast' | 'anycast' | 'unreachable' | 'prohibit' | 'blackhole';
@@ -55,6 +64,7 @@ export class Fib implements SharedRoutesReader {
   #earlierIp = ANY_IP;
   #earlier: Route | undefined;
   #shared: SharedUse | undefined;
+  #localAddresses: { readonly device: NetDevice; readonly ips: ReadonlySet<Ip> } | undefined;
   /** Shared routes that packets have taken since they last changed, as routes of this host. */
   #taken: Map<SharedRoute, Route> | undefined;
 
@@ -72,6 +82,12 @@ export class Fib implements SharedRoutesReader {
   share(use: SharedUse): void {
     this.#shared = use;
     this.#taken = undefined;
+    this.#changed();
+  }
+
+  /** Addresses of the host itself beside its routes: as many local routes of length 32, made when they are taken. */
+  setLocalAddresses(device: NetDevice, ips: ReadonlySet<Ip>): void {
+    this.#localAddresses = ips.size === 0 ? undefined : { device, ips };
     this.#changed();
   }
 
@@ -105,6 +121,7 @@ export class Fib implements SharedRoutesReader {
   }
 
   #search(ip: Ip): Route | undefined {
+    if (this.#localAddresses?.ips.has(ip) === true) return localRoute(this.#localAddresses.device, ip, 4);
     const own = this.#searchOwn(ip);
     return this.#shared === undefined ? own : this.#searchShared(this.#shared, ip, own);
   }
@@ -158,6 +175,17 @@ export class Fib implements SharedRoutesReader {
     this.#latest = this.#earlier = this.#searchOwn(ANY_IP); // no shared route is for it
   }
 }
+
+/** To an address of the host itself. */
+export const localRoute = (device: NetDevice, ip: Ip, family: IpFamily): Route =>
+  new Route({
+    type: 'local',
+    destination: prefix(ip, addressBits(family), family),
+    device,
+    gateway: ANY_IP,
+    source: ip,
+    metric: 0,
+  });
 
 /** A route that says that there is none. */
 export const isErrorRoute = ({ type }: Route): boolean =>

@@ -50,6 +50,18 @@ test('the longest prefix wins, then the lower metric', () => {
   expect(next('fd00:10:244:7::9')).toBe('fd00::2');
 });
 
+test('the host’s own addresses beside its routes are local, before any route, until others take their place', () => {
+  const fib = new Ipv6Fib();
+  fib.add(route('::/0', { via: 'fd00::1' }));
+  const [ip, other] = [parseIpv6('fd00:96::10'), parseIpv6('fd00:96::11')];
+  expect(fib.lookup(ip)!.type).toBe('unicast');
+  fib.setLocalAddresses(device, new Set([ip]));
+  expect(formatRoute(fib.lookup(ip)!)).toBe('local fd00:96::10 dev eth0');
+  expect(fib.lookup(other)!.type).toBe('unicast');
+  fib.setLocalAddresses(device, new Set([other]));
+  expect([ip, other].map((one) => fib.lookup(one)!.type)).toEqual(['unicast', 'local']);
+});
+
 test('without a default route, an unknown destination has none', () => {
   expect(new Ipv6Fib().lookup(parseIpv6('fd00::1'))).toBeUndefined();
 });

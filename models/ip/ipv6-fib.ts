@@ -7,9 +7,10 @@
 //
 // Not modelled: policy routing, ECMP, routes by source address.
 
+import type { NetDevice } from '../link/net-device.ts';
 import { ANY_IP, type Ip, type Prefix } from '../packet/ip-address.ts';
 import { hashIpv6Prefix, ipv6SharesPrefix } from '../packet/ipv6-address.ts';
-import { Route, type SharedUse } from './fib.ts';
+import { localRoute, Route, type SharedUse } from './fib.ts';
 import type { SharedRoute, SharedRoutesReader } from './shared-routes.ts';
 
 interface LengthTable {
@@ -27,6 +28,7 @@ export class Ipv6Fib implements SharedRoutesReader {
   #earlierIp: Ip | undefined;
   #earlier: Route | undefined;
   #shared: SharedUse | undefined;
+  #localAddresses: { readonly device: NetDevice; readonly ips: ReadonlySet<Ip> } | undefined;
   /** Shared routes that packets have taken since they last changed, as routes of this host. */
   #taken: Map<SharedRoute, Route> | undefined;
 
@@ -34,6 +36,12 @@ export class Ipv6Fib implements SharedRoutesReader {
   share(use: SharedUse): void {
     this.#shared = use;
     this.forget();
+  }
+
+  /** As {@link Fib.setLocalAddresses}, of length 128. */
+  setLocalAddresses(device: NetDevice, ips: ReadonlySet<Ip>): void {
+    this.#localAddresses = ips.size === 0 ? undefined : { device, ips };
+    this.#forget();
   }
 
   /** The shared routes have changed. */
@@ -88,6 +96,7 @@ export class Ipv6Fib implements SharedRoutesReader {
   }
 
   #search(ip: Ip): Route | undefined {
+    if (this.#localAddresses?.ips.has(ip) === true) return localRoute(this.#localAddresses.device, ip, 6);
     const own = this.#searchOwn(ip);
     return this.#shared === undefined ? own : this.#searchShared(this.#shared, ip, own);
   }

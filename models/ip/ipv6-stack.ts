@@ -189,11 +189,7 @@ export class Ipv6Stack implements DiscoveryStack {
       this.sendError(frame, ICMPV6_DEST_UNREACHABLE, ICMPV6_BEYOND_SCOPE);
       return this.drop(frame, 'IP_INADDRERRORS');
     }
-    const mtuBytes = Math.max(device.mtuBytes, MIN_IPV6_MTU_BYTES);
-    if (isTooBig(frame, mtuBytes)) {
-      this.sendError(frame, ICMPV6_PACKET_TOO_BIG, 0, { info: mtuBytes, device });
-      return this.drop(frame, 'PKT_TOO_BIG');
-    }
+    if (this.#isStoppedBySize(frame, device)) return;
     this.cpus.charge(this.cpus.costs.forwardNs);
     if (frame.journey !== undefined) this.#noteRoute(frame, route);
     frame.ttl--;
@@ -201,6 +197,15 @@ export class Ipv6Stack implements DiscoveryStack {
     if (netfilter !== undefined && !netfilter.run(FORWARD, frame, inDevice, device)) return;
     frame.routedByBridge = false;
     this.#output(frame, route);
+  }
+
+  /** Too large for the device: the sender hears of it, and the packet is dropped. */
+  #isStoppedBySize(frame: Frame, device: NetDevice): boolean {
+    const mtuBytes = Math.max(device.mtuBytes, MIN_IPV6_MTU_BYTES);
+    if (!isTooBig(frame, mtuBytes)) return false;
+    this.sendError(frame, ICMPV6_PACKET_TOO_BIG, 0, { info: mtuBytes, device });
+    this.drop(frame, 'PKT_TOO_BIG');
+    return true;
   }
 
   /** ip6_pkt_drop: said also by hosts that do not forward. */
@@ -263,7 +268,36 @@ export class Ipv6Stack implements DiscoveryStack {
     return false;
   }
 
-  #whyNotSent(): SendError {
+  /** As {@link IpStack.routeToServer} (ip_vs_nat_xmit_v6). */
+  routeToServer(frame: Frame, ip: Ip): DeviceRef | 'here' | undefined {
+    const route = this.fib.lookup(ip);
+    if (route?.type === 'local') return 'here';
+    if (route === undefined || route.type !== 'unicast') {
+      this.sendError(frame, ICMPV6_DEST_UNREACHABLE, ICMPV6_ADDRESS_UNREACHABLE);
+      this.drop(frame, 'IP_OUTNOROUTES');
+      return undefined;
+    }
+    const { device } = route;
+    if (frame.ttl <= 1) {
+      this.sendError(frame, ICMPV6_TIME_EXCEEDED, 0);
+      this.drop(frame, 'IP_TTL');
+      return undefined;
+    }
+    if (this.#isStoppedBySize(frame, device)) return undefined;
+    this.cpus.charge(this.cpus.costs.forwardNs);
+    frame.ttl--;
+    return device;
+  }
+
+  sendOn(frame: Frame): void {
+    const route = this.fib.lookup(frame.dstIp)!; // that of routeToServer: nothing has changed within this visit
+    if (frame.journey !== undefined) this.#noteRoute(frame, route);
+    this.#output(frame, route);
+  }
+
+  /** As in IPv4: one that IPVS has sent to a server has left already. */
+  #whyNotSent(): SendError | undefined {
+    if (this.#host.netfilter?.takeSentOn() === true) return undefined;
     const error = this.#rerouteError ?? 'EPERM';
     this.#rerouteError = undefined;
     return error;

@@ -66,6 +66,7 @@ import {
 } from '../packet/ip-address.ts';
 import { BROADCAST_MAC, isGroupAddress } from '../packet/mac.ts';
 import { Arp } from './arp.ts';
+import type { DeviceProgram } from './device-program.ts';
 import { Fib, formatRoute, isErrorRoute, type Route } from './fib.ts';
 import type { FlowCache } from './flow-cache.ts';
 import { fragment } from './fragmentation.ts';
@@ -156,6 +157,8 @@ export class IpStack implements FrameReceiver, NetfilterStack {
   #addresses: readonly { readonly device: NetDevice; readonly ip: Ip; readonly subnet: Prefix }[] = [];
   /** The host's own addresses: few, and asked for with every packet, so a list. */
   #localIps: readonly Ip[] = [];
+  /** Addresses that no packet leaves with: see {@link setServiceAddresses}. */
+  #serviceIps: ReadonlySet<Ip> | undefined;
   /** By IP protocol number: a handful, up to UDP's. */
   readonly #handlers: (ProtocolHandler | undefined)[] = new Array(PROTOCOL_UDP + 1).fill(undefined);
   readonly #icmpRate: IcmpRateLimit;
@@ -164,6 +167,8 @@ export class IpStack implements FrameReceiver, NetfilterStack {
   #reassembly: Reassembly | undefined;
   #ipv6: Ipv6Stack | undefined;
   #loopback: NetDevice | undefined;
+  #program: DeviceProgram | undefined;
+  #programDevice: NetDevice | undefined;
   /** Of the packet that lost its route while the OUTPUT hook ran. */
   #rerouteError: SendError | undefined;
 
@@ -205,7 +210,7 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     frame.receivedOn = device;
     switch (frame.etherType) {
       case ETHERTYPE_IPV4:
-        return this.#preRouting(frame, device);
+        return device === this.#programDevice ? this.#runProgram(frame, device) : this.#preRouting(frame, device);
       case ETHERTYPE_ARP:
         return this.#arp.receive(frame, device);
       case ETHERTYPE_IPV6:
@@ -214,6 +219,13 @@ export class IpStack implements FrameReceiver, NetfilterStack {
       default:
         return this.drop(frame, 'UNHANDLED_PROTO');
     }
+  }
+
+  #runProgram(frame: Frame, device: NetDevice): void {
+    const passed = this.#program!.ingress(frame);
+    if (passed === undefined) return;
+    passed.receivedOn = device;
+    this.#preRouting(passed, device);
   }
 
   #preRouting(frame: Frame, device: NetDevice): void {
@@ -265,7 +277,8 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     { accept_local, rp_filter, send_redirects }: DeviceSettings,
   ): SourceVerdict {
     if (rp_filter === 0 && (device !== outDevice || send_redirects === 0)) {
-      return accept_local !== 0 || !this.#localIps.includes(srcIp) ? ACCEPTED : LOCAL_SOURCE;
+      const isOwn = this.#localIps.includes(srcIp) || this.#serviceIps?.has(srcIp) === true;
+      return accept_local !== 0 || !isOwn ? ACCEPTED : LOCAL_SOURCE;
     }
     const back = this.fib.lookup(srcIp);
     if (back === undefined || isErrorRoute(back)) return rp_filter === 0 || srcIp === ANY_IP ? ACCEPTED : WRONG_WAY;
@@ -423,8 +436,9 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     return false;
   }
 
-  /** Rules have dropped the packet, or it has lost its route. */
-  #whyNotSent(): SendError {
+  /** Rules have dropped the packet, or it has lost its route; one that IPVS has sent to a server has left already. */
+  #whyNotSent(): SendError | undefined {
+    if (this.#netfilter?.takeSentOn() === true) return undefined;
     const error = this.#rerouteError ?? 'EPERM';
     this.#rerouteError = undefined;
     return error;
@@ -446,6 +460,59 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     return errorByRoute(route) ?? 'EACCES';
   }
 
+  // ── for programs at devices ────────────────────────────────────────────────────────────────────────────────────────
+
+  /** `tc filter add dev DEVICE ingress` and `egress`: one program for one device of the namespace. */
+  attachProgram(device: NetDevice, program: DeviceProgram): void {
+    this.#programDevice = device;
+    this.#program = program;
+    this.cpus.forgetWays();
+  }
+
+  /** bpf_fib_lookup and bpf_redirect: the packet leaves by its route, past netfilter. */
+  redirect(frame: Frame): void {
+    const route = this.fib.lookup(frame.dstIp);
+    if (route === undefined || route.type !== 'unicast') return this.drop(frame, 'IP_INNOROUTES');
+    if (frame.ttl <= 1) {
+      this.sendIcmpError(frame, ICMP_TIME_EXCEEDED, 0);
+      return this.drop(frame, 'IP_TTL');
+    }
+    this.cpus.charge(this.cpus.costs.forwardNs);
+    if (frame.journey !== undefined) this.#noteRoute(frame, route);
+    frame.ttl--;
+    this.neighbors.output(frame, route.device, route.gateway === ANY_IP ? frame.dstIp : route.gateway);
+  }
+
+  // ── for IPVS ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** __ip_vs_get_out_rt. */
+  routeToServer(frame: Frame, ip: Ip): DeviceRef | 'here' | undefined {
+    if (frame.family === 6) return this.#ipv6!.routeToServer(frame, ip);
+    const route = this.fib.lookup(ip);
+    if (route?.type === 'local') return 'here';
+    if (route === undefined || route.type !== 'unicast') {
+      this.sendIcmpError(frame, ICMP_DEST_UNREACHABLE, ICMP_HOST_UNREACHABLE);
+      this.drop(frame, 'IP_OUTNOROUTES');
+      return undefined;
+    }
+    if (frame.ttl <= 1) {
+      this.sendIcmpError(frame, ICMP_TIME_EXCEEDED, 0);
+      this.drop(frame, 'IP_TTL');
+      return undefined;
+    }
+    if (frame.dontFragment && this.#isTooBig(frame, route.device.mtuBytes)) return undefined;
+    this.cpus.charge(this.cpus.costs.forwardNs);
+    frame.ttl--;
+    return route.device;
+  }
+
+  sendOn(frame: Frame): void {
+    if (frame.family === 6) return this.#ipv6!.sendOn(frame);
+    const route = this.fib.lookup(frame.dstIp)!; // that of routeToServer: nothing has changed within this visit
+    if (frame.journey !== undefined) this.#noteRoute(frame, route);
+    this.#output(frame, route);
+  }
+
   #sendOverIpv6(frame: Frame): SendError | undefined {
     if (this.#ipv6 !== undefined) {
       hashForLabel(frame);
@@ -460,6 +527,7 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     if (this.#netfilter !== undefined && !this.#netfilter.run(POSTROUTING, frame, undefined, device)) return;
     if (device === this.#loopback) return device.transmit(frame);
     const nextHop = route.gateway === ANY_IP ? frame.dstIp : route.gateway;
+    if (device === this.#programDevice) this.#program!.egress(frame);
     const isToBeCut = frame.fragments !== undefined && frame.fragments.largestBytes > 0;
     if (isToBeCut || frame.sizeBytes - ETHERNET_HEADER_BYTES > this.#mtuFor(frame, device)) {
       return this.#outputFragments(frame, device, nextHop);
@@ -704,6 +772,17 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     this.fib.add({ ...common, type: 'broadcast', destination: prefix(broadcastOf(subnet), 32) });
   }
 
+  /**
+   * The addresses, each alone in its subnet, of a device by which nothing leaves (kube-ipvs0): the host answers for them, and
+   * is never known by them but to itself. There may be thousands, the same on many hosts, so that the set is only referred
+   * to; another one takes its place.
+   */
+  setServiceAddresses(device: NetDevice, ips: ReadonlySet<Ip>, family: IpFamily): void {
+    if (family === 6) return this.enableIpv6().fib.setLocalAddresses(device, ips);
+    this.#serviceIps = ips.size === 0 ? undefined : ips;
+    this.fib.setLocalAddresses(device, ips);
+  }
+
   /** `ip route add DESTINATION [via GATEWAY] dev DEVICE`. */
   addRoute({
     destination,
@@ -731,7 +810,7 @@ export class IpStack implements FrameReceiver, NetfilterStack {
 
   isLocal(ip: Ip, family: IpFamily = 4): boolean {
     if (family === 6) return this.#ipv6?.isLocal(ip) === true;
-    return this.#localIps.includes(ip) || isLoopback(ip);
+    return this.#localIps.includes(ip) || isLoopback(ip) || this.#serviceIps?.has(ip) === true;
   }
 
   /** The addresses of this namespace, loopback's included, in the order in which they were added. */

@@ -20,9 +20,10 @@ import {
 } from '../packet/ip-address.ts';
 import { KubeProxy, type SyncSettings } from './kube-proxy/kube-proxy.ts';
 import type { ProxyMetrics } from './kube-proxy/proxy-metrics.ts';
-import type { ProxyCaches, ProxyMode } from './kube-proxy/proxy-mode.ts';
+import type { ProxyCaches, ProxyFlags, ProxyMode } from './kube-proxy/proxy-mode.ts';
 import type { ServiceSnapshot } from './kube-proxy/service-tracker.ts';
 import { Kubelet } from './kubelet.ts';
+import { MachineRules } from './machine-rules.ts';
 import { addressOfNode, isOfFamily, type Node, podCidrsOf } from './objects.ts';
 import { type ClusterRanges, rangeOf } from './ranges.ts';
 
@@ -45,7 +46,12 @@ export interface ClusterNodeOptions {
   readonly families: readonly FamilyOfCluster[];
   readonly ranges: ClusterRanges;
   readonly cni: Partial<BridgePluginSettings>;
-  readonly proxy: { readonly mode: ProxyMode; readonly sync: SyncSettings; readonly totalMetrics: ProxyMetrics };
+  readonly proxy: {
+    readonly mode: ProxyMode;
+    readonly sync: SyncSettings;
+    readonly flags: ProxyFlags;
+    readonly totalMetrics: ProxyMetrics;
+  };
   /** Addresses that pods of a snapshot have, or will have once they have started. */
   readonly isReserved: IsReserved;
 }
@@ -62,6 +68,8 @@ export class ClusterNode {
   readonly name: string;
   readonly machine: Machine;
   readonly kubelet: Kubelet;
+  /** What kube-proxy has written. */
+  readonly rules: MachineRules;
   /** A program on the node itself, outside pods: a node agent, or a client on the host network. */
   readonly process: Process;
   readonly #nicName = 'eth0';
@@ -90,7 +98,8 @@ export class ClusterNode {
     this.kubelet = new Kubelet(this.machine, { cni: plugin, nodeIps: this.#families });
     this.process = { name: this.name, place, namespace: root, cpu: this.machine.nextCpu() };
     const zone = object.metadata.labels['topology.kubernetes.io/zone'];
-    const rules = () => root.enableNetfilter();
+    this.rules = new MachineRules(this.machine, { name: this.#nicName, ip: this.ip });
+    const rules = () => this.rules;
     this.#startProxies = (mode, sync) =>
       this.#families.map(({ family, ip, ofCluster: { caches, services } }, i) => {
         const node = { name: this.name, zone, ips: [ip, plugin.gateways[i]!.ip] };

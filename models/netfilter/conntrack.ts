@@ -34,6 +34,7 @@ import {
   isKnownIcmp,
   isNeverTracked,
   PROTOCOL_GRE,
+  packPorts,
   packProtocol,
   portsOf,
   protocolOf,
@@ -463,6 +464,19 @@ export class Conntrack implements ConnectionQuery, ConnectionTracker {
         lost === undefined || (words[at + REPLY_TUPLE + 1] === lost.ip && familyOf(words[at + KIND]!) === lost.family);
       if (usesLost) this.#delete(index);
     }
+  }
+
+  /**
+   * IPVS sends the frame's connection to this server, which will answer it (ip_vs_update_conntrack). Only before the
+   * connection is confirmed; it does not count as translated.
+   */
+  expectAnswerFrom({ conntrackEntry, conntrackReply }: Frame, ip: Ip, port: number): void {
+    const index = indexOf(conntrackEntry);
+    if (conntrackEntry === 0 || conntrackReply || (this.#statusOf(index) & (CONFIRMED | DYING)) !== 0) return;
+    const { words } = this.table;
+    const at = index * WORDS_PER_ENTRY + REPLY_TUPLE;
+    words[at] = ip;
+    words[at + 2] = packPorts(port, dstPortOf(words[at + 2]!));
   }
 
   /** Ends the entry at once; frames that still have its handle find out when they are tracked again. */

@@ -2,15 +2,15 @@
 // tables change so that a packet only follows the list:
 //
 //   PREROUTING   defragment, raw, conntrack, mangle, nat (destination)
-//   INPUT        mangle, filter, nat (source), confirm
-//   FORWARD      mangle, filter
-//   OUTPUT       defragment, raw, conntrack, mangle, nat (destination), filter
+//   INPUT        mangle, filter, IPVS, nat (source), confirm
+//   FORWARD      mangle, filter, IPVS
+//   OUTPUT       defragment, raw, conntrack, mangle, nat (destination), IPVS, filter
 //   POSTROUTING  mangle, nat (source), confirm
 //
 // Base chains of nftables stand among them by their own priorities. Of equals, the one that was registered last comes
 // first (nf_hook_entries_grow). Chains of type nat are ordered among themselves only: all of them are asked where nat is.
 //
-// Not modelled: the security table, SELinux's and IPVS's hooks.
+// Not modelled: the security table, SELinux's hooks.
 
 import { FORWARD, HOOK_NAMES, HOOKS, type Hook, INPUT, OUTPUT, POSTROUTING, PREROUTING } from './hook.ts';
 import { DESTINATION, type NatSide, SOURCE } from './nat.ts';
@@ -30,6 +30,10 @@ export const TRANSLATE = 4;
 export const CONFIRM = 5;
 /** A base chain of nftables decides. */
 export const NFT = 6;
+/** Virtual servers: the packet may go to one of their real servers. */
+export const IPVS = 7;
+/** What IPVS remembers and conntrack with it may be over: before the packet is looked up. */
+export const IPVS_TIMERS = 8;
 export type StepKind =
   | typeof DEFRAGMENT
   | typeof WALK
@@ -37,7 +41,9 @@ export type StepKind =
   | typeof TRACK
   | typeof TRANSLATE
   | typeof CONFIRM
-  | typeof NFT;
+  | typeof NFT
+  | typeof IPVS
+  | typeof IPVS_TIMERS;
 
 /** One shape for all kinds of step. */
 export class HookStep {
@@ -76,6 +82,12 @@ const CONNTRACK_PRIORITY = -200;
 const NAT_DESTINATION_PRIORITY = -100;
 const NAT_SOURCE_PRIORITY = 100;
 const CONFIRM_PRIORITY = 0x7fff_ffff;
+/** Of ip_vs_out and ip_vs_in, which are neighbors at each of their hooks (ip_vs_core.c): the first of the two. */
+const IPVS_PRIORITIES: Readonly<Partial<Record<Hook, number>>> = {
+  [INPUT]: NAT_SOURCE_PRIORITY - 2,
+  [OUTPUT]: NAT_DESTINATION_PRIORITY + 1,
+  [FORWARD]: NAT_SOURCE_PRIORITY - 1,
+};
 const FILTERING_TABLES = [
   { table: 'raw', priority: -300 },
   { table: 'mangle', priority: -150 },
@@ -90,10 +102,12 @@ export interface HookUsers {
   readonly tables: RuleTables;
   readonly nftables: Nftables;
   readonly registrations: Registrations;
+  /** There are virtual servers of this family. */
+  readonly hasVirtualServers?: boolean;
 }
 
 export function planHook(hook: Hook, users: HookUsers): HookPlan {
-  const steps = [...filteringSteps(hook, users), ...nftSteps(hook, users)];
+  const steps = [...filteringSteps(hook, users), ...nftSteps(hook, users), ...ipvsSteps(hook, users)];
   const { tables, nftables } = users;
   if (tables.needsConntrack || nftables.needsConntrack(tables.family)) {
     steps.push(...trackingSteps(hook), ...translationSteps(hook, users));
@@ -115,6 +129,14 @@ const nftSteps = (hook: Hook, { tables, nftables }: HookUsers): HookStep[] =>
     .baseChains(hook, tables.family)
     .filter(({ base }) => base.type !== 'nat')
     .map((nft) => new HookStep(NFT, nft.base.priority, { nft }));
+
+function ipvsSteps(hook: Hook, { hasVirtualServers = false }: HookUsers): HookStep[] {
+  if (!hasVirtualServers) return [];
+  const priority = IPVS_PRIORITIES[hook];
+  const steps = priority === undefined ? [] : [new HookStep(IPVS, priority)];
+  if (hook === PREROUTING || hook === OUTPUT) steps.push(new HookStep(IPVS_TIMERS, CONNTRACK_PRIORITY - 1));
+  return steps;
+}
 
 /** Registered by the first rule that needs conntrack (nf_ct_netns_get), for its family. */
 function trackingSteps(hook: Hook): HookStep[] {

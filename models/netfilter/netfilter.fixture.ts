@@ -67,6 +67,8 @@ export class TestNode implements NetfilterStack {
   readonly cpus: CpuSet;
   readonly #simulator: Simulator;
   readonly #local: readonly IpAddress[];
+  /** The packet that IPVS has sent on to a server, as it left. */
+  #sentOn: string | undefined;
   /** What REJECT was asked to send, and about what. */
   readonly rejects: string[] = [];
 
@@ -137,10 +139,12 @@ export class TestNode implements NetfilterStack {
 
   passFrame(frame: Frame, hooks: readonly Hook[]): string {
     const dropsBefore = this.frames.drops();
+    this.#sentOn = undefined;
     for (const hook of hooks) {
       const isIn = hook === PREROUTING || hook === INPUT || hook === FORWARD;
       const isOut = hook === POSTROUTING || hook === OUTPUT || hook === FORWARD;
       if (this.netfilter.run(hook, frame, isIn ? ETH0 : undefined, isOut ? ETH0 : undefined)) continue;
+      if (this.#sentOn !== undefined) return this.#sentOn;
       return [...this.frames.drops()].find(([reason, count]) => count !== (dropsBefore.get(reason) ?? 0))![0];
     }
     const packet = printPacket(frame);
@@ -174,6 +178,16 @@ export class TestNode implements NetfilterStack {
 
   redirectAddress(_inDevice: DeviceRef, family: IpFamily): Ip | undefined {
     return this.#local.find((local) => local.family === family)?.ip;
+  }
+
+  routeToServer(frame: Frame, ip: Ip): DeviceRef | 'here' {
+    return this.addressType(ip, frame.family) === 'LOCAL' ? 'here' : ETH0;
+  }
+
+  sendOn(frame: Frame): void {
+    if (!this.netfilter.run(POSTROUTING, frame, undefined, ETH0)) return;
+    this.#sentOn = printPacket(frame);
+    this.frames.deliver(frame);
   }
 
   reject(frame: Frame, _hook: Hook, rejectWith: string): void {

@@ -40,6 +40,8 @@ import {
   DEFRAGMENT,
   type HookPlan,
   type HookStep,
+  IPVS,
+  IPVS_TIMERS,
   NFT,
   POLICY,
   planHook,
@@ -49,6 +51,7 @@ import {
   WALK,
 } from './hook-plan.ts';
 import { IpSets } from './ipset/ip-sets.ts';
+import { ENDED, Ipvs, LEAVES, PASSES, REFUSED, UNSERVED } from './ipvs/ipvs.ts';
 import type { Accounts } from './matches/nfacct.ts';
 import { DESTINATION, Nat, type NatMapping, type NatSide, SOURCE } from './nat.ts';
 import { Nftables, type NftBaseChain } from './nft/nftables.ts';
@@ -85,6 +88,10 @@ export interface NetfilterStack {
    * the packet. Absent: the packet goes on.
    */
   reroute?(frame: Frame): boolean;
+  /** For IPVS: see IpvsRoutes. Absent: no packet gets to a real server. */
+  routeToServer?(frame: Frame, ip: Ip): DeviceRef | 'here' | undefined;
+  /** A packet that IPVS sends to another host has passed OUTPUT: it leaves by POSTROUTING, as if it had been made here. */
+  sendOn?(frame: Frame): void;
   /** Answers the frame with an ICMP error or a TCP reset. Netfilter drops the frame afterwards. */
   reject(frame: Frame, hook: Hook, rejectWith: RejectType, inDevice: DeviceRef | undefined): void;
 }
@@ -110,6 +117,9 @@ export class Netfilter implements RuleVisits {
   readonly sets = new IpSets();
   readonly nftables: Nftables;
   readonly conntrack: Conntrack;
+  #ipvs: Ipvs | undefined;
+  /** The latest packet that OUTPUT did not let pass has not been dropped: IPVS has sent it on. */
+  #isSentOn = false;
   readonly #nat: Nat;
   readonly #cpus: CpuSet;
   readonly #costs: CostModel;
@@ -169,6 +179,26 @@ export class Netfilter implements RuleVisits {
     this.#nftWalk = new NftWalk({ context: this.#context, connections: this.conntrack, cpus });
   }
 
+  /** What ipvsadm has set up. */
+  get ipvs(): Ipvs {
+    if (this.#ipvs === undefined) {
+      this.#ipvs = new Ipvs({ cpus: this.#cpus, conntrack: this.conntrack, routes: this.#stack });
+      this.#context.ipvs = this.#ipvs;
+      this.#ipvs.whenChanged = () => {
+        this.#isStale = true;
+        this.#cpus.forgetWays();
+      };
+    }
+    return this.#ipvs;
+  }
+
+  /** Asked once after {@link run} has said no to OUTPUT: has the packet been sent all the same? */
+  takeSentOn(): boolean {
+    const isSentOn = this.#isSentOn;
+    this.#isSentOn = false;
+    return isSentOn;
+  }
+
   expect(counts: UnsettledCounts): void {
     this.#expected.add(counts);
   }
@@ -222,6 +252,12 @@ export class Netfilter implements RuleVisits {
           if (!this.#isPassed(this.#walkNft(step.nft!, hook, frame, inDevice, outDevice), hook, frame, inDevice))
             return false;
           break;
+        case IPVS:
+          if (!this.#passIpvs(hook, frame, inDevice)) return false;
+          break;
+        case IPVS_TIMERS:
+          this.#ipvs!.tidy();
+          break;
       }
     }
     return true;
@@ -234,8 +270,9 @@ export class Netfilter implements RuleVisits {
     this.#registrations6.update(tables6, nftables);
     const users = { tables, nftables, registrations: this.#registrations };
     const users6 = { tables: tables6, nftables, registrations: this.#registrations6 };
-    this.#plans = HOOKS.map((hook) => planHook(hook, users));
-    this.#plans6 = HOOKS.map((hook) => planHook(hook, users6));
+    const hasVirtualServers = (family: IpFamily): boolean => this.#ipvs?.isActive(family) === true;
+    this.#plans = HOOKS.map((hook) => planHook(hook, { ...users, hasVirtualServers: hasVirtualServers(4) }));
+    this.#plans6 = HOOKS.map((hook) => planHook(hook, { ...users6, hasVirtualServers: hasVirtualServers(6) }));
     this.#ruleCosts = RuleCosts.of(this.#costs, tables.backend);
     this.#ruleCosts6 = RuleCosts.of(this.#costs, tables6.backend);
     this.#isIdle = [...this.#plans, ...this.#plans6].every((plan) => plan.length === 0);
@@ -349,6 +386,39 @@ export class Netfilter implements RuleVisits {
   #drop(frame: Frame, reason: DropReason): false {
     this.#frames.drop(frame, reason, this.#cpus.instant, this.#namespace);
     return false;
+  }
+
+  // ── virtual servers ────────────────────────────────────────────────────────────────────────────────────────────────
+
+  #passIpvs(hook: Hook, frame: Frame, inDevice: DeviceRef | undefined): boolean {
+    const ipvs = this.#ipvs!;
+    const before = frame.journey === undefined ? '' : formatTuple(frame);
+    this.#recorder.spoil(); // its connections are not followed by what is remembered of ways
+    const outcome = ipvs.handle(hook, frame);
+    if (frame.journey !== undefined && outcome !== ENDED && formatTuple(frame) !== before)
+      this.#note(frame, 'ipvs', `${before} becomes ${formatTuple(frame)}`);
+    switch (outcome) {
+      case PASSES:
+        return true;
+      case LEAVES:
+        this.#sendOn(hook, frame, ipvs);
+        return false;
+      case UNSERVED:
+        this.#stack.reject(frame, hook, defaultRejectType(frame.family), inDevice);
+        return this.#drop(frame, 'NETFILTER_DROP');
+      case REFUSED:
+        return this.#drop(frame, 'NETFILTER_DROP');
+      case ENDED:
+        return false;
+    }
+  }
+
+  /** ip_vs_nat_send_or_cont: past all hooks that the packet has still before it, and through OUTPUT, perhaps again. */
+  #sendOn(hook: Hook, frame: Frame, ipvs: Ipvs): void {
+    const { outDevice } = ipvs;
+    const passes = ipvs.whileLeaving(frame, () => this.run(OUTPUT, frame, undefined, outDevice));
+    if (passes) this.#stack.sendOn?.(frame);
+    this.#isSentOn = hook === OUTPUT;
   }
 
   // ── connection tracking ────────────────────────────────────────────────────────────────────────────────────────────

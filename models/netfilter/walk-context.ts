@@ -9,6 +9,7 @@ import type { DeviceRef, Frame } from '../packet/frame.ts';
 import type { Ip, IpFamily } from '../packet/ip-address.ts';
 import { type ConnectionQuery, NO_CONNECTIONS } from './connection-query.ts';
 import { IpSets } from './ipset/ip-sets.ts';
+import type { Ipvs } from './ipvs/ipvs.ts';
 import type { Accounts } from './matches/nfacct.ts';
 import type { Rule } from './rule.ts';
 import { RuleMemories } from './rule-memories.ts';
@@ -75,6 +76,8 @@ export class WalkContext {
   readonly recorder: FlowRecorder;
   /** What rules of `-m nfacct` have counted. */
   readonly accounts: Accounts = new Map();
+  /** Virtual servers, where there have been any: for `-m ipvs`. */
+  ipvs: Pick<Ipvs, 'connectionOf'> | undefined = undefined;
 
   /** The hook, as its builtin chains are called: `PREROUTING`. */
   hook = '';

@@ -35,6 +35,7 @@ export const DROP_REASONS = [
   'NEIGH_QUEUEFULL', //      too many frames wait for an address resolution
   'NEIGH_FAILED', //         nobody answered for the next hop
   'NETFILTER_DROP', //       a rule, a policy, REJECT, or NAT without a free port
+  'TC_INGRESS', //           a program at the device
   'CONNTRACK_FULL', //       nf_conntrack_max reached
   'CONNTRACK_CLASH', //      lost the race at confirm (insert_failed)
   'NO_BACKEND', //           a load balancer has no healthy node for it (ours: no kernel does this)

@@ -12,6 +12,8 @@ export type JourneyStage =
   | 'rule' //       a rule that matched
   | 'conntrack' //  lookup, new entry, confirm
   | 'nat' //        addresses before and after
+  | 'ipvs' //       the same, by a virtual server
+  | 'ebpf' //       the same, by a program at a device
   | 'route' //      routing decision
   | 'neighbor' //   next-hop address resolution
   | 'icmp' //       an ICMP error caused by this frame

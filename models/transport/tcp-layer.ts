@@ -33,6 +33,7 @@ import {
 import { EphemeralPorts } from './ephemeral-ports.ts';
 import { isTooBig } from './icmp-error.ts';
 import { isAfter, isBefore } from './sequence.ts';
+import type { SocketBalancer } from './socket-balancer.ts';
 import { ConnectionTable, PortTable } from './socket-table.ts';
 import { type ConnectionLayer, TcpConnection, type TcpHandlers } from './tcp-connection.ts';
 import { type ListenOptions, TcpListener } from './tcp-listener.ts';
@@ -58,6 +59,8 @@ export class TcpLayer implements ProtocolHandler, ConnectionLayer, FrameHolder {
   readonly holderName: string;
   /** Answers from the same machine that wait for their visit. */
   heldFrames = 0;
+  /** Knows where connections to Services' addresses go; absent: packets say it. */
+  balancer: SocketBalancer | undefined;
   readonly #random: RandomStream;
   readonly #ports: EphemeralPorts;
   readonly #timestampOffset: number;
@@ -90,13 +93,15 @@ export class TcpLayer implements ProtocolHandler, ConnectionLayer, FrameHolder {
    */
   connect(
     {
-      to,
+      to: wanted,
       cpu,
       from,
       fromPort,
     }: { readonly to: SocketAddress; readonly cpu: number; readonly from?: Ip; readonly fromPort?: number },
     handlers: TcpHandlers,
   ): TcpConnection {
+    const backend = this.#backendOf(wanted, cpu);
+    const to = backend === undefined || backend === 'unserved' ? wanted : backend;
     const { family = 4 } = to;
     const route = from ?? this.stack.sourceFor(to.ip, family);
     const localIp = route ?? ANY_IP;
@@ -107,10 +112,26 @@ export class TcpLayer implements ProtocolHandler, ConnectionLayer, FrameHolder {
     const initialSequence = this.#initialSequence(localIp, localPort, to);
     const addresses = { family, localIp, localPort, remoteIp: to.ip, remotePort: to.port };
     const connection = new TcpConnection(this, { ...addresses, cpu, initialSequence });
-    const obstacle = route === undefined ? 'network unreachable' : port === undefined ? 'no free port' : undefined;
+    const obstacle =
+      backend === 'unserved'
+        ? 'host unreachable'
+        : route === undefined
+          ? 'network unreachable'
+          : port === undefined
+            ? 'no free port'
+            : undefined;
     if (obstacle === undefined) this.#connections.add(connection);
     connection.connect(handlers, obstacle);
     return connection;
+  }
+
+  #backendOf(to: SocketAddress, cpu: number): SocketAddress | 'unserved' | undefined {
+    const { balancer } = this;
+    if (balancer === undefined) return undefined;
+    const { cpus } = this.stack;
+    // connect() has not begun its visit yet: this one comes before it, on the same CPU.
+    cpus.submit(cpu, (costNs: number) => cpus.charge(costNs), balancer.costNs);
+    return balancer.translate(PROTOCOL_TCP, to, this.stack.name);
   }
 
   /**

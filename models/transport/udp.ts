@@ -12,6 +12,7 @@ import type { FrameStore } from '../packet/frame-store.ts';
 import { ANY_IP, formatSocketAddress, type Ip, type IpFamily } from '../packet/ip-address.ts';
 import { EphemeralPorts } from './ephemeral-ports.ts';
 import { type IcmpError, icmpErrorOf, isHardError, isTooBig, type LocalError, sendErrorOf } from './icmp-error.ts';
+import type { SocketBalancer } from './socket-balancer.ts';
 import { type BoundSocket, PortTable } from './socket-table.ts';
 import type { SocketAddress, TransportStack } from './transport-stack.ts';
 
@@ -53,6 +54,8 @@ const SENT = 'sent by the application';
 
 export class UdpLayer implements ProtocolHandler {
   readonly stack: TransportStack;
+  /** Knows where datagrams to Services' addresses go; absent: packets say it. */
+  balancer: SocketBalancer | undefined;
   readonly #random: RandomStream;
   readonly #ports: EphemeralPorts;
   readonly #sockets = new PortTable<UdpSocket>();
@@ -157,6 +160,8 @@ export class UdpSocket implements BoundSocket {
   readonly #incoming = new DatagramQueue();
   /** Most sockets hear from one peer: it need not be made anew for each datagram. */
   #latestPeer: SocketAddress = { family: 4, ip: ANY_IP, port: 0 };
+  /** By backend: the Service's address by which this socket sent to it last. */
+  #services: Map<string, SocketAddress> | undefined;
   #bufferedBytes = 0;
   #readingPaused = false;
   #closed = false;
@@ -217,14 +222,16 @@ export class UdpSocket implements BoundSocket {
     const cpus = socket.#cpus;
     cpus.charge(cpus.costs.socketSendNs);
     if (message.sizeBytes > LARGEST_MESSAGE_BYTES) return socket.reportError('message too long', peer);
-    const { family = 4 } = peer;
+    const to = socket.#layer.balancer === undefined ? peer : socket.#backendOf(peer, socket.#layer.balancer);
+    if (to === undefined) return socket.reportError('host unreachable', peer);
+    const { family = 4 } = to;
     const frame = socket.#frames.allocate();
     if (family === 6) frame.setFamily(6);
     frame.protocol = PROTOCOL_UDP;
     frame.srcIp = socket.localIp;
-    frame.dstIp = peer.ip;
+    frame.dstIp = to.ip;
     frame.srcPort = socket.localPort;
-    frame.dstPort = peer.port;
+    frame.dstPort = to.port;
     frame.flowHash = socket.#flowHash;
     frame.payloadBytes = message.sizeBytes;
     frame.message = message;
@@ -233,6 +240,17 @@ export class UdpSocket implements BoundSocket {
     const error = stack.sendOrCut(frame);
     if (error !== undefined) socket.reportError(sendErrorOf(error), peer);
   };
+
+  /** sendmsg4, for each datagram; undefined for a Service that nobody serves. */
+  #backendOf(peer: SocketAddress, balancer: SocketBalancer): SocketAddress | undefined {
+    this.#cpus.charge(balancer.costNs);
+    const backend = balancer.translate(PROTOCOL_UDP, peer, this.#stack.name);
+    if (backend === 'unserved') return undefined;
+    if (backend === undefined) return peer;
+    this.#services ??= new Map();
+    this.#services.set(`${backend.ip}:${backend.port}`, peer);
+    return backend;
+  }
 
   /** For the layer, and for frames whose way leads here; what comes too late is for another socket, or for nobody. */
   receive(frame: Frame): void {
@@ -255,6 +273,9 @@ export class UdpSocket implements BoundSocket {
   }
 
   #peerOf({ family, srcIp: ip, srcPort: port }: Frame): SocketAddress {
+    // recvmsg4: the application hears of the address that it has sent to.
+    const service = this.#services?.get(`${ip}:${port}`);
+    if (service !== undefined) return service;
     const latest = this.#latestPeer;
     if (latest.ip === ip && latest.port === port && latest.family === family) return latest;
     return (this.#latestPeer = { family, ip, port });

@@ -112,7 +112,7 @@ export interface Jump {
 
 const newOnly: readonly MatchSpec[] = [{ match: 'conntrack', states: ['NEW'] }];
 
-const jumpFrom = (
+export const jumpFrom = (
   table: TableName,
   from: BuiltinChain,
   toChain: string,

@@ -8,7 +8,7 @@ import { type ServiceSnapshot, ServiceTracker } from './service-tracker.ts';
 export const service = (name: string, spec: Manifest<'Service'>['spec']): Service =>
   objectFrom('Service', { metadata: metadataOf(name), spec });
 
-/** Endpoints of a Service, each as `10.244.1.5`, or with its node as `10.244.1.5 node-1`. */
+/** Endpoints of a Service, each as `10.244.1.5`, or with its node as `10.244.1.5 node-1`; all of one IP family. */
 export function slice(
   serviceName: string,
   endpoints: readonly string[],
@@ -17,7 +17,7 @@ export function slice(
   const { name, namespace } = metadataOf(serviceName);
   return objectFrom('EndpointSlice', {
     metadata: { name: `${name}-slice`, namespace, labels: { 'kubernetes.io/service-name': name } },
-    addressType: 'IPv4',
+    addressType: endpoints.some((endpoint) => endpoint.includes(':')) ? 'IPv6' : 'IPv4',
     endpoints: endpoints.map((endpoint) => {
       const [address = '', nodeName] = endpoint.split(' ');
       return { addresses: [address], nodeName };

@@ -18,7 +18,14 @@ import { type ConnectionTable, type ConntrackCleanup, staleConnections } from '.
 import { HealthServer } from './health-server.ts';
 import type { ProxyNode } from './port-on-node.ts';
 import { ProxyMetrics } from './proxy-metrics.ts';
-import { type NodeRules, type Proxier, type ProxyCaches, type ProxyMode, startProxy } from './proxy-mode.ts';
+import {
+  type NodeRules,
+  type Proxier,
+  type ProxyCaches,
+  type ProxyFlags,
+  type ProxyMode,
+  startProxy,
+} from './proxy-mode.ts';
 import { NO_SERVICES, type ServiceSnapshot } from './service-tracker.ts';
 import { MEASURED_SYNC_COSTS, NO_SYNC_COSTS, type SyncCosts, syncDuration } from './sync-cost.ts';
 
@@ -67,6 +74,7 @@ export interface KubeProxyOptions {
   readonly services: () => ServiceSnapshot;
   /** Of the node. */
   readonly rules: () => NodeRules & { readonly conntrack: ConnectionTable };
+  readonly flags: ProxyFlags;
 }
 
 export class KubeProxy {
@@ -172,7 +180,9 @@ export class KubeProxy {
       else this.#write({ before, after: snapshot, triggers });
       const took = between(start, place.now);
       this.metrics.observe('kubeproxy_sync_proxy_rules_duration_seconds', took);
-      this.metrics.observe(`kubeproxy_sync_${kind}_proxy_rules_duration_seconds`, took);
+      // Others know no such difference.
+      if (mode === 'iptables' || mode === 'nftables')
+        this.metrics.observe(`kubeproxy_sync_${kind}_proxy_rules_duration_seconds`, took);
       ended();
     };
     // What costs no time is a call.
@@ -212,9 +222,11 @@ export class KubeProxy {
     const { mode, sync } = this.#options;
     this.#proxier.needFullSync();
     this.#runner.retryAfter(sync.syncPeriod);
+    if (mode === 'ebpf') return; // it has no metric of that
     if (mode === 'nftables') return this.metrics.add('kubeproxy_sync_proxy_rules_nftables_sync_failures_total');
     this.metrics.add('kubeproxy_sync_proxy_rules_iptables_restore_failures_total');
-    if (kind === 'partial') this.metrics.add('kubeproxy_sync_proxy_rules_iptables_partial_restore_failures_total');
+    if (kind === 'partial' && mode === 'iptables')
+      this.metrics.add('kubeproxy_sync_proxy_rules_iptables_partial_restore_failures_total');
   }
 }
 

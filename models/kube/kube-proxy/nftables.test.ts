@@ -4,11 +4,12 @@ import { type Instant, ms, START, s } from '../../../engine/time.ts';
 import { Nftables } from '../../netfilter/nft/nftables.ts';
 import { printRule } from '../../netfilter/nft/print.ts';
 import { ANY_PREFIX, formatIp, parseIp, parseIpv6, parseIpv6Prefix, parsePrefix } from '../../packet/ip-address.ts';
-import { type EndpointSlice, objectFrom, type Service } from '../objects.ts';
+import { type EndpointSlice, objectFrom } from '../objects.ts';
 import { service, slice, snapshotOf, trackerOf } from './kube-proxy.fixture.ts';
 import { DEFAULT_NFTABLES_CONFIG, type NftablesConfig, NftablesProxier, type NftSyncReport } from './nftables.ts';
 import { NftChainCache } from './nftables-chain-cache.ts';
 import type { ProxyNode } from './port-on-node.ts';
+import { kindOfService } from './service-kinds.fixture.ts';
 import { NO_SERVICES, type ServiceSnapshot, ServiceTracker } from './service-tracker.ts';
 
 const podNetwork: Partial<NftablesConfig> = {
@@ -293,32 +294,3 @@ describe('the kernel takes the table and lists it the same (needs root and nft)'
     expect(inKernel(text)).toEqual({ status: 0, stderr: '', stdout: text });
   });
 });
-
-/** Types, policies, affinity, protocols, source ranges and numbers of endpoints in turn. */
-function kindOfService(i: number): [Service, EndpointSlice] {
-  const type = (['ClusterIP', 'NodePort', 'LoadBalancer'] as const)[i % 3]!;
-  const protocol = (['TCP', 'UDP', 'SCTP'] as const)[(i >> 1) % 3]!;
-  const port = { name: 'main', port: 80 + i, protocol, ...(type !== 'ClusterIP' && { nodePort: 30_000 + i }) };
-  const name = `s${i}`;
-  return [
-    objectFrom('Service', {
-      metadata: { name },
-      spec: {
-        type,
-        clusterIP: `10.96.1.${i}`,
-        ...(i % 7 === 0 && { externalIPs: [`192.0.2.${i}`] }),
-        internalTrafficPolicy: i % 5 === 0 ? 'Local' : 'Cluster',
-        ...(type !== 'ClusterIP' && { externalTrafficPolicy: i % 4 === 0 ? 'Local' : 'Cluster' }),
-        ...(i % 6 === 0 && { sessionAffinity: 'ClientIP' as const }),
-        ...(i % 9 === 2 && { loadBalancerSourceRanges: ['203.0.113.0/24', '203.0.113.128/25', '192.168.0.0/16'] }),
-        ports: [port],
-      },
-      status: type === 'LoadBalancer' ? { loadBalancer: { ingress: [{ ip: `198.51.100.${i}` }] } } : {},
-    }),
-    slice(
-      name,
-      Array.from({ length: i % 4 }, (_, j) => `10.244.${j + 1}.${i} node-${j + 1}`),
-      { name: 'main', port: 8_080, protocol },
-    ),
-  ];
-}

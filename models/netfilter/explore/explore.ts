@@ -1,6 +1,8 @@
 // Where one packet can go by the rules of a node, whichever way chance falls: its walk through the hooks that Linux takes
 // for it, once per outcome of `-m statistic` and `numgen random`, each with its probability.
 //
+// Of a virtual server of IPVS each real server may be next.
+//
 // The rules are the node's; the rest of the node is what the caller says of it: its own addresses and the devices by
 // which the packet comes in and goes out. Memory starts empty: no connection, no list of `-m recent`, full buckets of
 // `-m limit`. Not modelled: routes; the port that a translation picks at random.
@@ -84,6 +86,8 @@ class Passage implements NetfilterStack {
   /** The packet before the hook that ended it: an ended frame is blank. */
   readonly #last = new Frame();
   #rejectedWith: RejectType | undefined;
+  /** IPVS has sent the packet on, and it has left. */
+  #isSentOn = false;
 
   constructor(node: ExploredNode, random: BranchingRandom) {
     this.#node = node;
@@ -95,13 +99,17 @@ class Passage implements NetfilterStack {
     const natRandom = place.random('nat');
     this.#netfilter = new Netfilter({ cpus, frames, random, natRandom, namespace: 'node', stack: this });
     node.load(this.#netfilter);
+    // Whose turn it is depends on what came before: each of them is tried.
+    for (const virtual of this.#netfilter.ipvs.virtualServers())
+      virtual.scheduler = { choose: (servers) => (servers.length === 0 ? undefined : random.pick(servers)) };
   }
 
   of({ fill, isLocallySent }: ExploredPacket): PacketOutcome {
     const frame = this.#frames.allocate();
     frame.journey = this.#journey;
     fill(frame);
-    const goesTo = isLocallySent ? this.#leave(frame) : this.#arrive(frame);
+    const passed = isLocallySent ? this.#leave(frame) : this.#arrive(frame);
+    const goesTo = this.#isSentOn ? 'the next hop' : passed;
     if (goesTo !== undefined) this.#last.copyPacketFrom(frame);
     return {
       probability: this.#random.probability,
@@ -171,6 +179,14 @@ class Passage implements NetfilterStack {
 
   reject(_frame: Frame, _hook: Hook, rejectWith: RejectType): void {
     this.#rejectedWith = rejectWith;
+  }
+
+  routeToServer({ family }: Frame, ip: Ip): DeviceRef | 'here' {
+    return this.#node.isLocal(ip, family) ? 'here' : deviceRef(this.#node.outDevice);
+  }
+
+  sendOn(frame: Frame): void {
+    this.#isSentOn = this.#run(POSTROUTING, frame, undefined, deviceRef(this.#node.outDevice));
   }
 }
 

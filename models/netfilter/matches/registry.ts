@@ -10,6 +10,7 @@ import { hashlimit } from './hashlimit.ts';
 import { icmp } from './icmp.ts';
 import { icmp6 } from './icmp6.ts';
 import { iprange } from './iprange.ts';
+import { ipvs } from './ipvs.ts';
 import { length } from './length.ts';
 import { limit } from './limit.ts';
 import { mac } from './mac.ts';
@@ -42,6 +43,7 @@ const MATCHES = [
   icmp,
   icmp6,
   iprange,
+  ipvs,
   length,
   limit,
   mac,

@@ -25,11 +25,14 @@ const send = (time: TimeOf): number => time('veth.roundTrip') / 2 - veth(time) -
 const segment = (time: TimeOf): number =>
   (time('veth.exchange') / 2 - send(time) - veth(time) - delivery(time) - receive(time)) / 2;
 const baseChain = (time: TimeOf): number => (time('hook.five') - time('route')) / 5;
+const nftBaseChain = (time: TimeOf): number => (time('hook.nftFive') - time('route')) / 5;
 const lookup = (time: TimeOf): number => time('conntrack.1') - time('hook.filter');
 const forward = (time: TimeOf): number => time('route') - time('veth') - veth(time);
 /** The second fragment crosses one more veth pair. */
 const fragment = (time: TimeOf): number => (time('fragments.cut') - time('fragments.whole') - veth(time)) / 2;
 const encapsulation = (time: TimeOf): number => time('vxlan.encapsulated') - time('route');
+const conntrackNew = (time: TimeOf): number =>
+  time('conntrack.request') - time('hook.filter.request') - 2 * lookup(time);
 const natLater = (time: TimeOf): number => time('dnat') - time('conntrack.1');
 /** Of the first packet; the answer is one of a translated flow. nat's chains are entered at PREROUTING and POSTROUTING. */
 const translation = (time: TimeOf, path: string): number =>
@@ -73,7 +76,7 @@ export const FORMULAS: { readonly [Name in CostName]?: Formula<number> } = {
   baseChainNs: { how: 'a fifth of what five empty tables at hooks add to routing (iptables-legacy)', of: baseChain },
   nftBaseChainNs: {
     how: 'a fifth of what five empty base chains add to routing (nft)',
-    of: (time) => (time('hook.nftFive') - time('route')) / 5,
+    of: nftBaseChain,
   },
   vxlanEncapNs: {
     how: 'frames routed into a tunnel and dropped on the wire, less frames routed and dropped',
@@ -87,9 +90,31 @@ export const FORMULAS: { readonly [Name in CostName]?: Formula<number> } = {
     how: 'frames of a flow with DNAT, less frames of a tracked flow',
     of: natLater,
   },
+  // Modules of IPVS are seldom there, and a virtual server is not among the paths.
+  ipvsLookupNs: {
+    how: 'assumed: half a lookup of conntrack, which also follows sequence numbers',
+    derived: true,
+    of: (time) => lookup(time) / 2,
+  },
+  ipvsNewNs: {
+    how: 'assumed: as a new entry of conntrack',
+    derived: true,
+    of: conntrackNew,
+  },
+  // Programs are not among the paths.
+  ebpfProgramNs: {
+    how: 'assumed: as a base chain of nft',
+    derived: true,
+    of: nftBaseChain,
+  },
+  ebpfLookupNs: {
+    how: 'assumed: as a lookup in a large verdict map of nft',
+    derived: true,
+    of: (time) => time(`set.map${ELEMENT_COUNTS.at(-1)}`) - time('set.none'),
+  },
   conntrackNewNs: {
     how: 'a UDP request from a new socket with conntrack, less without, less two lookups',
-    of: (time) => time('conntrack.request') - time('hook.filter.request') - 2 * lookup(time),
+    of: conntrackNew,
   },
   dnatNewNs: {
     how: 'a UDP request from a new socket with DNAT, less with conntrack, less two chains and the answer',
