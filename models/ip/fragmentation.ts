@@ -1,6 +1,6 @@
 // Fragmentation (ip_do_fragment, and ip6_fragment of hosts): one packet becomes several that fit an MTU, each with a header
 // of its own. A packet that was put together from fragments on its way through this host leaves in the same pieces, if
-// they fit.
+// they fit; a copy of it that a bridge has made is cut anew, and in IPv6 into no less than 1280 bytes.
 //
 // Not modelled: IP options, which only some fragments would repeat.
 
@@ -10,6 +10,7 @@ import {
   IPV4_HEADER_BYTES,
   IPV6_FRAGMENT_HEADER_BYTES,
   IPV6_HEADER_BYTES,
+  MIN_IPV6_MTU_BYTES,
 } from '../packet/frame.ts';
 import type { FrameStore } from '../packet/frame-store.ts';
 
@@ -17,9 +18,11 @@ import type { FrameStore } from '../packet/frame-store.ts';
 export function fragment(frame: Frame, mtuBytes: number, frames: FrameStore): Frame[] {
   const { fragments } = frame;
   const dataBytes = frame.ipBytes() - frame.ipHeaderBytes();
-  const most = mtuBytes - fragmentHeaderBytes(frame);
-  const sizes =
-    fragments !== undefined && leaveAsTheyCame(fragments, most) ? fragments.dataBytes : evenSizes(dataBytes, most);
+  const isCopied = fragments?.isCopied === true;
+  const most =
+    (isCopied && frame.family === 6 ? Math.max(mtuBytes, MIN_IPV6_MTU_BYTES) : mtuBytes) - fragmentHeaderBytes(frame);
+  const staysAsItCame = fragments !== undefined && !isCopied && leaveAsTheyCame(fragments, most);
+  const sizes = staysAsItCame ? fragments.dataBytes : evenSizes(dataBytes, most);
   const whole = wholeOf(frame);
   const parts: Frame[] = [];
   let offset = frame.fragmentOffset;

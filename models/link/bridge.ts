@@ -121,7 +121,7 @@ export class Bridge extends NetDevice {
   /** First the ports have copies, then it goes up. */
   #toGroup(frame: Frame, ingress: BridgePort): void {
     if (this.receiver === undefined) return this.#flood(frame, ingress);
-    for (const egress of this.#egresses(ingress)) this.#send(egress, this.frames.copy(frame), ingress);
+    for (const egress of this.#egresses(ingress)) this.#send(egress, this.#copyOf(frame), ingress);
     if (this.netfilter?.isFor(frame) !== true || this.netfilter.localIn(frame)) this.#passUp(frame);
   }
 
@@ -165,8 +165,14 @@ export class Bridge extends NetDevice {
     const last = egresses.pop();
     if (last === undefined) return this.drop(frame, 'BRIDGE_NO_EGRESS');
     this.#note(frame, `flooded to ${egresses.length + 1} ports`);
-    for (const egress of egresses) this.#send(egress, this.frames.copy(frame), ingress);
+    for (const egress of egresses) this.#send(egress, this.#copyOf(frame), ingress);
     this.#send(last, frame, ingress);
+  }
+
+  #copyOf(frame: Frame): Frame {
+    const copy = this.frames.copy(frame);
+    if (copy.fragments !== undefined) copy.fragments = { ...copy.fragments, isCopied: true };
+    return copy;
   }
 
   /** The ports that a flooded frame may leave by: the newest one first, as new_nbp() puts them. */

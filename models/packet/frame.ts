@@ -380,6 +380,8 @@ export interface FragmentSizes {
   readonly dataBytes: readonly number[];
   /** The largest fragment, with its header; 0 where that has been forgotten, so that the packet may leave whole. */
   readonly largestBytes: number;
+  /** The frame is a copy, whose bytes another one has, too (skb_cloned): the pieces cannot be sent again as they are. */
+  readonly isCopied?: boolean;
 }
 
 /** A message and how many payload bytes of this segment belong to it or stand before its end. */
