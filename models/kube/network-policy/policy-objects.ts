@@ -5,8 +5,8 @@ import { matchesSelector } from '../label-index.ts';
 import {
   isFinished,
   isOfFamily,
-  type Labels,
   type LabelSelector,
+  type Labels,
   type Namespace,
   type NetworkPolicy,
   type Pod,
@@ -51,7 +51,8 @@ export const selects = ({ metadata, spec }: NetworkPolicy, pod: Pod): boolean =>
   matchesSelector(spec.podSelector, pod.metadata.labels);
 
 /** Pods that the policy is about are refused, in that direction, what no policy admits. */
-export const isolates = ({ spec }: NetworkPolicy, direction: Direction): boolean => spec.policyTypes.includes(direction);
+export const isolates = ({ spec }: NetworkPolicy, direction: Direction): boolean =>
+  spec.policyTypes.includes(direction);
 
 /** Rules of a direction that the policy is not about count for nothing. */
 export const rulesOf = (policy: NetworkPolicy, direction: Direction): readonly PolicyRule[] =>
@@ -77,4 +78,14 @@ export function isPeer(
       ? namespace === policyNamespace
       : matchesSelector(namespaceSelector, namespaceLabels(namespace));
   return isThere && matchesSelector(podSelector ?? EVERYTHING, labels);
+}
+
+export function groupBy<Item, Key>(items: readonly Item[], keyOfItem: (item: Item) => Key): ReadonlyMap<Key, Item[]> {
+  const groups = new Map<Key, Item[]>();
+  for (const item of items) {
+    const group = groups.get(keyOfItem(item));
+    if (group === undefined) groups.set(keyOfItem(item), [item]);
+    else group.push(item);
+  }
+  return groups;
 }

@@ -64,7 +64,8 @@ function checkSelector(field: string, { matchLabels, matchExpressions }: LabelSe
     const place = `${field}.matchExpressions[${i}]`;
     checkKey(`${place}.key`, key, refuse);
     const takesValues = operator === 'In' || operator === 'NotIn';
-    if (takesValues && values.length === 0) refuse(`${place}.values`, `expected at least one, as operator is ${operator}`);
+    if (takesValues && values.length === 0)
+      refuse(`${place}.values`, `expected at least one, as operator is ${operator}`);
     if (!takesValues && values.length > 0) refuse(`${place}.values`, `expected none, as operator is ${operator}`);
     for (const [j, value] of values.entries()) checkValue(`${place}.values[${j}]`, value, refuse);
   }
