@@ -8,6 +8,7 @@ import { ms, us } from '../engine/time.ts';
 import type { Cluster } from './cluster.ts';
 import { outsideClientIp } from './host/outside-world.ts';
 import type { Process } from './host/process.ts';
+import type { ClusterNode } from './kube/cluster-node.ts';
 import { addressesOf, type RunningPod } from './kube/kubelet.ts';
 import { type Party, PolicyEvaluator, type Verdict } from './kube/network-policy/evaluator.ts';
 import type { ServiceProtocol } from './kube/objects.ts';
@@ -27,6 +28,8 @@ export interface ReachParty {
   readonly name: string;
   readonly process: Process;
   readonly ip: Ip;
+  /** Where it runs, if in the cluster. */
+  readonly node: ClusterNode | undefined;
   /** As policies see it. */
   readonly seenAs: Party;
 }
@@ -37,14 +40,15 @@ export function partiesOf(cluster: Cluster, family: IpFamily, { outside = true }
     const address = addressesOf(running).find((own) => own.family === family);
     const object = cluster.api.get('Pod', running.name);
     if (address === undefined || object === undefined) return [];
-    return [{ name: running.name, process: running, ip: address.ip, seenAs: object }];
+    const node = cluster.node(running.node);
+    return [{ name: running.name, process: running, ip: address.ip, node, seenAs: object }];
   });
   return outside ? [...pods, outsideOf(cluster, family)] : pods;
 }
 
 function outsideOf({ outside }: Cluster, family: IpFamily): ReachParty {
   const ip = outsideClientIp(family);
-  return { name: 'outside', process: outside.client, ip, seenAs: formatIp(ip, family) };
+  return { name: 'outside', process: outside.client, ip, node: undefined, seenAs: formatIp(ip, family) };
 }
 
 /** Rows are clients, columns servers, both in the order of the parties. */
@@ -99,10 +103,9 @@ export class ReachabilitySampler {
 
   /** Pods are asked by their own addresses, which the world outside does not know otherwise. */
   #routeFromOutside(parties: readonly ReachParty[], family: IpFamily): void {
-    const { nodes, outside } = this.#cluster;
-    if (!parties.some(({ process }) => process === outside.client)) return;
-    for (const { ip, process } of parties) {
-      const node = nodes.find(({ machine }) => machine.namespaces.includes(process.namespace));
+    const { outside } = this.#cluster;
+    if (parties.every(({ process }) => process !== outside.client)) return;
+    for (const { ip, node } of parties) {
       const via = node?.addressOf(family);
       if (via !== undefined && via !== ip) outside.routeToPod({ family, ip }, { via });
     }
