@@ -27,7 +27,7 @@ import { addressesOf, type RunningPod } from './kube/kubelet.ts';
 import type { Manifests } from './kube/manifests.ts';
 import { NamedDraws } from './kube/named-draws.ts';
 import { DEFAULT_ENFORCEMENT, type EnforcementSettings } from './kube/network-policy/policy-agent.ts';
-import { PolicyTracker } from './kube/network-policy/policy-tracker.ts';
+import { type PolicyObject, PolicyTracker } from './kube/network-policy/policy-tracker.ts';
 import { NodeLifecycleController, type NodeLifecycleSettings } from './kube/node-lifecycle.ts';
 import { nodesFor } from './kube/node-objects.ts';
 import { ObjectError } from './kube/object-error.ts';
@@ -35,8 +35,6 @@ import {
   type EndpointSlice,
   type KubeObject,
   keyOf,
-  type Namespace,
-  type NetworkPolicy,
   type Node,
   objectFrom,
   type Pod,
@@ -636,9 +634,10 @@ export class Cluster {
     this.api.watch('Pod', (events) => this.#onPolicies(events));
   }
 
-  #onPolicies(events: readonly WatchEvent<NetworkPolicy | Pod | Namespace>[]): void {
+  #onPolicies(events: readonly WatchEvent<PolicyObject>[]): void {
     let isNews = false;
-    for (const event of events) if (this.#policies.apply(event)) isNews = true;
+    for (const { object } of events)
+      if (this.#policies.update(object, this.api.get(object.kind, keyOf(object)))) isNews = true;
     if (!isNews || !this.#started || this.#hasPolicyNews) return;
     this.#hasPolicyNews = true;
     this.#controlPlane.scheduleAt(this.sim.now, () => this.#tellPolicyAgents(), undefined);

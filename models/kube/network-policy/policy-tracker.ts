@@ -2,10 +2,11 @@
 // One for all nodes of a cluster, as they all hear the same.
 
 import type { IpFamily } from '../../packet/ip-address.ts';
-import type { WatchEvent } from '../api-server.ts';
 import { keyOf, type Namespace, type NetworkPolicy, type Pod, podIpsOf } from '../objects.ts';
 import { groupBy, hasPolicies, type PolicyObjects } from './policy-objects.ts';
 import { PolicyRules } from './policy-rules.ts';
+
+export type PolicyObject = NetworkPolicy | Pod | Namespace;
 
 export class PolicyTracker {
   readonly #policies = new Map<string, NetworkPolicy>();
@@ -13,16 +14,20 @@ export class PolicyTracker {
   readonly #namespaces = new Map<string, Namespace>();
   #snapshot: PolicySnapshot | undefined;
 
-  /** True if the event is one that rules may depend on. */
-  apply({ type, object }: WatchEvent<NetworkPolicy | Pod | Namespace>): boolean {
-    const objects: Map<string, typeof object> =
-      object.kind === 'NetworkPolicy' ? this.#policies : object.kind === 'Pod' ? this.#pods : this.#namespaces;
-    const before = objects.get(keyOf(object));
-    if (type === 'DELETED') objects.delete(keyOf(object));
-    else objects.set(keyOf(object), object);
-    if (type !== 'DELETED' && before !== undefined && factsOf(before) === factsOf(object)) return false;
+  /** How the object is now that something is heard of it; true if rules may depend on what has changed. */
+  update(heardOf: PolicyObject, now: PolicyObject | undefined): boolean {
+    const objects = this.#objectsLike(heardOf);
+    const key = keyOf(heardOf);
+    const before = objects.get(key);
+    if (now === undefined) objects.delete(key);
+    else objects.set(key, now);
+    if (before === now || (before && now && factsOf(before) === factsOf(now))) return false;
     this.#snapshot = undefined;
     return true;
+  }
+
+  #objectsLike({ kind }: PolicyObject): Map<string, PolicyObject> {
+    return kind === 'NetworkPolicy' ? this.#policies : kind === 'Pod' ? this.#pods : this.#namespaces;
   }
 
   snapshot(): PolicySnapshot {
@@ -35,7 +40,7 @@ export class PolicyTracker {
 }
 
 /** What is heard of again and again, is mostly about a pod's readiness. */
-function factsOf(object: NetworkPolicy | Pod | Namespace): string {
+function factsOf(object: PolicyObject): string {
   const { labels } = object.metadata;
   if (object.kind !== 'Pod') return JSON.stringify([labels, object.kind === 'NetworkPolicy' ? object.spec : undefined]);
   const { nodeName, containers, initContainers } = object.spec;
