@@ -1,6 +1,7 @@
 // podwire reach: who reaches whom. A packet is sent between every two pods, and between pods and the world outside; for a
 // pair whose packet is refused, what NetworkPolicies say. If the two disagree, that is told, too.
 
+import type { Cluster } from '../../models/cluster.ts';
 import {
   judgeReachability,
   partiesOf,
@@ -9,6 +10,8 @@ import {
   type ReachParty,
 } from '../../models/cluster-reachability.ts';
 import type { Refusal } from '../../models/kube/network-policy/evaluator.ts';
+import type { IpFamily } from '../../models/packet/ip-address.ts';
+import { UserError } from '../harness/user-error.ts';
 import { type Command, type CommandContext, examples, optionValue } from './command-line.ts';
 import {
   addClusterChoice,
@@ -49,7 +52,7 @@ export function addReach(program: Command, context: CommandContext): void {
     .addHelpText('after', examples(...EXAMPLES))
     .action((options: ReachOptions) => {
       const cluster = clusterOf({ ...options, seed: 1 }, context);
-      const port = { ...options.port, family: options.family ?? cluster.ipFamilies[0]! };
+      const port = { ...options.port, family: familyIn(cluster, options) };
       const parties = partiesOf(cluster, port.family);
       cluster.start();
       const arrivals = new ReachabilitySampler(cluster).sample(parties, port);
@@ -65,6 +68,12 @@ export function addReach(program: Command, context: CommandContext): void {
       if (isDisputed) context.exitCode = 1;
       context.stdout.write(options.json ? toJson(port, pairs) : toText(port, parties, pairs));
     });
+}
+
+function familyIn({ ipFamilies }: Cluster, { family }: FamilyChoice): IpFamily {
+  if (family !== undefined && !ipFamilies.includes(family))
+    throw new UserError(`--family ${family}: the cluster has no IPv${family}`);
+  return family ?? ipFamilies[0]!;
 }
 
 const EXAMPLES = [
