@@ -3,11 +3,11 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { ms, s } from '../engine/time.ts';
 import { Cluster } from './cluster.ts';
+import { anyPolicies, clusterOf } from './cluster-policies.fixture.ts';
 import type { EnforcementSettings } from './kube/network-policy/policy-agent.ts';
 import { type Manifest, objectFrom } from './kube/objects.ts';
 import { printIpsets } from './netfilter/ipset/ipset-text.ts';
 import { printIptablesSave } from './netfilter/iptables-save.ts';
-import { anyPolicies, clusterOf } from './random-policies.fixture.ts';
 
 const WATCH_DELAY = ms(5);
 const DELAY = ms(500);
@@ -151,7 +151,7 @@ const rulesOf = (cluster: Cluster): string => Object.values(textsOf(cluster)).jo
 const policyLines = (text: string): string[] =>
   text
     .split('\n')
-    .filter((line) => /KUBE-(PO|SRC|DST)/.test(line))
+    .filter((line) => /KUBE-(POLICY|PO[DL]-|PODS-|SRC-|DST-|PORT-)/.test(line))
     .sort();
 
 test('after any changes a node has the rules and sets that it would have been given at the start', () => {

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import { anyPolicies, clusterOf } from './cluster-policies.fixture.ts';
 import { judgeReachability, partiesOf, ReachabilitySampler } from './cluster-reachability.ts';
-import { anyPolicies, clusterOf } from './random-policies.fixture.ts';
 
 const anyPort = fc.record({
   protocol: fc.constantFrom('TCP' as const, 'UDP' as const, 'SCTP' as const),

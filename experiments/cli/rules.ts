@@ -1,6 +1,7 @@
-// podwire rules: what iptables-save, or nft list ruleset, would print on a node.
+// podwire rules: what iptables-save, nft list ruleset or ipset save would print on a node.
 
 import type { ProxyMode } from '../../models/kube/kube-proxy/proxy-mode.ts';
+import { printIpsets } from '../../models/netfilter/ipset/ipset-text.ts';
 import { printIptablesSave, saveTables } from '../../models/netfilter/iptables-save.ts';
 import type { Netfilter } from '../../models/netfilter/netfilter.ts';
 import type { IpFamily } from '../../models/packet/ip-address.ts';
@@ -19,6 +20,7 @@ import {
 interface RulesOptions extends ManifestOptions, ClusterChoice, FamilyChoice {
   readonly node: string;
   readonly seed: number;
+  readonly sets?: true;
 }
 
 export function addRules(program: Command, context: CommandContext): void {
@@ -26,9 +28,12 @@ export function addRules(program: Command, context: CommandContext): void {
     addClusterChoice(addManifestOptions(program.command('rules'))),
     'in iptables mode, IP family of the tables',
   )
-    .description('Print the rules of kube-proxy on a node, as iptables-save or nft list ruleset would.')
+    .description(
+      'Print the rules of kube-proxy and of NetworkPolicies on a node, as iptables-save or nft list ruleset would.',
+    )
     .requiredOption('--node <name>', 'a Node of the manifests; without any there are node-1, node-2, …')
     .option('--seed <n>', 'seed of all random numbers', wholeNumber({ from: 0 }), 1)
+    .option('--sets', 'the ipsets that rules of NetworkPolicies name, as ipset save prints them')
     .addHelpText(
       'after',
       examples(
@@ -42,8 +47,9 @@ export function addRules(program: Command, context: CommandContext): void {
       const cluster = clusterOf(options, context);
       cluster.start();
       const { netfilter } = nodeIn(cluster, options.node).machine.root;
-      const { proxy, family = cluster.ipFamilies[0] } = options;
-      context.stdout.write(netfilter === undefined ? '' : textOf(netfilter, { proxy, family }));
+      const { proxy, family = cluster.ipFamilies[0], sets } = options;
+      if (netfilter === undefined) return;
+      context.stdout.write(sets ? printIpsets(netfilter.sets) : textOf(netfilter, { proxy, family }));
     });
 }
 

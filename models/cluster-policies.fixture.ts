@@ -2,6 +2,7 @@
 
 import fc from 'fast-check';
 import { Cluster } from './cluster.ts';
+import { PROXY_MODES, type ProxyMode } from './kube/kube-proxy/proxy-mode.ts';
 import type { EnforcementSettings } from './kube/network-policy/policy-agent.ts';
 import { type KubeObject, type Manifest, objectFrom } from './kube/objects.ts';
 import type { ClusterIpFamily } from './kube/ranges.ts';
@@ -14,12 +15,13 @@ type Block = { cidr: string; except: string[] };
 
 export interface RandomPolicies {
   readonly ipFamily: ClusterIpFamily;
+  readonly proxy: ProxyMode;
   readonly enforcement: Partial<EnforcementSettings>;
   readonly objects: readonly KubeObject[];
 }
 
-export const clusterOf = ({ ipFamily, enforcement, objects }: RandomPolicies): Cluster => {
-  const cluster = new Cluster({ seed: 'random policies', ipFamily, networkPolicy: enforcement });
+export const clusterOf = ({ ipFamily, proxy, enforcement, objects }: RandomPolicies): Cluster => {
+  const cluster = new Cluster({ seed: 'random policies', ipFamily, proxy, networkPolicy: enforcement });
   cluster.addNodes(2);
   cluster.apply(objects);
   return cluster;
@@ -126,14 +128,16 @@ const numbered = <T>(make: readonly ((name: string) => T)[], what: string): T[] 
 export const anyPolicies: fc.Arbitrary<RandomPolicies> = fc
   .record({
     ipFamily: fc.constantFrom<ClusterIpFamily>('ipv4', 'ipv6', 'dual'),
+    proxy: fc.constantFrom(...PROXY_MODES),
     established: fc.constantFrom('kept' as const, 'cut' as const),
     unknownPods: fc.constantFrom('open' as const, 'closed' as const),
     namespaces,
     pods: fc.array(pod, { minLength: 2, maxLength: 5 }),
     policies: fc.array(policy, { minLength: 1, maxLength: 4 }),
   })
-  .map(({ ipFamily, established, unknownPods, namespaces, pods, policies }) => ({
+  .map(({ ipFamily, proxy, established, unknownPods, namespaces, pods, policies }) => ({
     ipFamily,
+    proxy,
     enforcement: { established, unknownPods },
     objects: [...namespaces, ...numbered(pods, 'pod'), ...numbered(policies, 'policy')],
   }));
