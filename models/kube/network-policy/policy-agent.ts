@@ -4,7 +4,8 @@
 //
 // Until there is a policy it writes nothing, unless pods that it does not know yet are to be cut off.
 //
-// Not modelled: what the writing costs on the node's CPUs, and that it grows with the number of policies and pods.
+// Not modelled: what the writing costs on the node's CPUs, and that it grows with the number of policies and pods. If others
+// put rules before its own in FORWARD, as a kube-proxy that starts later does, that is put right with the next change only.
 
 import type { Place } from '../../../engine/simulator.ts';
 import { type Duration, ms } from '../../../engine/time.ts';
@@ -12,14 +13,8 @@ import { Chain } from '../../netfilter/chain.ts';
 import { IpSets } from '../../netfilter/ipset/ip-sets.ts';
 import { Rule, type RuleSpec } from '../../netfilter/rule.ts';
 import type { RuleTables } from '../../netfilter/rule-tables.ts';
-import {
-  type EstablishedChoice,
-  isPolicyChain,
-  isPolicySet,
-  POLICY_CHAIN,
-  type PolicyNode,
-  type PolicyRules,
-} from './policy-rules.ts';
+import type { Prefix } from '../../packet/ip-address.ts';
+import { type EstablishedChoice, isPolicyChain, isPolicySet, POLICY_CHAIN, type PolicyRules } from './policy-rules.ts';
 import type { PolicySnapshot } from './policy-tracker.ts';
 
 /** A pod that no rules are about yet: everything passes, or nothing but what comes from its node. */
@@ -32,7 +27,7 @@ export interface EnforcementSettings {
   readonly unknownPods: (typeof UNKNOWN_POD_CHOICES)[number];
 }
 
-/** The delay is an assumption: reports go from 100 ms on an idle node to minutes on a starved one. */
+/** The delay is an assumption: users report from less than a second to minutes (k3s#947, calico#9706). */
 export const DEFAULT_ENFORCEMENT: EnforcementSettings = { delay: ms(100), established: 'kept', unknownPods: 'open' };
 
 /** As much of the node's netfilter as an agent sees. */
@@ -44,7 +39,11 @@ export interface PolicedRules {
 
 export interface PolicyAgentOptions {
   readonly place: Place;
-  readonly node: PolicyNode;
+  readonly node: {
+    readonly name: string;
+    /** Of its pods, one of each family. */
+    readonly podRanges: readonly Prefix[];
+  };
   readonly settings: EnforcementSettings;
   /** What agents have heard of until now. */
   readonly snapshot: () => PolicySnapshot;
@@ -97,31 +96,32 @@ export class PolicyAgent {
       const { family } = podRange;
       const ofFamily = snapshot.rules(family);
       if (isNeeded) for (const name of this.#putSets(sets, snapshot, ofFamily)) former.delete(name);
-      const chains = isNeeded ? this.#chains(snapshot, ofFamily) : [];
+      const chains = isNeeded ? this.#chains(snapshot, ofFamily, podRange) : [];
       replacePolicyChains(family === 6 ? tables6 : tables, chains);
     }
     for (const name of former) sets.destroy(name);
   }
 
   #isNeeded({ objects: { policies } }: PolicySnapshot): boolean {
-    return policies.length > 0 || this.#options.settings.unknownPods === 'closed';
+    return policies.length > 0 || this.#isClosed;
   }
 
   /** Their names. */
   #putSets(sets: IpSets, snapshot: PolicySnapshot, rules: PolicyRules): string[] {
-    const { node, settings } = this.#options;
-    const known = new IpSets();
-    if (settings.unknownPods === 'closed') rules.addKnownPods(known, snapshot.podsOn(node.name));
-    for (const added of [rules.sets, known]) sets.share(added);
-    return [...rules.sets, ...known].map(({ name }) => name);
+    const own = this.#isClosed ? rules.setOfKnownPods(snapshot.podsOn(this.#options.node.name)) : new IpSets();
+    for (const added of [rules.sets, own]) sets.share(added);
+    return [...rules.sets, ...own].map(({ name }) => name);
   }
 
-  #chains(snapshot: PolicySnapshot, rules: PolicyRules): Chain[] {
+  #chains(snapshot: PolicySnapshot, rules: PolicyRules, podRange: Prefix): Chain[] {
     const { node, settings } = this.#options;
-    const [entry, ...ofPods] = rules.chainsOfNode(snapshot.podsOn(node.name), settings) as [Chain, ...Chain[]];
-    const podRange = node.podRanges.find(({ family }) => family === rules.family)!;
-    const first = settings.unknownPods === 'closed' ? rules.closed(entry, podRange) : entry;
-    return [first, ...ofPods, ...rules.policyChains];
+    const closedRange = this.#isClosed ? podRange : undefined;
+    const { established } = settings;
+    return [...rules.chainsOfNode(snapshot.podsOn(node.name), { established, closedRange }), ...rules.policyChains];
+  }
+
+  get #isClosed(): boolean {
+    return this.#options.settings.unknownPods === 'closed';
   }
 }
 

@@ -46,13 +46,6 @@ import {
 export const ESTABLISHED_CHOICES = ['kept', 'cut'] as const;
 export type EstablishedChoice = (typeof ESTABLISHED_CHOICES)[number];
 
-/** The node whose rules are written. */
-export interface PolicyNode {
-  readonly name: string;
-  /** Of its pods, one of each family. */
-  readonly podRanges: readonly Prefix[];
-}
-
 /** Where FORWARD leads. */
 export const POLICY_CHAIN = 'KUBE-POLICY';
 
@@ -145,8 +138,14 @@ export class PolicyRules {
 
   // ── pods of a node ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-  /** {@link POLICY_CHAIN} and the chains of these pods, which are on the node. */
-  chainsOfNode(pods: readonly Pod[], { established }: { readonly established: EstablishedChoice }): Chain[] {
+  /**
+   * {@link POLICY_CHAIN} and the chains of these pods, which are on the node. Nothing passes to and from other pods of a
+   * closed range.
+   */
+  chainsOfNode(
+    pods: readonly Pod[],
+    { established, closedRange }: { readonly established: EstablishedChoice; readonly closedRange: Prefix | undefined },
+  ): Chain[] {
     const jumps: RuleSpec[] = [];
     const chains: Chain[] = [];
     // A packet between two pods of the node has to leave the one before it comes to the other.
@@ -158,24 +157,16 @@ export class PolicyRules {
         chains.push(chain);
         jumps.push({ ...ofPod(address, direction), target: { target: 'jump', chain: chain.name } });
       }
-    return [this.#chain(POLICY_CHAIN, [...unjudged(this.family, established), ...jumps]), ...chains];
+    const last = closedRange === undefined ? [] : dropUnknown(closedRange);
+    return [this.#chain(POLICY_CHAIN, [...unjudged(this.family, established), ...jumps, ...last]), ...chains];
   }
 
-  /** Ends {@link POLICY_CHAIN} where nothing may pass to and from pods of the node that the rules do not know yet. */
-  closed(chain: Chain, podRange: Prefix): Chain {
-    const known = setMatch(knownPodsSet(this.family), ['src']);
-    const drop: TargetSpec = { target: 'DROP' };
-    return new Chain(chain.name, [
-      ...chain.rules,
-      this.#rule({ source: podRange, matches: [{ ...known, negated: true }], target: drop }),
-      this.#rule({ destination: podRange, matches: [{ ...known, sides: ['dst'], negated: true }], target: drop }),
-    ]);
-  }
-
-  /** For {@link closed}. */
-  addKnownPods(sets: IpSets, pods: readonly Pod[]): void {
+  /** The set that a closed range needs. */
+  setOfKnownPods(pods: readonly Pod[]): IpSets {
+    const sets = new IpSets();
     const elements = pods.flatMap((pod) => addressOfPod(pod, this.family) ?? []);
     fillSet(sets, { name: knownPodsSet(this.family), type: 'hash:ip', family: this.family, elements });
+    return sets;
   }
 
   #isolating(pod: Pod, direction: Direction): NetworkPolicy[] {
@@ -273,6 +264,17 @@ function unjudged(family: IpFamily, established: EstablishedChoice): RuleSpec[] 
             target,
           },
         ]),
+  ];
+}
+
+function dropUnknown(podRange: Prefix): RuleSpec[] {
+  const isUnknown = (side: SetSide): MatchSpec => ({
+    ...setMatch(knownPodsSet(podRange.family), [side]),
+    negated: true,
+  });
+  return [
+    { source: podRange, matches: [isUnknown('src')], target: { target: 'DROP' } },
+    { destination: podRange, matches: [isUnknown('dst')], target: { target: 'DROP' } },
   ];
 }
 
