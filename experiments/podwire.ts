@@ -24,6 +24,8 @@ export { type CostModel, LINUX_6_18 } from '../models/cpu/cost-model.ts';
 export { INSTANT_SYNC, type SyncSettings } from '../models/kube/kube-proxy/kube-proxy.ts';
 export { ProxyMetrics } from '../models/kube/kube-proxy/proxy-metrics.ts';
 export { IPTABLES_NFT_RESTORE, MEASURED_SYNC_COSTS, syncDuration } from '../models/kube/kube-proxy/sync-cost.ts';
+export type { EnforcementSettings } from '../models/kube/network-policy/policy-agent.ts';
+export { objectFrom } from '../models/kube/objects.ts';
 export { bursts, constantRate, poisson } from '../models/workload/arrivals.ts';
 export { closedLoop, openLoop } from '../models/workload/client.ts';
 export { exponential, fixed, logNormal, uniform } from '../models/workload/duration-distribution.ts';

@@ -25,6 +25,7 @@ export const REGISTRY: readonly RegisteredExperiment[] = [
   inFile('service-count'),
   inFile('load-distribution'),
   inFile('programming-latency'),
+  inFile('policy-window'),
   SCALE,
 ];
 

@@ -128,7 +128,7 @@ export class Cluster {
   /** Made for the first Service of type LoadBalancer. */
   #loadBalancer: LoadBalancer | undefined;
   readonly #controlPlane;
-  readonly #enforcement: EnforcementSettings;
+  #enforcement: EnforcementSettings;
   readonly #policies = new PolicyTracker();
   #watchesPolicies = false;
   #hasPolicyNews = false;
@@ -228,6 +228,13 @@ export class Cluster {
     this.#proxyMode = mode;
     this.#proxySync = { ...this.#proxySync, ...sync };
     for (const node of this.#nodes.values()) node.useProxy(mode, this.#proxySync);
+  }
+
+  /** Enforces NetworkPolicies with these settings. Before there are nodes only. */
+  enforcePolicies(settings: Partial<EnforcementSettings>): void {
+    if (this.#nodes.size > 0) throw new RangeError('nodes have their agents already; expected settings before them');
+    this.#enforcement = { ...this.#enforcement, ...settings };
+    if (this.#enforcement.unknownPods === 'closed') this.#watchWhatPoliciesSelect();
   }
 
   /** A Deployment whose pods answer on `port`, over TCP and UDP, as `server` says. */
@@ -636,8 +643,11 @@ export class Cluster {
 
   #onPolicies(events: readonly WatchEvent<PolicyObject>[]): void {
     let isNews = false;
-    for (const { object } of events)
-      if (this.#policies.update(object, this.api.get(object.kind, keyOf(object)))) isNews = true;
+    for (const { type, object } of events) {
+      // Before the start news of one object may come in another order than its changes.
+      const now = this.#started ? object : this.api.get(object.kind, keyOf(object));
+      if (this.#policies.update(object, type === 'DELETED' ? undefined : now)) isNews = true;
+    }
     if (!isNews || !this.#started || this.#hasPolicyNews) return;
     this.#hasPolicyNews = true;
     this.#controlPlane.scheduleAt(this.sim.now, () => this.#tellPolicyAgents(), undefined);

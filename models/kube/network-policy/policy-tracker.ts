@@ -21,7 +21,7 @@ export class PolicyTracker {
     const before = objects.get(key);
     if (now === undefined) objects.delete(key);
     else objects.set(key, now);
-    if (before === now || (before && now && factsOf(before) === factsOf(now))) return false;
+    if (before === now || factsOf(before) === factsOf(now)) return false;
     this.#snapshot = undefined;
     return true;
   }
@@ -39,13 +39,19 @@ export class PolicyTracker {
   }
 }
 
-/** What is heard of again and again, is mostly about a pod's readiness. */
-function factsOf(object: PolicyObject): string {
+/**
+ * What rules depend on. Most news of a pod is about its readiness, and until it has an address, rules have nothing to say of
+ * it.
+ */
+function factsOf(object: PolicyObject | undefined): string {
+  if (object === undefined) return 'nothing';
   const { labels } = object.metadata;
   if (object.kind !== 'Pod') return JSON.stringify([labels, object.kind === 'NetworkPolicy' ? object.spec : undefined]);
+  const addresses = podIpsOf(object);
+  if (addresses.length === 0 || !hasPolicies(object)) return 'nothing';
   const { nodeName, containers, initContainers } = object.spec;
   const ports = [...containers, ...initContainers].map((container) => container.ports);
-  return JSON.stringify([labels, nodeName, podIpsOf(object), hasPolicies(object), ports]);
+  return JSON.stringify([labels, nodeName, addresses, ports]);
 }
 
 /** How things were at one time. */
