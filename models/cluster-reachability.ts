@@ -28,6 +28,8 @@ export interface ReachParty {
   readonly name: string;
   readonly process: Process;
   readonly ip: Ip;
+  /** What clients connect to, if not its own address: a Service's in front of it. */
+  readonly serviceIp?: Ip;
   /** Where it runs, if in the cluster. */
   readonly node: ClusterNode | undefined;
   /** As policies see it. */
@@ -138,7 +140,7 @@ function send({ from, to, message, srcPort, family, protocol, port }: Packet): v
   frame.protocol = PROTOCOLS[protocol];
   if (protocol === 'TCP') frame.tcpFlags = TCP_SYN;
   frame.srcIp = from.ip;
-  frame.dstIp = to.ip;
+  frame.dstIp = to.serviceIp ?? to.ip;
   frame.srcPort = srcPort;
   frame.dstPort = port;
   frame.message = message;

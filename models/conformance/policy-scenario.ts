@@ -4,10 +4,16 @@
 import { z } from 'zod';
 import { s } from '../../engine/time.ts';
 import { Cluster } from '../cluster.ts';
-import { judgeReachability, partiesOf, ReachabilitySampler, type ReachablePort } from '../cluster-reachability.ts';
+import {
+  judgeReachability,
+  partiesOf,
+  ReachabilitySampler,
+  type ReachablePort,
+  type ReachParty,
+} from '../cluster-reachability.ts';
 import { makeNode } from '../kube/node-objects.ts';
-import { type Labels, type Node, objectFrom, type Pod } from '../kube/objects.ts';
-import { formatPrefix, parsePrefix } from '../packet/ip-address.ts';
+import { type KubeObject, type Labels, type Node, objectFrom, type Pod } from '../kube/objects.ts';
+import { formatPrefix, parseAddress, parsePrefix } from '../packet/ip-address.ts';
 import { recordedAddress } from './recorded-case.ts';
 import { recordedPolicy } from './recorded-objects.ts';
 import type { Difference } from './suite.ts';
@@ -75,6 +81,7 @@ export class PolicyScenario {
     const objects = [
       ...namespaces.map(({ name, labels }) => objectFrom('Namespace', { metadata: { name, labels } })),
       ...pods.map((recorded) => this.#podFrom(recorded)),
+      ...pods.flatMap(servicesOf),
     ];
     this.#cluster = new Cluster({ seed: 'network policies' });
     this.#cluster.apply([...nodesOf(pods), ...objects]);
@@ -88,12 +95,18 @@ export class PolicyScenario {
     this.#cluster.runFor(SETTLING);
   }
 
-  /** Both ways of asking against what is expected. A pod always reaches itself. */
+  /**
+   * All ways of asking against what is expected: also through the Services of pods that have one. A pod always reaches
+   * itself.
+   */
   differences(port: Omit<ReachablePort, 'family'>, expected: readonly ExpectedConnection[]): Difference[] {
     const connection = { ...port, family: 4 } as const;
     const parties = partiesOf(this.#cluster, 4, { outside: false });
     const judged = judgeReachability(this.#cluster, parties, connection);
     const sampled = this.#sampler.sample(parties, connection);
+    const behindServices = parties.map((party) => this.#throughService(party));
+    const areServices = behindServices.some(({ serviceIp }) => serviceIp !== undefined);
+    const throughServices = areServices ? this.#sampler.sample(behindServices, connection) : sampled;
     const indexOf = (name: string): number => {
       const index = parties.findIndex((party) => party.name === name);
       if (index === -1) throw new RangeError(`no pod ${name}; there are ${parties.map(({ name }) => name).join(', ')}`);
@@ -104,6 +117,7 @@ export class PolicyScenario {
       const answers = {
         evaluator: judged[row]![column]!.isAllowed,
         'data path': sampled[row]![column]!,
+        'data path through a Service': throughServices[row]![column]!,
       };
       return Object.entries(answers).flatMap(([who, answer]) =>
         answer === isAllowed
@@ -111,6 +125,11 @@ export class PolicyScenario {
           : [{ part: `${from} to ${to}, ${who}`, expected: told(isAllowed), got: told(answer) }],
       );
     });
+  }
+
+  #throughService(party: ReachParty): ReachParty {
+    const address = this.#cluster.api.get('Service', serviceNameOf(party.name))?.spec.clusterIP;
+    return address === undefined ? party : { ...party, serviceIp: parseAddress(address).ip };
   }
 
   #apply(action: RecordedAction): void {
@@ -174,6 +193,24 @@ const podRangeOf = (ip: string): string => formatPrefix(parsePrefix(`${ip}/24`))
 
 /** `node-10-244-1` for an address, or the range, of 10.244.1.0/24. */
 const nodeOf = (address: string): string => `node-${address.split('.').slice(0, 3).join('-')}`;
+
+const serviceNameOf = (pod: string): string => pod.replace('/', '/svc-');
+
+/** A Service in front of a pod that says its ports; no selector, as labels change. */
+function servicesOf({ namespace, name, ip, ports = [] }: RecordedPod): KubeObject[] {
+  if (ports.length === 0) return [];
+  const metadata = { namespace, name: `svc-${name}` };
+  const numbers = ports.map(({ name, containerPort, protocol }) => ({ name, port: containerPort, protocol }));
+  return [
+    objectFrom('Service', { metadata, spec: { ports: numbers } }),
+    objectFrom('EndpointSlice', {
+      metadata: { ...metadata, labels: { 'kubernetes.io/service-name': metadata.name } },
+      addressType: 'IPv4',
+      endpoints: [{ addresses: [ip] }],
+      ports: numbers,
+    }),
+  ];
+}
 
 /** News, the delay of enforcement and the start of a pod take less. */
 const SETTLING = s(2);
