@@ -2,19 +2,22 @@
 //
 // Expectation: every connection tosses its own coin, so with many short connections each endpoint gets its share, within
 // the square root of the count. With kept connections the coin is tossed once per connection: few connections, however
-// many requests, leave some endpoints with several and some with none.
+// many requests, leave some endpoints with several and some with none. Of C coins over n endpoints the standard deviation of
+// their loads over the mean is sqrt((n - 1) / C).
 
 import { chiSquarePValue } from './harness/confidence.ts';
-import { echo, experiment, Load, ms, s, us } from './podwire.ts';
+import { echo, experiment, Load, meanFinding, ms, near, s, us } from './podwire.ts';
 
 const ENDPOINTS = 10;
+const CONNECTIONS = [10, 100, 1_000] as const;
+const KINDS = ['new per request', 'kept alive'] as const;
 
 export default experiment({
   name: 'load-distribution',
   question: 'How evenly does the random choice of kube-proxy spread load over the endpoints of a Service?',
   factors: {
-    connections: [10, 100, 1_000],
-    connection: ['new per request', 'kept alive'],
+    connections: CONNECTIONS,
+    connection: KINDS,
   },
   replications: 10,
   warmUp: ms(500),
@@ -53,4 +56,18 @@ export default experiment({
       failed: load.failed,
     };
   },
+
+  findings: (runs) =>
+    KINDS.flatMap((connection) =>
+      CONNECTIONS.flatMap((connections) => {
+        const cells = runs.at({ connections, connection });
+        const coins = connection === 'kept alive' ? connections : (cells[0]?.requests ?? 1);
+        const expected = Math.sqrt((ENDPOINTS - 1) / coins);
+        const found = cells.map(({ variationCoefficient }) => variationCoefficient);
+        const claim = `${connections} connections, ${connection}: standard deviation of loads over their mean`;
+        return meanFinding(claim, found, near(expected, { within: 0.35 * expected }));
+      }),
+    ),
+
+  charts: [{ x: 'connections', y: 'variationCoefficient', by: 'connection' }],
 });

@@ -1,6 +1,6 @@
 // What `import { … } from 'podwire'` offers to an experiment.
 
-import { Cluster } from '../models/cluster.ts';
+import { Cluster, type ClusterOptions } from '../models/cluster.ts';
 import { CLUSTER_FACTORS } from './cluster-factors.ts';
 import { experimentsOn } from './harness/experiment.ts';
 
@@ -31,7 +31,21 @@ export { closedLoop, openLoop } from '../models/workload/client.ts';
 export { exponential, fixed, logNormal, uniform } from '../models/workload/duration-distribution.ts';
 export { Load } from '../models/workload/load.ts';
 export { echo } from '../models/workload/server.ts';
+export {
+  atLeast,
+  atMost,
+  exactly,
+  type Finding,
+  type MeasuredRuns,
+  meanFinding,
+  near,
+  shareFinding,
+  sumOf,
+} from './harness/expectation.ts';
 export type { Experiment, ExperimentDefinition, Factors, Level, Levels, Measures } from './harness/experiment.ts';
 
 /** Defines an experiment on a {@link Cluster}: see experiments/README.md. */
-export const experiment = experimentsOn((options) => new Cluster(options), CLUSTER_FACTORS);
+export const experiment = experimentsOn<Cluster, Omit<ClusterOptions, 'seed' | 'costs'>, typeof CLUSTER_FACTORS>(
+  (options) => new Cluster(options),
+  CLUSTER_FACTORS,
+);

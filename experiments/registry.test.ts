@@ -12,20 +12,23 @@ import services from './services.ts';
 /** The first level of each factor: experiments list the smallest first. */
 const smallest = ({ factors }: Experiment): Levels => planRuns({ factors, replications: 1, seed: '1' })[0]!.levels;
 
-const files = REGISTRY.flatMap((registered) => ('module' in registered ? [registered] : []));
+/** Too large to run three times, even at their smallest: published-charts.test.ts runs them once. */
+const LARGE = ['first-packet', 'programming-at-5000-nodes'];
+
+const files = REGISTRY.flatMap((registered) =>
+  'module' in registered && !LARGE.includes(registered.name) ? [registered] : [],
+);
 
 describe('the experiment', () => {
-  test.each(files)('$name runs and repeats', { timeout: 30_000 }, async (registered) => {
+  test.each(files)('$name runs and repeats', { timeout: 120_000 }, async (registered) => {
     const experiment = await loadRegistered(registered);
     expect(experiment.question).toMatch(/\?$/);
     const first = experiment.run(smallest(experiment), '1/1');
-    if ('asExpected' in first.measures) {
-      expect(first.measures.asExpected).toBe(1);
-    } else {
+    if (first.frames.sent > 0) expect(first.frames.delivered).toBeGreaterThan(500);
+    if (first.measures.latencyP99Us !== undefined) {
       expect(first.measures.failed).toBe(0);
       expect(first.measures.latencyP99Us).toBeGreaterThan(50); // the service time
       expect(first.measures.latencyP99Us).toBeLessThan(500);
-      expect(first.frames.delivered).toBeGreaterThan(1_000);
     }
     expect(experiment.run(smallest(experiment), '1/1')).toEqual(first);
     expect(experiment.run(smallest(experiment), '1/2').fingerprint).not.toBe(first.fingerprint);

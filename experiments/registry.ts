@@ -25,7 +25,18 @@ export const REGISTRY: readonly RegisteredExperiment[] = [
   inFile('service-count'),
   inFile('load-distribution'),
   inFile('programming-latency'),
+  inFile('programming-at-5000-nodes'),
+  inFile('external-traffic-policy'),
+  inFile('first-packet'),
+  inFile('hairpin'),
+  inFile('invalid-segments'),
+  inFile('keepalive-immunity'),
+  inFile('masquerade'),
   inFile('policy-window'),
+  inFile('rolling-update'),
+  inFile('session-affinity'),
+  inFile('terminating-endpoints'),
+  inFile('topology-hints'),
   SCALE,
 ];
 

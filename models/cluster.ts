@@ -128,7 +128,7 @@ export class Cluster {
   /** Made for the first Service of type LoadBalancer. */
   #loadBalancer: LoadBalancer | undefined;
   readonly #controlPlane;
-  #enforcement: EnforcementSettings;
+  readonly #enforcement: EnforcementSettings;
   readonly #policies = new PolicyTracker();
   #watchesPolicies = false;
   #hasPolicyNews = false;
@@ -230,13 +230,6 @@ export class Cluster {
     for (const node of this.#nodes.values()) node.useProxy(mode, this.#proxySync);
   }
 
-  /** Enforces NetworkPolicies with these settings. Before there are nodes only. */
-  enforcePolicies(settings: Partial<EnforcementSettings>): void {
-    if (this.#nodes.size > 0) throw new RangeError('nodes have their agents already; expected settings before them');
-    this.#enforcement = { ...this.#enforcement, ...settings };
-    if (this.#enforcement.unknownPods === 'closed') this.#watchWhatPoliciesSelect();
-  }
-
   /** A Deployment whose pods answer on `port`, over TCP and UDP, as `server` says. */
   addDeployment({
     name,
@@ -332,7 +325,7 @@ export class Cluster {
   }
 
   /** A pod to send from. Its name may have a namespace: `default` is added. */
-  addPod({ name, namespace = 'default', node }: { name: string; namespace?: string; node?: string }): Process {
+  addPod({ name, namespace = 'default', node }: { name: string; namespace?: string; node?: string }): RunningPod {
     const spec = { containers: [{ name: 'main' }], ...(node === undefined ? {} : { nodeName: node }) };
     this.apply([objectFrom('Pod', { apiVersion: 'v1', metadata: { name, namespace }, spec })]);
     return this.pod(`${namespace}/${name}`);

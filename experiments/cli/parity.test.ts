@@ -75,7 +75,23 @@ test('--random makes the cases of a seed, runs them on the backends and sums up'
   });
 });
 
+test('--services makes a cluster, asks both sides about its packets and sums up', { timeout: 60_000 }, async ({
+  skip,
+}) => {
+  if (!hasKernel) return skip('needs a kernel that can be asked');
+  const line = `parity --services 20 --packets 30 --seed 5 --proxy nftables --out ${directory.path}`;
+  const { exitCode, stdout } = await podwire(line.split(' '));
+  expect({ exitCode, stdout }).toEqual({
+    exitCode: 0,
+    stdout: expect.stringMatching(
+      /^nftables: 20 services, 30 packets \(\d+ delivered, \d+ refused, \d+ lost\), every endpoint of some looked for, seed 5: 0 cases with differences, \d+ s\n$/,
+    ),
+  });
+});
+
 test.for([
+  [['parity', '--services', '5'], 'Expected a whole number from 20 to 249'],
+  [['parity', '--services', '200', '--proxy', 'ipvs'], 'Expected iptables or nftables'],
   [['parity', '--random', '3', '--features', 'nat,magic'], 'Unknown "magic"; expected some of nat, filter'],
   [['parity', '--random', '3', '--backends', 'ebpf'], 'Unknown "ebpf"; expected some of legacy, nft, nftnative'],
   [['parity'], 'expected a file with a case, --jsonl, --random'],

@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { createInterface } from 'node:readline';
 import { Readable } from 'node:stream';
+import { PROXY_MODES, type ProxyMode } from '../../models/kube/kube-proxy/proxy-mode.ts';
 import { RuleTextError } from '../../models/netfilter/words.ts';
 import type { Outcome, ParityCase, RuleBackend } from '../../models/parity/case.ts';
 import { CaseError } from '../../models/parity/case-error.ts';
@@ -11,6 +12,7 @@ import { parseCase } from '../../models/parity/case-text.ts';
 import { compareWithSimulator, formatDifference } from '../../models/parity/compare.ts';
 import { type Fact, tell } from '../../models/parity/facts/fact.ts';
 import { FACTS } from '../../models/parity/facts/facts.ts';
+import { FEWEST_SERVICES, MOST_SERVICES } from '../../models/parity/generate/service-cluster.ts';
 import { backendsOf, FEATURES, type Feature } from '../../models/parity/generate.ts';
 import { differencesOf, type Judge } from '../../models/parity/judge.ts';
 import { KernelPool } from '../../models/parity/kernel/pool.ts';
@@ -18,9 +20,10 @@ import { KernelRefusal, KernelRunner } from '../../models/parity/kernel/runner.t
 import { toolVersions, writeRecording } from '../../models/parity/recording.ts';
 import { runInSimulator } from '../../models/parity/simulator/runner.ts';
 import { cannot, UserError } from '../harness/user-error.ts';
-import { type Command, type CommandContext, examples, optionValue, wholeNumber } from './command-line.ts';
+import { type Command, type CommandContext, examples, oneOf, optionValue, wholeNumber } from './command-line.ts';
 import { compareLatency } from './parity-latency.ts';
 import { compareRandomCases } from './parity-random.ts';
+import { compareServices } from './parity-services.ts';
 
 const BACKENDS = ['legacy', 'nft', 'nftnative'] as const;
 const SIDES = ['simulator', 'kernel', 'both'] as const;
@@ -33,6 +36,9 @@ interface ParityOptions {
   readonly jsonl?: true;
   readonly record?: true;
   readonly random?: number;
+  readonly services?: number;
+  readonly packets: number;
+  readonly proxy?: ProxyMode;
   readonly seed: number;
   readonly features: readonly Feature[];
   readonly backends?: readonly RuleBackend[];
@@ -62,7 +68,19 @@ export function addParity(program: Command, context: CommandContext): void {
     )
     .option('--record', 'keep what the kernel answers under models/parity/recorded/')
     .option('--random <n>', 'instead of a file: so many random cases on every backend', wholeNumber())
-    .option('--seed <n>', 'with --random: the same seed makes the same cases', wholeNumber({ from: 0 }), 1)
+    .option(
+      '--services <n>',
+      'instead of a file: a cluster of so many Services of all kinds, and packets to them',
+      wholeNumber({ from: FEWEST_SERVICES, to: MOST_SERVICES }),
+    )
+    .option('--packets <n>', 'with --services: so many in each mode', wholeNumber(), 2_000)
+    .option('--proxy <mode>', `with --services: ${PROXY_MODES.join(' or ')}; both if not given`, oneOf(PROXY_MODES))
+    .option(
+      '--seed <n>',
+      'with --random and --services: the same seed makes the same cases',
+      wholeNumber({ from: 0 }),
+      1,
+    )
     .option(
       '--features <names>',
       `with --random, what cases are made of: ${FEATURES.join(', ')}`,
@@ -74,7 +92,7 @@ export function addParity(program: Command, context: CommandContext): void {
       `with --random: ${BACKENDS.join(', ')}`,
       optionValue((text: string) => listOf(text, BACKENDS)),
     )
-    .option('--out <directory>', 'with --random: where reproducers of differences go', '.')
+    .option('--out <directory>', 'with --random and --services: where reproducers of differences go', '.')
     .option('--facts', 'instead of a file: the facts about Linux that are kept with the recordings')
     .option('--latency', 'instead of cases: how long connections and round trips take on both sides')
     .option('--quick', 'with --latency: fewer rounds and rulesets')
@@ -84,9 +102,10 @@ export function addParity(program: Command, context: CommandContext): void {
       if (options.latency === true) return compareLatency(options, context);
       if (options.quick === true || options.json === true) throw new UserError('--quick and --json go with --latency');
       if (options.random !== undefined) return random(options, context);
+      if (options.services !== undefined) return services({ ...options, services: options.services }, context);
       if (options.facts === true) return withKernel(context, (kernel) => checkFacts(kernel, options, context));
       if (file === undefined && options.jsonl !== true)
-        throw new UserError('expected a file with a case, --jsonl, --random, --facts or --latency');
+        throw new UserError('expected a file with a case, --jsonl, --random, --services, --facts or --latency');
       if (options.on !== 'simulator' || options.record === true) await withKernel(context, (kernel) => run(kernel));
       else await run(undefined);
 
@@ -106,10 +125,23 @@ async function random(
   context: CommandContext,
 ): Promise<void> {
   const all = { count, seed, features, backends: backends ?? backendsOf(features), directory: out };
+  await withAgents(context, (kernel) => compareRandomCases(all, kernel, context));
+}
+
+async function services(
+  { services, packets, proxy, seed, out }: ParityOptions & { readonly services: number },
+  context: CommandContext,
+): Promise<void> {
+  const modes = proxy === undefined ? PROXY_MODES : [proxy];
+  const all = { services, packets, seed, modes, directory: out };
+  await withAgents(context, (kernel) => compareServices(all, kernel, context));
+}
+
+async function withAgents(context: CommandContext, use: (kernel: KernelPool) => Promise<void>): Promise<void> {
   if ((await askableVersion(context)) === undefined) return;
   const kernel = new KernelPool(AGENTS);
   try {
-    await compareRandomCases(all, kernel, context);
+    await use(kernel);
   } finally {
     await kernel.close();
   }
@@ -156,6 +188,7 @@ const EXAMPLES = [
   'podwire parity case.json                 # differences; exit code 1 if there are any',
   'podwire parity --jsonl --on kernel < cases.jsonl',
   'podwire parity --random 300 --seed 1 --features nat,conntrack,nft',
+  'podwire parity --services 200 --packets 2000 --seed 1 --proxy nftables',
   'podwire parity --facts                   # --record renews the recordings',
   'podwire parity --latency                 # exit code 1 if the simulator is more than 15 % off anywhere',
 ];

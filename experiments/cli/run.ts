@@ -3,6 +3,7 @@
 import { writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join, resolve } from 'node:path';
+import { describeFinding, type Finding, type MeasuredRun } from '../harness/expectation.ts';
 import type { Experiment } from '../harness/experiment.ts';
 import { type GivenCosts, readCosts, SHIPPED_COSTS } from '../harness/given-costs.ts';
 import { planRuns, selectLevels } from '../harness/plan.ts';
@@ -107,6 +108,8 @@ export async function runExperiment(
   const record = new RunRecord({ ...about, experiment, plannedRuns: plan.length, costs: cost });
   const summary = new Summary();
   const tables = new TableSummary();
+  const measured: MeasuredRun[] = [];
+  let findings: readonly Finding[] = [];
   const isTerminal = context.stderr.isTTY === true;
   const progress = startProgress(name, { total: plan.length, isTerminal });
   const started = performance.now();
@@ -125,21 +128,39 @@ export async function runExperiment(
         record.add(result);
         summary.add(run, result.measures);
         tables.add(run, result.tables);
+        measured.push({ levels: run.levels, measures: result.measures });
       },
     });
     if (outcome === 'interrupted') context.exitCode = INTERRUPTED;
+    else findings = experiment.findings(measured);
   } finally {
     interruption.end();
     progress.stop();
     results.close();
     tableFiles.close();
-    record.write(join(options.out, `${name}.run.json`), { wallSeconds: secondsSoFar(), workers: options.workers });
+    const { workers } = options;
+    record.write(join(options.out, `${name}.run.json`), { wallSeconds: secondsSoFar(), workers, findings });
   }
   context.stdout.write(summary.render({ isTerminal: context.stdout.isTTY === true }));
+  if (findings.length > 0)
+    context.stdout.write(`\n${findings.map((finding) => `${describeFinding(finding)}\n`).join('')}`);
   const finished = record.finishedRuns === plan.length ? '' : `${record.finishedRuns} of `;
   const runs = plan.length === 1 ? 'run' : 'runs';
   context.stderr.write(`${finished}${plan.length} ${runs} in ${results.path}\n`);
+  if (context.exitCode === 0) await drawCharts(experiment, options.out, context);
   return { record, tables, wallSeconds: secondsSoFar() };
+}
+
+async function drawCharts({ name, charts }: Experiment, directory: string, { stderr }: CommandContext): Promise<void> {
+  if (charts.length === 0) return;
+  // Imported here because the chart library takes longer to load than other commands take to run.
+  const { plotCsv } = await import('../harness/plot.ts');
+  for (const { table, ...columns } of charts) {
+    const source = table === undefined ? name : `${name}-${table}`;
+    const file = join(directory, `${source}.csv`);
+    const paths = await plotCsv({ ...columns, file, out: join(directory, `${source}-${columns.y}.svg`) });
+    stderr.write(`${paths.join(', ')}\n`);
+  }
 }
 
 function writeFiles(directory: string, files: Readonly<Record<string, Uint8Array>>): void {

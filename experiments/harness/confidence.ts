@@ -1,5 +1,5 @@
-// How sure a mean is: Student's t intervals of means and of differences, and the chi-square test of shares.
-// Replications are independent and their means close to normal, which is what these assume. The one door to jstat.
+// How sure a mean is: Student's t intervals of means and of differences, exact intervals of proportions, and the
+// chi-square test of shares. Replications are independent and their means close to normal, which is what these assume. The one door to jstat.
 
 import jStat from 'jstat';
 
@@ -45,6 +45,27 @@ export function unpairedDifference(before: Sample, after: Sample): Interval {
   if (a + b === 0) return { mean, halfWidth: 0 };
   const degreesOfFreedom = (a + b) ** 2 / (a ** 2 / (before.count - 1) + b ** 2 / (after.count - 1));
   return { mean, halfWidth: studentT(degreesOfFreedom) * Math.sqrt(a + b) };
+}
+
+/** What was found, and the 95 % confidence interval of what it is an estimate of; undefined if one value cannot tell. */
+export interface Estimate {
+  readonly value: number;
+  readonly interval: { readonly from: number; readonly to: number } | undefined;
+}
+
+export function meanEstimate(values: readonly number[]): Estimate {
+  const { mean, halfWidth } = meanInterval(values);
+  const interval = halfWidth === undefined ? undefined : { from: mean - halfWidth, to: mean + halfWidth };
+  return { value: mean, interval };
+}
+
+/** Of independent trials: the exact interval of Clopper and Pearson. */
+export function proportionEstimate({ successes, trials }: { successes: number; trials: number }): Estimate {
+  const tail = (1 - CONFIDENCE) / 2;
+  const failures = trials - successes;
+  const from = successes === 0 ? 0 : jStat.beta.inv(tail, successes, failures + 1);
+  const to = failures === 0 ? 1 : jStat.beta.inv(1 - tail, successes + 1, failures);
+  return { value: successes / trials, interval: { from, to } };
 }
 
 /**

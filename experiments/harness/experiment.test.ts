@@ -1,5 +1,6 @@
 import { describe, expect, expectTypeOf, test } from 'vitest';
 import { ms, s } from '../../engine/time.ts';
+import { meanFinding } from './expectation.ts';
 import { type ExperimentDefinition, experimentsOn, type Factors, isExperiment } from './experiment.ts';
 import { TickingCluster } from './testdata/ticking-cluster.ts';
 
@@ -51,6 +52,38 @@ test('levels give build its types, build gives measure its load', () => {
   });
 
   expect(typed.run({ services: 100, proxy: 'nftables', hairpin: true }, '1/1').measures).toEqual({ rules: 800 });
+});
+
+test('findings see all runs with their levels', () => {
+  const judged = experiment({
+    ...minimal,
+    findings(runs) {
+      expectTypeOf(runs.at({ size: 1 })[0]!.measuredMs).toEqualTypeOf<number>();
+      return meanFinding(
+        'measured (ms)',
+        runs.pairs({ size: 1 }, { size: 2 }, (a, b) => a.measuredMs + b.measuredMs),
+        {
+          from: 0,
+          to: 1,
+        },
+      );
+    },
+  });
+  const runs = [1, 2].map((size) => ({ levels: { size }, measures: judged.run({ size }, '1/1').measures }));
+  expect(judged.findings(runs).map(({ found }) => found.value)).toEqual([200]);
+  expect(experiment(minimal).findings(runs)).toEqual([]);
+});
+
+test('a cluster is made with what the levels ask for', () => {
+  const clusters: TickingCluster[] = [];
+  const sized = experimentsOn<TickingCluster, { lost: number }>(({ seed, lost = 0 }) => {
+    const cluster = new TickingCluster({ seed });
+    cluster.lost = lost;
+    clusters.push(cluster);
+    return cluster;
+  });
+  sized({ ...minimal, clusterOptions: ({ size }) => ({ lost: size * 10 }) }).run({ size: 2 }, '1/1');
+  expect(clusters.map(({ seed, lost }) => ({ seed, lost }))).toEqual([{ seed: '1/1', lost: 20 }]);
 });
 
 describe('a run', () => {

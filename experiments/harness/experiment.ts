@@ -7,6 +7,7 @@
 import { after, type Duration, type Instant } from '../../engine/time.ts';
 import type { CostModel } from '../../models/cpu/cost-model.ts';
 import type { FrameTotals } from '../../models/packet/frame-store.ts';
+import { type Finding, type MeasuredRun, MeasuredRuns } from './expectation.ts';
 import { RUN_COLUMNS } from './plan.ts';
 import { UserError } from './user-error.ts';
 
@@ -34,7 +35,17 @@ export interface ExperimentCluster {
   assertConserved(): void;
 }
 
-export interface ExperimentDefinition<C, F extends Factors, L, M extends Measures> {
+/** A picture of one column of the results against another (plot.ts). */
+export interface ChartColumns {
+  readonly x: string;
+  readonly y: string;
+  /** A factor to tell apart by colour. */
+  readonly by?: string;
+  /** One of {@link ExperimentDefinition.tables}; absent: the results themselves. */
+  readonly table?: string;
+}
+
+export interface ExperimentDefinition<C, F extends Factors, L, M extends Measures, O extends object = object> {
   /** Lower case words joined by hyphens; names the CSV. */
   readonly name: string;
   readonly question?: string;
@@ -43,6 +54,8 @@ export interface ExperimentDefinition<C, F extends Factors, L, M extends Measure
   readonly warmUp: Duration;
   /** Measured time, after the warm-up. */
   readonly duration: Duration;
+  /** What the cluster has to be made with, for what cannot be changed once it is there. */
+  clusterOptions?(levels: Levels<F>): Partial<O>;
   /** Builds one variant and returns its load. */
   build(levels: Levels<F>, cluster: C): L;
   measure(load: L, cluster: C): M;
@@ -55,6 +68,10 @@ export interface ExperimentDefinition<C, F extends Factors, L, M extends Measure
    * going when the measured time ends is cut off there.
    */
   story?(cluster: C, load: L): Generator<Duration, void, void>;
+  /** What came out beside what was expected. Asked once, after all runs; levels that were not asked for have no runs. */
+  findings?(runs: MeasuredRuns<F, M>): readonly Finding[];
+  /** Drawn beside the results. */
+  readonly charts?: readonly ChartColumns[];
 }
 
 /** An experiment whose types have done their work: what plans, workers and the command handle. */
@@ -73,6 +90,8 @@ export interface Experiment {
    * factor, and of the held factors that were asked for.
    */
   run(levels: Levels, seed: string, costs?: CostModel): RunResult;
+  findings(runs: readonly MeasuredRun[]): readonly Finding[];
+  readonly charts: readonly ChartColumns[];
 }
 
 export interface RunResult {
@@ -89,30 +108,37 @@ export interface RunResult {
 const EXPERIMENT_KIND = 'podwire experiment';
 
 /**
- * The function `experiment` for one kind of cluster: `podwire.ts` has it for the real one, tests for a small one. What of
- * such a cluster can vary in every experiment are its `clusterFactors`, unless an experiment has a factor of that name.
+ * The function `experiment` for one kind of cluster, made with options O: `podwire.ts` has it for the real one, tests for a
+ * small one. What of such a cluster can vary in every experiment are its `clusterFactors`, unless an experiment has a factor
+ * of that name.
  */
-export function experimentsOn<C extends ExperimentCluster, const H extends Factors = Record<never, never>>(
-  createCluster: (options: { seed: string; costs?: CostModel } & Partial<Levels<H>>) => C,
+export function experimentsOn<
+  C extends ExperimentCluster,
+  O extends object = object,
+  const H extends Factors = Record<never, never>,
+>(
+  createCluster: (options: { seed: string; costs?: CostModel } & Partial<O> & Partial<Levels<H>>) => C,
   clusterFactors: H = {} as H,
 ) {
   return function experiment<const F extends Factors, L, M extends Measures>(
-    definition: ExperimentDefinition<C, F, L, M>,
+    definition: ExperimentDefinition<C, F, L, M, O>,
   ): Experiment {
     check(definition);
-    const { name, question, factors, replications, warmUp, duration } = definition;
+    const { name, question, factors, replications, warmUp, duration, charts = [] } = definition;
     const held = Object.entries(clusterFactors).filter(([factor]) => !Object.hasOwn(factors, factor));
     return {
       kind: EXPERIMENT_KIND,
-      ...{ name, question, factors, replications, warmUp, duration },
+      ...{ name, question, factors, replications, warmUp, duration, charts },
       heldFactors: Object.fromEntries(held),
       run(levels, seed, costs) {
         const asked = Object.fromEntries(
           Object.entries(levels).filter(([factor]) => held.some(([own]) => own === factor)),
         );
-        const options = { seed, ...(costs && { costs }), ...(asked as Partial<Levels<H>>) };
-        return runOnce(definition, createCluster(options), levels as Levels<F>);
+        const options = definition.clusterOptions?.(levels as Levels<F>) ?? ({} as Partial<O>);
+        const cluster = createCluster({ seed, ...(costs && { costs }), ...options, ...(asked as Partial<Levels<H>>) });
+        return runOnce(definition, cluster, levels as Levels<F>);
       },
+      findings: (runs) => definition.findings?.(new MeasuredRuns(runs as readonly MeasuredRun<F, M>[])) ?? [],
     };
   };
 }

@@ -6,6 +6,10 @@ declare module 'jstat' {
       /** The quantile of Student's t distribution. */
       inv(probability: number, degreesOfFreedom: number): number;
     };
+    readonly beta: {
+      /** The quantile of the beta distribution. */
+      inv(probability: number, alpha: number, beta: number): number;
+    };
     readonly chisquare: {
       cdf(x: number, degreesOfFreedom: number): number;
     };

@@ -4,6 +4,7 @@
 import { createHash } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import type { FrameTotals } from '../../models/packet/frame-store.ts';
+import { describeFinding, type Finding } from './expectation.ts';
 import type { Experiment, Factors, RunResult } from './experiment.ts';
 import { costsFingerprint, type GivenCosts } from './given-costs.ts';
 import { packageCommit, packageVersion } from './package.ts';
@@ -66,11 +67,11 @@ export class RunRecord {
     for (const [reason, count] of result.drops) this.#drops.set(reason, (this.#drops.get(reason) ?? 0) + count);
   }
 
-  write(path: string, options: { wallSeconds: number; workers: number }): void {
+  write(path: string, options: { wallSeconds: number; workers: number; findings?: readonly Finding[] }): void {
     writeFileSync(path, `${JSON.stringify(this.#toJson(options), undefined, 2)}\n`);
   }
 
-  #toJson({ wallSeconds, workers }: { wallSeconds: number; workers: number }) {
+  #toJson({ wallSeconds, workers, findings = [] }: Parameters<RunRecord['write']>[1]) {
     const { experiment, factors, replications, seed, plannedRuns, costs } = this.#about;
     return {
       experiment: experiment.name,
@@ -92,6 +93,7 @@ export class RunRecord {
       packetsPerWallSecond: Math.round(this.#frames.sent / wallSeconds),
       frames: this.#frames,
       dropsByReason: Object.fromEntries(this.#drops),
+      findings: findings.map(describeFinding),
     };
   }
 }

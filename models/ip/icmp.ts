@@ -3,7 +3,7 @@
 
 import { Frame, PROTOCOL_ICMP } from '../packet/frame.ts';
 import { ICMP_DEST_UNREACHABLE, ICMP_ECHO_REPLY, ICMP_REDIRECT, ICMP_TIME_EXCEEDED } from '../packet/icmp.ts';
-import { ANY_IP, type Ip, isMulticast, LIMITED_BROADCAST_IP } from '../packet/ip-address.ts';
+import { ANY_IP, type Ip, isMulticast } from '../packet/ip-address.ts';
 import { ZERO_MAC } from '../packet/mac.ts';
 
 export const ICMP_SOURCE_QUENCH = 4;
@@ -26,12 +26,15 @@ export const isIcmpError = (type: number): boolean =>
   type === ICMP_PARAMETER_PROBLEM ||
   type === ICMP_REDIRECT;
 
-/** May an ICMP error be sent about this packet? Never about errors, groups, later fragments or senders without address. */
+/**
+ * May an ICMP error be sent about this packet? Never about errors, later fragments, senders without address, or what came
+ * for a group of stations. Whether it is addressed to many is the caller's to know.
+ */
 export function mayCauseError(frame: Frame): boolean {
   if (frame.protocol === PROTOCOL_ICMP && isIcmpError(frame.icmpType)) return false;
   if (frame.group !== ZERO_MAC) return false;
   if (frame.fragmentOffset > 0 || frame.srcIp === ANY_IP) return false;
-  return !isMulticast(frame.dstIp) && frame.dstIp !== LIMITED_BROADCAST_IP && !isMulticast(frame.srcIp);
+  return !isMulticast(frame.srcIp);
 }
 
 /** Turns a received echo request around; the caller sends it as a frame of its own. */

@@ -565,12 +565,7 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     code: number,
     { mtuBytes = 0, gateway = ANY_IP }: { mtuBytes?: number; gateway?: Ip } = {},
   ): void {
-    if (
-      (this.cpus.icmpLocks & ICMP_LOCK) !== 0 ||
-      !mayCauseError(about) ||
-      this.fib.lookup(about.dstIp)?.type === 'broadcast'
-    )
-      return;
+    if ((this.cpus.icmpLocks & ICMP_LOCK) !== 0 || !mayCauseError(about) || this.#isRoutedToMany(about)) return;
     // Nothing limits what has come by loopback.
     const cameByLoopback = about.receivedOn !== undefined && about.receivedOn === this.#loopback;
     const isLocal = this.isLocal(about.srcIp);
@@ -584,6 +579,12 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     this.#noteIcmp(about, error);
     attachConntrack(error, about);
     this.#sendIcmp(error);
+  }
+
+  /** RTCF_BROADCAST, RTCF_MULTICAST: flags of the route, which a packet that crosses a bridge does not have. */
+  #isRoutedToMany({ dstIp, receivedOn, physIn }: Frame): boolean {
+    if (receivedOn === undefined && physIn !== undefined) return false;
+    return isMulticast(dstIp) || dstIp === LIMITED_BROADCAST_IP || this.fib.lookup(dstIp)?.type === 'broadcast';
   }
 
   #sendIcmp(message: Frame): void {
@@ -615,6 +616,7 @@ export class IpStack implements FrameReceiver, NetfilterStack {
       else this.sendIcmpError(frame, ICMP_DEST_UNREACHABLE, code);
       return;
     }
+    if (frame.family === 4 && this.#isRoutedToMany(frame)) return;
     // Also a reset that only crosses a bridge needs a route (ip_route_me_harder in nf_send_reset).
     if (!mayCauseReset(frame) || this.routeTo(frame.srcIp, frame.family) === undefined) return;
     const reset = this.frames.allocate();

@@ -49,6 +49,11 @@ const ipv4Prefix = z.string().refine((text) => {
   const [address = '', length = ''] = text.split('/');
   return isIpv4(address) && /^\d{1,2}$/.test(length) && Number(length) <= 32;
 }, 'an IPv4 address with the length of its prefix such as 172.21.0.1/24');
+const routable = z.string().refine((text) => {
+  const [address = '', length] = text.split('/');
+  const longest = isIpv4(address) ? 32 : isIpv6(address) ? 128 : -1;
+  return length !== undefined && /^\d{1,3}$/.test(length) && Number(length) <= longest;
+}, 'default, or a prefix such as 172.21.0.0/16 or fd00:96::/112');
 const podRange = z.string().refine((text) => {
   const [net = '', length] = text.split('/');
   return length === '24' && isIpv4(net) && net.endsWith('.0');
@@ -81,7 +86,7 @@ const node = z.strictObject({
   sysctls: z.record(z.string(), z.union([z.number(), z.string()], 'a number or a string')).optional(),
   addresses: z.array(z.strictObject({ address: ipv4Prefix, dev: z.string() })).optional(),
   routes: z
-    .array(z.strictObject({ to: z.union([ipv4Prefix, z.literal('default')]), via: ipv4.optional(), dev: z.string() }))
+    .array(z.strictObject({ to: z.union([routable, z.literal('default')]), via: ip.optional(), dev: z.string() }))
     .optional(),
   pods: z.array(pod).max(64, 'at most 64 pods'),
 });
@@ -106,7 +111,8 @@ const rulesByNode = z.record(z.string(), nodeRules);
 
 const packet = z.strictObject({
   from: z.string(),
-  proto: z.enum(['udp', 'tcp', 'icmp', 'icmpv6']),
+  local: z.boolean().optional(),
+  proto: z.enum(['udp', 'tcp', 'sctp', 'icmp', 'icmpv6']),
   src: ip,
   dst: ip,
   sport: port.optional(),

@@ -59,7 +59,7 @@ export interface ParityNode {
   readonly sysctls?: Readonly<Record<string, number | string>>;
   /** More addresses, `172.21.0.1/24`, in the order in which they are added; devices are up by then. */
   readonly addresses?: readonly { readonly address: string; readonly dev: string }[];
-  /** More IPv4 routes; `to` is a prefix or `default`. */
+  /** More routes; `to` is a prefix, or `default`, of the family that `via` is of. */
   readonly routes?: readonly { readonly to: string; readonly via?: string; readonly dev: string }[];
   readonly pods: readonly ParityPod[];
 }
@@ -88,10 +88,15 @@ export interface NodeRules {
 /** What happens next: a packet unless it says otherwise. */
 export type Step = PacketStep | WaitStep | FlushStep | RulesStep | SocketStep;
 
-/** A crafted packet, sent from a pod's `eth0`, or `NAMESPACE/DEVICE`. */
+/** A crafted packet, sent from a pod's `eth0`, or `NAMESPACE/DEVICE`. One of SCTP is an INIT chunk. */
 export interface PacketStep {
   readonly from: string;
-  readonly proto: 'udp' | 'tcp' | 'icmp' | 'icmpv6';
+  /**
+   * The stack of the namespace `from` sends it, by a raw socket: it is routed, and passes OUTPUT. How many hops it may take
+   * and whether it may be cut is for the stack to say; what the call failed with is in the step's `socket`.
+   */
+  readonly local?: boolean;
+  readonly proto: 'udp' | 'tcp' | 'sctp' | 'icmp' | 'icmpv6';
   readonly src: string;
   readonly dst: string;
   readonly sport?: number;
@@ -124,7 +129,8 @@ export interface PacketStep {
   readonly dmac?: string;
   /**
    * Answer the packet as it last arrived at another pod, else as it came back to its sender, with addresses and ports
-   * swapped: TCP with SYN by SYN-ACK (seq 500), other segments by an ACK of what they held, an echo request by its reply.
+   * swapped: TCP with SYN by SYN-ACK (seq 500), other segments by an ACK of what they held, an echo request by its reply,
+   * an SCTP INIT by INIT-ACK.
    */
   readonly autoreply?: boolean;
   /** The CPU that sends; 0 if absent. */
@@ -191,7 +197,7 @@ export interface StepOutcome {
   readonly reply?: readonly Capture[];
   /**
    * `listening`, `closed`, `connected`; of UDP `answered`, or `sent` if no answer came; or what the system call failed
-   * with: `ECONNREFUSED`, `ETIMEDOUT`, …
+   * with: `ECONNREFUSED`, `ETIMEDOUT`, … Of a `local` packet only the latter.
    */
   readonly socket?: string;
 }
@@ -223,7 +229,7 @@ export interface CapturedPacket {
   readonly len: number;
   /** The 16 bits of flags and fragment offset, where more than DF is set; in IPv6 those of a fragment header. */
   readonly frag?: number;
-  /** `udp`, `tcp`, `icmp`, `icmpv6`, or the number; in IPv6 the first that is not an extension header. */
+  /** `udp`, `tcp`, `sctp`, `icmp`, `icmpv6`, or the number; in IPv6 the first that is not an extension header. */
   readonly proto: string | number;
   readonly sport?: number;
   readonly dport?: number;

@@ -21,6 +21,7 @@ export class ChosenValues {
 
   port(port: number): string {
     if (this.#case.ports.has(port)) return String(port);
+    if (this.#case.isCrowded) return `a port of ${this.#classOf(port)}`;
     return named(this.#ports, port, (number) => `port ${number} of ${this.#classOf(port)}`);
   }
 
@@ -84,6 +85,11 @@ function named<K>(names: Map<K, string>, key: K, make: (number: number) => strin
 export interface CaseValues {
   readonly ports: ReadonlySet<number>;
   readonly portRanges: readonly { readonly first: number; readonly last: number }[];
+  /**
+   * So many ports are chosen that two are the same now and then, by chance and on one side only: a port is told by its class
+   * alone.
+   */
+  readonly isCrowded: boolean;
   readonly identifiers: ReadonlySet<number>;
   readonly sequences: ReadonlySet<number>;
 }
@@ -115,7 +121,7 @@ export function valuesOf({ rules = {}, packets }: ParityCase): CaseValues {
     first: Number(first),
     last: Number(last),
   }));
-  return { ports, portRanges, identifiers, sequences };
+  return { ports, portRanges, isCrowded: false, identifiers, sequences };
 }
 
 /** A number that can be a port of a rule: `--dport 80`, `10.244.1.3:8080`, `{ 80, 443 }`. */

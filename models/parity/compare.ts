@@ -31,8 +31,8 @@ export function compareWithSimulator(parityCase: ParityCase, kernel: Outcome): D
 export function compareOutcomes(
   parityCase: ParityCase,
   { kernel, simulator }: { kernel: Outcome; simulator: Outcome },
+  values = valuesOf(parityCase),
 ): Difference[] {
-  const values = valuesOf(parityCase);
   const [seen, simulated] = [kernel, simulator].map((outcome) => {
     const observations = observationsOf(parityCase, outcome, values);
     return new Map(observations.map((observation) => [observation.place, observation]));

@@ -15,11 +15,18 @@ export interface Judge {
   run(parityCase: ParityCase): Promise<Outcome>;
 }
 
+/** Runs the case in the simulator as well, and compares. */
+export type Comparison = (parityCase: ParityCase, kernel: Outcome) => Difference[];
+
 /** Empty if both sides agree; also if both refuse the rules, or if the case never ends: the kernel is spared that. */
-export async function differencesOf(parityCase: ParityCase, kernel: Judge): Promise<Difference[]> {
+export async function differencesOf(
+  parityCase: ParityCase,
+  kernel: Judge,
+  compare: Comparison = compareWithSimulator,
+): Promise<Difference[]> {
   if (isEndless(parityCase)) return [];
-  const first = await ask(parityCase, kernel);
-  return first.length === 0 ? first : ask(parityCase, kernel);
+  const first = await ask(parityCase, kernel, compare);
+  return first.length === 0 ? first : ask(parityCase, kernel, compare);
 }
 
 function isEndless(parityCase: ParityCase): boolean {
@@ -31,7 +38,7 @@ function isEndless(parityCase: ParityCase): boolean {
   }
 }
 
-async function ask(parityCase: ParityCase, kernel: Judge): Promise<Difference[]> {
+async function ask(parityCase: ParityCase, kernel: Judge, compare: Comparison): Promise<Difference[]> {
   let outcome: Outcome;
   try {
     outcome = await kernel.run(parityCase);
@@ -40,7 +47,7 @@ async function ask(parityCase: ParityCase, kernel: Judge): Promise<Difference[]>
     throw error;
   }
   try {
-    return compareWithSimulator(parityCase, outcome);
+    return compare(parityCase, outcome);
   } catch (error) {
     if (error instanceof EndlessCaseError) return []; // as another toss of its coins has it
     return [{ place: 'case', kernel: 'runs it', simulator: refusal(error) }];

@@ -131,10 +131,9 @@ class Observer {
       const count = (seen.get(name) ?? 0) + 1;
       seen.set(name, count);
       const fields = {
-        ...(line.timeoutSeconds === undefined ? {} : { timeout: String(line.timeoutSeconds) }),
-        ...(line.state === undefined ? {} : { state: line.state }),
+        ...(line.protocol === SCTP ? {} : ofState(line)),
         reply: this.#tupleText(line.reply),
-        flags: line.flags.join(' '),
+        flags: flagsOf(line),
         mark: line.fields.mark ?? '0',
         zone: zonesOf(line.fields),
       };
@@ -142,7 +141,8 @@ class Observer {
     }
   }
 
-  #sortKey({ protocol, original, reply, fields }: ConntrackLine): string {
+  #sortKey(line: ConntrackLine): string {
+    const { protocol, original, reply, fields } = line;
     const words = [original, reply].flatMap((tuple) =>
       Object.entries(tuple).map(([key, value]) => {
         if (!PORTS.has(key)) return value;
@@ -150,7 +150,8 @@ class Observer {
         return isTunnelPort(tuple, key) ? this.#chosen.tunnelClass(port) : this.#chosen.portClass(port);
       }),
     );
-    return [protocol, ...words, zonesOf(fields)].join(' '); // one tuple may be there once in each zone
+    // One tuple may be there once in each zone; connections that chosen ports tell apart may be in different states.
+    return [protocol, ...words, zonesOf(fields), line.protocol === SCTP ? '' : line.state, flagsOf(line)].join(' ');
   }
 
   #tupleText(tuple: Tuple): string {
@@ -179,6 +180,17 @@ class Observer {
     this.#observations.push({ place, summary, fields });
   }
 }
+
+const ofState = ({ timeoutSeconds, state }: ConntrackLine): Record<string, string> => ({
+  ...(timeoutSeconds === undefined ? {} : { timeout: String(timeoutSeconds) }),
+  ...(state === undefined ? {} : { state }),
+});
+
+const flagsOf = ({ protocol, flags }: ConntrackLine): string =>
+  flags.filter((flag) => protocol !== SCTP || flag === 'UNREPLIED').join(' ');
+
+/** The simulator tracks it without the states of an association. */
+const SCTP = 132;
 
 const zonesOf = (fields: ConntrackLine['fields']): string =>
   ['zone', 'zone-orig', 'zone-reply'].map((key) => fields[key] ?? '0').join(' ');

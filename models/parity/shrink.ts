@@ -23,26 +23,36 @@ export async function shrinkCase(
 
 type Reduction = (parityCase: ParityCase) => Iterable<ParityCase>;
 
-/** Goes on where something could go: what stood before it was needed, and probably still is. */
-async function reduceFully(
-  parityCase: ParityCase,
-  reduce: Reduction,
-  differs: (candidate: ParityCase) => Promise<boolean>,
-): Promise<ParityCase> {
-  let smallest = parityCase;
-  let candidates = [...reduce(smallest)];
-  for (let position = 0, needed = 0; needed < candidates.length; ) {
-    const candidate = candidates[position % candidates.length];
-    if (candidate !== undefined && (await differs(candidate))) {
-      smallest = candidate;
-      candidates = [...reduce(smallest)];
-      needed = 0;
-    } else {
-      position++;
-      needed++;
-    }
+/**
+ * What is left of anything when no smaller version of it will do. Goes on where something could go: what stood before it was
+ * needed, and probably still is. Smaller versions are made one at a time: of a big ruleset there are thousands.
+ */
+export async function reduceFully<T>(
+  whole: T,
+  reduce: (value: T) => Iterable<T>,
+  differs: (candidate: T) => Promise<boolean>,
+): Promise<T> {
+  let smallest = whole;
+  for (let [from, to] = [0, Number.POSITIVE_INFINITY]; ; ) {
+    const found = await firstOf(reduce(smallest), { from, to }, differs);
+    if (found !== undefined) [smallest, from, to] = [found.candidate, found.position, Number.POSITIVE_INFINITY];
+    else if (from > 0) [from, to] = [0, from];
+    else return smallest;
   }
-  return smallest;
+}
+
+async function firstOf<T>(
+  candidates: Iterable<T>,
+  { from, to }: { readonly from: number; readonly to: number },
+  differs: (candidate: T) => Promise<boolean>,
+): Promise<{ readonly candidate: T; readonly position: number } | undefined> {
+  let position = 0;
+  for (const candidate of candidates) {
+    if (position >= to) return undefined;
+    if (position >= from && (await differs(candidate))) return { candidate, position };
+    position++;
+  }
+  return undefined;
 }
 
 // ── packets ──────────────────────────────────────────────────────────────────────────────────────────────────────────

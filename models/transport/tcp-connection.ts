@@ -571,6 +571,15 @@ export class TcpConnection implements ConnectedSocket, SegmentOutput {
     this.#emit(frame);
   }
 
+  /** As somebody with a raw socket may do: sends a byte so far beyond what has been sent, which the connection does not keep. */
+  sendStray({ aheadBytes }: { readonly aheadBytes: number }): void {
+    const frame = this.newSegment();
+    frame.sequence = (this.#sender.max + aheadBytes) | 0;
+    frame.payloadBytes = 1;
+    frame.tcpFlags = TCP_ACK;
+    this.sendSegment(frame);
+  }
+
   /** For the sending half. */
   timeSinceEcho(frame: Frame): Duration {
     return ms(Math.max((this.#layer.timestamp() - frame.timestampEcho) | 0, 1));

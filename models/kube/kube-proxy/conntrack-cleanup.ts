@@ -1,8 +1,68 @@
-// When kube-proxy looks for connections of UDP that go to endpoints which are no more. From 1.32 on it then compares all
-// entries with what it serves; nothing but this decides whether it does. TCP closes its connections itself.
+// Connections of UDP that go to endpoints which are no more: a client that keeps its port would be sent there for as long as it
+// talks. kube-proxy deletes them after a sync. TCP closes its connections itself.
 
-import { type ServicePort, serviceOf } from './service-ports.ts';
+import type { ConnectionTuple } from '../../netfilter/connection-tuple.ts';
+import { protocolNumber } from '../../netfilter/protocol.ts';
+import type { Ip, IpFamily } from '../../packet/ip-address.ts';
+import { type Endpoint, isUdp, type ServicePort, serviceOf } from './service-ports.ts';
 import type { ServiceSnapshot } from './service-tracker.ts';
+
+/**
+ * Which ones a sync deletes: those of the Services and endpoints that it was about (releases up to 1.31), or all that lead
+ * from a Service to what does not serve it (from 1.32 on).
+ */
+export const CONNTRACK_CLEANUPS = ['of changes', 'reconcile'] as const;
+export type ConntrackCleanup = (typeof CONNTRACK_CLEANUPS)[number];
+
+/** What is looked at of an entry, as `conntrack -L` lists it. */
+export interface TrackedConnection {
+  readonly original: ConnectionTuple;
+  readonly reply: ConnectionTuple;
+  readonly dstNat: boolean;
+}
+
+/** Of a node. */
+export interface ConnectionTable {
+  /** `conntrack -D` */
+  delete(matches: (entry: TrackedConnection) => boolean): number;
+}
+
+export interface CleanupExtent {
+  readonly cleanup: ConntrackCleanup;
+  readonly before: ServiceSnapshot;
+  readonly after: ServiceSnapshot;
+}
+
+/** Tells the entries to delete; undefined if nobody looks for any. */
+export function staleConnections(extent: CleanupExtent): ((entry: TrackedConnection) => boolean) | undefined {
+  const { cleanup, before, after } = extent;
+  if (cleanup === 'of changes') return ofChanges(extent);
+  return needsConntrackCleanup(before, after) ? againstEndpoints(after) : undefined;
+}
+
+const UDP = protocolNumber('udp');
+
+// ── from 1.32 on ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Ports without a serving endpoint are left alone: what is sent to them waits for one. */
+function againstEndpoints({ ports }: ServiceSnapshot): (entry: TrackedConnection) => boolean {
+  const byAddress = new Map<string, ReadonlySet<Ip>>();
+  const byNodePort = new Map<number, ReadonlySet<Ip>>();
+  for (const port of ports) {
+    const serving = new Set(port.endpoints.filter((endpoint) => endpoint.serving).map(({ ip }) => ip));
+    if (!isUdp(port) || serving.size === 0) continue;
+    for (const ip of addressesOf(port)) byAddress.set(`${ip} ${port.port}`, serving);
+    if (port.nodePort !== undefined) byNodePort.set(port.nodePort, serving);
+  }
+  const family = familyOf(ports);
+  return ({ original, reply }) => {
+    if (original.protocol !== UDP || original.family !== family) return false;
+    const { dstIp, dstPort } = original;
+    return [byAddress.get(`${dstIp} ${dstPort}`), byNodePort.get(dstPort)].some(
+      (serving) => serving !== undefined && !serving.has(reply.srcIp),
+    );
+  };
+}
 
 /** Some Service that has, or had, endpoints behind a UDP port has other endpoints than before, behind whatever port. */
 export function needsConntrackCleanup(before: ServiceSnapshot, after: ServiceSnapshot): boolean {
@@ -35,3 +95,56 @@ function endpointsByService(ports: readonly ServicePort[]): Map<string, ServiceE
   }
   return byService;
 }
+
+// ── up to 1.31 ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/**
+ * What is sent to a UDP port that has got its first ready endpoint, or to the cluster IP of one that is gone; and what an
+ * endpoint gets by a port that it was ready behind. `conntrack -D --orig-dst …`, `--dport …`, both with `--dst-nat …`.
+ */
+function ofChanges({ before, after }: CleanupExtent): ((entry: TrackedConnection) => boolean) | undefined {
+  const now = new Map(after.ports.filter(isUdp).map((port) => [port.name, port]));
+  const earlier = new Map(before.ports.filter(isUdp).map((port) => [port.name, port]));
+  const addresses = new Set<Ip>();
+  const nodePorts = new Set<number>();
+  const translations = new Set<string>();
+  for (const [name, { clusterIp }] of earlier) if (!now.has(name)) addresses.add(clusterIp);
+  for (const [name, port] of now) {
+    const old = earlier.get(name);
+    if (old === port) continue;
+    if (hasReady(port) && !(old !== undefined && hasReady(old))) {
+      for (const ip of addressesOf(port)) addresses.add(ip);
+      if (port.nodePort !== undefined) nodePorts.add(port.nodePort);
+    }
+    for (const { ip: endpoint } of noLongerReady(old?.endpoints ?? [], port.endpoints)) {
+      for (const ip of addressesOf(port)) translations.add(`${ip} to ${endpoint}`);
+      if (port.nodePort !== undefined) translations.add(`port ${port.nodePort} to ${endpoint}`);
+    }
+  }
+  if (addresses.size + nodePorts.size + translations.size === 0) return undefined;
+  const family = familyOf([...after.ports, ...before.ports]);
+  return ({ original, reply, dstNat }) => {
+    if (original.protocol !== UDP || original.family !== family) return false;
+    const { dstIp, dstPort } = original;
+    if (addresses.has(dstIp) || nodePorts.has(dstPort)) return true;
+    const isTranslated = (to: string): boolean => translations.has(`${to} to ${reply.srcIp}`);
+    return dstNat && (isTranslated(`${dstIp}`) || isTranslated(`port ${dstPort}`));
+  };
+}
+
+const hasReady = ({ endpoints }: ServicePort): boolean => endpoints.some(({ ready }) => ready);
+
+const noLongerReady = (before: readonly Endpoint[], after: readonly Endpoint[]): Endpoint[] => {
+  const ready = new Set(after.filter((endpoint) => endpoint.ready).map(({ address }) => address));
+  return before.filter((endpoint) => endpoint.ready && !ready.has(endpoint.address));
+};
+
+// ── both ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+const addressesOf = ({ clusterIp, externalIps, loadBalancerVips }: ServicePort): Ip[] => [
+  ...[clusterIp, ...externalIps],
+  ...loadBalancerVips,
+];
+
+/** A proxy serves one; without ports there is nothing to tell of. */
+const familyOf = ([port]: readonly ServicePort[]): IpFamily => port?.family ?? 4;

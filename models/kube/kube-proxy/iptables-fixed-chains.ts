@@ -5,10 +5,10 @@ import { Chain } from '../../netfilter/chain.ts';
 import { type MatchSpec, Rule, type RuleSpec } from '../../netfilter/rule.ts';
 import type { BuiltinChain, TableName } from '../../netfilter/rule-tables.ts';
 import { orMark, xorMark } from '../../netfilter/targets/mark.ts';
-import { contains, type IpFamily, LOOPBACK_IP, overlaps, type Prefix } from '../../packet/ip-address.ts';
+import { type IpFamily, LOOPBACK_IP, overlaps } from '../../packet/ip-address.ts';
 import { comment, host, jump, loopbackNet, ofFamily, TO_LOCAL_ADDRESS } from './iptables-dispatch.ts';
 import { MARK_MASQ_CHAIN } from './iptables-service-chains.ts';
-import { servesAllAddresses } from './node-port-addresses.ts';
+import { type NodePortAddressSettings, servedOf, servesAllAddresses } from './node-port-addresses.ts';
 import type { ProxyNode } from './port-on-node.ts';
 
 export interface FixedChainSettings {
@@ -149,10 +149,7 @@ const FIREWALL_JUMPS: readonly Jump[] = [
 export const jumpsOf = ({ localhostNodePorts }: FixedChainSettings): readonly Jump[] =>
   localhostNodePorts ? [...JUMPS, ...FIREWALL_JUMPS] : JUMPS;
 
-export interface NodePortSettings {
-  readonly family: IpFamily;
-  /** --nodeport-addresses: node addresses in these ranges serve node ports; empty: all addresses of the node. */
-  readonly nodePortAddresses: readonly Prefix[];
+export interface NodePortSettings extends NodePortAddressSettings {
   readonly localhostNodePorts: boolean;
 }
 
@@ -161,17 +158,17 @@ export function nodePortJumps({ ips }: ProxyNode, settings: NodePortSettings): R
   const { family, nodePortAddresses, localhostNodePorts } = settings;
   const why = comment('kubernetes service nodeports; NOTE: this must be the last rule in this chain');
   const target = jump('KUBE-NODEPORTS');
-  if (servesAllAddresses(nodePortAddresses, family)) {
+  if (servesAllAddresses(settings)) {
     const toLocal: RuleSpec = { family, matches: [why, TO_LOCAL_ADDRESS], target };
     return [localhostNodePorts ? toLocal : { ...toLocal, destination: loopbackNet(family), destinationNegated: true }];
   }
-  return [...(localhostNodePorts ? [LOOPBACK_IP] : []), ...ips]
-    .filter((ip) => nodePortAddresses.some((range) => contains(range, ip)))
-    .map((ip) => ({ family, destination: host(family, ip), matches: [why], target }));
+  const known = localhostNodePorts && nodePortAddresses !== 'primary' ? [LOOPBACK_IP, ...ips] : ips;
+  return servedOf(known, settings).map((ip) => ({ family, destination: host(family, ip), matches: [why], target }));
 }
 
 /** Whether node ports are served on loopback in the end: not in IPv6, nor where --nodeport-addresses leaves it out. */
-export const servesLoopback = ({ family, nodePortAddresses, localhostNodePorts }: NodePortSettings): boolean =>
-  localhostNodePorts &&
-  family === 4 &&
-  (servesAllAddresses(nodePortAddresses, family) || nodePortAddresses.some((range) => overlaps(range, loopbackNet(4))));
+export function servesLoopback(settings: NodePortSettings): boolean {
+  const { family, nodePortAddresses, localhostNodePorts } = settings;
+  if (!localhostNodePorts || family !== 4 || nodePortAddresses === 'primary') return false;
+  return servesAllAddresses(settings) || nodePortAddresses.some((range) => overlaps(range, loopbackNet(4)));
+}

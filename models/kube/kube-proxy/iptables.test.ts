@@ -287,6 +287,15 @@ describe('node ports', () => {
     ]);
   });
 
+  test('answer on the first address only, not on loopback, where nodePortAddresses is primary', () => {
+    expect(jump({ nodePortAddresses: 'primary' })).toEqual([
+      '-d 192.168.0.1/32 -m comment --comment "kubernetes service nodeports; NOTE: this must be the last rule in this chain" -j KUBE-NODEPORTS',
+    ]);
+    expect(syncedNode(NO_SERVICES, { nodePortAddresses: 'primary' }).rules('filter', 'KUBE-FIREWALL')).toEqual(
+      syncedNode(NO_SERVICES, { localhostNodePorts: false }).rules('filter', 'KUBE-FIREWALL'),
+    );
+  });
+
   test('need no guard of loopback where nodePortAddresses leaves it out', () => {
     const guards = (range: string): string[] =>
       syncedNode(NO_SERVICES, { nodePortAddresses: [parsePrefix(range)] }).rules('filter', 'KUBE-FIREWALL');

@@ -14,6 +14,7 @@ import type { Process } from '../../host/process.ts';
 import type { IpFamily } from '../../packet/ip-address.ts';
 import type { ClusterRanges } from '../ranges.ts';
 import { BoundedFrequencyRunner } from './bounded-frequency-runner.ts';
+import { type ConnectionTable, type ConntrackCleanup, staleConnections } from './conntrack-cleanup.ts';
 import { HealthServer } from './health-server.ts';
 import type { ProxyNode } from './port-on-node.ts';
 import { ProxyMetrics } from './proxy-metrics.ts';
@@ -27,12 +28,20 @@ export interface SyncSettings {
   /** `--iptables-sync-period`, or that of nftables: how long after a failure it is tried again, and more in nftables mode. */
   readonly syncPeriod: Duration;
   readonly costs: SyncCosts;
+  /** The feature gate MinimizeIPTablesRestore, on since 1.27: a sync writes only what has changed. Off: all of it, each time. */
+  readonly minimizesRestore: boolean;
+  /** What is done about connections to endpoints that are gone. */
+  readonly conntrackCleanup: ConntrackCleanup;
 }
 
-export const DEFAULT_SYNC: SyncSettings = { minSyncPeriod: s(1), syncPeriod: s(30), costs: MEASURED_SYNC_COSTS };
+export const DEFAULT_SYNC: SyncSettings = {
+  ...{ minSyncPeriod: s(1), syncPeriod: s(30), costs: MEASURED_SYNC_COSTS },
+  minimizesRestore: true,
+  conntrackCleanup: 'reconcile',
+};
 
 /** Rules follow at once: for what is not about kube-proxy's timing. */
-export const INSTANT_SYNC: SyncSettings = { minSyncPeriod: ms(0), syncPeriod: s(30), costs: NO_SYNC_COSTS };
+export const INSTANT_SYNC: SyncSettings = { ...DEFAULT_SYNC, minSyncPeriod: ms(0), costs: NO_SYNC_COSTS };
 
 /** What a watch event tells kube-proxy that may call for a sync. */
 export interface ProxyChange {
@@ -56,7 +65,8 @@ export interface KubeProxyOptions {
   readonly totalMetrics: ProxyMetrics;
   /** What proxies have heard of until now. */
   readonly services: () => ServiceSnapshot;
-  readonly rules: () => NodeRules;
+  /** Of the node. */
+  readonly rules: () => NodeRules & { readonly conntrack: ConnectionTable };
 }
 
 export class KubeProxy {
@@ -147,6 +157,7 @@ export class KubeProxy {
     const start = place.now;
     const before = this.#services;
     const snapshot = services();
+    if (!sync.minimizesRestore) this.#proxier.needFullSync();
     const kind = this.#proxier.nextKind(rules());
     const triggers = [...this.#triggers.values()].flat();
     this.#queuedSince = undefined;
@@ -158,7 +169,7 @@ export class KubeProxy {
     const lasting = syncDuration(sync.costs[mode], extent);
     const end = (): void => {
       if (this.failing) this.#fail(kind);
-      else this.#write(snapshot, triggers);
+      else this.#write({ before, after: snapshot, triggers });
       const took = between(start, place.now);
       this.metrics.observe('kubeproxy_sync_proxy_rules_duration_seconds', took);
       this.metrics.observe(`kubeproxy_sync_${kind}_proxy_rules_duration_seconds`, took);
@@ -169,12 +180,21 @@ export class KubeProxy {
     else place.schedule(lasting, end, undefined);
   }
 
-  #write(services: ServiceSnapshot, triggers: readonly Instant[]): void {
-    const { place, rules } = this.#options;
-    const { noLocalEndpoints } = this.#proxier.sync(rules(), services, place.now);
+  #write({
+    before,
+    after,
+    triggers,
+  }: {
+    readonly before: ServiceSnapshot;
+    readonly after: ServiceSnapshot;
+    readonly triggers: readonly Instant[];
+  }): void {
+    const { place, rules, sync } = this.#options;
+    const node = rules();
+    const { noLocalEndpoints } = this.#proxier.sync(node, after, place.now);
     this.#hasSynced = true;
     this.#behindSince = this.#queuedSince;
-    this.#healthServer?.update(services);
+    this.#healthServer?.update(after);
     if (noLocalEndpoints !== undefined)
       for (const policy of ['internal', 'external'] as const) {
         const gauge = `kubeproxy_sync_proxy_rules_no_local_endpoints_total{traffic_policy="${policy}"}` as const;
@@ -183,6 +203,8 @@ export class KubeProxy {
     for (const trigger of triggers)
       this.metrics.observe('kubeproxy_network_programming_duration_seconds', between(trigger, place.now));
     this.metrics.stamp('kubeproxy_sync_proxy_rules_last_timestamp_seconds', place.now);
+    const isStale = staleConnections({ cleanup: sync.conntrackCleanup, before, after });
+    if (isStale !== undefined) node.conntrack.delete(isStale);
   }
 
   /** What was to be written is not known any more: the next sync writes everything, and no latency is observed. */

@@ -10,7 +10,7 @@ import { LayeredMap } from '../../netfilter/nft/layered-map.ts';
 import type { Nftables } from '../../netfilter/nft/nftables.ts';
 import type { NftChain, NftSet, NftTable, SetElement } from '../../netfilter/nft/syntax.ts';
 import { giveFacts } from '../../netfilter/nft/table-facts.ts';
-import { contains, type IpFamily, type Prefix } from '../../packet/ip-address.ts';
+import type { IpFamily, Prefix } from '../../packet/ip-address.ts';
 import type { LocalDetector } from './local-detector.ts';
 import {
   changeBetween,
@@ -24,7 +24,7 @@ import {
   TableChanges,
 } from './nftables-chain-cache.ts';
 import { NFT_TABLE_NAME, NODE_PORT_IPS, nftFamilyOf, SERVICE_MAPS } from './nftables-fixed-table.ts';
-import { servesAllAddresses } from './node-port-addresses.ts';
+import { type NodePortAddresses, servedOf, servesAllAddresses } from './node-port-addresses.ts';
 import { type ProxyNode, variesByNode } from './port-on-node.ts';
 import type { ServicePort } from './service-ports.ts';
 import type { ServiceSnapshot } from './service-tracker.ts';
@@ -40,7 +40,7 @@ export interface NftablesConfig {
    * --nodeport-addresses: node addresses in these ranges serve node ports. `primary`, unlike in iptables mode the default,
    * is the first of the node; 0.0.0.0/0 or ::/0, and no range of the family, is all of them. Loopback never does.
    */
-  readonly nodePortAddresses: readonly Prefix[] | 'primary';
+  readonly nodePortAddresses: NodePortAddresses;
 }
 
 /** What kube-proxy does without flags. */
@@ -84,7 +84,7 @@ export class NftablesProxier {
   }) {
     const { node, config, cache } = options;
     this.#config = config;
-    this.#shared = cache.tablesWith({ ...config, servesNodePortsEverywhere: servesEverywhere(config) });
+    this.#shared = cache.tablesWith({ ...config, servesNodePortsEverywhere: servesAllAddresses(config) });
     this.#node = node;
     this.#nodePortIps = this.#setOfNodePortIps();
   }
@@ -176,22 +176,14 @@ export class NftablesProxier {
   #setOfNodePortIps(): NftSet | undefined {
     const spec = this.#shared.fixed.sets.get(NODE_PORT_IPS);
     if (spec === undefined) return undefined;
-    const { nodePortAddresses, family } = this.#config;
-    const served =
-      nodePortAddresses === 'primary'
-        ? this.#node.ips.slice(0, 1)
-        : this.#node.ips.filter((ip) =>
-            nodePortAddresses.some((range) => range.family === family && contains(range, ip)),
-          );
-    const elements: SetElement[] = served.map((ip) => ({ key: [{ first: ip, last: ip }] }));
+    const elements: SetElement[] = servedOf(this.#node.ips, this.#config).map((ip) => ({
+      key: [{ first: ip, last: ip }],
+    }));
     return setOfElements(spec, new Map(elements.map((element) => [keyTextOf(element), element])));
   }
 }
 
 const STALE_CHAIN_AGE = s(1);
-
-const servesEverywhere = ({ nodePortAddresses, family }: NftablesConfig): boolean =>
-  nodePortAddresses !== 'primary' && servesAllAddresses(nodePortAddresses, family);
 
 const changeTo = (version: SharedVersion, before: SharedVersion): PortChange => {
   if (version.number === before.number) return NO_CHANGE;

@@ -79,6 +79,8 @@ export interface Endpoint {
 export const isExternallyAccessible = (port: ServicePort): boolean =>
   port.nodePort !== undefined || port.loadBalancerVips.length > 0 || port.externalIps.length > 0;
 
+export const isUdp = ({ protocol }: ServicePort): boolean => protocol === 'udp';
+
 /** `namespace/name` of the Service that it is a port of. */
 export const serviceOf = ({ name }: ServicePort): string => name.split(':', 1)[0]!;
 

@@ -163,6 +163,36 @@ export const DELIVERY: readonly Fact[] = [
     ],
   },
   {
+    name: 'copies-of-a-frame-share-their-connection',
+    says: 'A bridge floods to the newest port first; the second copy meets rules as one of the translated connection.',
+    case: {
+      topology: ONE_NODE,
+      rules: {
+        n1: {
+          backend: 'legacy',
+          text:
+            table('nat', ['POSTROUTING -j MASQUERADE']) +
+            table('filter', [
+              'FORWARD -m conntrack --ctstate NEW',
+              'FORWARD -m conntrack --ctstate SNAT',
+              'FORWARD -m physdev --physdev-out veth2 -m conntrack --ctstate SNAT',
+            ]),
+        },
+      },
+      packets: [{ ...udp, dst: '10.96.0.1', dmac: 'ff:ff:ff:ff:ff:ff' }],
+    },
+    watch: {
+      connectionsOf: 'n1',
+      counters: { NEW: 'n1 filter FORWARD 1', SNAT: 'n1 filter FORWARD 2', 'SNAT for p3': 'n1 filter FORWARD 3' },
+    },
+    shows: [
+      '1: p2 gets udp 10.244.1.1:40000 > 10.96.0.1:53 ttl 64',
+      '1: p3 gets udp 10.244.1.1:40000 > 10.96.0.1:53 ttl 64',
+      'udp 10.244.1.2:40000 > 10.96.0.1:53, answers 10.96.0.1:53 > 10.244.1.1:40000, 30 s UNREPLIED',
+      'counted: 2 NEW, 1 SNAT',
+    ],
+  },
+  {
     name: 'icmpv6-redirect-is-related-if-it-does-not-know-the-neighbor',
     says: 'An ICMPv6 redirect belongs to the connection of what it is about, unless the MAC of the target comes first in it.',
     case: {
@@ -380,6 +410,38 @@ export const DELIVERY: readonly Fact[] = [
       packets: [{ ...tcp, dst: '203.0.113.9', dmac: 'p2/eth0' }],
     },
     shows: ['1: p2 gets tcp [S] 10.244.1.2:40000 > 203.0.113.9:80 ttl 64'],
+  },
+  {
+    name: 'a-raw-socket-passes-output',
+    says: 'What a raw socket sends passes OUTPUT: it is translated, or not permitted. SCTP is translated like others, and whoever does not speak it says so.',
+    case: {
+      topology: twoNodes({ routes: [{ to: 'default', via: '192.168.1.2', dev: 'eth0' }] }),
+      rules: {
+        n1: {
+          backend: 'legacy',
+          text:
+            table('nat', ['OUTPUT -d 10.96.0.10/32 -j DNAT --to-destination 10.244.2.2']) +
+            table('filter', ['OUTPUT -d 10.96.0.11/32 -j REJECT']),
+        },
+      },
+      packets: ['10.96.0.10', '10.96.0.11'].map((dst) => ({
+        ...{
+          from: 'n1',
+          local: true,
+          proto: 'sctp',
+          src: '192.168.1.1',
+          dst,
+          sport: 40_000,
+          dport: 80,
+          autoreply: true,
+        },
+      })),
+    },
+    shows: [
+      '1: p3 gets sctp 192.168.1.1:40000 > 10.244.2.2:80 ttl 63',
+      '1, reply: p3 gets icmp 3/2 192.168.1.1 > 10.244.2.2 about sctp 10.244.2.2:80 > 192.168.1.1:40000 ttl 63',
+      '2: EPERM',
+    ],
   },
   proxyArp({
     name: 'proxy-arp-answers-where-a-route-leads-elsewhere',

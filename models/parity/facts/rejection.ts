@@ -66,6 +66,26 @@ export const REJECTION: readonly Fact[] = [
     ],
   },
   {
+    name: 'icmp-errors-about-frames-for-many',
+    says: 'No error is sent about a frame for a group of stations; one about a bridged packet to a broadcast address is.',
+    case: {
+      topology: TWO_NODES,
+      rules: { n1: { backend: 'legacy', text: table('filter', ['FORWARD -p udp -j REJECT']) } },
+      packets: [
+        { ...udp, dst: '10.244.1.3', dmac: 'ff:ff:ff:ff:ff:ff' },
+        { ...udp, dst: '10.244.1.3', dmac: '02:00:00:00:00:99' },
+        { ...udp, dst: '10.244.1.255', dmac: '02:00:00:00:00:99' },
+      ],
+    },
+    watch: { counters: { rejected: 'n1 filter FORWARD 1' } },
+    shows: [
+      '1: nothing arrives',
+      '2: p1 gets icmp 3/3 10.244.1.1 > 10.244.1.2 about udp 10.244.1.2:40000 > 10.244.1.3:53 ttl 64',
+      '3: p1 gets icmp 3/3 10.244.1.1 > 10.244.1.2 about udp 10.244.1.2:40000 > 10.244.1.255:53 ttl 64',
+      'counted: 3 rejected',
+    ],
+  },
+  {
     name: 'icmp-causes-no-icmp-while-it-is-sent',
     says: 'What rejects an answer to an echo request in OUTPUT says nothing: the socket of ICMP is in use.',
     case: {

@@ -13,6 +13,7 @@ Nothing sleeps but wait steps and sockets that time out.
 Networks are kept for the cases that follow, at most KEPT_NETWORKS; they end with this process, however it ends.
 """
 
+import errno
 import ipaddress
 import json
 import os
@@ -22,7 +23,7 @@ import sys
 import tempfile
 import time
 
-from frames import craft
+from frames import SCTP_INIT_ACK, craft
 from namespace import ToolFailed
 from netfilter import RulesRefused, needs_legacy_nat, private_xtables_lock
 from network import Network, mac_bytes
@@ -153,15 +154,29 @@ class CaseRun:
         namespace, device = source_of(step)
         if (namespace, device) not in self._network.macs:
             raise ValueError(f'no device {device} in {namespace} to send from ("from": "{step["from"]}")')
-        self._send(namespace, device, step, self._destination_mac(step, namespace, device))
-        captures = self._network.drain()
+        outcome = {}
+        if step.get("local"):
+            failure = self._send_locally(namespace, step)
+            if failure is not None:
+                outcome["socket"] = failure
+        else:
+            self._send(namespace, device, step, self._destination_mac(step, namespace, device))
+        outcome["captures"] = captures = self._network.drain()
         if not step.get("autoreply"):
-            return {"captures": captures}
+            return outcome
         arrived = arrival(captures, namespace, self._network.node_of)
-        if arrived is None:
-            return {"captures": captures, "reply": []}
-        self._send(arrived["ns"], arrived["dev"], reply_to(arrived, step), arrived["smac"])
-        return {"captures": captures, "reply": self._network.drain()}
+        if arrived is not None:
+            self._send(arrived["ns"], arrived["dev"], reply_to(arrived, step), arrived["smac"])
+        return {**outcome, "reply": self._network.drain()}
+
+    def _send_locally(self, namespace, packet):
+        """What the call failed with, or None."""
+        (frame,) = craft(packet, bytes(6), bytes(6))
+        try:
+            self._network.send_locally(namespace, frame, packet["dst"])
+        except OSError as failure:
+            return errno.errorcode[failure.errno]
+        return None
 
     def _send(self, namespace, device, packet, destination_mac):
         if self._pace_seconds:
@@ -234,7 +249,7 @@ def arrival(captures, sender, pods):
 
 def is_answerable(frame):
     protocol, kind = frame.get("proto"), frame.get("type")
-    return protocol in ("udp", "tcp") or (protocol, kind) in (("icmp", 8), ("icmpv6", 128))
+    return protocol in ("udp", "tcp", "sctp") or (protocol, kind) in (("icmp", 8), ("icmpv6", 128))
 
 
 def reply_to(frame, step):
@@ -244,6 +259,8 @@ def reply_to(frame, step):
         reply.update(type=0 if frame["proto"] == "icmp" else 129, id=frame["id"], seqn=step.get("seqn", 1))
         return reply
     reply.update(sport=frame["dport"], dport=frame["sport"])
+    if frame["proto"] == "sctp":
+        reply.update(chunk=SCTP_INIT_ACK)
     if frame["proto"] == "tcp":
         data_bytes = len((step.get("payload") or "").encode()) + step.get("pad", 0)
         if "S" in frame["flags"]:

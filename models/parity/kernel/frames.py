@@ -1,6 +1,7 @@
 """Ethernet frames, from the words of a case to bytes and from bytes to the words of an outcome (models/parity/case.ts).
 
-Left out: IPv4 options, VLAN tags, SCTP and anything else that no case can send; unknown protocols keep their number.
+Left out: IPv4 options, VLAN tags, SCTP chunks but the first two of an association, and anything else that no case can send;
+unknown protocols keep their number.
 """
 
 import socket
@@ -9,7 +10,7 @@ import struct
 ETHERTYPE_IPV4, ETHERTYPE_ARP, ETHERTYPE_IPV6 = 0x0800, 0x0806, 0x86DD
 #: IEEE 802 local experimental: every stack ignores it, every bridge learns from it.
 ETHERTYPE_EXPERIMENTAL = 0x88B5
-ICMP, TCP, UDP, ICMPV6 = 1, 6, 17, 58
+ICMP, TCP, UDP, ICMPV6, SCTP = 1, 6, 17, 58, 132
 IPV6_HOP_BY_HOP, IPV6_ROUTING, IPV6_FRAGMENT, IPV6_DESTINATION = 0, 43, 44, 60
 
 #: In the order in which they are written.
@@ -21,6 +22,10 @@ ICMPV6_WITH_TARGET = (135, 136, 137)
 #: A stack reports its multicast groups when a link comes up, whatever the case.
 MULTICAST_LISTENERS = (130, 131, 132, 143)
 VXLAN_PORTS = (4789, 8472)
+
+SCTP_INIT, SCTP_INIT_ACK = 1, 2
+#: Of both sides: an answer carries the tag that the other side began with.
+SCTP_TAG = 1
 
 MORE_FRAGMENTS, DONT_FRAGMENT, FRAGMENT_OFFSET = 0x2000, 0x4000, 0x1FFF
 
@@ -84,13 +89,15 @@ def ipv6_packet(packet, payload, fragment):
 
 
 def protocol_number(packet):
-    return {"icmp": ICMP, "tcp": TCP, "udp": UDP, "icmpv6": ICMPV6}[packet["proto"]]
+    return {"icmp": ICMP, "tcp": TCP, "udp": UDP, "icmpv6": ICMPV6, "sctp": SCTP}[packet["proto"]]
 
 
 def transport_payload(packet, ipv6):
     """The transport header with its checksum, and the payload."""
     data = (packet.get("payload") or "").encode() + b"x" * packet.get("pad", 0)
     protocol = packet["proto"]
+    if protocol == "sctp":
+        return sctp_packet(packet) + data
     if protocol == "udp":
         checksum_at = 6
         segment = struct.pack("!HHHH", packet["sport"], packet["dport"], 8 + len(data), 0) + data
@@ -111,6 +118,26 @@ def transport_payload(packet, ipv6):
     if protocol == "udp" and value == 0:
         value = 0xFFFF  # 0 says that there is none (RFC 768)
     return segment[:checksum_at] + struct.pack("!H", value) + segment[checksum_at + 2 :]
+
+
+def sctp_packet(packet):
+    """An INIT chunk, or the INIT-ACK that answers one: tag, window, one stream each way, first sequence number."""
+    kind = packet.get("chunk", SCTP_INIT)
+    chunk = struct.pack("!BBHIIHHI", kind, 0, 20, SCTP_TAG, 65536, 1, 1, 1)
+    ports = struct.pack("!HH", packet["sport"], packet["dport"])
+    tag = struct.pack("!I", 0 if kind == SCTP_INIT else SCTP_TAG)
+    # Little-endian, unlike everything around it (RFC 9260, appendix A).
+    return ports + tag + struct.pack("<I", crc32c(ports + tag + bytes(4) + chunk)) + chunk
+
+
+def crc32c(data):
+    """Bit by bit: packets of SCTP are few and short."""
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF
 
 
 def pseudo_header(packet, length, ipv6):
@@ -202,6 +229,8 @@ def decode_transport(decoded, protocol, data, fragment_offset):
             inner = decode_frame(data[16:])
             if inner is not None:
                 decoded.update(vni=int.from_bytes(data[12:15], "big"), inner=inner)
+    elif protocol == SCTP:
+        decoded.update(proto="sctp", sport=data[0] << 8 | data[1], dport=data[2] << 8 | data[3])
     elif protocol == TCP:
         decoded.update(proto="tcp", sport=data[0] << 8 | data[1], dport=data[2] << 8 | data[3])
         if len(data) >= 14:

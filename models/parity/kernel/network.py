@@ -18,6 +18,7 @@ from netfilter import NodeFilter
 from netlink import NETLINK_NETFILTER, NETLINK_ROUTE, Netlink, flush_conntrack, forget_learned_neighbors, link_is_ready
 
 READY_WITHIN_SECONDS = 10
+ETHERNET_BYTES = 14
 
 ROUTED_GATEWAY, ROUTED_GATEWAY6 = "169.254.1.1", "fe80::ecee:eeff:feee:eeee"
 ROUTED_MAC = "ee:ee:ee:ee:ee:ee"
@@ -31,6 +32,8 @@ NODE_SYSCTLS = {
     "net.ipv4.conf.default.rp_filter": 0,
     "net.ipv4.icmp_ratelimit": 0,
     "net.ipv4.icmp_msgs_burst": 1_000_000,
+    # The simulator tracks SCTP without its states: entries stay as long as those of protocols that have none.
+    "net.netfilter.nf_conntrack_sctp_timeout_cookie_wait": 600,
     BRIDGE_NF: 1,
 }
 #: A type that is no error: errors without limit. With a ratelimit of 0 they would keep redirects away, by the jiffy.
@@ -81,6 +84,8 @@ class Network:
         #: Bridges are taught by frames from here.
         self._speakers = []
         self._captures = []
+        #: Raw sockets by (namespace, family).
+        self._raw_sockets = {}
         self._routes = {}
         self._conntracks = {}
         self._began_ns = 0
@@ -156,8 +161,17 @@ class Network:
         capture = next(each for each in self._captures if each.namespace == namespace)
         capture.send(device, frame)
 
+    def send_locally(self, namespace, frame, destination):
+        """As a process of the namespace, which writes the IP header itself. Raises what the call fails with."""
+        family = socket.AF_INET6 if ":" in destination else socket.AF_INET
+        if (namespace, family) not in self._raw_sockets:
+            with self.namespaces[namespace]:
+                raw = socket.socket(family, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.IPPROTO_RAW)
+            self._raw_sockets[namespace, family] = raw
+        self._raw_sockets[namespace, family].sendto(frame[ETHERNET_BYTES:], (destination, 0))
+
     def close(self):
-        for each in (*self._captures, *self._routes.values(), *self._conntracks.values(), *self.namespaces.values()):
+        for each in (*self._captures, *self._raw_sockets.values(), *self._routes.values(), *self._conntracks.values(), *self.namespaces.values()):
             each.close()
 
     # ── building ─────────────────────────────────────────────────────────────────────────────────────────────────────

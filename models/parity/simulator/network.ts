@@ -15,7 +15,17 @@ import type { VxlanDevice } from '../../link/vxlan.ts';
 import { Rule } from '../../netfilter/rule.ts';
 import type { Frame } from '../../packet/frame.ts';
 import { FrameStore } from '../../packet/frame-store.ts';
-import { ANY_PREFIX, addressAt, type Ip, parseIp, parsePrefix, prefix } from '../../packet/ip-address.ts';
+import {
+  ANY_IPV6_PREFIX,
+  ANY_PREFIX,
+  addressAt,
+  type Ip,
+  parseIp,
+  parseIpv6,
+  parseIpv6Prefix,
+  parsePrefix,
+  prefix,
+} from '../../packet/ip-address.ts';
 import { localMac, type Mac, parseMac } from '../../packet/mac.ts';
 import type { Capture, ParityNode, ParityPod, Topology } from '../case.ts';
 import { CaseError, EndlessCaseError } from '../case-error.ts';
@@ -206,11 +216,19 @@ export class SimulatedNetwork {
 
   #addMore({ name, addresses = [], routes = [] }: ParityNode): void {
     const { stack } = this.namespace(name);
+    const ipv6 = routes.some(isIpv6Route) ? stack.enableIpv6() : undefined;
     for (const { address, dev } of addresses) {
       const [ip = '', length] = address.split('/');
       stack.addAddress(this.device(name, dev), parseIp(ip), Number(length));
     }
-    for (const { to, via, dev } of routes) {
+    for (const route of routes) {
+      const { to, via, dev } = route;
+      if (isIpv6Route(route)) {
+        const destination = to === 'default' ? ANY_IPV6_PREFIX : parseIpv6Prefix(to);
+        const gateway = via === undefined ? {} : { gateway: parseIpv6(via) };
+        ipv6?.addRoute({ destination, device: this.device(name, dev), ...gateway });
+        continue;
+      }
       const destination = to === 'default' ? ANY_PREFIX : parsePrefix(to);
       stack.addRoute({
         destination,
@@ -271,6 +289,9 @@ export class SimulatedNetwork {
     };
   }
 }
+
+const isIpv6Route = ({ to, via = '' }: { readonly to: string; readonly via?: string }): boolean =>
+  to.includes(':') || via.includes(':');
 
 /** In one step: far more than any that ends has, even one that loops until its fragments' TTL is gone. */
 const MOST_CAPTURES = 5_000;

@@ -9,6 +9,7 @@ import {
   IPV6_HEADER_BYTES,
   PROTOCOL_ICMP,
   PROTOCOL_ICMPV6,
+  PROTOCOL_SCTP,
   PROTOCOL_TCP,
   PROTOCOL_UDP,
   TCP_ACK,
@@ -26,6 +27,8 @@ const DF = 0x4000;
 const MF = 0x2000;
 /** In units of eight bytes. */
 const OFFSET_MASK = 0x1fff;
+/** Header and chunk; an INIT-ACK is as long here. */
+const SCTP_INIT_BYTES = 32;
 const ECHO_REQUEST = 8;
 const ECHO_REQUEST_V6 = 128;
 
@@ -106,6 +109,12 @@ function craftTransport(frame: Frame, packet: PacketStep): void {
       frame.srcPort = packet.sport ?? 0;
       frame.dstPort = packet.dport ?? 0;
       return;
+    case 'sctp':
+      frame.protocol = PROTOCOL_SCTP;
+      frame.srcPort = packet.sport ?? 0;
+      frame.dstPort = packet.dport ?? 0;
+      frame.payloadBytes += SCTP_INIT_BYTES;
+      return;
     case 'tcp':
       frame.protocol = PROTOCOL_TCP;
       frame.srcPort = packet.sport ?? 0;
@@ -161,6 +170,8 @@ function describeTransport(frame: Frame): Transport {
   switch (protocol) {
     case PROTOCOL_UDP:
       return { proto: 'udp', sport, dport, ...describeTunnelled(frame) };
+    case PROTOCOL_SCTP:
+      return { proto: 'sctp', sport, dport };
     case PROTOCOL_TCP:
       return {
         proto: 'tcp',

@@ -139,6 +139,21 @@ COMMIT
   ]);
 });
 
+test('errors about errors in tunnels, for ever, are such a case, too', () => {
+  const nat = (...rules: string[]): string =>
+    `*nat\n:PREROUTING ACCEPT [0:0]\n:POSTROUTING ACCEPT [0:0]\n${rules.map((rule) => `-A ${rule}\n`).join('')}COMMIT\n`;
+  const toNobody = 'PREROUTING -p udp -j DNAT --to-destination 10.244.2.2:8080';
+  const parityCase: ParityCase = {
+    topology: { ...TWO_NODES, overlay: 'vxlan' },
+    rules: {
+      n1: { backend: 'legacy', text: nat(toNobody, 'POSTROUTING -j SNAT --to-source 10.244.1.2') },
+      n2: { backend: 'legacy', text: nat('PREROUTING -p udp --dport 8080 -j REDIRECT') },
+    },
+    packets: [{ ...QUERY, dst: '10.96.0.1' }],
+  };
+  expect(() => runInSimulator(parityCase)).toThrow(EndlessCaseError);
+});
+
 test('a case that never ends is an error, and the kernel is not asked', async () => {
   /** What comes out of the tunnel goes into it, within headers of its own. */
   const back = (destination: string): NodeRules => ({

@@ -5,12 +5,13 @@
 // step's own time comes, where the times of another run are given.
 
 import { after, type Instant, ms, ns } from '../../../engine/time.ts';
+import type { SendError } from '../../ip/send-error.ts';
 import { formatConntrack } from '../../netfilter/conntrack-text.ts';
 import type { Frame } from '../../packet/frame.ts';
 import { contains, parseAddress, parseAnyPrefix } from '../../packet/ip-address.ts';
-import { type Mac, parseMac } from '../../packet/mac.ts';
+import { type Mac, parseMac, ZERO_MAC } from '../../packet/mac.ts';
 import type { Capture, NodeRules, Outcome, PacketStep, ParityCase, ParityNode, Step, StepOutcome } from '../case.ts';
-import { CaseError } from '../case-error.ts';
+import { CaseError, EndlessCaseError } from '../case-error.ts';
 import { SimulatedNetwork } from './network.ts';
 import { craft } from './packets.ts';
 import { countersOf, loadRules } from './rules.ts';
@@ -25,11 +26,21 @@ export interface SimulatedRunOptions {
   readonly timesOf?: Outcome;
   /** By step: all random numbers begin anew there. Steps without one go on. */
   readonly stepSeeds?: readonly (string | undefined)[];
+  /** What is left at the end, connections and counters, is of no interest. */
+  readonly stepsOnly?: boolean;
 }
 
 /** Same case and options, same outcome. Throws a CaseError or RuleTextError for what cannot be run. */
 export function runInSimulator(parityCase: ParityCase, options: SimulatedRunOptions = {}): Outcome {
-  return new SimulatedRun(parityCase, options.seed ?? 'parity').run(options);
+  const run = new SimulatedRun(parityCase, options.seed ?? 'parity');
+  try {
+    return run.run(options);
+  } catch (error) {
+    // Calls move frames within a machine: those that cause each other for ever use up the stack.
+    if (error instanceof RangeError && /call stack/.test(error.message))
+      throw new EndlessCaseError('frames cause frames in one step, and never come to rest');
+    throw error;
+  }
 }
 
 class SimulatedRun {
@@ -48,13 +59,14 @@ class SimulatedRun {
     this.#began = this.#network.sim.now;
   }
 
-  run({ timesOf, stepSeeds = [] }: SimulatedRunOptions): Outcome {
+  run({ timesOf, stepSeeds = [], stepsOnly = false }: SimulatedRunOptions): Outcome {
     const steps = this.#case.packets.map((step, index) => {
       this.#pass(timesOf?.steps[index]?.at ?? 0);
       const seed = stepSeeds[index];
       if (seed !== undefined) this.#network.sim.random.reseed(seed);
       return this.#take(step);
     });
+    if (stepsOnly) return { steps, conntrack: {}, counters: {} };
     const nodes = this.#case.topology.nodes.map(({ name }) => name);
     return {
       steps,
@@ -82,10 +94,21 @@ class SimulatedRun {
   }
 
   #send(packet: PacketStep): StepOutcome {
-    const captures = this.#inject(packet);
-    if (packet.autoreply !== true) return { captures };
-    const arrival = this.#arrival(packet, captures);
-    return { captures, reply: arrival === undefined ? [] : this.#inject(replyTo(arrival, packet)) };
+    const outcome = packet.local === true ? this.#sendLocally(packet) : { captures: this.#inject(packet) };
+    if (packet.autoreply !== true) return outcome;
+    const arrival = this.#arrival(packet, outcome.captures);
+    return { ...outcome, reply: arrival === undefined ? [] : this.#inject(replyTo(arrival, packet)) };
+  }
+
+  /** As a raw socket does: through routes and OUTPUT. */
+  #sendLocally(packet: PacketStep): { captures: Capture[]; socket?: string } {
+    const { cpus, frames } = this.#network;
+    const { stack } = this.#network.namespace(packet.from);
+    const [frame] = craft(packet, { srcMac: ZERO_MAC, dstMac: ZERO_MAC }, () => frames.allocate());
+    let failure: SendError | undefined;
+    cpus.submit((packet.cpu ?? 0) % cpus.count, (sent: Frame) => (failure = stack.send(sent)), frame!);
+    const captures = this.#settle();
+    return failure === undefined ? { captures } : { captures, socket: failure };
   }
 
   /** As a packet socket does: frames leave by the device, past the namespace's own IP stack and rules. */
@@ -190,7 +213,11 @@ function nextNode(nodes: readonly ParityNode[], own: ParityNode, dst: string): s
 }
 
 const isAnswerable = ({ proto, type }: Capture): boolean =>
-  proto === 'udp' || proto === 'tcp' || (proto === 'icmp' && type === 8) || (proto === 'icmpv6' && type === 128);
+  proto === 'udp' ||
+  proto === 'tcp' ||
+  proto === 'sctp' ||
+  (proto === 'icmp' && type === 8) ||
+  (proto === 'icmpv6' && type === 128);
 
 /** What the receiver would say: SYN gets SYN-ACK, other segments an ACK, an echo request its reply. */
 function replyTo(arrival: Capture, packet: PacketStep): PacketStep {
@@ -201,7 +228,7 @@ function replyTo(arrival: Capture, packet: PacketStep): PacketStep {
     return { ...ends, type: proto === 'icmp' ? 0 : 129, id: arrival.id ?? 0, seqn: packet.seqn ?? 1 };
   }
   const ported = { ...ends, sport: arrival.dport ?? 0, dport: arrival.sport ?? 0 };
-  if (proto === 'udp') return ported;
+  if (proto === 'udp' || proto === 'sctp') return ported;
   if (flags.includes('S')) return { ...ported, flags: 'SA', seq: 500, ack: (seq + 1) >>> 0 };
   const dataBytes = new TextEncoder().encode(packet.payload).length + (packet.pad ?? 0);
   return { ...ported, flags: 'A', seq: ack, ack: (seq + dataBytes + (flags.includes('F') ? 1 : 0)) >>> 0 };

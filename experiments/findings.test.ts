@@ -1,0 +1,51 @@
+// What experiments expect comes out also in a few of their runs: a mechanism that broke would show.
+
+import { expect, test } from 'vitest';
+import { describeFinding, type MeasuredRun, verdictOf } from './harness/expectation.ts';
+import { planRuns, selectLevels } from './harness/plan.ts';
+import { inFile, loadRegistered } from './registry.ts';
+
+interface FewRuns {
+  readonly name: string;
+  /** As on the command line. */
+  readonly set: readonly string[];
+  readonly replications?: number;
+  /** How many things are found out. */
+  readonly findings: number;
+}
+
+const EXPERIMENTS: readonly FewRuns[] = [
+  { name: 'external-traffic-policy', set: ['pods=2+1+0', 'proxy=iptables'], replications: 1, findings: 4 },
+  { name: 'hairpin', set: ['endpoints=2', 'proxy=iptables'], findings: 5 },
+  { name: 'invalid-segments', set: [], findings: 8 },
+  { name: 'load-distribution', set: ['connections=10'], findings: 2 },
+  { name: 'masquerade', set: ['proxy=iptables'], findings: 8 },
+  { name: 'policy-window', set: ['delayMs=10'], findings: 12 },
+  { name: 'programming-latency', set: ['services=100', 'minSyncPeriodSeconds=1'], findings: 4 },
+  { name: 'rolling-update', set: ['preStopSeconds=0,3', 'proxy=nftables'], replications: 6, findings: 2 },
+  {
+    name: 'session-affinity',
+    set: ['clients=20 addresses,240 addresses,one address', 'proxy=iptables'],
+    replications: 8,
+    findings: 4,
+  },
+  { name: 'terminating-endpoints', set: ['proxy=iptables'], findings: 3 },
+  {
+    name: 'topology-hints',
+    set: ['pods=1+2+3', 'hints=none,PreferSameZone', 'proxy=iptables'],
+    replications: 3,
+    findings: 4,
+  },
+];
+
+test.each(EXPERIMENTS)('$name comes out as expected', { timeout: 180_000 }, async ({ name, set, ...few }) => {
+  const experiment = await loadRegistered(inFile(name));
+  const { replications = experiment.replications, findings: count } = few;
+  const plan = planRuns({ factors: selectLevels(experiment.factors, set), replications, seed: '1' });
+  const runs = plan.map(
+    ({ levels, seed }): MeasuredRun => ({ levels, measures: experiment.run(levels, seed).measures }),
+  );
+  const findings = experiment.findings(runs);
+  expect(findings.filter((finding) => verdictOf(finding) !== 'as expected').map(describeFinding)).toEqual([]);
+  expect(findings).toHaveLength(count);
+});
