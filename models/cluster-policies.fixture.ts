@@ -2,7 +2,7 @@
 
 import fc from 'fast-check';
 import { Cluster } from './cluster.ts';
-import { PROXY_MODES, type ProxyMode } from './kube/kube-proxy/proxy-mode.ts';
+import type { ProxyMode } from './kube/kube-proxy/proxy-mode.ts';
 import type { EnforcementSettings } from './kube/network-policy/policy-agent.ts';
 import { type KubeObject, type Manifest, objectFrom } from './kube/objects.ts';
 import type { ClusterIpFamily } from './kube/ranges.ts';
@@ -128,7 +128,7 @@ const numbered = <T>(make: readonly ((name: string) => T)[], what: string): T[] 
 export const anyPolicies: fc.Arbitrary<RandomPolicies> = fc
   .record({
     ipFamily: fc.constantFrom<ClusterIpFamily>('ipv4', 'ipv6', 'dual'),
-    proxy: fc.constantFrom(...PROXY_MODES),
+    proxy: fc.constantFrom<ProxyMode>('iptables', 'nftables'),
     established: fc.constantFrom('kept' as const, 'cut' as const),
     unknownPods: fc.constantFrom('open' as const, 'closed' as const),
     namespaces,
