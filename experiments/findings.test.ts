@@ -20,6 +20,7 @@ const EXPERIMENTS: readonly FewRuns[] = [
   { name: 'invalid-segments', set: [], findings: 8 },
   { name: 'load-distribution', set: ['connections=10'], findings: 2 },
   { name: 'masquerade', set: ['proxy=iptables'], findings: 8 },
+  { name: 'policy-window', set: ['delayMs=10'], findings: 12 },
   { name: 'programming-latency', set: ['services=100', 'minSyncPeriodSeconds=1'], findings: 4 },
   { name: 'rolling-update', set: ['preStopSeconds=0,3', 'proxy=nftables'], replications: 6, findings: 2 },
   {

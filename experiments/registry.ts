@@ -33,6 +33,7 @@ export const REGISTRY: readonly RegisteredExperiment[] = [
   inFile('invalid-segments'),
   inFile('keepalive-immunity'),
   inFile('masquerade'),
+  inFile('policy-window'),
   inFile('rolling-update'),
   inFile('session-affinity'),
   inFile('terminating-endpoints'),

@@ -31,6 +31,8 @@ import { ServiceTracker, serviceKeyOf } from './kube/kube-proxy/service-tracker.
 import { addressesOf, type RunningPod } from './kube/kubelet.ts';
 import type { Manifests } from './kube/manifests.ts';
 import { NamedDraws } from './kube/named-draws.ts';
+import { DEFAULT_ENFORCEMENT, type EnforcementSettings } from './kube/network-policy/policy-agent.ts';
+import { type PolicyObject, PolicyTracker } from './kube/network-policy/policy-tracker.ts';
 import { NodeLifecycleController, type NodeLifecycleSettings } from './kube/node-lifecycle.ts';
 import { nodesFor } from './kube/node-objects.ts';
 import { ObjectError } from './kube/object-error.ts';
@@ -98,6 +100,8 @@ export interface ClusterOptions {
   readonly nodeLifecycle?: Partial<NodeLifecycleSettings>;
   /** Of the cloud, for Services of type LoadBalancer. */
   readonly loadBalancer?: Partial<LoadBalancerSettings>;
+  /** How NetworkPolicies are enforced, and how soon. */
+  readonly networkPolicy?: Partial<EnforcementSettings>;
   /** What answers at endpoints whose Deployment does not say. */
   readonly server?: ServerSettings;
 }
@@ -131,6 +135,10 @@ export class Cluster {
   /** Made for the first Service of type LoadBalancer. */
   #loadBalancer: LoadBalancer | undefined;
   readonly #controlPlane;
+  readonly #enforcement: EnforcementSettings;
+  readonly #policies = new PolicyTracker();
+  #watchesPolicies = false;
+  #hasPolicyNews = false;
   readonly #loads = new Set<Load>();
   readonly #servers = new Map<string, Server>();
   /** How the pods of a Deployment made by {@link addDeployment} answer, by the value of their `app` label. */
@@ -144,6 +152,7 @@ export class Cluster {
     this.#options = options;
     this.#proxyMode = options.proxy ?? 'iptables';
     this.#proxySync = { ...options.proxySync };
+    this.#enforcement = { ...DEFAULT_ENFORCEMENT, ...options.networkPolicy };
     this.ranges = completeRanges(options.ranges ?? {}, options.ipFamily);
     this.#families = familiesOf(this.ranges).map(newFamily);
     this.sim = new Simulator({ seed: options.seed });
@@ -181,6 +190,11 @@ export class Cluster {
     });
     this.api.watch('EndpointSlice', (events) => this.#onServices(events));
     this.api.watch('EndpointSlice', (events) => this.#serveEndpoints(events));
+    this.api.watch('NetworkPolicy', (events) => {
+      if (events.length > 0) this.#watchWhatPoliciesSelect();
+      this.#onPolicies(events);
+    });
+    if (this.#enforcement.unknownPods === 'closed') this.#watchWhatPoliciesSelect();
   }
 
   /** A cluster from manifests, with their nodes or, if they have none, `nodes` generated ones. */
@@ -452,6 +466,7 @@ export class Cluster {
   start(): void {
     if (this.#started) return;
     for (const kubeProxy of this.#kubeProxies()) kubeProxy.syncAtOnce();
+    for (const { policyAgent } of this.#nodes.values()) policyAgent.syncAtOnce();
     this.#serviceController.start();
     this.#started = true;
   }
@@ -522,13 +537,16 @@ export class Cluster {
               flags: this.#options.proxyFlags ?? {},
               totalMetrics: this.kubeProxyMetrics,
             },
+            enforcement: { settings: this.#enforcement, snapshot: () => this.#policies.snapshot() },
             isReserved: ({ family, ip }) => this.api.isTaken(formatIp(ip, family)),
           }),
       );
       this.#nodes.set(node.name, node);
       added.push(node);
       if (this.#loadBalancer !== undefined) serveHealth(node);
-      if (this.#started) for (const kubeProxy of node.kubeProxies) kubeProxy.hear([]);
+      if (!this.#started) continue;
+      for (const kubeProxy of node.kubeProxies) kubeProxy.hear([]);
+      node.policyAgent.hear();
     }
     if (added.length > 0)
       for (const { family, podRoutes } of this.#families) podRoutes.add(added.map((node) => node.podRouteOf(family)));
@@ -622,6 +640,31 @@ export class Cluster {
     const news = this.#families.map((family) => family.news.splice(0));
     for (const { kubeProxies } of this.#nodes.values())
       for (const [i, kubeProxy] of kubeProxies.entries()) if (news[i]!.length > 0) kubeProxy.hear(news[i]!);
+  }
+
+  /** A cluster without policies need not hear of each pod once more. */
+  #watchWhatPoliciesSelect(): void {
+    if (this.#watchesPolicies) return;
+    this.#watchesPolicies = true;
+    this.api.watch('Namespace', (events) => this.#onPolicies(events));
+    this.api.watch('Pod', (events) => this.#onPolicies(events));
+  }
+
+  #onPolicies(events: readonly WatchEvent<PolicyObject>[]): void {
+    let isNews = false;
+    for (const { type, object } of events) {
+      // Before the start news of one object may come in another order than its changes.
+      const now = this.#started ? object : this.api.get(object.kind, keyOf(object));
+      if (this.#policies.update(object, type === 'DELETED' ? undefined : now)) isNews = true;
+    }
+    if (!isNews || !this.#started || this.#hasPolicyNews) return;
+    this.#hasPolicyNews = true;
+    this.#controlPlane.scheduleAt(this.sim.now, () => this.#tellPolicyAgents(), undefined);
+  }
+
+  #tellPolicyAgents(): void {
+    this.#hasPolicyNews = false;
+    for (const { policyAgent } of this.#nodes.values()) policyAgent.hear();
   }
 
   /** Pods answer at the ports that their containers name, and at those that Services send to. */

@@ -6,6 +6,8 @@ import { expect, test, vi } from 'vitest';
 import { type Duration, ms, s, us } from '../engine/time.ts';
 import { Cluster } from './cluster.ts';
 import { FlowCache } from './ip/flow-cache.ts';
+import { ESTABLISHED_CHOICES, type EstablishedChoice } from './kube/network-policy/policy-rules.ts';
+import { objectFrom } from './kube/objects.ts';
 import type { ClusterIpFamily } from './kube/ranges.ts';
 import { Bridge } from './link/bridge.ts';
 import { formatConntrack, formatConntrackStatistics } from './netfilter/conntrack-text.ts';
@@ -14,6 +16,11 @@ import { Rule } from './netfilter/rule.ts';
 import type { TableName } from './netfilter/rule-tables.ts';
 import { parseRule } from './netfilter/rule-text.ts';
 import { formatSocketAddress } from './packet/ip-address.ts';
+
+const ONLY_UDP = objectFrom('NetworkPolicy', {
+  metadata: { name: 'web' },
+  spec: { podSelector: { matchLabels: { app: 'web' } }, ingress: [{ from: [], ports: [{ protocol: 'UDP' }] }] },
+});
 
 /** What an administrator, or bad luck, does to node-1 while traffic flows. */
 const MISHAPS: Readonly<Record<string, (cluster: Cluster) => void>> = {
@@ -26,6 +33,10 @@ const MISHAPS: Readonly<Record<string, (cluster: Cluster) => void>> = {
     const { namespace } = cluster.pod('default/client');
     namespace.deviceNamed('eth0').up = !namespace.deviceNamed('eth0').up;
   },
+  'a policy comes': (cluster) => {
+    if (cluster.api.get('NetworkPolicy', 'default/web') === undefined) cluster.apply([ONLY_UDP]);
+  },
+  'it goes': (cluster) => cluster.api.delete('NetworkPolicy', 'default/web'),
   'a smaller MTU': (cluster) => {
     cluster.node('node-1').machine.root.deviceNamed('eth0').mtuBytes = 600;
   },
@@ -78,6 +89,7 @@ interface Story {
   readonly proxy: 'iptables' | 'nftables' | 'ipvs';
   readonly ipFamily: ClusterIpFamily;
   readonly ipMode: 'VIP' | 'Proxy';
+  readonly established: EstablishedChoice;
   readonly seed: number;
   readonly rules: readonly string[];
   readonly loads: readonly {
@@ -96,6 +108,7 @@ const story: fc.Arbitrary<Story> = fc.record({
   proxy: fc.constantFrom('iptables', 'iptables', 'nftables', 'ipvs'),
   ipFamily: fc.constantFrom('ipv4', 'ipv4', 'ipv4', 'dual', 'ipv6'),
   ipMode: fc.constantFrom('VIP', 'Proxy'),
+  established: fc.constantFrom(...ESTABLISHED_CHOICES),
   seed: fc.nat(1_000),
   rules: fc.uniqueArray(fc.constantFrom(...RULES), { maxLength: 2 }),
   loads: fc.array(
@@ -135,10 +148,11 @@ test('runs with and without the flow cache are the same', { timeout: 120_000 }, 
 
 /** Everything that can be seen of a run. */
 function tell(
-  { nodes, proxy, ipFamily, ipMode, seed, rules, loads, steps }: Story,
+  { nodes, proxy, ipFamily, ipMode, established, seed, rules, loads, steps }: Story,
   { isOff }: { isOff: boolean },
 ): object {
-  const cluster = new Cluster({ seed: `${seed}`, proxy, ipFamily, loadBalancer: { ipMode } });
+  const options = { loadBalancer: { ipMode }, networkPolicy: { established } };
+  const cluster = new Cluster({ seed: `${seed}`, proxy, ipFamily, ...options });
   cluster.frames.recorder.isOff = isOff;
   cluster.addNodes(nodes);
   const web = cluster.addDeployment({ name: 'web', replicas: 2 });

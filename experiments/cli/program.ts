@@ -11,6 +11,7 @@ import { addList } from './list.ts';
 import { addNetfilter } from './netfilter.ts';
 import { addParity } from './parity.ts';
 import { addPlot } from './plot.ts';
+import { addReach } from './reach.ts';
 import { addRules } from './rules.ts';
 import { addRun } from './run.ts';
 import { addTrace } from './trace.ts';
@@ -36,6 +37,7 @@ const USER_ERRORS: ReadonlySet<string> = new Set([
 const COMMANDS = [
   addRun,
   addTrace,
+  addReach,
   addRules,
   addNetfilter,
   addConntrack,

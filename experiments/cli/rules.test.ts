@@ -119,6 +119,24 @@ test.for([`-f ${manifests} --node near`, '--node node-2', '--node node-2 --ip-fa
   },
 );
 
+test('--sets prints the ipsets that rules of policies name', async () => {
+  const policies = directory.file(
+    'policies.yaml',
+    `
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: web}
+spec: {podSelector: {}, ingress: [{from: [{podSelector: {matchLabels: {app: web}}}]}]}
+`,
+  );
+  const run = (...args: string[]) => podwire(['rules', '-f', manifests, '-f', policies, '--node', 'near', ...args]);
+  const { stdout } = await run('--sets');
+  expect(stdout).toMatch(/^create (KUBE-SRC-\w+) hash:ip family inet [^\n]*\nadd \1 10\.244\.1\.2\n$/);
+  const [, set] = /create (\S+)/.exec(stdout)!;
+  expect((await run()).stdout).toContain(`-m set --match-set ${set} src -j MARK --set-xmark 0x10000/0x10000`);
+  expect((await rules('--node near --sets')).stdout).toBe('');
+});
+
 describe('wrong use is told in one line', () => {
   test.for([
     ['--node nowhere', '--node nowhere: no such node; there are: near, far'],

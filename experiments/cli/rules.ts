@@ -1,9 +1,9 @@
-// podwire rules: what iptables-save, or nft list ruleset, would print on a node; in IPVS mode also what ipvsadm and ipset
-// know.
+// podwire rules: what iptables-save, nft list ruleset or ipset save would print on a node; in IPVS mode also what ipvsadm
+// and ipset list.
 
 import { listServices } from '../../models/host/ebpf/service-map.ts';
 import { type NodeRules, PROXY_MODE_NOTES, type ProxyMode } from '../../models/kube/kube-proxy/proxy-mode.ts';
-import { listIpsets } from '../../models/netfilter/ipset/ipset-text.ts';
+import { listIpsets, printIpsets } from '../../models/netfilter/ipset/ipset-text.ts';
 import { printIptablesSave, saveTables } from '../../models/netfilter/iptables-save.ts';
 import { listIpvs } from '../../models/netfilter/ipvs/ipvs-text.ts';
 import { printProtocol } from '../../models/netfilter/protocol.ts';
@@ -23,6 +23,7 @@ import {
 interface RulesOptions extends ManifestOptions, ClusterChoice, FamilyChoice {
   readonly node: string;
   readonly seed: number;
+  readonly sets?: true;
 }
 
 export function addRules(program: Command, context: CommandContext): void {
@@ -31,10 +32,11 @@ export function addRules(program: Command, context: CommandContext): void {
     'in iptables and IPVS mode, IP family of the tables',
   )
     .description(
-      'Print the rules of kube-proxy on a node, as iptables-save or nft list ruleset would; in IPVS mode as ipvsadm -Ln, ipset list and iptables-save would; of the eBPF-style replacement, its table.',
+      'Print the rules of kube-proxy and of NetworkPolicies on a node, as iptables-save or nft list ruleset would; in IPVS mode as ipvsadm -Ln, ipset list and iptables-save would; of the eBPF-style replacement, its table.',
     )
     .requiredOption('--node <name>', 'a Node of the manifests; without any there are node-1, node-2, …')
     .option('--seed <n>', 'seed of all random numbers', wholeNumber({ from: 0 }), 1)
+    .option('--sets', 'the ipsets that rules of NetworkPolicies name, as ipset save prints them')
     .addHelpText(
       'after',
       examples(
@@ -48,8 +50,9 @@ export function addRules(program: Command, context: CommandContext): void {
     .action((options: RulesOptions) => {
       const cluster = clusterOf(options, context);
       cluster.start();
-      const { proxy, family = cluster.ipFamilies[0]! } = options;
-      context.stdout.write(textOf(nodeIn(cluster, options.node).rules, { proxy, family }));
+      const { proxy, family = cluster.ipFamilies[0]!, sets } = options;
+      const { rules } = nodeIn(cluster, options.node);
+      context.stdout.write(sets ? printIpsets(rules.sets) : textOf(rules, { proxy, family }));
     });
 }
 

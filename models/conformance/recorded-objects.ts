@@ -3,10 +3,10 @@
 // could change what a proxy does.
 
 import { z } from 'zod';
-import { type EndpointSlice, type ObjectOf, objectFrom, type Service } from '../kube/objects.ts';
+import { type EndpointSlice, type NetworkPolicy, type ObjectOf, objectFrom, type Service } from '../kube/objects.ts';
 import { parseManifest } from '../kube/schema.ts';
 
-type RecordedKind = 'Service' | 'EndpointSlice';
+type RecordedKind = 'Service' | 'EndpointSlice' | 'NetworkPolicy';
 
 const recordedObject = <K extends RecordedKind>(kind: K): z.ZodType<ObjectOf<K>> =>
   z.unknown().transform((manifest, context) => {
@@ -25,6 +25,7 @@ const recordedObject = <K extends RecordedKind>(kind: K): z.ZodType<ObjectOf<K>>
 
 export const recordedService: z.ZodType<Service> = recordedObject('Service');
 export const recordedSlice: z.ZodType<EndpointSlice> = recordedObject('EndpointSlice');
+export const recordedPolicy: z.ZodType<NetworkPolicy> = recordedObject('NetworkPolicy');
 
 /** The manifest as an API server would let it pass, and the name that it had. */
 function admit(manifest: unknown): { readonly admissible: unknown; readonly name: string } {

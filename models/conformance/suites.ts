@@ -6,6 +6,8 @@ import { ipamCni } from './ipam-cni.ts';
 import { kubeProxyFlows } from './kube-proxy-flows.ts';
 import { kubeProxyIptablesRules } from './kube-proxy-iptables-rules.ts';
 import { kubeProxyNftablesRules } from './kube-proxy-nftables-rules.ts';
+import { networkPolicyCyclonus } from './network-policy-cyclonus.ts';
+import { networkPolicyE2e } from './network-policy-e2e.ts';
 import type { Suite } from './suite.ts';
 
 export const SUITES: readonly Suite[] = [
@@ -15,4 +17,6 @@ export const SUITES: readonly Suite[] = [
   endpointTopology,
   endpointSlices,
   ipamCni,
+  networkPolicyE2e,
+  networkPolicyCyclonus,
 ];

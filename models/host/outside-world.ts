@@ -93,6 +93,12 @@ export class OutsideWorld {
     this.client = { name: 'outside', place: this.machine.place, namespace: this.machine.root, cpu: 0 };
   }
 
+  /** The gateway knows the way to a pod, as the routers of a data centre do that nodes announce their pods to. */
+  routeToPod({ family, ip }: IpAddress, { via }: { readonly via: Ip }): void {
+    const destination = prefix(ip, addressBits(family), family);
+    stackOf(this.gateway.root, family).addRoute({ destination, gateway: via, device: this.#inner });
+  }
+
   /** The gateway finds this address on the nodes' network, where a load balancer answers for it. */
   announce({ family, ip }: IpAddress): void {
     const { root } = this.gateway;

@@ -6,6 +6,8 @@
 import type { RandomStream } from '../../engine/random.ts';
 import { formatInstant, type Instant, START } from '../../engine/time.ts';
 import { Allocations, DEFAULT_NODE_PORTS, type PortRange } from './allocations.ts';
+import { labelsOfNamespace } from './network-policy/policy-objects.ts';
+import { checkNetworkPolicy } from './network-policy/policy-validation.ts';
 import { ObjectError } from './object-error.ts';
 import {
   addressOfNode,
@@ -15,6 +17,7 @@ import {
   type Kind,
   type KubeObject,
   keyOf,
+  type Namespace,
   type Node,
   type ObjectOf,
   type Pod,
@@ -200,6 +203,8 @@ export class ApiServer {
 
   /** What of an object can be judged without the others, and defaults that depend on several of its fields. */
   #admitNew(object: KubeObject): KubeObject {
+    if (object.kind === 'NetworkPolicy') checkNetworkPolicy(object);
+    if (object.kind === 'Namespace') return withNameLabel(object);
     if (object.kind !== 'Service') return object;
     checkService(object);
     checkNewService(object);
@@ -216,6 +221,8 @@ export class ApiServer {
   #admitUpdate(before: KubeObject, after: KubeObject): KubeObject {
     if (after.kind === 'Node' && before.kind === 'Node')
       return { ...after, spec: { ...after.spec, ...podCidrsAfter(before, after) } };
+    if (after.kind === 'NetworkPolicy') checkNetworkPolicy(after);
+    if (after.kind === 'Namespace') return withNameLabel(after);
     if (after.kind !== 'Service' || before.kind !== 'Service') return after;
     const service = withAllocatedBefore(before, after);
     checkService(service);
@@ -282,6 +289,12 @@ function podCidrsAfter({ spec: before }: Node, { spec: after }: Node): Pick<Node
   const isGiven = after.podCIDR !== undefined || after.podCIDRs !== undefined;
   const { podCIDR, podCIDRs } = isGiven ? after : before;
   return { podCIDR, podCIDRs };
+}
+
+/** Every namespace has its name as a label, whatever its manifest says. */
+function withNameLabel(namespace: Namespace): Namespace {
+  const { metadata } = namespace;
+  return { ...namespace, metadata: { ...metadata, labels: labelsOfNamespace(metadata.name, namespace) } };
 }
 
 /** A kubelet labels its node so (charts select on them), and says how many CPUs there are for pods. */

@@ -24,6 +24,8 @@ import type { ProxyCaches, ProxyFlags, ProxyMode } from './kube-proxy/proxy-mode
 import type { ServiceSnapshot } from './kube-proxy/service-tracker.ts';
 import { Kubelet } from './kubelet.ts';
 import { MachineRules } from './machine-rules.ts';
+import { type EnforcementSettings, PolicyAgent } from './network-policy/policy-agent.ts';
+import type { PolicySnapshot } from './network-policy/policy-tracker.ts';
 import { addressOfNode, isOfFamily, type Node, podCidrsOf } from './objects.ts';
 import { type ClusterRanges, rangeOf } from './ranges.ts';
 
@@ -52,6 +54,8 @@ export interface ClusterNodeOptions {
     readonly flags: ProxyFlags;
     readonly totalMetrics: ProxyMetrics;
   };
+  /** Of NetworkPolicies: `snapshot` is what the agents have heard of until now. */
+  readonly enforcement: { readonly settings: EnforcementSettings; readonly snapshot: () => PolicySnapshot };
   /** Addresses that pods of a snapshot have, or will have once they have started. */
   readonly isReserved: IsReserved;
 }
@@ -72,12 +76,13 @@ export class ClusterNode {
   readonly rules: MachineRules;
   /** A program on the node itself, outside pods: a node agent, or a client on the host network. */
   readonly process: Process;
+  readonly policyAgent: PolicyAgent;
   readonly #nicName = 'eth0';
   readonly #families: readonly NodeFamily[];
   readonly #startProxies: (mode: ProxyMode, sync: SyncSettings) => readonly KubeProxy[];
   #kubeProxies: readonly KubeProxy[];
 
-  constructor({ object, machine, fabric, families, ranges, cni, proxy, isReserved }: ClusterNodeOptions) {
+  constructor({ object, machine, fabric, families, ranges, cni, proxy, enforcement, isReserved }: ClusterNodeOptions) {
     this.name = object.metadata.name;
     this.#families = families.map((ofCluster): NodeFamily => {
       const { family } = ofCluster;
@@ -107,6 +112,8 @@ export class ClusterNode {
         return new KubeProxy({ ...proxy, mode, sync, place, node, ranges, family, caches, services, random, rules });
       });
     this.#kubeProxies = this.#startProxies(proxy.mode, proxy.sync);
+    const podRanges = this.#families.map(({ podRange }) => podRange);
+    this.policyAgent = new PolicyAgent({ ...enforcement, place, rules, node: { name: this.name, podRanges } });
   }
 
   /** The node's address, the routes to other nodes' pods, and the rule for what leaves the cluster, of one family. */

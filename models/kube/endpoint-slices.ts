@@ -74,7 +74,8 @@ export function endpointPortsOf(pod: Pod, service: Service): EndpointPort[] {
   return ports;
 }
 
-function containerPortNamed(pod: Pod, name: string, protocol: ServicePort['protocol']): number | undefined {
+/** FindPort: of the containers and sidecars, the first port of that name and protocol. */
+export function containerPortNamed(pod: Pod, name: string, protocol: ServicePort['protocol']): number | undefined {
   const sidecars = pod.spec.initContainers.filter(({ restartPolicy }) => restartPolicy === 'Always');
   for (const { ports } of [...pod.spec.containers, ...sidecars]) {
     const found = ports.find((port) => port.name === name && port.protocol === protocol);

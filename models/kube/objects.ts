@@ -28,6 +28,7 @@ export type DaemonSet = ObjectOf<'DaemonSet'>;
 export type Service = ObjectOf<'Service'>;
 export type EndpointSlice = ObjectOf<'EndpointSlice'>;
 export type Endpoints = ObjectOf<'Endpoints'>;
+export type NetworkPolicy = ObjectOf<'NetworkPolicy'>;
 
 /** What makes pods from a template. */
 export type Workload = Deployment | ReplicaSet | StatefulSet | DaemonSet;

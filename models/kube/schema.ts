@@ -561,6 +561,57 @@ const endpoints = z.object({
     .default([]),
 });
 
+// ---- network policies ---------------------------------------------------------------------------------------------
+
+/** `null` and nothing are an empty list, as in Go. */
+const listOf = <Item extends z.ZodType>(item: Item) =>
+  z
+    .array(item)
+    .nullish()
+    .transform((given) => given ?? []);
+
+const policyCidr = z
+  .string()
+  .refine((text) => isIpv4Prefix(text) || isIpv6Prefix(text), 'an IP range such as 10.0.0.0/8');
+
+const policyPorts = listOf(
+  z.object({
+    protocol: protocol.default('TCP'),
+    /** Absent: all ports. */
+    port: z.union([portNumber, portName], 'a port number from 1 to 65535 or the name of a container port').optional(),
+    endPort: portNumber.optional(),
+  }),
+);
+
+const policyPeers = listOf(
+  z.object({
+    podSelector: labelSelector.optional(),
+    namespaceSelector: labelSelector.optional(),
+    ipBlock: z.object({ cidr: policyCidr, except: listOf(policyCidr) }).optional(),
+  }),
+);
+
+const networkPolicySpec = z.object({
+  podSelector: labelSelector.prefault({}),
+  policyTypes: listOf(z.enum(['Ingress', 'Egress'])),
+  /** Without peers from everywhere, without ports to all of them. */
+  ingress: listOf(z.object({ from: policyPeers, ports: policyPorts })),
+  egress: listOf(z.object({ to: policyPeers, ports: policyPorts })),
+});
+
+const networkPolicy = z.object({
+  apiVersion: z.literal('networking.k8s.io/v1').optional(),
+  kind: z.literal('NetworkPolicy'),
+  metadata,
+  spec: networkPolicySpec.transform(withPolicyTypes).prefault({}),
+});
+
+/** SetDefaults_NetworkPolicy: a policy that does not say is about ingress, and about egress if it has rules for it. */
+function withPolicyTypes(spec: z.output<typeof networkPolicySpec>): z.output<typeof networkPolicySpec> {
+  if (spec.policyTypes.length > 0) return spec;
+  return { ...spec, policyTypes: spec.egress.length > 0 ? ['Ingress', 'Egress'] : ['Ingress'] };
+}
+
 const kinds = {
   Node: { apiVersion: 'v1', schema: node },
   Namespace: { apiVersion: 'v1', schema: namespace },
@@ -572,4 +623,5 @@ const kinds = {
   Service: { apiVersion: 'v1', schema: service },
   EndpointSlice: { apiVersion: 'discovery.k8s.io/v1', schema: endpointSlice },
   Endpoints: { apiVersion: 'v1', schema: endpoints },
+  NetworkPolicy: { apiVersion: 'networking.k8s.io/v1', schema: networkPolicy },
 } as const;
