@@ -34,6 +34,7 @@ export const REGISTRY: readonly RegisteredExperiment[] = [
   inFile('masquerade'),
   inFile('rolling-update'),
   inFile('session-affinity'),
+  inFile('stale-udp'),
   inFile('terminating-endpoints'),
   inFile('topology-hints'),
   SCALE,
