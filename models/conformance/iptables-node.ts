@@ -11,6 +11,7 @@ import { ServiceChainCache } from '../kube/kube-proxy/iptables-chain-cache.ts';
 import type { Chain } from '../netfilter/chain.ts';
 import type { Netfilter } from '../netfilter/netfilter.ts';
 import { RuleTables, TABLE_NAMES, type TableName } from '../netfilter/rule-tables.ts';
+import { addressBits, type Ip, type Prefix } from '../packet/ip-address.ts';
 import {
   localDetectorOf,
   masqueradeBitOf,
@@ -43,7 +44,14 @@ export function syncIptablesNode(recorded: RecordedCase, { isFull = false } = {}
     if (isFull) proxier.updateNode(node);
     return proxier.sync(tables, services);
   });
-  return { tables, report, load: (netfilter) => loadTables(tables, netfilter) };
+  return {
+    ...{ tables, report },
+    load: (netfilter) => loadTables(tables, netfilter),
+    dispatches: (ip) => {
+      const rules = tables.chain('nat', 'KUBE-SERVICES')?.rules ?? [];
+      return rules.some(({ spec: { destination } }) => destination !== undefined && isAddress(destination, ip));
+    },
+  };
 }
 
 function iptablesConfigOf(config: RecordedConfig): IptablesConfig {
@@ -66,6 +74,8 @@ function loadTables(from: RuleTables, { tables, tables6 }: Netfilter): void {
   const to = from.family === 6 ? tables6 : tables;
   for (const table of TABLE_NAMES) if (from.isLoaded(table)) to.share(table, chainsOf(from, table));
 }
+
+const isAddress = ({ net, length, family }: Prefix, ip: Ip): boolean => net === ip && length === addressBits(family);
 
 const chainsOf = (tables: RuleTables, table: TableName): ReadonlyMap<string, Chain> =>
   new Map(tables.chainNames(table).map((name) => [name, tables.chain(table, name)!]));

@@ -99,6 +99,8 @@ export type RecordedMode = RecordedCase['mode'];
 export interface SyncedNode {
   /** Puts the node's rules into a fresh netfilter. */
   load(netfilter: Netfilter): void;
+  /** Something is looked for by this address where Services are dispatched, whatever becomes of it then. */
+  dispatches(ip: Ip): boolean;
 }
 
 /** What the recorded release takes of the objects. */
