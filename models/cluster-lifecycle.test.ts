@@ -96,6 +96,43 @@ describe('a rolling update', () => {
   });
 });
 
+describe('minReadySeconds', () => {
+  const replicas = (cluster: Cluster) => cluster.api.list('ReplicaSet').map(({ spec }) => spec.replicas);
+
+  test('makes every step of a rolling update wait until the new pod has been ready for so long', () => {
+    const { cluster } = webCluster({
+      settings: 'minReadySeconds: 10\n  strategy: {rollingUpdate: {maxSurge: 1, maxUnavailable: 0}}',
+    });
+    cluster.runFor(s(20)); // the first pods are available
+    cluster.restart('web');
+    cluster.runFor(s(9)); // a new pod is ready after half a second
+    expect(replicas(cluster)).toEqual([3, 1]);
+    cluster.runFor(s(3));
+    expect(replicas(cluster)).toEqual([2, 2]);
+    cluster.runFor(s(25));
+    expect(replicas(cluster)).toEqual([0, 3]);
+    expect(webPods(cluster)).toBe(3);
+  });
+
+  test('begins anew for a pod that was not ready in between', () => {
+    const { cluster } = webCluster({
+      settings: 'minReadySeconds: 10\n  strategy: {rollingUpdate: {maxSurge: 1, maxUnavailable: 0}}',
+    });
+    cluster.runFor(s(20));
+    const before = new Set(cluster.pods.map(({ name }) => name));
+    cluster.restart('web');
+    cluster.runFor(s(5));
+    const added = cluster.pods.find(({ name }) => !before.has(name))!;
+    cluster.setReady(added.name, false);
+    cluster.runFor(s(1));
+    cluster.setReady(added.name, true);
+    cluster.runFor(s(9));
+    expect(replicas(cluster)).toEqual([3, 1]);
+    cluster.runFor(s(3));
+    expect(replicas(cluster)).toEqual([2, 2]);
+  });
+});
+
 describe('a node that is cut off', () => {
   test('takes its share of new connections until it is given up, and no more', () => {
     const { cluster, ask } = webCluster();

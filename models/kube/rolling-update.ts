@@ -1,7 +1,7 @@
 // How many pods of the old and of the new template a Deployment wants next, while it is being updated: at most maxSurge
 // more than replicas, at least replicas - maxUnavailable available (pkg/controller/deployment/rolling.go, recreate.go).
 //
-// Not modelled: minReadySeconds, progressDeadlineSeconds, pauses, and the proportional scaling of a Deployment that is
+// Not modelled: progressDeadlineSeconds, pauses, and the proportional scaling of a Deployment that is
 // scaled in the middle of its update (here only the newest ReplicaSet grows).
 
 import type { Deployment } from './objects.ts';
@@ -9,7 +9,7 @@ import type { Deployment } from './objects.ts';
 export interface ReplicaSetState {
   /** spec.replicas */
   readonly replicas: number;
-  /** Ready and not terminating. */
+  /** Ready for at least minReadySeconds, and not terminating. */
   readonly available: number;
   /** Those that there are, terminating ones too. */
   readonly running: number;

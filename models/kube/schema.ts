@@ -319,6 +319,9 @@ const deployment = z.object({
   metadata,
   spec: replicatedSpec
     .extend({
+      minReadySeconds: count.default(0),
+      /** Only what the API server makes of it: nothing is done when it is over. */
+      progressDeadlineSeconds: count.default(600),
       strategy: z
         .object({
           type: z.enum(['RollingUpdate', 'Recreate']).default('RollingUpdate'),
@@ -332,7 +335,11 @@ const deployment = z.object({
         })
         .prefault({}),
     })
-    .superRefine(templateIsSelected),
+    .superRefine(templateIsSelected)
+    .refine(({ minReadySeconds, progressDeadlineSeconds }) => minReadySeconds < progressDeadlineSeconds, {
+      path: ['progressDeadlineSeconds'],
+      message: 'more than minReadySeconds',
+    }),
 });
 
 const isNothing = (given: number | string): boolean => given === 0 || given === '0%';
@@ -341,7 +348,7 @@ const replicaSet = z.object({
   apiVersion: z.literal('apps/v1').optional(),
   kind: z.literal('ReplicaSet'),
   metadata,
-  spec: replicatedSpec.superRefine(templateIsSelected),
+  spec: replicatedSpec.extend({ minReadySeconds: count.default(0) }).superRefine(templateIsSelected),
 });
 
 const statefulSet = z.object({

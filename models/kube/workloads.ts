@@ -7,7 +7,9 @@
 // start, adoption of pods by label.
 
 import type { RandomStream } from '../../engine/random.ts';
-import type { ApiServer, Deliver, WatchEvent } from './api-server.ts';
+import { after, type Instant, s } from '../../engine/time.ts';
+import type { ApiServer, WatchEvent } from './api-server.ts';
+import type { ControllerClock } from './controller-clock.ts';
 import { matchesSelector } from './label-index.ts';
 import { NamedDraws, templateHash } from './named-draws.ts';
 import { ObjectError } from './object-error.ts';
@@ -26,16 +28,18 @@ import {
   type Pod,
   type PodTemplate,
   type ReplicaSet,
+  readinessChangeOf,
   type StatefulSet,
   type Workload,
 } from './objects.ts';
-import { nextReplicas } from './rolling-update.ts';
+import { nextReplicas, type ReplicaSetState } from './rolling-update.ts';
 import { nodeAccepts } from './scheduler.ts';
 
 type PodMaker = ReplicaSet | StatefulSet | DaemonSet;
 
 export class WorkloadController {
   readonly #apiServer: ApiServer;
+  readonly #clock: ControllerClock;
   readonly #draws: NamedDraws;
   /** Keys of what a workload owns, by the workload's description (`ReplicaSet default/web-7d4b9c6f5`). */
   readonly #owned = new Map<string, Set<string>>();
@@ -47,19 +51,25 @@ export class WorkloadController {
   readonly #missingReplicaSets = new Map<string, Map<string, Pod>>();
   /** Deployments that are being updated, by description. */
   readonly #rolling = new Set<string>();
+  /** When the next pod of such a Deployment will have been ready for long enough. */
+  readonly #nextAvailable = new Map<string, Instant>();
   /** How many names each workload has used up. */
   readonly #named = new Map<string, number>();
 
   /** Controls workloads from now on; those that are there have their pods before this returns. */
-  constructor(apiServer: ApiServer, random: RandomStream, deliver?: Deliver) {
+  constructor(
+    apiServer: ApiServer,
+    { random, clock }: { readonly random: RandomStream; readonly clock: ControllerClock },
+  ) {
     this.#apiServer = apiServer;
+    this.#clock = clock;
     this.#draws = new NamedDraws(random);
-    apiServer.watch('Pod', (events) => this.#onPods(events), deliver);
-    apiServer.watch('ReplicaSet', (events) => this.#onWorkloads(events), deliver);
-    apiServer.watch('Deployment', (events) => this.#onWorkloads(events), deliver);
-    apiServer.watch('StatefulSet', (events) => this.#onWorkloads(events), deliver);
-    apiServer.watch('DaemonSet', (events) => this.#onWorkloads(events), deliver);
-    apiServer.watch('Node', () => this.#reconcileDaemonSets(), deliver);
+    apiServer.watch('Pod', (events) => this.#onPods(events));
+    apiServer.watch('ReplicaSet', (events) => this.#onWorkloads(events));
+    apiServer.watch('Deployment', (events) => this.#onWorkloads(events));
+    apiServer.watch('StatefulSet', (events) => this.#onWorkloads(events));
+    apiServer.watch('DaemonSet', (events) => this.#onWorkloads(events));
+    apiServer.watch('Node', () => this.#reconcileDaemonSets());
   }
 
   #onPods(events: readonly WatchEvent<Pod>[]): void {
@@ -144,12 +154,19 @@ export class WorkloadController {
     // A snapshot may have been taken in the middle of a rolling update: only a change is passed on.
     if (seen === undefined || replicaSet === undefined) return;
     if (seen.template !== template) this.#startUpdate(deployment, replicaSet);
+    else if (replicaSet.spec.minReadySeconds !== deployment.spec.minReadySeconds)
+      this.#setMinReady(replicaSet, deployment);
     if (this.#rolling.has(description)) this.#roll(deployment);
     else if (seen.replicas !== replicas) this.#scale(replicaSet, replicas);
   }
 
   #scale(replicaSet: ReplicaSet, replicas: number): void {
     this.#apiServer.update({ ...replicaSet, spec: { ...replicaSet.spec, replicas } });
+  }
+
+  /** Those of earlier templates keep what they had. */
+  #setMinReady(replicaSet: ReplicaSet, { spec: { minReadySeconds } }: Deployment): void {
+    this.#apiServer.update({ ...replicaSet, spec: { ...replicaSet.spec, minReadySeconds } });
   }
 
   // ---- updates of Deployments -------------------------------------------------------------------------------------
@@ -163,7 +180,12 @@ export class WorkloadController {
       this.#createReplicaSet(deployment, `${deployment.metadata.name}-${hash}`, hash, revision, 0);
     } else {
       const annotations = { ...earlier.metadata.annotations, [REVISION]: `${revision}` };
-      this.#apiServer.update({ ...earlier, metadata: { ...earlier.metadata, annotations } });
+      const { minReadySeconds } = deployment.spec;
+      this.#apiServer.update({
+        ...earlier,
+        metadata: { ...earlier.metadata, annotations },
+        spec: { ...earlier.spec, minReadySeconds },
+      });
     }
     this.#rolling.add(describeObject(deployment));
   }
@@ -172,20 +194,43 @@ export class WorkloadController {
     const current = this.#currentReplicaSet(deployment);
     if (current === undefined) return;
     const byAge = this.#replicaSetsOf(deployment).filter(({ metadata }) => metadata.name !== current.metadata.name);
-    const stateOf = (replicaSet: ReplicaSet) => {
-      const pods = [...(this.#owned.get(describeObject(replicaSet)) ?? [])].flatMap(
-        (key) => this.#apiServer.get('Pod', key) ?? [],
-      );
-      const available = pods.filter((pod) => !isTerminating(pod) && isReady(pod) && pod.status.podIP !== undefined);
-      return { replicas: replicaSet.spec.replicas, available: available.length, running: pods.length };
-    };
-    const next = nextReplicas(deployment.spec, { current: stateOf(current), old: byAge.map(stateOf) });
+    const next = nextReplicas(deployment.spec, {
+      current: this.#stateOf(current, deployment),
+      old: byAge.map((replicaSet) => this.#stateOf(replicaSet, deployment)),
+    });
     if (next.isComplete) this.#rolling.delete(describeObject(deployment));
     if (next.current !== current.spec.replicas) this.#scale(current, next.current);
     for (const [index, replicaSet] of byAge.entries()) {
       const replicas = next.old[index] ?? 0;
       if (replicas !== replicaSet.spec.replicas) this.#scale(replicaSet, replicas);
     }
+  }
+
+  #stateOf(replicaSet: ReplicaSet, deployment: Deployment): ReplicaSetState {
+    const { replicas, minReadySeconds } = replicaSet.spec;
+    const keys = [...(this.#owned.get(describeObject(replicaSet)) ?? [])];
+    const pods = keys.flatMap((key) => this.#apiServer.get('Pod', key) ?? []);
+    let available = 0;
+    for (const pod of pods) {
+      if (isTerminating(pod) || !isReady(pod) || pod.status.podIP === undefined) continue;
+      const since = readinessChangeOf(pod);
+      const from = since === undefined ? this.#clock.now() : after(since, s(minReadySeconds));
+      if (from <= this.#clock.now()) available++;
+      else this.#lookAgain(deployment, from);
+    }
+    return { replicas, available, running: pods.length };
+  }
+
+  #lookAgain(deployment: Deployment, at: Instant): void {
+    const description = describeObject(deployment);
+    const next = this.#nextAvailable.get(description);
+    if (next !== undefined && next <= at) return;
+    this.#nextAvailable.set(description, at);
+    this.#clock.at(at, () => {
+      if (this.#nextAvailable.get(description) === at) this.#nextAvailable.delete(description);
+      const now = this.#apiServer.get('Deployment', keyOf(deployment));
+      if (now !== undefined && this.#rolling.has(description)) this.#roll(now);
+    });
   }
 
   #rollingDeploymentOf(owner: PodMaker): Deployment | undefined {
@@ -227,7 +272,7 @@ export class WorkloadController {
   }
 
   #createReplicaSet(deployment: Deployment, name: string, hash: string, revision: number, replicas: number): void {
-    const { selector, template } = deployment.spec;
+    const { selector, template, minReadySeconds } = deployment.spec;
     const labels = { ...template.metadata.labels, [TEMPLATE_HASH]: hash };
     const created = this.#apiServer.create<ReplicaSet>({
       kind: 'ReplicaSet',
@@ -239,7 +284,7 @@ export class WorkloadController {
         ownerReferences: [referenceTo(deployment)],
       },
       spec: {
-        replicas,
+        ...{ replicas, minReadySeconds },
         selector: { ...selector, matchLabels: { ...selector.matchLabels, [TEMPLATE_HASH]: hash } },
         template: { ...template, metadata: { ...template.metadata, labels } },
       },
