@@ -1,6 +1,7 @@
 // A recorded node with kube-proxy in iptables mode.
 
 import { RandomStream } from '../../engine/random.ts';
+import { START } from '../../engine/time.ts';
 import {
   DEFAULT_IPTABLES_CONFIG,
   type IptablesConfig,
@@ -42,7 +43,7 @@ export function syncIptablesNode(recorded: RecordedCase, { isFull = false } = {}
   const tables = new RuleTables(config.ipFamily);
   const report = replay(recorded, (services) => {
     if (isFull) proxier.updateNode(node);
-    return proxier.sync(tables, services);
+    return proxier.sync(tables, services, START);
   });
   return {
     ...{ tables, report },

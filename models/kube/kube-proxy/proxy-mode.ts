@@ -1,7 +1,7 @@
 // kube-proxy on a node, whichever mode it runs in (`--proxy-mode`).
 
 import type { RandomStream } from '../../../engine/random.ts';
-import type { Instant } from '../../../engine/time.ts';
+import type { Duration, Instant } from '../../../engine/time.ts';
 import type { Nftables } from '../../netfilter/nft/nftables.ts';
 import type { RuleTables } from '../../netfilter/rule-tables.ts';
 import type { IpFamily } from '../../packet/ip-address.ts';
@@ -49,16 +49,18 @@ export function startProxy(
     readonly ranges: ClusterRanges;
     readonly caches: ProxyCaches;
     readonly random: RandomStream;
+    readonly sync: { readonly syncPeriod: Duration };
   },
 ): Proxier {
   const { node, family, ranges, caches, random } = options;
+  const { syncPeriod } = options.sync;
   const localDetector = { mode: 'ClusterCIDR', cidr: rangeOf(ranges, 'pod', family)! } as const;
   if (mode === 'iptables') {
     const config = { ...DEFAULT_IPTABLES_CONFIG, family, localDetector };
-    const proxier = new IptablesProxier({ node, config, cache: caches.iptables, random });
+    const proxier = new IptablesProxier({ node, config, cache: caches.iptables, random, syncPeriod });
     const ownTables = ({ tables, tables6 }: NodeRules): RuleTables => (family === 6 ? tables6 : tables);
     return {
-      sync: (rules, services) => proxier.write(ownTables(rules), services),
+      sync: (rules, services, now) => proxier.write(ownTables(rules), services, now),
       nextKind: (rules) => proxier.nextKind(ownTables(rules)),
       needFullSync: () => proxier.needFullSync(),
     };
