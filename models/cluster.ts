@@ -327,15 +327,18 @@ export class Cluster {
     this.api.update({ ...deployment, spec: { ...deployment.spec, replicas } });
   }
 
-  /** `kubectl rollout restart deployment`: all its pods are replaced, as its strategy has it. */
-  restart(name: string): void {
+  /** `kubectl rollout restart`: all pods of a Deployment, or of another kind, are replaced, as its strategy has it. */
+  restart(name: string, { kind = 'Deployment' }: { kind?: 'Deployment' | 'StatefulSet' | 'DaemonSet' } = {}): void {
     const key = name.includes('/') ? name : `default/${name}`;
-    const deployment = this.api.get('Deployment', key);
-    if (deployment === undefined) throw new RangeError(`no Deployment ${key}`);
-    const { template } = deployment.spec;
+    const workload = this.api.get(kind, key);
+    if (workload === undefined) throw new RangeError(`no ${kind} ${key}`);
+    const { template } = workload.spec;
     const restartedAt = { 'kubectl.kubernetes.io/restartedAt': formatInstant(this.sim.now) };
     const metadata = { ...template.metadata, annotations: { ...template.metadata.annotations, ...restartedAt } };
-    this.api.update({ ...deployment, spec: { ...deployment.spec, template: { ...template, metadata } } });
+    this.api.update({
+      ...workload,
+      spec: { ...workload.spec, template: { ...template, metadata } },
+    } as typeof workload);
   }
 
   /** The node is cut off from now on, and its kubelet with it. The control plane will find out. */

@@ -51,12 +51,14 @@ export function limitsOf({ replicas, strategy: { rollingUpdate } }: DeploymentSp
   readonly maxSurge: number;
   readonly maxUnavailable: number;
 } {
-  const resolve = (given: number | string, round: (share: number) => number) =>
-    typeof given === 'number' ? given : round((Number.parseInt(given, 10) * replicas) / 100);
-  const maxSurge = resolve(rollingUpdate.maxSurge, Math.ceil);
-  const maxUnavailable = Math.min(replicas, resolve(rollingUpdate.maxUnavailable, Math.floor));
+  const maxSurge = countOf(rollingUpdate.maxSurge, replicas, Math.ceil);
+  const maxUnavailable = Math.min(replicas, countOf(rollingUpdate.maxUnavailable, replicas, Math.floor));
   return { maxSurge, maxUnavailable: maxSurge === 0 && maxUnavailable === 0 ? 1 : maxUnavailable };
 }
+
+/** `3`, or `25%` of all (GetScaledValueFromIntOrPercent). */
+export const countOf = (given: number | string, all: number, round: (share: number) => number): number =>
+  typeof given === 'number' ? given : round((Number.parseInt(given, 10) * all) / 100);
 
 /** Old pods that are not available go first: nobody misses them (cleanupUnhealthyReplicas). */
 function scaleDown(

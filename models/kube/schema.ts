@@ -355,14 +355,43 @@ const statefulSet = z.object({
   apiVersion: z.literal('apps/v1').optional(),
   kind: z.literal('StatefulSet'),
   metadata,
-  spec: replicatedSpec.extend({ serviceName: z.string().default('') }).superRefine(templateIsSelected),
+  spec: replicatedSpec
+    .extend({
+      serviceName: z.string().default(''),
+      minReadySeconds: count.default(0),
+      podManagementPolicy: z.enum(['OrderedReady', 'Parallel']).default('OrderedReady'),
+      updateStrategy: z
+        .object({
+          type: z.enum(['RollingUpdate', 'OnDelete']).default('RollingUpdate'),
+          rollingUpdate: z.object({ partition: count.default(0) }).prefault({}),
+        })
+        .prefault({}),
+    })
+    .superRefine(templateIsSelected),
 });
 
 const daemonSet = z.object({
   apiVersion: z.literal('apps/v1').optional(),
   kind: z.literal('DaemonSet'),
   metadata,
-  spec: workloadSpec.superRefine(templateIsSelected),
+  spec: workloadSpec
+    .extend({
+      minReadySeconds: count.default(0),
+      updateStrategy: z
+        .object({
+          type: z.enum(['RollingUpdate', 'OnDelete']).default('RollingUpdate'),
+          rollingUpdate: z
+            .object({
+              maxUnavailable: countOrShare
+                .default(1)
+                .refine((given) => !isNothing(given), 'more than 0, as surges of a DaemonSet are not modelled'),
+              maxSurge: countOrShare.default(0).refine(isNothing, '0, as surges of a DaemonSet are not modelled'),
+            })
+            .prefault({}),
+        })
+        .prefault({}),
+    })
+    .superRefine(templateIsSelected),
 });
 
 function templateIsSelected(spec: z.output<typeof workloadSpec>, context: z.core.$RefinementCtx): void {

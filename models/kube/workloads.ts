@@ -2,17 +2,17 @@
 // named as Kubernetes names them. Scaling, and replacing pods that go, work while the cluster runs.
 //
 // Pods of a snapshot count: a workload that owns pods when it is first seen keeps that number of them until it is
-// scaled, whatever spec.replicas says. A Deployment whose template changes is updated by its strategy (rolling-update.ts).
-// Not modelled: updates of StatefulSets and DaemonSets (a changed template is an error), the order of a StatefulSet's
-// start, adoption of pods by label.
+// scaled, whatever spec.replicas says. What is updated when a template changes, and when, is decided in rolling-update.ts,
+// stateful-set-step.ts and daemon-set-update.ts. Not modelled: ControllerRevisions (a pod's label says what it was made
+// of), adoption of pods by label.
 
 import type { RandomStream } from '../../engine/random.ts';
 import { after, type Instant, s } from '../../engine/time.ts';
 import type { ApiServer, WatchEvent } from './api-server.ts';
 import type { ControllerClock } from './controller-clock.ts';
+import { podsToReplace } from './daemon-set-update.ts';
 import { matchesSelector } from './label-index.ts';
 import { NamedDraws, templateHash } from './named-draws.ts';
-import { ObjectError } from './object-error.ts';
 import {
   controllerOf,
   type DaemonSet,
@@ -34,6 +34,7 @@ import {
 } from './objects.ts';
 import { nextReplicas, type ReplicaSetState } from './rolling-update.ts';
 import { nodeAccepts } from './scheduler.ts';
+import { nextStep } from './stateful-set-step.ts';
 
 type PodMaker = ReplicaSet | StatefulSet | DaemonSet;
 
@@ -51,7 +52,11 @@ export class WorkloadController {
   readonly #missingReplicaSets = new Map<string, Map<string, Pod>>();
   /** Deployments that are being updated, by description. */
   readonly #rolling = new Set<string>();
-  /** When the next pod of such a Deployment will have been ready for long enough. */
+  /** StatefulSets and DaemonSets whose template has changed, by description, and what it was before this update. */
+  readonly #updates = new Map<string, { readonly before: PodTemplate; isComplete: boolean }>();
+  /** Which pods a StatefulSet of a snapshot had. */
+  readonly #ordinalsOfSnapshot = new Map<string, readonly number[]>();
+  /** When the next pod of a workload will have been ready for long enough. */
   readonly #nextAvailable = new Map<string, Instant>();
   /** How many names each workload has used up. */
   readonly #named = new Map<string, number>();
@@ -78,7 +83,10 @@ export class WorkloadController {
       if (type === 'ADDED') this.#recordMissingReplicaSet(object);
       const owner = this.#ownerOf(object);
       if (owner === undefined) continue;
-      if (type === 'DELETED' || isTerminating(object) || isFinished(object)) this.#reconcile(owner);
+      const isGoing = type === 'DELETED' || isTerminating(object) || isFinished(object);
+      const isAwaited = owner.kind === 'StatefulSet' || this.#updates.has(describeObject(owner));
+      // Pods of a snapshot are told before what owns them.
+      if ((isGoing || isAwaited) && this.#seen.has(describeObject(owner))) this.#reconcile(owner);
       const deployment = this.#rollingDeploymentOf(owner);
       if (deployment !== undefined) this.#roll(deployment);
     }
@@ -119,26 +127,30 @@ export class WorkloadController {
     // As it is: the event may have been long under way.
     const workload: Workload | undefined = this.#apiServer.get(named.kind, keyOf(named));
     if (workload === undefined) return;
-    this.#refuseNewTemplate(workload);
+    this.#noteTemplate(workload);
     switch (workload.kind) {
       case 'Deployment':
         return this.#reconcileDeployment(workload);
       case 'ReplicaSet':
-      case 'StatefulSet':
         return this.#reconcileReplicas(workload);
+      case 'StatefulSet':
+        return this.#reconcileStatefulSet(workload);
       case 'DaemonSet':
         return this.#reconcileDaemonSet(workload);
     }
   }
 
-  /** A ReplicaSet's template is for pods to come, and a Deployment is updated; the others are not. */
-  #refuseNewTemplate(workload: Workload): void {
+  /** A ReplicaSet's template is for pods to come, and a Deployment has a ReplicaSet for each. */
+  #noteTemplate(workload: Workload): void {
     if (workload.kind === 'Deployment' || workload.kind === 'ReplicaSet') return;
+    const description = describeObject(workload);
     const template = JSON.stringify(workload.spec.template);
-    const seen = this.#seen.get(describeObject(workload));
-    if (seen !== undefined && seen.template !== template) {
-      throw new ObjectError(workload, `spec.template: has changed, and updates of a ${workload.kind} are not modelled`);
-    }
+    const seen = this.#seen.get(description);
+    if (seen === undefined || seen.template === template) return;
+    this.#seen.set(description, { ...seen, template });
+    const update = this.#updates.get(description);
+    if (update === undefined || update.isComplete)
+      this.#updates.set(description, { before: JSON.parse(seen.template), isComplete: false });
   }
 
   // ---- Deployments ------------------------------------------------------------------------------------------------
@@ -210,27 +222,8 @@ export class WorkloadController {
     const { replicas, minReadySeconds } = replicaSet.spec;
     const keys = [...(this.#owned.get(describeObject(replicaSet)) ?? [])];
     const pods = keys.flatMap((key) => this.#apiServer.get('Pod', key) ?? []);
-    let available = 0;
-    for (const pod of pods) {
-      if (isTerminating(pod) || !isReady(pod) || pod.status.podIP === undefined) continue;
-      const since = readinessChangeOf(pod);
-      const from = since === undefined ? this.#clock.now() : after(since, s(minReadySeconds));
-      if (from <= this.#clock.now()) available++;
-      else this.#lookAgain(deployment, from);
-    }
+    const available = pods.filter((pod) => this.#isAvailable(pod, minReadySeconds, deployment)).length;
     return { replicas, available, running: pods.length };
-  }
-
-  #lookAgain(deployment: Deployment, at: Instant): void {
-    const description = describeObject(deployment);
-    const next = this.#nextAvailable.get(description);
-    if (next !== undefined && next <= at) return;
-    this.#nextAvailable.set(description, at);
-    this.#clock.at(at, () => {
-      if (this.#nextAvailable.get(description) === at) this.#nextAvailable.delete(description);
-      const now = this.#apiServer.get('Deployment', keyOf(deployment));
-      if (now !== undefined && this.#rolling.has(description)) this.#roll(now);
-    });
   }
 
   #rollingDeploymentOf(owner: PodMaker): Deployment | undefined {
@@ -292,12 +285,11 @@ export class WorkloadController {
     this.#recordOwner('ADDED', created); // the watch event may come later than the next look at the Deployment
   }
 
-  // ---- ReplicaSets and StatefulSets -------------------------------------------------------------------------------
+  // ---- ReplicaSets ------------------------------------------------------------------------------------------------
 
-  #reconcileReplicas(workload: ReplicaSet | StatefulSet): void {
+  #reconcileReplicas(workload: ReplicaSet): void {
     const active = this.#activePods(workload);
     const wanted = this.#wantedReplicas(workload, active.length);
-    if (workload.kind === 'StatefulSet') return this.#reconcileOrdinals(workload, active, wanted);
     for (const pod of inOrderOfRemoval(active).slice(0, Math.max(0, active.length - wanted))) {
       this.#apiServer.delete('Pod', keyOf(pod));
     }
@@ -316,29 +308,48 @@ export class WorkloadController {
     return ofSnapshot ?? replicas;
   }
 
+  // ---- StatefulSets -----------------------------------------------------------------------------------------------
+
   /** `db-0`, `db-1`, ...: a pod that goes comes back under its own name. */
-  #reconcileOrdinals(workload: StatefulSet, active: readonly Pod[], wanted: number): void {
+  #reconcileStatefulSet(workload: StatefulSet): void {
     const { name, namespace } = workload.metadata;
+    const description = describeObject(workload);
     const ordinalOf = (pod: Pod) => Number(pod.metadata.name.slice(name.length + 1));
-    const surplus = active
-      .toSorted((a, b) => ordinalOf(b) - ordinalOf(a))
-      .slice(0, Math.max(0, active.length - wanted));
-    for (const pod of surplus) this.#apiServer.delete('Pod', keyOf(pod));
-    let count = active.length;
-    for (let ordinal = 0; count < wanted && ordinal < wanted; ordinal++) {
-      const podName = `${name}-${ordinal}`;
-      const existing = this.#apiServer.get('Pod', `${namespace}/${podName}`);
-      if (existing !== undefined && !isFinished(existing)) continue; // it runs, or is still terminating
-      if (existing !== undefined) this.#apiServer.remove('Pod', keyOf(existing));
-      this.#createPod(workload, podName, {
-        labels: { 'statefulset.kubernetes.io/pod-name': podName, 'apps.kubernetes.io/pod-index': `${ordinal}` },
-        spec: {
-          hostname: podName,
-          subdomain: workload.spec.serviceName === '' ? undefined : workload.spec.serviceName,
-        },
-      });
-      count++;
-    }
+    const there = this.#unfinishedPods(workload).toSorted((a, b) => ordinalOf(a) - ordinalOf(b));
+    const pods = there.map((pod) => ({ ordinal: ordinalOf(pod), ...this.#stateOfPod(pod, workload) }));
+    const isFirstLook = !this.#seen.has(description);
+    const count = this.#wantedReplicas(workload, this.#activePods(workload).length);
+    const ordinals = pods.map(({ ordinal }) => ordinal);
+    if (isFirstLook && ordinals.length > 0) this.#ordinalsOfSnapshot.set(description, ordinals);
+    if (this.#seen.get(description)?.ofSnapshot === undefined) this.#ordinalsOfSnapshot.delete(description);
+    const wanted = this.#ordinalsOfSnapshot.get(description) ?? Array.from({ length: count }, (_, ordinal) => ordinal);
+
+    const step = nextStep(workload.spec, { wanted, pods });
+    for (const ordinal of step.delete) this.#apiServer.delete('Pod', `${namespace}/${name}-${ordinal}`);
+    for (const ordinal of step.create) this.#createOrdinal(workload, ordinal);
+    const update = this.#updates.get(description);
+    if (update !== undefined && pods.length === wanted.length && pods.every((pod) => pod.isUpdated && pod.isReady))
+      update.isComplete = true;
+  }
+
+  #createOrdinal(workload: StatefulSet, ordinal: number): void {
+    const { metadata, spec } = workload;
+    const name = `${metadata.name}-${ordinal}`;
+    const key = `${metadata.namespace}/${name}`;
+    const { type, rollingUpdate } = spec.updateStrategy;
+    const update = this.#updates.get(describeObject(workload));
+    const isOfBefore = update?.isComplete === false && type === 'RollingUpdate' && ordinal < rollingUpdate.partition;
+    const template = isOfBefore ? update.before : spec.template;
+    if (this.#apiServer.get('Pod', key) !== undefined) this.#apiServer.remove('Pod', key); // it has ended
+    this.#createPod(workload, name, {
+      template,
+      labels: {
+        [REVISION_HASH]: revisionOf(workload, template),
+        'statefulset.kubernetes.io/pod-name': name,
+        'apps.kubernetes.io/pod-index': `${ordinal}`,
+      },
+      spec: { hostname: name, subdomain: spec.serviceName === '' ? undefined : spec.serviceName },
+    });
   }
 
   // ---- DaemonSets -------------------------------------------------------------------------------------------------
@@ -353,7 +364,8 @@ export class WorkloadController {
   #reconcileDaemonSet(daemonSet: DaemonSet): void {
     const description = describeObject(daemonSet);
     const { template } = daemonSet.spec;
-    const occupied = new Set(this.#activePods(daemonSet).map(({ spec }) => spec.nodeName));
+    const pods = this.#unfinishedPods(daemonSet);
+    const occupied = new Set(pods.map(({ spec }) => spec.nodeName));
     if (!this.#seen.has(description)) {
       this.#seen.set(description, { template: JSON.stringify(template), replicas: 0, ofSnapshot: undefined });
       const nodes = occupied.size > 0 ? this.#apiServer.list('Node') : [];
@@ -361,28 +373,77 @@ export class WorkloadController {
       this.#sparedNodes.set(description, new Set(spared));
     }
     const tolerations = [...template.spec.tolerations, ...DAEMON_TOLERATIONS];
-    for (const node of this.#apiServer.list('Node')) {
-      const { name } = node.metadata;
-      if (occupied.has(name) || this.#sparedNodes.get(description)?.has(name)) continue;
-      if (mayRunOn(template, node) && nodeAccepts(node, { ...template.spec, tolerations })) {
-        this.#createPod(daemonSet, this.#newName(daemonSet), { spec: { nodeName: name, tolerations } });
-      }
+    const accepting = this.#apiServer.list('Node').filter((node) => {
+      const isSpared = this.#sparedNodes.get(description)?.has(node.metadata.name) === true;
+      return !isSpared && mayRunOn(template, node) && nodeAccepts(node, { ...template.spec, tolerations });
+    });
+    for (const { metadata } of accepting) {
+      if (occupied.has(metadata.name)) continue;
+      this.#createPod(daemonSet, this.#newName(daemonSet), {
+        labels: { [REVISION_HASH]: revisionOf(daemonSet, template) },
+        spec: { nodeName: metadata.name, tolerations },
+      });
     }
+    if (!this.#updates.has(description)) return;
+    const byNode = accepting.map(({ metadata }) =>
+      pods
+        .filter(({ spec }) => spec.nodeName === metadata.name)
+        .map((pod) => ({ key: keyOf(pod), ...this.#stateOfPod(pod, daemonSet) })),
+    );
+    for (const key of podsToReplace(daemonSet.spec, byNode)) this.#apiServer.delete('Pod', key);
   }
 
   // ---- pods -------------------------------------------------------------------------------------------------------
 
-  #activePods(workload: PodMaker): Pod[] {
-    const pods: Pod[] = [];
-    for (const key of this.#owned.get(describeObject(workload)) ?? []) {
-      const pod = this.#apiServer.get('Pod', key);
-      if (pod !== undefined && !isTerminating(pod) && !isFinished(pod)) pods.push(pod);
-    }
-    return pods;
+  #unfinishedPods(workload: PodMaker): Pod[] {
+    const keys = [...(this.#owned.get(describeObject(workload)) ?? [])];
+    return keys.flatMap((key) => this.#apiServer.get('Pod', key) ?? []).filter((pod) => !isFinished(pod));
   }
 
-  #createPod(owner: PodMaker, name: string, extra: { labels?: Labels; spec?: Partial<Pod['spec']> }): void {
-    const { metadata, spec } = owner.spec.template;
+  #activePods(workload: PodMaker): Pod[] {
+    return this.#unfinishedPods(workload).filter((pod) => !isTerminating(pod));
+  }
+
+  #stateOfPod(pod: Pod, workload: StatefulSet | DaemonSet) {
+    const { template, minReadySeconds } = workload.spec;
+    return {
+      isTerminating: isTerminating(pod),
+      isReady: isRunningAndReady(pod),
+      isAvailable: this.#isAvailable(pod, minReadySeconds, workload),
+      // Whatever pods of a snapshot were made of, it was their template until that changed.
+      isUpdated:
+        !this.#updates.has(describeObject(workload)) ||
+        pod.metadata.labels[REVISION_HASH] === revisionOf(workload, template),
+    };
+  }
+
+  /** Ready for so long; if that is yet to come, the workload is looked at again then. */
+  #isAvailable(pod: Pod, minReadySeconds: number, workload: Workload): boolean {
+    if (!isRunningAndReady(pod)) return false;
+    const since = readinessChangeOf(pod);
+    const from = since === undefined ? this.#clock.now() : after(since, s(minReadySeconds));
+    if (from <= this.#clock.now()) return true;
+    this.#lookAgain(workload, from);
+    return false;
+  }
+
+  #lookAgain(workload: Workload, at: Instant): void {
+    const description = describeObject(workload);
+    const next = this.#nextAvailable.get(description);
+    if (next !== undefined && next <= at) return;
+    this.#nextAvailable.set(description, at);
+    this.#clock.at(at, () => {
+      if (this.#nextAvailable.get(description) === at) this.#nextAvailable.delete(description);
+      this.#reconcile(workload);
+    });
+  }
+
+  #createPod(
+    owner: PodMaker,
+    name: string,
+    extra: { template?: PodTemplate; labels?: Labels; spec?: Partial<Pod['spec']> },
+  ): void {
+    const { metadata, spec } = extra.template ?? owner.spec.template;
     const pod = this.#apiServer.create<Pod>({
       kind: 'Pod',
       metadata: {
@@ -416,11 +477,22 @@ export class WorkloadController {
     for (const key of [...(this.#owned.get(describeObject(owner)) ?? [])]) this.#apiServer.delete(kind, key);
     this.#seen.delete(describeObject(owner));
     this.#rolling.delete(describeObject(owner));
+    this.#updates.delete(describeObject(owner));
+    this.#ordinalsOfSnapshot.delete(describeObject(owner));
   }
 }
 
 const TEMPLATE_HASH = 'pod-template-hash';
 const REVISION = 'deployment.kubernetes.io/revision';
+const REVISION_HASH = 'controller-revision-hash';
+
+/** `db-7d4b9c6f5` for a StatefulSet, `7d4b9c6f5` for a DaemonSet. */
+function revisionOf({ kind, metadata }: StatefulSet | DaemonSet, template: PodTemplate): string {
+  const hash = templateHash(JSON.stringify(template));
+  return kind === 'StatefulSet' ? `${metadata.name}-${hash}` : hash;
+}
+
+const isRunningAndReady = (pod: Pod): boolean => !isTerminating(pod) && isReady(pod) && pod.status.podIP !== undefined;
 
 /** Pods of DaemonSets also go to nodes that are cordoned or in trouble. */
 const DAEMON_TOLERATIONS: Pod['spec']['tolerations'] = [
