@@ -23,8 +23,9 @@ export function podsToReplace(
 ): string[] {
   if (type === 'OnDelete') return [];
   const isOld = ({ isUpdated, isTerminating }: DaemonPod): boolean => !isUpdated && !isTerminating;
-  const unavailable = nodes.filter((pods) => !pods.some(({ isAvailable }) => isAvailable));
-  const available = nodes.filter((pods) => !unavailable.includes(pods));
+  const isServed = (pods: readonly DaemonPod[]): boolean => pods.some(({ isAvailable }) => isAvailable);
+  const available = nodes.filter(isServed);
+  const unavailable = nodes.filter((pods) => !isServed(pods));
   const spare = Math.max(0, countOf(rollingUpdate.maxUnavailable, nodes.length, Math.ceil) - unavailable.length);
   return [...unavailable.flat().filter(isOld), ...available.flat().filter(isOld).slice(0, spare)].map(({ key }) => key);
 }

@@ -10,7 +10,7 @@ import type { RandomStream } from '../../engine/random.ts';
 import { after, type Instant, s } from '../../engine/time.ts';
 import type { ApiServer, WatchEvent } from './api-server.ts';
 import type { ControllerClock } from './controller-clock.ts';
-import { podsToReplace } from './daemon-set-update.ts';
+import { type DaemonPod, podsToReplace } from './daemon-set-update.ts';
 import { matchesSelector } from './label-index.ts';
 import { NamedDraws, templateHash } from './named-draws.ts';
 import {
@@ -316,7 +316,8 @@ export class WorkloadController {
     const description = describeObject(workload);
     const ordinalOf = (pod: Pod) => Number(pod.metadata.name.slice(name.length + 1));
     const there = this.#unfinishedPods(workload).toSorted((a, b) => ordinalOf(a) - ordinalOf(b));
-    const pods = there.map((pod) => ({ ordinal: ordinalOf(pod), ...this.#stateOfPod(pod, workload) }));
+    const revision = revisionOf(workload, workload.spec.template);
+    const pods = there.map((pod) => ({ ordinal: ordinalOf(pod), ...this.#stateOfPod(pod, workload, revision) }));
     const isFirstLook = !this.#seen.has(description);
     const count = this.#wantedReplicas(workload, this.#activePods(workload).length);
     const ordinals = pods.map(({ ordinal }) => ordinal);
@@ -377,20 +378,19 @@ export class WorkloadController {
       const isSpared = this.#sparedNodes.get(description)?.has(node.metadata.name) === true;
       return !isSpared && mayRunOn(template, node) && nodeAccepts(node, { ...template.spec, tolerations });
     });
+    const revision = revisionOf(daemonSet, template);
     for (const { metadata } of accepting) {
       if (occupied.has(metadata.name)) continue;
       this.#createPod(daemonSet, this.#newName(daemonSet), {
-        labels: { [REVISION_HASH]: revisionOf(daemonSet, template) },
+        labels: { [REVISION_HASH]: revision },
         spec: { nodeName: metadata.name, tolerations },
       });
     }
     if (!this.#updates.has(description)) return;
-    const byNode = accepting.map(({ metadata }) =>
-      pods
-        .filter(({ spec }) => spec.nodeName === metadata.name)
-        .map((pod) => ({ key: keyOf(pod), ...this.#stateOfPod(pod, daemonSet) })),
-    );
-    for (const key of podsToReplace(daemonSet.spec, byNode)) this.#apiServer.delete('Pod', key);
+    const byNode = new Map(accepting.map(({ metadata }) => [metadata.name, [] as DaemonPod[]]));
+    for (const pod of pods)
+      byNode.get(pod.spec.nodeName ?? '')?.push({ key: keyOf(pod), ...this.#stateOfPod(pod, daemonSet, revision) });
+    for (const key of podsToReplace(daemonSet.spec, [...byNode.values()])) this.#apiServer.delete('Pod', key);
   }
 
   // ---- pods -------------------------------------------------------------------------------------------------------
@@ -404,16 +404,14 @@ export class WorkloadController {
     return this.#unfinishedPods(workload).filter((pod) => !isTerminating(pod));
   }
 
-  #stateOfPod(pod: Pod, workload: StatefulSet | DaemonSet) {
-    const { template, minReadySeconds } = workload.spec;
+  #stateOfPod(pod: Pod, workload: StatefulSet | DaemonSet, revision: string) {
+    const { minReadySeconds } = workload.spec;
     return {
       isTerminating: isTerminating(pod),
       isReady: isRunningAndReady(pod),
       isAvailable: this.#isAvailable(pod, minReadySeconds, workload),
       // Whatever pods of a snapshot were made of, it was their template until that changed.
-      isUpdated:
-        !this.#updates.has(describeObject(workload)) ||
-        pod.metadata.labels[REVISION_HASH] === revisionOf(workload, template),
+      isUpdated: !this.#updates.has(describeObject(workload)) || pod.metadata.labels[REVISION_HASH] === revision,
     };
   }
 
