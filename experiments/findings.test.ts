@@ -29,6 +29,12 @@ const EXPERIMENTS: readonly FewRuns[] = [
     replications: 8,
     findings: 4,
   },
+  {
+    name: 'stale-udp',
+    set: ['ending=one drains,all are deleted,one stops as sync fails'],
+    replications: 10,
+    findings: 14,
+  },
   { name: 'terminating-endpoints', set: ['proxy=iptables'], findings: 3 },
   {
     name: 'topology-hints',

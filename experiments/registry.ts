@@ -36,6 +36,7 @@ export const REGISTRY: readonly RegisteredExperiment[] = [
   inFile('policy-window'),
   inFile('rolling-update'),
   inFile('session-affinity'),
+  inFile('stale-udp'),
   inFile('terminating-endpoints'),
   inFile('topology-hints'),
   SCALE,

@@ -96,6 +96,97 @@ describe('a rolling update', () => {
   });
 });
 
+describe('minReadySeconds', () => {
+  const replicas = (cluster: Cluster) => cluster.api.list('ReplicaSet').map(({ spec }) => spec.replicas);
+
+  test('makes every step of a rolling update wait until the new pod has been ready for so long', () => {
+    const { cluster } = webCluster({
+      settings: 'minReadySeconds: 10\n  strategy: {rollingUpdate: {maxSurge: 1, maxUnavailable: 0}}',
+    });
+    cluster.runFor(s(20)); // the first pods are available
+    cluster.restart('web');
+    cluster.runFor(s(9)); // a new pod is ready after half a second
+    expect(replicas(cluster)).toEqual([3, 1]);
+    cluster.runFor(s(3));
+    expect(replicas(cluster)).toEqual([2, 2]);
+    cluster.runFor(s(25));
+    expect(replicas(cluster)).toEqual([0, 3]);
+    expect(webPods(cluster)).toBe(3);
+  });
+
+  test('begins anew for a pod that was not ready in between', () => {
+    const { cluster } = webCluster({
+      settings: 'minReadySeconds: 10\n  strategy: {rollingUpdate: {maxSurge: 1, maxUnavailable: 0}}',
+    });
+    cluster.runFor(s(20));
+    const before = new Set(cluster.pods.map(({ name }) => name));
+    cluster.restart('web');
+    cluster.runFor(s(5));
+    const added = cluster.pods.find(({ name }) => !before.has(name))!;
+    cluster.setReady(added.name, false);
+    cluster.runFor(s(1));
+    cluster.setReady(added.name, true);
+    cluster.runFor(s(9));
+    expect(replicas(cluster)).toEqual([3, 1]);
+    cluster.runFor(s(3));
+    expect(replicas(cluster)).toEqual([2, 2]);
+  });
+});
+
+test('pods of a StatefulSet start one after the other, each when the one before is ready', () => {
+  const cluster = new Cluster({ seed: 'ordered', watchDelay: ms(200) });
+  cluster.addNodes(1);
+  cluster.runFor(s(1));
+  const text = `
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {name: db}
+spec:
+  replicas: 3
+  minReadySeconds: 5
+  selector: {matchLabels: {app: db}}
+  template:
+    metadata: {labels: {app: db}}
+    spec: {containers: [{name: main, readinessProbe: {initialDelaySeconds: 10, periodSeconds: 10}}]}
+`;
+  cluster.apply(readManifests([{ name: 'db.yaml', text }]).objects);
+  const started: number[] = [];
+  for (let second = 0; second < 40; second++) {
+    started.push(cluster.pods.length);
+    cluster.runFor(s(1));
+  }
+  // Each is ready 10 s after its start, and available 5 s later; the next is heard of by scheduler and kubelet, 200 ms each.
+  // The first by the controller before: they start at 0.6 s, 16 s and 31.4 s.
+  expect([1, 2, 3].map((count) => started.indexOf(count))).toEqual([1, 16, 32]);
+});
+
+test('a rolling update of a DaemonSet goes from node to node, each when the pod before is ready', () => {
+  const cluster = new Cluster({ seed: 'agents', watchDelay: ms(200) });
+  cluster.addNodes(3);
+  const text = `
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: agent}
+spec:
+  selector: {matchLabels: {app: agent}}
+  template:
+    metadata: {labels: {app: agent}}
+    spec: {containers: [{name: main, readinessProbe: {initialDelaySeconds: 10, periodSeconds: 10}}]}
+`;
+  cluster.apply(readManifests([{ name: 'agent.yaml', text }]).objects);
+  cluster.runFor(s(1));
+  const before = new Set(cluster.pods.map(({ name }) => name));
+  const replaced = () => cluster.pods.filter(({ name }) => !before.has(name)).length;
+  cluster.restart('agent', { kind: 'DaemonSet' });
+  // Every 11.5 s or so: an old pod takes half a second to go, and the new one is ready 10 s after its start.
+  const seen = [5, 10, 10, 10].map((seconds) => {
+    cluster.runFor(s(seconds));
+    return replaced();
+  });
+  expect(seen).toEqual([1, 2, 3, 3]);
+  expect(cluster.pods).toHaveLength(3);
+});
+
 describe('a node that is cut off', () => {
   test('takes its share of new connections until it is given up, and no more', () => {
     const { cluster, ask } = webCluster();

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { type Duration, inMs, ms, s } from '../engine/time.ts';
+import { type Duration, inMs, minutes, ms, s } from '../engine/time.ts';
 import { Cluster, type ClusterOptions } from './cluster.ts';
 import { INSTANT_SYNC } from './kube/kube-proxy/kube-proxy.ts';
 import type { SyncCosts } from './kube/kube-proxy/sync-cost.ts';
@@ -84,6 +84,21 @@ describe('a sync', () => {
       1 + 0.01 + 0.4 + 2 * 30.4,
       9,
     );
+  });
+
+  test.each(['iptables', 'nftables'] as const)('writes everything again an hour after the last time (%s)', (proxy) => {
+    const cluster = new Cluster({ seed: 'hourly', proxy, proxySync: INSTANT_SYNC });
+    cluster.addNodes(1);
+    cluster.addService({ name: 'idle', port: 80, endpoints: 2 });
+    const { durations } = cluster.node('node-1').kubeProxy.metrics;
+    cluster.runFor(minutes(59));
+    cluster.addService({ name: 'other', port: 80, endpoints: 2 });
+    cluster.runFor(s(30));
+    expect(durations.kubeproxy_sync_full_proxy_rules_duration_seconds.count).toBe(0);
+    cluster.runFor(s(61));
+    cluster.addService({ name: 'third', port: 80, endpoints: 2 });
+    cluster.runFor(s(60));
+    expect(durations.kubeproxy_sync_full_proxy_rules_duration_seconds.count).toBe(1);
   });
 
   test('takes no time if a cluster is made so', () => {

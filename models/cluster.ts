@@ -17,6 +17,7 @@ import { ApiServer, type WatchEvent } from './kube/api-server.ts';
 import { DEFAULT_LOAD_BALANCER, LoadBalancer, type LoadBalancerSettings } from './kube/cloud/load-balancer.ts';
 import { loadBalancerIp, ServiceController } from './kube/cloud/service-controller.ts';
 import { ClusterNode, type FamilyOfCluster } from './kube/cluster-node.ts';
+import type { ControllerClock } from './kube/controller-clock.ts';
 import { EndpointSliceController, TRIGGER_TIME_ANNOTATION } from './kube/endpoint-slices.ts';
 import type { HealthServer } from './kube/kube-proxy/health-server.ts';
 import { DEFAULT_SYNC, type KubeProxy, type ProxyChange, type SyncSettings } from './kube/kube-proxy/kube-proxy.ts';
@@ -172,15 +173,16 @@ export class Cluster {
       isNodeHealthy: (name, family, port) => this.#healthServerOf(this.node(name), family).report(port).status === 200,
     });
     this.api.watch('Node', (events) => this.#onNodes(events));
-    new WorkloadController(this.api, random('workloads'));
+    const clock: ControllerClock = {
+      now: () => this.sim.now,
+      at: (instant, action) => this.#controlPlane.scheduleAt(instant, call, action),
+    };
+    new WorkloadController(this.api, { random: random('workloads'), clock });
     this.#scheduler = new Scheduler(this.api);
     this.#podLifecycle = this.#runPods();
     this.#nodeLifecycle = new NodeLifecycleController(this.api, {
       draws: new NamedDraws(random('node-lifecycle')),
-      clock: {
-        now: () => this.sim.now,
-        at: (instant, action) => this.#controlPlane.scheduleAt(instant, call, action),
-      },
+      clock,
       settings: options.nodeLifecycle ?? {},
     });
     new EndpointSliceController(this.api, random('endpoint-slices'));
@@ -350,15 +352,18 @@ export class Cluster {
     this.api.update({ ...deployment, spec: { ...deployment.spec, replicas } });
   }
 
-  /** `kubectl rollout restart deployment`: all its pods are replaced, as its strategy has it. */
-  restart(name: string): void {
+  /** `kubectl rollout restart`: all pods of a Deployment, or of another kind, are replaced, as its strategy has it. */
+  restart(name: string, { kind = 'Deployment' }: { kind?: 'Deployment' | 'StatefulSet' | 'DaemonSet' } = {}): void {
     const key = name.includes('/') ? name : `default/${name}`;
-    const deployment = this.api.get('Deployment', key);
-    if (deployment === undefined) throw new RangeError(`no Deployment ${key}`);
-    const { template } = deployment.spec;
+    const workload = this.api.get(kind, key);
+    if (workload === undefined) throw new RangeError(`no ${kind} ${key}`);
+    const { template } = workload.spec;
     const restartedAt = { 'kubectl.kubernetes.io/restartedAt': formatInstant(this.sim.now) };
     const metadata = { ...template.metadata, annotations: { ...template.metadata.annotations, ...restartedAt } };
-    this.api.update({ ...deployment, spec: { ...deployment.spec, template: { ...template, metadata } } });
+    this.api.update({
+      ...workload,
+      spec: { ...workload.spec, template: { ...template, metadata } },
+    } as typeof workload);
   }
 
   /** The node is cut off from now on, and its kubelet with it. The control plane will find out. */

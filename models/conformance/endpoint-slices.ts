@@ -3,6 +3,7 @@
 
 import { z } from 'zod';
 import { RandomStream } from '../../engine/random.ts';
+import { START } from '../../engine/time.ts';
 import { needsConntrackCleanup } from '../kube/kube-proxy/conntrack-cleanup.ts';
 import { DEFAULT_IPTABLES_CONFIG, IptablesProxier } from '../kube/kube-proxy/iptables.ts';
 import { ServiceChainCache } from '../kube/kube-proxy/iptables-chain-cache.ts';
@@ -242,7 +243,7 @@ function compareNoLocalEndpoints(recorded: z.output<typeof noLocalEndpoints>): D
     random: new RandomStream('metric'),
   });
   const snapshot = trackerOf(services, endpointSlices, family).snapshot();
-  return compareExactly(recorded.expect, proxier.sync(new RuleTables(family), snapshot).noLocalEndpoints);
+  return compareExactly(recorded.expect, proxier.sync(new RuleTables(family), snapshot, START).noLocalEndpoints);
 }
 
 // ── service ports ────────────────────────────────────────────────────────────────────────────────────────────────────

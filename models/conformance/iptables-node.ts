@@ -1,6 +1,7 @@
 // A recorded node with kube-proxy in iptables mode.
 
 import { RandomStream } from '../../engine/random.ts';
+import { START } from '../../engine/time.ts';
 import {
   DEFAULT_IPTABLES_CONFIG,
   type IptablesConfig,
@@ -11,6 +12,7 @@ import { ServiceChainCache } from '../kube/kube-proxy/iptables-chain-cache.ts';
 import type { Chain } from '../netfilter/chain.ts';
 import type { Netfilter } from '../netfilter/netfilter.ts';
 import { RuleTables, TABLE_NAMES, type TableName } from '../netfilter/rule-tables.ts';
+import { addressBits, type Ip, type Prefix } from '../packet/ip-address.ts';
 import {
   localDetectorOf,
   masqueradeBitOf,
@@ -41,9 +43,16 @@ export function syncIptablesNode(recorded: RecordedCase, { isFull = false } = {}
   const tables = new RuleTables(config.ipFamily);
   const report = replay(recorded, (services) => {
     if (isFull) proxier.updateNode(node);
-    return proxier.sync(tables, services);
+    return proxier.sync(tables, services, START);
   });
-  return { tables, report, load: (netfilter) => loadTables(tables, netfilter) };
+  return {
+    ...{ tables, report },
+    load: (netfilter) => loadTables(tables, netfilter),
+    dispatches: (ip) => {
+      const rules = tables.chain('nat', 'KUBE-SERVICES')?.rules ?? [];
+      return rules.some(({ spec: { destination } }) => destination !== undefined && isAddress(destination, ip));
+    },
+  };
 }
 
 function iptablesConfigOf(config: RecordedConfig): IptablesConfig {
@@ -66,6 +75,8 @@ function loadTables(from: RuleTables, { tables, tables6 }: Netfilter): void {
   const to = from.family === 6 ? tables6 : tables;
   for (const table of TABLE_NAMES) if (from.isLoaded(table)) to.share(table, chainsOf(from, table));
 }
+
+const isAddress = ({ net, length, family }: Prefix, ip: Ip): boolean => net === ip && length === addressBits(family);
 
 const chainsOf = (tables: RuleTables, table: TableName): ReadonlyMap<string, Chain> =>
   new Map(tables.chainNames(table).map((name) => [name, tables.chain(table, name)!]));

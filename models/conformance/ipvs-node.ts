@@ -37,7 +37,15 @@ export function syncIpvsNode(recorded: RecordedCase): SyncedNode {
     };
     for (const services of snapshots) proxier.sync({ tables, sets, ipvs, bindServiceAddresses }, services);
   };
-  return { load, isServiceAddress: (ip) => ownAddresses.has(ip) };
+  return {
+    ...{ load, isServiceAddress: (ip) => ownAddresses.has(ip) },
+    dispatches: (ip) => {
+      const ports = snapshots.at(-1)?.ports ?? [];
+      return ports.some(({ clusterIp, externalIps, loadBalancerVips }) =>
+        [clusterIp, ...externalIps, ...loadBalancerVips].includes(ip),
+      );
+    },
+  };
 }
 
 function ipvsConfigOf(config: RecordedConfig): IpvsConfig {

@@ -5,8 +5,15 @@ import { z } from 'zod';
 import { formatSocketAddress, type Ip, isIpv4, isIpv6, parseAddress } from '../packet/ip-address.ts';
 import { exploreFlow, type FlowOutcome } from './flow-explorer.ts';
 import { SYNCED_NODES } from './proxy-modes.ts';
-import { isNodesOwn, recordedAddress, recordedCase, remarks, unmodelledGate } from './recorded-case.ts';
-import { compareText, defineSuite } from './suite.ts';
+import {
+  isNodesOwn,
+  recordedAddress,
+  recordedCase,
+  remarks,
+  type SyncedNode,
+  unmodelledGate,
+} from './recorded-case.ts';
+import { compareText, type Difference, defineSuite } from './suite.ts';
 
 const VERDICTS = ['REJECT', 'DROP', 'ACCEPT-UNCHANGED'] as const;
 
@@ -37,7 +44,7 @@ const flowCase = recordedCase.extend({
   flows: z.array(flow),
   /** The outcome of the flows follows from what was observed. */
   derived: z.boolean().optional(),
-  /** What was observed then: some rule asks for the load balancer's address. */
+  /** What was observed then: some rule, or element of a map, is about the load balancer's address. */
   expectDispatchEntryForLBIP: z.boolean().optional(),
 });
 
@@ -54,18 +61,33 @@ export const kubeProxyFlows = defineSuite({
         tally.notModelled(gate, recorded.flows.length);
         continue;
       }
-      const { load, isServiceAddress } = SYNCED_NODES[recorded.mode](recorded);
+      const synced = SYNCED_NODES[recorded.mode](recorded);
+      const { load, isServiceAddress } = synced;
       const isLocal = (ip: Ip): boolean => isNodesOwn(recorded.config, ip) || isServiceAddress?.(ip) === true;
       const node = { load, isLocal };
+      const dispatch = dispatchDifferences(recorded, synced);
       for (const flow of recorded.flows) {
         const { about, protocol, srcIP, dstIP, dstPort } = flow;
         const packet = `${protocol} ${srcIP} > ${addressText(dstIP, dstPort)}`;
         const got = describeOutcomes(exploreFlow(node, flow));
-        tally.fact(`${recorded.id}: ${about} (${packet})`, compareText(describeExpected(flow), got));
+        const differences = [...compareText(describeExpected(flow), got), ...dispatch];
+        tally.fact(`${recorded.id}: ${about} (${packet})`, differences);
       }
     }
   },
 });
+
+/** The flows of such a case follow from this, so that none of them is right without it. */
+function dispatchDifferences(
+  { expectDispatchEntryForLBIP: expected, services }: z.output<typeof flowCase>,
+  { dispatches }: SyncedNode,
+): Difference[] {
+  if (expected === undefined) return [];
+  const addresses = services.flatMap(({ status }) => status.loadBalancer.ingress.flatMap(({ ip }) => ip ?? []));
+  return addresses.flatMap((address) =>
+    compareText(`${expected}`, `${dispatches(parseAddress(address).ip)}`, `entry for ${address}`),
+  );
+}
 
 function describeExpected({ expect, masquerade }: RecordedFlow): string {
   if ('endpoints' in expect) return destinationsText(expect.endpoints.map(canonicalAddress), masquerade);

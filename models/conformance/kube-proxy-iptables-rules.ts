@@ -2,6 +2,7 @@
 
 import { z } from 'zod';
 import { RandomStream } from '../../engine/random.ts';
+import { START } from '../../engine/time.ts';
 import { endpointChainName, serviceChainNames } from '../kube/kube-proxy/chain-names.ts';
 import { DEFAULT_IPTABLES_CONFIG, IptablesProxier } from '../kube/kube-proxy/iptables.ts';
 import { ServiceChainCache } from '../kube/kube-proxy/iptables-chain-cache.ts';
@@ -273,7 +274,7 @@ function largeCluster(options: {
     config: DEFAULT_IPTABLES_CONFIG,
     cache: new ServiceChainCache(),
     random: new RandomStream('large cluster'),
-  }).sync(tables, tracker.snapshot());
+  }).sync(tables, tracker.snapshot(), START);
   return tables;
 }
 

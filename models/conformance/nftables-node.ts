@@ -41,7 +41,15 @@ export function syncNftablesNode(recorded: RecordedCase, { staleChainsAged = fal
     if (staleChainsAged) now = (now + s(2)) as Instant;
     return report;
   });
-  return { nftables, report, load: (netfilter) => (netfilter.nftables.ruleset = nftables.ruleset) };
+  return {
+    ...{ nftables, report },
+    load: (netfilter) => (netfilter.nftables.ruleset = nftables.ruleset),
+    dispatches: (ip) => {
+      const table = nftables.table(config.ipFamily === 6 ? 'ip6' : 'ip', 'kube-proxy');
+      const elements = table?.sets.get('service-ips')?.elements ?? [];
+      return elements.some(({ key: [address] }) => address?.first === ip);
+    },
+  };
 }
 
 function nftablesConfigOf(config: RecordedConfig): NftablesConfig {

@@ -101,6 +101,8 @@ export interface SyncedNode {
   load(netfilter: Netfilter): void;
   /** kube-proxy has made it one of the node's own addresses. Absent: none is. */
   isServiceAddress?(ip: Ip): boolean;
+  /** Something is looked for by this address where Services are dispatched, whatever becomes of it then. */
+  dispatches(ip: Ip): boolean;
 }
 
 /** What the recorded release takes of the objects. */

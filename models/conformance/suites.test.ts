@@ -107,6 +107,16 @@ describe('what the model does not agree with is told with what was expected and 
     ]);
   });
 
+  test.each(['ipt-lb-ipmode-vip', 'nft-lb-ipmode-unset'])('an entry for the load balancer: %s', (id) => {
+    const text = changedRow('kube-proxy-flows', { id }, (row) => {
+      Object.assign(row, { expectDispatchEntryForLBIP: false });
+    });
+    const address = id === 'ipt-lb-ipmode-vip' ? '1.2.3.5' : '1.2.3.6';
+    expect(run(text).mismatches[0]?.differences).toEqual([
+      { part: `entry for ${address}`, expected: 'false', got: 'true' },
+    ]);
+  });
+
   test('a list of endpoints', () => {
     const text = changedRow('endpoint-topology', { id: 'zone-hints-used' }, (row) => {
       Object.assign(row.expect!, { cluster: ['10.1.2.4:80'] });

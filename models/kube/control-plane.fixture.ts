@@ -1,9 +1,10 @@
 // A control plane for tests: an API server, all controllers, and kubelets that only hand out addresses.
 
 import { RandomStreams } from '../../engine/random.ts';
-import { type Instant, START } from '../../engine/time.ts';
+import { START } from '../../engine/time.ts';
 import { addressAt, formatIp, parsePrefix } from '../packet/ip-address.ts';
 import { ApiServer, type WatchEvent } from './api-server.ts';
+import type { ControllerClock } from './controller-clock.ts';
 import { EndpointSliceController } from './endpoint-slices.ts';
 import { readManifests } from './manifests.ts';
 import { makeNode, nodesFor } from './node-objects.ts';
@@ -25,16 +26,16 @@ export function controlPlane({
   seed = 'test',
   nodes = 3,
   ranges = DEFAULT_RANGES,
-  now = () => START,
+  clock = STANDING_STILL,
 }: {
   seed?: string;
   nodes?: number;
   ranges?: ClusterRanges;
-  now?: () => Instant;
+  clock?: ControllerClock;
 } = {}): ControlPlane {
   const random = new RandomStreams(seed);
-  const api = new ApiServer({ random: random.stream('api-server'), ranges, now });
-  new WorkloadController(api, random.stream('workloads'));
+  const api = new ApiServer({ random: random.stream('api-server'), ranges, now: clock.now });
+  new WorkloadController(api, { random: random.stream('workloads'), clock });
   const scheduler = new Scheduler(api);
   api.watch('Pod', (events) => giveAddresses(api, events));
   new EndpointSliceController(api, random.stream('endpoint-slices'));
@@ -53,6 +54,8 @@ export function controlPlane({
         .map(({ metadata, spec }) => `${metadata.name} ${spec.nodeName ?? 'nowhere'}`),
   };
 }
+
+const STANDING_STILL: ControllerClock = { now: () => START, at: () => {} };
 
 /** `10.244.1.2` for the first pod of node-2: the network's and the bridge's addresses are not given out. */
 function giveAddresses(api: ApiServer, events: readonly WatchEvent<Pod>[]): void {

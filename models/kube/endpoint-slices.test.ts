@@ -322,7 +322,7 @@ describe('the annotation with the time of the last change', () => {
   /** A Service of pods a and b, made at 1 ms; what each slice says after the changes that follow. */
   function timeline() {
     let now = later(START, ms(1));
-    const cluster = controlPlane({ now: () => now });
+    const cluster = controlPlane({ clock: { now: () => now, at: () => {} } });
     cluster.apply([WEB, pod('a', { ports: HTTP_8080 }), pod('b', { ports: HTTP_8080 })].join('---'));
     const at = (time: number, change: () => void): (string | undefined)[] => {
       now = later(START, ms(time));

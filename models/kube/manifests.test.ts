@@ -141,6 +141,10 @@ describe('a wrong field is named with file, document, object and what was expect
       'kind: Deployment\napiVersion: apps/v1\nmetadata: {name: a}\nspec:\n  selector: {matchLabels: {app: a}}\n  template: {metadata: {labels: {app: b}}, spec: {containers: [{name: c}]}}\n',
       'shop.yaml: document 1 (Deployment default/a): spec.template.metadata.labels: expected labels that spec.selector matches, got {"app":"b"}',
     ],
+    [
+      'apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}\nspec: {minReadySeconds: 600, progressDeadlineSeconds: 600, selector: {}, template: {spec: {containers: [{name: main}]}}}\n',
+      'shop.yaml: document 1 (Deployment default/a): spec.progressDeadlineSeconds: expected more than minReadySeconds, got 600',
+    ],
   ])('%j', (text, message) => expect(() => read(text)).toThrow(message));
 });
 

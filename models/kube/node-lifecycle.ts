@@ -8,6 +8,7 @@
 
 import { type Duration, type Instant, inMs, after as later, ms, s } from '../../engine/time.ts';
 import type { ApiServer } from './api-server.ts';
+import type { ControllerClock } from './controller-clock.ts';
 import type { NamedDraws } from './named-draws.ts';
 import { isTerminating, keyOf, type Node, type Pod, withReadiness } from './objects.ts';
 
@@ -21,11 +22,6 @@ export interface NodeLifecycleSettings {
 }
 
 const DEFAULTS: NodeLifecycleSettings = { gracePeriod: s(40), monitorPeriod: s(5), renewPeriod: s(10) };
-
-export interface ControllerClock {
-  readonly now: () => Instant;
-  readonly at: (instant: Instant, action: () => void) => void;
-}
 
 export class NodeLifecycleController {
   readonly #apiServer: ApiServer;

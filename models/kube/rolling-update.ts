@@ -1,7 +1,7 @@
 // How many pods of the old and of the new template a Deployment wants next, while it is being updated: at most maxSurge
 // more than replicas, at least replicas - maxUnavailable available (pkg/controller/deployment/rolling.go, recreate.go).
 //
-// Not modelled: minReadySeconds, progressDeadlineSeconds, pauses, and the proportional scaling of a Deployment that is
+// Not modelled: progressDeadlineSeconds, pauses, and the proportional scaling of a Deployment that is
 // scaled in the middle of its update (here only the newest ReplicaSet grows).
 
 import type { Deployment } from './objects.ts';
@@ -9,7 +9,7 @@ import type { Deployment } from './objects.ts';
 export interface ReplicaSetState {
   /** spec.replicas */
   readonly replicas: number;
-  /** Ready and not terminating. */
+  /** Ready for at least minReadySeconds, and not terminating. */
   readonly available: number;
   /** Those that there are, terminating ones too. */
   readonly running: number;
@@ -51,12 +51,14 @@ export function limitsOf({ replicas, strategy: { rollingUpdate } }: DeploymentSp
   readonly maxSurge: number;
   readonly maxUnavailable: number;
 } {
-  const resolve = (given: number | string, round: (share: number) => number) =>
-    typeof given === 'number' ? given : round((Number.parseInt(given, 10) * replicas) / 100);
-  const maxSurge = resolve(rollingUpdate.maxSurge, Math.ceil);
-  const maxUnavailable = Math.min(replicas, resolve(rollingUpdate.maxUnavailable, Math.floor));
+  const maxSurge = countOf(rollingUpdate.maxSurge, replicas, Math.ceil);
+  const maxUnavailable = Math.min(replicas, countOf(rollingUpdate.maxUnavailable, replicas, Math.floor));
   return { maxSurge, maxUnavailable: maxSurge === 0 && maxUnavailable === 0 ? 1 : maxUnavailable };
 }
+
+/** `3`, or `25%` of all (GetScaledValueFromIntOrPercent). */
+export const countOf = (given: number | string, all: number, round: (share: number) => number): number =>
+  typeof given === 'number' ? given : round((Number.parseInt(given, 10) * all) / 100);
 
 /** Old pods that are not available go first: nobody misses them (cleanupUnhealthyReplicas). */
 function scaleDown(

@@ -319,6 +319,9 @@ const deployment = z.object({
   metadata,
   spec: replicatedSpec
     .extend({
+      minReadySeconds: count.default(0),
+      /** Only what the API server makes of it: nothing is done when it is over. */
+      progressDeadlineSeconds: count.default(600),
       strategy: z
         .object({
           type: z.enum(['RollingUpdate', 'Recreate']).default('RollingUpdate'),
@@ -332,7 +335,11 @@ const deployment = z.object({
         })
         .prefault({}),
     })
-    .superRefine(templateIsSelected),
+    .superRefine(templateIsSelected)
+    .refine(({ minReadySeconds, progressDeadlineSeconds }) => minReadySeconds < progressDeadlineSeconds, {
+      path: ['progressDeadlineSeconds'],
+      message: 'more than minReadySeconds',
+    }),
 });
 
 const isNothing = (given: number | string): boolean => given === 0 || given === '0%';
@@ -341,21 +348,50 @@ const replicaSet = z.object({
   apiVersion: z.literal('apps/v1').optional(),
   kind: z.literal('ReplicaSet'),
   metadata,
-  spec: replicatedSpec.superRefine(templateIsSelected),
+  spec: replicatedSpec.extend({ minReadySeconds: count.default(0) }).superRefine(templateIsSelected),
 });
 
 const statefulSet = z.object({
   apiVersion: z.literal('apps/v1').optional(),
   kind: z.literal('StatefulSet'),
   metadata,
-  spec: replicatedSpec.extend({ serviceName: z.string().default('') }).superRefine(templateIsSelected),
+  spec: replicatedSpec
+    .extend({
+      serviceName: z.string().default(''),
+      minReadySeconds: count.default(0),
+      podManagementPolicy: z.enum(['OrderedReady', 'Parallel']).default('OrderedReady'),
+      updateStrategy: z
+        .object({
+          type: z.enum(['RollingUpdate', 'OnDelete']).default('RollingUpdate'),
+          rollingUpdate: z.object({ partition: count.default(0) }).prefault({}),
+        })
+        .prefault({}),
+    })
+    .superRefine(templateIsSelected),
 });
 
 const daemonSet = z.object({
   apiVersion: z.literal('apps/v1').optional(),
   kind: z.literal('DaemonSet'),
   metadata,
-  spec: workloadSpec.superRefine(templateIsSelected),
+  spec: workloadSpec
+    .extend({
+      minReadySeconds: count.default(0),
+      updateStrategy: z
+        .object({
+          type: z.enum(['RollingUpdate', 'OnDelete']).default('RollingUpdate'),
+          rollingUpdate: z
+            .object({
+              maxUnavailable: countOrShare
+                .default(1)
+                .refine((given) => !isNothing(given), 'more than 0, as surges of a DaemonSet are not modelled'),
+              maxSurge: countOrShare.default(0).refine(isNothing, '0, as surges of a DaemonSet are not modelled'),
+            })
+            .prefault({}),
+        })
+        .prefault({}),
+    })
+    .superRefine(templateIsSelected),
 });
 
 function templateIsSelected(spec: z.output<typeof workloadSpec>, context: z.core.$RefinementCtx): void {

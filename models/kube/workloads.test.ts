@@ -168,14 +168,89 @@ describe('a Deployment', () => {
   });
 });
 
-test('a StatefulSet with a changed template is refused: its updates are not modelled', () => {
-  const cluster = controlPlane();
-  cluster.apply(workload('StatefulSet', 'db', 'serviceName: db'));
-  const db = cluster.api.get('StatefulSet', 'default/db') as StatefulSet;
-  const template = { ...db.spec.template, metadata: { labels: { app: 'db', version: '2' }, annotations: {} } };
-  expect(() => cluster.api.update({ ...db, spec: { ...db.spec, template } })).toThrow(
-    'StatefulSet default/db: spec.template: has changed, and updates of a StatefulSet are not modelled',
-  );
+describe('a template that changes', () => {
+  /** As kubectl set env would. */
+  function changeTemplate({ api }: ControlPlane, kind: 'StatefulSet' | 'DaemonSet', key: string, version: string) {
+    const owner = api.get(kind, key) as StatefulSet;
+    const { template } = owner.spec;
+    const metadata = { labels: { ...template.metadata.labels, version }, annotations: {} };
+    api.update({ ...owner, spec: { ...owner.spec, template: { ...template, metadata } } });
+  }
+  /** `db-0 v2`, one line per pod that does not terminate, by name. */
+  const versions = ({ api }: ControlPlane) =>
+    api
+      .list('Pod')
+      .filter((pod) => !isTerminating(pod))
+      .map(({ metadata }) => `${metadata.name} ${metadata.labels.version ?? 'v1'}`)
+      .toSorted();
+  const db = (spec: string) => {
+    const cluster = controlPlane();
+    cluster.apply(workload('StatefulSet', 'db', `replicas: 3\n  ${spec}`));
+    return cluster;
+  };
+
+  test('replaces the pods of a StatefulSet, the last one first', () => {
+    const cluster = db('');
+    changeTemplate(cluster, 'StatefulSet', 'default/db', 'v2');
+    expect(versions(cluster)).toEqual(['db-0 v1', 'db-1 v1']);
+    endGracePeriods(cluster.api);
+    expect(versions(cluster)).toEqual(['db-0 v1', 'db-2 v2']);
+    endGracePeriods(cluster.api);
+    endGracePeriods(cluster.api);
+    expect(versions(cluster)).toEqual(['db-0 v2', 'db-1 v2', 'db-2 v2']);
+  });
+
+  test('but for those below its partition, which come back as they were', () => {
+    const cluster = db('updateStrategy: {rollingUpdate: {partition: 2}}');
+    changeTemplate(cluster, 'StatefulSet', 'default/db', 'v2');
+    endGracePeriods(cluster.api);
+    cluster.api.delete('Pod', 'default/db-0');
+    endGracePeriods(cluster.api);
+    expect(versions(cluster)).toEqual(['db-0 v1', 'db-1 v1', 'db-2 v2']);
+    // The next change is one of the same update: those below still are what all were before.
+    changeTemplate(cluster, 'StatefulSet', 'default/db', 'v3');
+    endGracePeriods(cluster.api);
+    cluster.api.delete('Pod', 'default/db-1');
+    endGracePeriods(cluster.api);
+    expect(versions(cluster)).toEqual(['db-0 v1', 'db-1 v1', 'db-2 v3']);
+  });
+
+  test('waits with OnDelete until somebody deletes a pod', () => {
+    const cluster = db('updateStrategy: {type: OnDelete}');
+    changeTemplate(cluster, 'StatefulSet', 'default/db', 'v2');
+    expect(versions(cluster)).toEqual(['db-0 v1', 'db-1 v1', 'db-2 v1']);
+    cluster.api.delete('Pod', 'default/db-1');
+    endGracePeriods(cluster.api);
+    expect(versions(cluster)).toEqual(['db-0 v1', 'db-1 v2', 'db-2 v1']);
+  });
+
+  test('replaces the pods of a DaemonSet, as many at once as its strategy has it', () => {
+    const cluster = controlPlane();
+    cluster.apply(workload('DaemonSet', 'agent', 'updateStrategy: {rollingUpdate: {maxUnavailable: 2}}'));
+    changeTemplate(cluster, 'DaemonSet', 'default/agent', 'v2');
+    expect(versions(cluster)).toEqual([expect.stringContaining('v1')]); // of three, two terminate
+    endGracePeriods(cluster.api);
+    expect(versions(cluster).map((line) => line.slice(-2))).toEqual(['v2', 'v2']);
+    endGracePeriods(cluster.api);
+    expect(versions(cluster).map((line) => line.slice(-2))).toEqual(['v2', 'v2', 'v2']);
+    const nodes = cluster.api.list('Pod').map(({ spec }) => spec.nodeName);
+    expect(new Set(nodes).size).toBe(3);
+  });
+
+  test('leaves pods of a snapshot as they are until then', () => {
+    const cluster = controlPlane();
+    cluster.apply(
+      [
+        workload('StatefulSet', 'db', 'replicas: 3'),
+        ...['db-0', 'db-2'].map((name) => ownedPod(name, 'StatefulSet/db', { labels: '{app: db}' })),
+      ].join('---'),
+    );
+    expect(versions(cluster)).toEqual(['db-0 v1', 'db-2 v1']);
+    changeTemplate(cluster, 'StatefulSet', 'default/db', 'v2');
+    endGracePeriods(cluster.api);
+    endGracePeriods(cluster.api);
+    expect(versions(cluster)).toEqual(['db-0 v2', 'db-2 v2']);
+  });
 });
 
 describe('a snapshot', () => {

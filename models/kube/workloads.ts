@@ -2,15 +2,17 @@
 // named as Kubernetes names them. Scaling, and replacing pods that go, work while the cluster runs.
 //
 // Pods of a snapshot count: a workload that owns pods when it is first seen keeps that number of them until it is
-// scaled, whatever spec.replicas says. A Deployment whose template changes is updated by its strategy (rolling-update.ts).
-// Not modelled: updates of StatefulSets and DaemonSets (a changed template is an error), the order of a StatefulSet's
-// start, adoption of pods by label.
+// scaled, whatever spec.replicas says. What is updated when a template changes, and when, is decided in rolling-update.ts,
+// stateful-set-step.ts and daemon-set-update.ts. Not modelled: ControllerRevisions (a pod's label says what it was made
+// of), adoption of pods by label.
 
 import type { RandomStream } from '../../engine/random.ts';
-import type { ApiServer, Deliver, WatchEvent } from './api-server.ts';
+import { after, type Instant, s } from '../../engine/time.ts';
+import type { ApiServer, WatchEvent } from './api-server.ts';
+import type { ControllerClock } from './controller-clock.ts';
+import { type DaemonPod, podsToReplace } from './daemon-set-update.ts';
 import { matchesSelector } from './label-index.ts';
 import { NamedDraws, templateHash } from './named-draws.ts';
-import { ObjectError } from './object-error.ts';
 import {
   controllerOf,
   type DaemonSet,
@@ -26,16 +28,19 @@ import {
   type Pod,
   type PodTemplate,
   type ReplicaSet,
+  readinessChangeOf,
   type StatefulSet,
   type Workload,
 } from './objects.ts';
-import { nextReplicas } from './rolling-update.ts';
+import { nextReplicas, type ReplicaSetState } from './rolling-update.ts';
 import { nodeAccepts } from './scheduler.ts';
+import { nextStep } from './stateful-set-step.ts';
 
 type PodMaker = ReplicaSet | StatefulSet | DaemonSet;
 
 export class WorkloadController {
   readonly #apiServer: ApiServer;
+  readonly #clock: ControllerClock;
   readonly #draws: NamedDraws;
   /** Keys of what a workload owns, by the workload's description (`ReplicaSet default/web-7d4b9c6f5`). */
   readonly #owned = new Map<string, Set<string>>();
@@ -47,19 +52,29 @@ export class WorkloadController {
   readonly #missingReplicaSets = new Map<string, Map<string, Pod>>();
   /** Deployments that are being updated, by description. */
   readonly #rolling = new Set<string>();
+  /** StatefulSets and DaemonSets whose template has changed, by description, and what it was before this update. */
+  readonly #updates = new Map<string, { readonly before: PodTemplate; isComplete: boolean }>();
+  /** Which pods a StatefulSet of a snapshot had. */
+  readonly #ordinalsOfSnapshot = new Map<string, readonly number[]>();
+  /** When the next pod of a workload will have been ready for long enough. */
+  readonly #nextAvailable = new Map<string, Instant>();
   /** How many names each workload has used up. */
   readonly #named = new Map<string, number>();
 
   /** Controls workloads from now on; those that are there have their pods before this returns. */
-  constructor(apiServer: ApiServer, random: RandomStream, deliver?: Deliver) {
+  constructor(
+    apiServer: ApiServer,
+    { random, clock }: { readonly random: RandomStream; readonly clock: ControllerClock },
+  ) {
     this.#apiServer = apiServer;
+    this.#clock = clock;
     this.#draws = new NamedDraws(random);
-    apiServer.watch('Pod', (events) => this.#onPods(events), deliver);
-    apiServer.watch('ReplicaSet', (events) => this.#onWorkloads(events), deliver);
-    apiServer.watch('Deployment', (events) => this.#onWorkloads(events), deliver);
-    apiServer.watch('StatefulSet', (events) => this.#onWorkloads(events), deliver);
-    apiServer.watch('DaemonSet', (events) => this.#onWorkloads(events), deliver);
-    apiServer.watch('Node', () => this.#reconcileDaemonSets(), deliver);
+    apiServer.watch('Pod', (events) => this.#onPods(events));
+    apiServer.watch('ReplicaSet', (events) => this.#onWorkloads(events));
+    apiServer.watch('Deployment', (events) => this.#onWorkloads(events));
+    apiServer.watch('StatefulSet', (events) => this.#onWorkloads(events));
+    apiServer.watch('DaemonSet', (events) => this.#onWorkloads(events));
+    apiServer.watch('Node', () => this.#reconcileDaemonSets());
   }
 
   #onPods(events: readonly WatchEvent<Pod>[]): void {
@@ -68,7 +83,10 @@ export class WorkloadController {
       if (type === 'ADDED') this.#recordMissingReplicaSet(object);
       const owner = this.#ownerOf(object);
       if (owner === undefined) continue;
-      if (type === 'DELETED' || isTerminating(object) || isFinished(object)) this.#reconcile(owner);
+      const isGoing = type === 'DELETED' || isTerminating(object) || isFinished(object);
+      const isAwaited = owner.kind === 'StatefulSet' || this.#updates.has(describeObject(owner));
+      // Pods of a snapshot are told before what owns them.
+      if ((isGoing || isAwaited) && this.#seen.has(describeObject(owner))) this.#reconcile(owner);
       const deployment = this.#rollingDeploymentOf(owner);
       if (deployment !== undefined) this.#roll(deployment);
     }
@@ -109,26 +127,30 @@ export class WorkloadController {
     // As it is: the event may have been long under way.
     const workload: Workload | undefined = this.#apiServer.get(named.kind, keyOf(named));
     if (workload === undefined) return;
-    this.#refuseNewTemplate(workload);
+    this.#noteTemplate(workload);
     switch (workload.kind) {
       case 'Deployment':
         return this.#reconcileDeployment(workload);
       case 'ReplicaSet':
-      case 'StatefulSet':
         return this.#reconcileReplicas(workload);
+      case 'StatefulSet':
+        return this.#reconcileStatefulSet(workload);
       case 'DaemonSet':
         return this.#reconcileDaemonSet(workload);
     }
   }
 
-  /** A ReplicaSet's template is for pods to come, and a Deployment is updated; the others are not. */
-  #refuseNewTemplate(workload: Workload): void {
+  /** A ReplicaSet's template is for pods to come, and a Deployment has a ReplicaSet for each. */
+  #noteTemplate(workload: Workload): void {
     if (workload.kind === 'Deployment' || workload.kind === 'ReplicaSet') return;
+    const description = describeObject(workload);
     const template = JSON.stringify(workload.spec.template);
-    const seen = this.#seen.get(describeObject(workload));
-    if (seen !== undefined && seen.template !== template) {
-      throw new ObjectError(workload, `spec.template: has changed, and updates of a ${workload.kind} are not modelled`);
-    }
+    const seen = this.#seen.get(description);
+    if (seen === undefined || seen.template === template) return;
+    this.#seen.set(description, { ...seen, template });
+    const update = this.#updates.get(description);
+    if (update === undefined || update.isComplete)
+      this.#updates.set(description, { before: JSON.parse(seen.template), isComplete: false });
   }
 
   // ---- Deployments ------------------------------------------------------------------------------------------------
@@ -144,12 +166,19 @@ export class WorkloadController {
     // A snapshot may have been taken in the middle of a rolling update: only a change is passed on.
     if (seen === undefined || replicaSet === undefined) return;
     if (seen.template !== template) this.#startUpdate(deployment, replicaSet);
+    else if (replicaSet.spec.minReadySeconds !== deployment.spec.minReadySeconds)
+      this.#setMinReady(replicaSet, deployment);
     if (this.#rolling.has(description)) this.#roll(deployment);
     else if (seen.replicas !== replicas) this.#scale(replicaSet, replicas);
   }
 
   #scale(replicaSet: ReplicaSet, replicas: number): void {
     this.#apiServer.update({ ...replicaSet, spec: { ...replicaSet.spec, replicas } });
+  }
+
+  /** Those of earlier templates keep what they had. */
+  #setMinReady(replicaSet: ReplicaSet, { spec: { minReadySeconds } }: Deployment): void {
+    this.#apiServer.update({ ...replicaSet, spec: { ...replicaSet.spec, minReadySeconds } });
   }
 
   // ---- updates of Deployments -------------------------------------------------------------------------------------
@@ -163,7 +192,12 @@ export class WorkloadController {
       this.#createReplicaSet(deployment, `${deployment.metadata.name}-${hash}`, hash, revision, 0);
     } else {
       const annotations = { ...earlier.metadata.annotations, [REVISION]: `${revision}` };
-      this.#apiServer.update({ ...earlier, metadata: { ...earlier.metadata, annotations } });
+      const { minReadySeconds } = deployment.spec;
+      this.#apiServer.update({
+        ...earlier,
+        metadata: { ...earlier.metadata, annotations },
+        spec: { ...earlier.spec, minReadySeconds },
+      });
     }
     this.#rolling.add(describeObject(deployment));
   }
@@ -172,20 +206,24 @@ export class WorkloadController {
     const current = this.#currentReplicaSet(deployment);
     if (current === undefined) return;
     const byAge = this.#replicaSetsOf(deployment).filter(({ metadata }) => metadata.name !== current.metadata.name);
-    const stateOf = (replicaSet: ReplicaSet) => {
-      const pods = [...(this.#owned.get(describeObject(replicaSet)) ?? [])].flatMap(
-        (key) => this.#apiServer.get('Pod', key) ?? [],
-      );
-      const available = pods.filter((pod) => !isTerminating(pod) && isReady(pod) && pod.status.podIP !== undefined);
-      return { replicas: replicaSet.spec.replicas, available: available.length, running: pods.length };
-    };
-    const next = nextReplicas(deployment.spec, { current: stateOf(current), old: byAge.map(stateOf) });
+    const next = nextReplicas(deployment.spec, {
+      current: this.#stateOf(current, deployment),
+      old: byAge.map((replicaSet) => this.#stateOf(replicaSet, deployment)),
+    });
     if (next.isComplete) this.#rolling.delete(describeObject(deployment));
     if (next.current !== current.spec.replicas) this.#scale(current, next.current);
     for (const [index, replicaSet] of byAge.entries()) {
       const replicas = next.old[index] ?? 0;
       if (replicas !== replicaSet.spec.replicas) this.#scale(replicaSet, replicas);
     }
+  }
+
+  #stateOf(replicaSet: ReplicaSet, deployment: Deployment): ReplicaSetState {
+    const { replicas, minReadySeconds } = replicaSet.spec;
+    const keys = [...(this.#owned.get(describeObject(replicaSet)) ?? [])];
+    const pods = keys.flatMap((key) => this.#apiServer.get('Pod', key) ?? []);
+    const available = pods.filter((pod) => this.#isAvailable(pod, minReadySeconds, deployment)).length;
+    return { replicas, available, running: pods.length };
   }
 
   #rollingDeploymentOf(owner: PodMaker): Deployment | undefined {
@@ -227,7 +265,7 @@ export class WorkloadController {
   }
 
   #createReplicaSet(deployment: Deployment, name: string, hash: string, revision: number, replicas: number): void {
-    const { selector, template } = deployment.spec;
+    const { selector, template, minReadySeconds } = deployment.spec;
     const labels = { ...template.metadata.labels, [TEMPLATE_HASH]: hash };
     const created = this.#apiServer.create<ReplicaSet>({
       kind: 'ReplicaSet',
@@ -239,7 +277,7 @@ export class WorkloadController {
         ownerReferences: [referenceTo(deployment)],
       },
       spec: {
-        replicas,
+        ...{ replicas, minReadySeconds },
         selector: { ...selector, matchLabels: { ...selector.matchLabels, [TEMPLATE_HASH]: hash } },
         template: { ...template, metadata: { ...template.metadata, labels } },
       },
@@ -247,12 +285,11 @@ export class WorkloadController {
     this.#recordOwner('ADDED', created); // the watch event may come later than the next look at the Deployment
   }
 
-  // ---- ReplicaSets and StatefulSets -------------------------------------------------------------------------------
+  // ---- ReplicaSets ------------------------------------------------------------------------------------------------
 
-  #reconcileReplicas(workload: ReplicaSet | StatefulSet): void {
+  #reconcileReplicas(workload: ReplicaSet): void {
     const active = this.#activePods(workload);
     const wanted = this.#wantedReplicas(workload, active.length);
-    if (workload.kind === 'StatefulSet') return this.#reconcileOrdinals(workload, active, wanted);
     for (const pod of inOrderOfRemoval(active).slice(0, Math.max(0, active.length - wanted))) {
       this.#apiServer.delete('Pod', keyOf(pod));
     }
@@ -271,29 +308,49 @@ export class WorkloadController {
     return ofSnapshot ?? replicas;
   }
 
+  // ---- StatefulSets -----------------------------------------------------------------------------------------------
+
   /** `db-0`, `db-1`, ...: a pod that goes comes back under its own name. */
-  #reconcileOrdinals(workload: StatefulSet, active: readonly Pod[], wanted: number): void {
+  #reconcileStatefulSet(workload: StatefulSet): void {
     const { name, namespace } = workload.metadata;
+    const description = describeObject(workload);
     const ordinalOf = (pod: Pod) => Number(pod.metadata.name.slice(name.length + 1));
-    const surplus = active
-      .toSorted((a, b) => ordinalOf(b) - ordinalOf(a))
-      .slice(0, Math.max(0, active.length - wanted));
-    for (const pod of surplus) this.#apiServer.delete('Pod', keyOf(pod));
-    let count = active.length;
-    for (let ordinal = 0; count < wanted && ordinal < wanted; ordinal++) {
-      const podName = `${name}-${ordinal}`;
-      const existing = this.#apiServer.get('Pod', `${namespace}/${podName}`);
-      if (existing !== undefined && !isFinished(existing)) continue; // it runs, or is still terminating
-      if (existing !== undefined) this.#apiServer.remove('Pod', keyOf(existing));
-      this.#createPod(workload, podName, {
-        labels: { 'statefulset.kubernetes.io/pod-name': podName, 'apps.kubernetes.io/pod-index': `${ordinal}` },
-        spec: {
-          hostname: podName,
-          subdomain: workload.spec.serviceName === '' ? undefined : workload.spec.serviceName,
-        },
-      });
-      count++;
-    }
+    const there = this.#unfinishedPods(workload).toSorted((a, b) => ordinalOf(a) - ordinalOf(b));
+    const revision = revisionOf(workload, workload.spec.template);
+    const pods = there.map((pod) => ({ ordinal: ordinalOf(pod), ...this.#stateOfPod(pod, workload, revision) }));
+    const isFirstLook = !this.#seen.has(description);
+    const count = this.#wantedReplicas(workload, this.#activePods(workload).length);
+    const ordinals = pods.map(({ ordinal }) => ordinal);
+    if (isFirstLook && ordinals.length > 0) this.#ordinalsOfSnapshot.set(description, ordinals);
+    if (this.#seen.get(description)?.ofSnapshot === undefined) this.#ordinalsOfSnapshot.delete(description);
+    const wanted = this.#ordinalsOfSnapshot.get(description) ?? Array.from({ length: count }, (_, ordinal) => ordinal);
+
+    const step = nextStep(workload.spec, { wanted, pods });
+    for (const ordinal of step.delete) this.#apiServer.delete('Pod', `${namespace}/${name}-${ordinal}`);
+    for (const ordinal of step.create) this.#createOrdinal(workload, ordinal);
+    const update = this.#updates.get(description);
+    if (update !== undefined && pods.length === wanted.length && pods.every((pod) => pod.isUpdated && pod.isReady))
+      update.isComplete = true;
+  }
+
+  #createOrdinal(workload: StatefulSet, ordinal: number): void {
+    const { metadata, spec } = workload;
+    const name = `${metadata.name}-${ordinal}`;
+    const key = `${metadata.namespace}/${name}`;
+    const { type, rollingUpdate } = spec.updateStrategy;
+    const update = this.#updates.get(describeObject(workload));
+    const isOfBefore = update?.isComplete === false && type === 'RollingUpdate' && ordinal < rollingUpdate.partition;
+    const template = isOfBefore ? update.before : spec.template;
+    if (this.#apiServer.get('Pod', key) !== undefined) this.#apiServer.remove('Pod', key); // it has ended
+    this.#createPod(workload, name, {
+      template,
+      labels: {
+        [REVISION_HASH]: revisionOf(workload, template),
+        'statefulset.kubernetes.io/pod-name': name,
+        'apps.kubernetes.io/pod-index': `${ordinal}`,
+      },
+      spec: { hostname: name, subdomain: spec.serviceName === '' ? undefined : spec.serviceName },
+    });
   }
 
   // ---- DaemonSets -------------------------------------------------------------------------------------------------
@@ -308,7 +365,8 @@ export class WorkloadController {
   #reconcileDaemonSet(daemonSet: DaemonSet): void {
     const description = describeObject(daemonSet);
     const { template } = daemonSet.spec;
-    const occupied = new Set(this.#activePods(daemonSet).map(({ spec }) => spec.nodeName));
+    const pods = this.#unfinishedPods(daemonSet);
+    const occupied = new Set(pods.map(({ spec }) => spec.nodeName));
     if (!this.#seen.has(description)) {
       this.#seen.set(description, { template: JSON.stringify(template), replicas: 0, ofSnapshot: undefined });
       const nodes = occupied.size > 0 ? this.#apiServer.list('Node') : [];
@@ -316,28 +374,74 @@ export class WorkloadController {
       this.#sparedNodes.set(description, new Set(spared));
     }
     const tolerations = [...template.spec.tolerations, ...DAEMON_TOLERATIONS];
-    for (const node of this.#apiServer.list('Node')) {
-      const { name } = node.metadata;
-      if (occupied.has(name) || this.#sparedNodes.get(description)?.has(name)) continue;
-      if (mayRunOn(template, node) && nodeAccepts(node, { ...template.spec, tolerations })) {
-        this.#createPod(daemonSet, this.#newName(daemonSet), { spec: { nodeName: name, tolerations } });
-      }
+    const accepting = this.#apiServer.list('Node').filter((node) => {
+      const isSpared = this.#sparedNodes.get(description)?.has(node.metadata.name) === true;
+      return !isSpared && mayRunOn(template, node) && nodeAccepts(node, { ...template.spec, tolerations });
+    });
+    const revision = revisionOf(daemonSet, template);
+    for (const { metadata } of accepting) {
+      if (occupied.has(metadata.name)) continue;
+      this.#createPod(daemonSet, this.#newName(daemonSet), {
+        labels: { [REVISION_HASH]: revision },
+        spec: { nodeName: metadata.name, tolerations },
+      });
     }
+    if (!this.#updates.has(description)) return;
+    const byNode = new Map(accepting.map(({ metadata }) => [metadata.name, [] as DaemonPod[]]));
+    for (const pod of pods)
+      byNode.get(pod.spec.nodeName ?? '')?.push({ key: keyOf(pod), ...this.#stateOfPod(pod, daemonSet, revision) });
+    for (const key of podsToReplace(daemonSet.spec, [...byNode.values()])) this.#apiServer.delete('Pod', key);
   }
 
   // ---- pods -------------------------------------------------------------------------------------------------------
 
-  #activePods(workload: PodMaker): Pod[] {
-    const pods: Pod[] = [];
-    for (const key of this.#owned.get(describeObject(workload)) ?? []) {
-      const pod = this.#apiServer.get('Pod', key);
-      if (pod !== undefined && !isTerminating(pod) && !isFinished(pod)) pods.push(pod);
-    }
-    return pods;
+  #unfinishedPods(workload: PodMaker): Pod[] {
+    const keys = [...(this.#owned.get(describeObject(workload)) ?? [])];
+    return keys.flatMap((key) => this.#apiServer.get('Pod', key) ?? []).filter((pod) => !isFinished(pod));
   }
 
-  #createPod(owner: PodMaker, name: string, extra: { labels?: Labels; spec?: Partial<Pod['spec']> }): void {
-    const { metadata, spec } = owner.spec.template;
+  #activePods(workload: PodMaker): Pod[] {
+    return this.#unfinishedPods(workload).filter((pod) => !isTerminating(pod));
+  }
+
+  #stateOfPod(pod: Pod, workload: StatefulSet | DaemonSet, revision: string) {
+    const { minReadySeconds } = workload.spec;
+    return {
+      isTerminating: isTerminating(pod),
+      isReady: isRunningAndReady(pod),
+      isAvailable: this.#isAvailable(pod, minReadySeconds, workload),
+      // Whatever pods of a snapshot were made of, it was their template until that changed.
+      isUpdated: !this.#updates.has(describeObject(workload)) || pod.metadata.labels[REVISION_HASH] === revision,
+    };
+  }
+
+  /** Ready for so long; if that is yet to come, the workload is looked at again then. */
+  #isAvailable(pod: Pod, minReadySeconds: number, workload: Workload): boolean {
+    if (!isRunningAndReady(pod)) return false;
+    const since = readinessChangeOf(pod);
+    const from = since === undefined ? this.#clock.now() : after(since, s(minReadySeconds));
+    if (from <= this.#clock.now()) return true;
+    this.#lookAgain(workload, from);
+    return false;
+  }
+
+  #lookAgain(workload: Workload, at: Instant): void {
+    const description = describeObject(workload);
+    const next = this.#nextAvailable.get(description);
+    if (next !== undefined && next <= at) return;
+    this.#nextAvailable.set(description, at);
+    this.#clock.at(at, () => {
+      if (this.#nextAvailable.get(description) === at) this.#nextAvailable.delete(description);
+      this.#reconcile(workload);
+    });
+  }
+
+  #createPod(
+    owner: PodMaker,
+    name: string,
+    extra: { template?: PodTemplate; labels?: Labels; spec?: Partial<Pod['spec']> },
+  ): void {
+    const { metadata, spec } = extra.template ?? owner.spec.template;
     const pod = this.#apiServer.create<Pod>({
       kind: 'Pod',
       metadata: {
@@ -371,11 +475,22 @@ export class WorkloadController {
     for (const key of [...(this.#owned.get(describeObject(owner)) ?? [])]) this.#apiServer.delete(kind, key);
     this.#seen.delete(describeObject(owner));
     this.#rolling.delete(describeObject(owner));
+    this.#updates.delete(describeObject(owner));
+    this.#ordinalsOfSnapshot.delete(describeObject(owner));
   }
 }
 
 const TEMPLATE_HASH = 'pod-template-hash';
 const REVISION = 'deployment.kubernetes.io/revision';
+const REVISION_HASH = 'controller-revision-hash';
+
+/** `db-7d4b9c6f5` for a StatefulSet, `7d4b9c6f5` for a DaemonSet. */
+function revisionOf({ kind, metadata }: StatefulSet | DaemonSet, template: PodTemplate): string {
+  const hash = templateHash(JSON.stringify(template));
+  return kind === 'StatefulSet' ? `${metadata.name}-${hash}` : hash;
+}
+
+const isRunningAndReady = (pod: Pod): boolean => !isTerminating(pod) && isReady(pod) && pod.status.podIP !== undefined;
 
 /** Pods of DaemonSets also go to nodes that are cordoned or in trouble. */
 const DAEMON_TOLERATIONS: Pod['spec']['tolerations'] = [

@@ -5,8 +5,10 @@
 import type { ServicePort } from './service-ports.ts';
 import type { ServiceSnapshot } from './service-tracker.ts';
 
-/** More endpoints than these, summed over service ports, make a cluster large. */
+/** More endpoints than these, summed over service ports, make a cluster large (largeClusterEndpointsThreshold). */
 const LARGE_CLUSTER_ENDPOINTS = 1_000;
+
+export const isLargeCluster = ({ endpointCount }: ServiceSnapshot): boolean => endpointCount > LARGE_CLUSTER_ENDPOINTS;
 
 export class EndpointComments {
   /** As the last full sync wrote them. */
@@ -15,16 +17,16 @@ export class EndpointComments {
   readonly #others = new Set<string>();
 
   /** A full sync is about to write the chains of all service ports. */
-  writeAll({ endpointCount }: ServiceSnapshot): void {
-    this.#usual = endpointCount <= LARGE_CLUSTER_ENDPOINTS;
+  writeAll(services: ServiceSnapshot): void {
+    this.#usual = !isLargeCluster(services);
     this.#others.clear();
   }
 
   /** A partial sync is about to write those of some. */
-  write({ ports, endpointCount }: ServiceSnapshot, isWritten: (port: ServicePort) => boolean): void {
-    const isUsual = endpointCount <= LARGE_CLUSTER_ENDPOINTS === this.#usual;
+  write(services: ServiceSnapshot, isWritten: (port: ServicePort) => boolean): void {
+    const isUsual = isLargeCluster(services) !== this.#usual;
     if (isUsual && this.#others.size === 0) return;
-    for (const port of ports) {
+    for (const port of services.ports) {
       if (!isWritten(port)) continue;
       if (isUsual) this.#others.delete(keyOf(port));
       else this.#others.add(keyOf(port));

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { RandomStream } from '../../../engine/random.ts';
+import { START } from '../../../engine/time.ts';
 import { printIptablesSave } from '../../netfilter/iptables-save.ts';
 import { RuleTables } from '../../netfilter/rule-tables.ts';
 import { parsePrefix } from '../../packet/ip-address.ts';
@@ -29,11 +30,11 @@ test('after any changes a node has the rules that a kube-proxy started now, alon
       const nodes = NODES.map((node) => ({ node, proxier: newProxier(node, cache), tables: new RuleTables() }));
       for (const changes of syncs) {
         for (const change of changes) tracker.apply(change);
-        for (const { proxier, tables } of nodes) proxier.sync(tables, tracker.snapshot());
+        for (const { proxier, tables } of nodes) proxier.sync(tables, tracker.snapshot(), START);
       }
       for (const { node, tables } of nodes) {
         const fresh = new RuleTables();
-        newProxier(node, new ServiceChainCache()).sync(fresh, tracker.snapshot());
+        newProxier(node, new ServiceChainCache()).sync(fresh, tracker.snapshot(), START);
         expect(sortedLines(tables)).toEqual(sortedLines(fresh));
       }
     }),

@@ -1,6 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import { describe, expect, test } from 'vitest';
 import { RandomStream } from '../../../engine/random.ts';
+import { type Instant, START, s } from '../../../engine/time.ts';
 import { printIptablesSave } from '../../netfilter/iptables-save.ts';
 import { Rule } from '../../netfilter/rule.ts';
 import { RuleTables, type TableName } from '../../netfilter/rule-tables.ts';
@@ -38,8 +39,8 @@ class TestNode {
 
   constructor(readonly proxier: IptablesProxier) {}
 
-  sync(services: ServiceSnapshot): ReturnType<IptablesProxier['sync']> {
-    return this.proxier.sync(this.tables, services);
+  sync(services: ServiceSnapshot, at: Instant = START): ReturnType<IptablesProxier['sync']> {
+    return this.proxier.sync(this.tables, services, at);
   }
 
   rules(table: TableName, chain: string): string[] {
@@ -348,7 +349,7 @@ describe('the builtin chains', () => {
     const node = cluster.node(1);
     node.sync(NO_SERVICES);
     const before = printIptablesSave(node.tables);
-    cluster.node(1).proxier.sync(node.tables, NO_SERVICES);
+    cluster.node(1).proxier.sync(node.tables, NO_SERVICES, START);
     expect(printIptablesSave(node.tables)).toBe(before);
   });
 });
@@ -553,6 +554,68 @@ describe('size', () => {
     expect(large.dump('nat', 'KUBE-SVC').match(/--comment/g)).toHaveLength(1); // the rule to masquerade
   });
 
+  describe('of which some go', () => {
+    const endpointsOf = (first: number, last: number): string[] =>
+      Array.from({ length: last - first }, (_, i) => `10.245.${(first + i) >> 8}.${(first + i) & 255}`);
+    const change = (endpoints: readonly string[]) => ({ type: 'MODIFIED', object: slice('web', endpoints) }) as const;
+    const seconds = (count: number): Instant => s(count) as number as Instant;
+    const endpointChains = (node: TestNode): number =>
+      node.tables.chainNames('nat').filter((name) => name.startsWith('KUBE-SEP-')).length;
+
+    test('has stale chains for up to a sync period, to which no rule leads', () => {
+      const node = new TestCluster().node(1);
+      const tracker = trackerOf(web, slice('web', endpointsOf(0, 1_010)));
+      node.sync(tracker.snapshot(), START);
+      tracker.apply(change(endpointsOf(5, 1_010)));
+      expect(node.sync(tracker.snapshot(), seconds(1)).chainsDeleted).toEqual([]);
+      expect(endpointChains(node)).toBe(1_010);
+      expect(node.dump('nat', 'KUBE-SVC').match(/-j KUBE-SEP-/g)).toHaveLength(1_005);
+      tracker.apply(change(endpointsOf(7, 1_010)));
+      expect(node.sync(tracker.snapshot(), seconds(30)).chainsDeleted).toEqual([]);
+      expect(endpointChains(node)).toBe(1_010);
+      expect(node.sync(tracker.snapshot(), seconds(30.001)).chainsDeleted).toHaveLength(7);
+      expect(endpointChains(node)).toBe(1_003);
+    });
+
+    test('uses such a chain again if its endpoint comes back', () => {
+      const node = new TestCluster().node(1);
+      const tracker = trackerOf(web, slice('web', endpointsOf(0, 1_010)));
+      node.sync(tracker.snapshot(), START);
+      for (const [i, first] of [5, 0].entries()) {
+        tracker.apply(change(endpointsOf(first, 1_010)));
+        node.sync(tracker.snapshot(), seconds(i));
+      }
+      expect(node.sync(tracker.snapshot(), seconds(31)).chainsDeleted).toEqual([]);
+      const fresh = syncedNode(tracker.snapshot());
+      expect(node.dump('nat', 'KUBE-SEP')).toBe(fresh.dump('nat', 'KUBE-SEP'));
+    });
+
+    test('has none any more when it is small again', () => {
+      const node = new TestCluster().node(1);
+      const tracker = trackerOf(web, slice('web', endpointsOf(0, 1_010)));
+      node.sync(tracker.snapshot(), START);
+      tracker.apply(change(endpointsOf(5, 1_010)));
+      node.sync(tracker.snapshot(), seconds(1));
+      tracker.apply(change(endpointsOf(10, 1_010)));
+      expect(node.sync(tracker.snapshot(), seconds(2)).chainsDeleted).toHaveLength(10);
+    });
+
+    test('loses them with the next full sync only if it is time', () => {
+      const node = new TestCluster().node(1);
+      const tracker = trackerOf(web, slice('web', endpointsOf(0, 1_010)));
+      node.sync(tracker.snapshot(), START);
+      tracker.apply(change(endpointsOf(5, 1_010)));
+      for (const [at, gone] of [
+        [1, 0],
+        [2, 0],
+        [40, 5],
+      ] as const) {
+        node.proxier.needFullSync();
+        expect(node.sync(tracker.snapshot(), seconds(at)).chainsDeleted).toHaveLength(gone);
+      }
+    });
+  });
+
   test('a cluster that becomes large keeps its comments where a partial sync writes nothing', () => {
     const node = new TestCluster().node(1);
     const other = service('other', { clusterIP: '10.96.0.11', ports: [{ port: 80 }] });
@@ -647,7 +710,7 @@ describe('in IPv6', () => {
     },
     cache: new ServiceChainCache(),
     random: new RandomStream('node-1'),
-  }).sync(tables, tracker.snapshot());
+  }).sync(tables, tracker.snapshot(), START);
   const text = printIptablesSave(tables);
 
   test('a Service has the addresses and endpoints of the family, and loopback serves no node port', () => {

@@ -1,13 +1,14 @@
 // kube-proxy in iptables mode: keeps the tables of one node in line with the Services of the cluster. Behaviour of
 // kube-proxy 1.30.
 //
-// One proxier serves one family; a dual-stack node has two. Not modelled: failures of iptables-restore, and the late end of
-// stale chains in large clusters (README.md). When a sync happens and how long it takes is not decided here (kube-proxy.ts).
+// One proxier serves one family; a dual-stack node has two. When a sync happens, how long it takes and whether
+// iptables-restore fails is not decided here (kube-proxy.ts).
 
 import type { RandomStream } from '../../../engine/random.ts';
+import { between, type Duration, type Instant, s } from '../../../engine/time.ts';
 import { Chain } from '../../netfilter/chain.ts';
 import type { RuleTables, TableName } from '../../netfilter/rule-tables.ts';
-import { EndpointComments } from './endpoint-comments.ts';
+import { EndpointComments, isLargeCluster } from './endpoint-comments.ts';
 import type { ServiceChainCache, ServiceRules } from './iptables-chain-cache.ts';
 import { ofFamily } from './iptables-dispatch.ts';
 import { jumpsOf, servesLoopback } from './iptables-fixed-chains.ts';
@@ -49,7 +50,7 @@ export interface SyncReport {
 
 interface Written extends Pick<SyncReport, 'kind' | 'noLocalEndpoints'> {
   /** Service chains that there were and that might have to go. */
-  readonly before: readonly string[];
+  readonly before: ReadonlySet<string>;
   readonly ruleSet: RuleSet;
 }
 
@@ -59,8 +60,13 @@ export class IptablesProxier {
   readonly #order: ServiceOrder;
   readonly #comments = new EndpointComments();
   #node: ProxyNode;
+  readonly #syncPeriod: Duration;
   #services = NO_SERVICES;
   #needsFullSync = true;
+  /** Service chains that no rule leads to any more, and that wait to be deleted. */
+  #stale: readonly string[] = [];
+  /** When stale chains were last looked for. */
+  #cleanedUpAt: Instant | undefined;
 
   /** `random` belongs to this node alone. */
   constructor(options: {
@@ -68,11 +74,14 @@ export class IptablesProxier {
     readonly config: IptablesConfig;
     readonly cache: ServiceChainCache;
     readonly random: RandomStream;
+    /** `--iptables-sync-period`: how long stale chains of a large cluster are left alone. */
+    readonly syncPeriod?: Duration;
   }) {
     this.#node = options.node;
     this.#config = { ...options.config, localhostNodePorts: servesLoopback(options.config) };
     this.#cache = options.cache;
     this.#order = new ServiceOrder(options.random);
+    this.#syncPeriod = options.syncPeriod ?? s(30);
   }
 
   /** The node has other labels or addresses: the next sync writes all rules. */
@@ -91,23 +100,27 @@ export class IptablesProxier {
   }
 
   /** Makes the tables serve these services. Chains of others stay, and so do their rules in the builtin chains. */
-  sync(tables: RuleTables, services: ServiceSnapshot): SyncReport {
+  sync(tables: RuleTables, services: ServiceSnapshot, now: Instant): SyncReport {
     const known = this.#services;
-    const { kind, before, ruleSet, noLocalEndpoints } = this.write(tables, services);
+    const { kind, before, ruleSet, noLocalEndpoints } = this.write(tables, services, now);
     const written = ruleSet.byPort.filter((_rules, i) => kind === 'full' || !known.has(services.ports[i]!));
     return {
       kind,
       ...countWritten(ruleSet, written),
-      chainsDeleted: before.filter((name) => tables.chain('nat', name) === undefined),
+      chainsDeleted: [...before].filter((name) => tables.chain('nat', name) === undefined),
       noLocalEndpoints,
     };
   }
 
   /** The same without the counts of chains and rules, which take a look at every rule. */
-  write(tables: RuleTables, services: ServiceSnapshot): Written {
+  write(tables: RuleTables, services: ServiceSnapshot, now: Instant): Written {
     const kind = this.nextKind(tables);
     const isWritten = (port: ServicePort): boolean => kind === 'full' || !this.#services.has(port);
-    const before = kind === 'full' ? tables.chainNames('nat').filter(isServiceChain) : this.#chainsBesides(services);
+    const before = new Set(
+      kind === 'full'
+        ? tables.chainNames('nat').filter(isServiceChain)
+        : [...this.#chainsBesides(services), ...this.#stale],
+    );
     if (kind === 'full') this.#comments.writeAll(services);
     else this.#comments.write(services, isWritten);
     const ruleSet = writeRules({
@@ -118,11 +131,21 @@ export class IptablesProxier {
       comments: this.#comments,
       order: this.#order,
     });
-    installChains(tables, ruleSet, before);
+    const kept = this.#isCleanupDue(services, now) ? [] : staleChains(tables, ruleSet, before);
+    installChains(tables, ruleSet, { before, kept });
+    this.#stale = kept.map(({ name }) => name);
     if (kind === 'full') installJumps(tables, this.#config, this.#cache);
     this.#services = services;
     this.#needsFullSync = false;
     return { kind, before, ruleSet, noLocalEndpoints: noLocalEndpointsOf(ruleSet) };
+  }
+
+  /** To know all chains it takes an iptables-save, which is dear in a large cluster. */
+  #isCleanupDue(services: ServiceSnapshot, now: Instant): boolean {
+    const at = this.#cleanedUpAt;
+    if (isLargeCluster(services) && at !== undefined && between(at, now) <= this.#syncPeriod) return false;
+    this.#cleanedUpAt = now;
+    return true;
   }
 
   /** The chains that this node has for service ports which are not, or no longer the same, in the snapshot. */
@@ -140,11 +163,26 @@ export class IptablesProxier {
 
 const isServiceChain = (name: string): boolean => /^KUBE-(SVC|SVL|EXT|FW|SEP)-/.test(name);
 
-function installChains(tables: RuleTables, ruleSet: RuleSet, before: readonly string[]): void {
+/** Of the chains of these names, those that are there and that the rules do not have any more. */
+function staleChains(tables: RuleTables, ruleSet: RuleSet, names: Iterable<string>): Chain[] {
   const own = new Set(ruleSet.ownServiceChains.map(({ name }) => name));
+  return [...names].flatMap((name) => {
+    const isActive = own.has(name) || ruleSet.sharedServiceChains.has(name);
+    return isActive ? [] : (tables.chain('nat', name) ?? []);
+  });
+}
+
+function installChains(
+  tables: RuleTables,
+  ruleSet: RuleSet,
+  { before, kept }: { readonly before: Iterable<string>; readonly kept: readonly Chain[] },
+): void {
+  const stay = new Set([...ruleSet.ownServiceChains, ...kept].map(({ name }) => name));
   for (const name of before) {
-    if (!own.has(name) && tables.chain('nat', name) !== undefined) tables.deleteChain('nat', name);
+    if (!stay.has(name) && tables.chain('nat', name) !== undefined) tables.deleteChain('nat', name);
   }
+  // Before the base goes that they may be of: so they keep what they have counted.
+  if (kept.length > 0) tables.replaceChains('nat', kept);
   tables.share('nat', ruleSet.sharedServiceChains);
   tables.replaceChains('nat', [...ruleSet.nat, ...ruleSet.ownServiceChains]);
   tables.replaceChains('filter', ruleSet.filter);

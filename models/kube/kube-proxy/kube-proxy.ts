@@ -4,8 +4,8 @@
 //
 // A dual-stack node has two, as a kube-proxy of a dual-stack cluster is two proxies (metaproxier.go).
 //
-// Not modelled: the look at the canary chains every sync period (they are looked at when a sync begins), the full sync of
-// each hour, the packet work that a sync takes CPU time from.
+// Not modelled: the look at the canary chains every sync period (they are looked at when a sync begins), the packet work
+// that a sync takes CPU time from.
 
 import type { RandomStream } from '../../../engine/random.ts';
 import type { Place } from '../../../engine/simulator.ts';
@@ -87,6 +87,8 @@ export class KubeProxy {
   readonly #startedAt: Instant;
   #services = NO_SERVICES;
   #hasSynced = false;
+  /** When everything was last written. */
+  #fullSyncAt: Instant | undefined;
   /** When the oldest change was heard of that the rules do not serve yet, and of those that no sync has taken yet. */
   #behindSince: Instant | undefined;
   #queuedSince: Instant | undefined;
@@ -116,6 +118,7 @@ export class KubeProxy {
   syncAtOnce(): void {
     const { place, services, rules } = this.#options;
     this.#services = services();
+    if (this.#proxier.nextKind(rules()) === 'full') this.#fullSyncAt = place.now;
     this.#proxier.sync(rules(), this.#services, place.now);
     this.#hasSynced = true;
     this.#healthServer?.update(this.#services);
@@ -165,7 +168,7 @@ export class KubeProxy {
     const start = place.now;
     const before = this.#services;
     const snapshot = services();
-    if (!sync.minimizesRestore) this.#proxier.needFullSync();
+    if (!sync.minimizesRestore || this.#isFullSyncDue) this.#proxier.needFullSync();
     const kind = this.#proxier.nextKind(rules());
     const triggers = [...this.#triggers.values()].flat();
     this.#queuedSince = undefined;
@@ -177,7 +180,10 @@ export class KubeProxy {
     const lasting = syncDuration(sync.costs[mode], extent);
     const end = (): void => {
       if (this.failing) this.#fail(kind);
-      else this.#write({ before, after: snapshot, triggers });
+      else {
+        if (kind === 'full') this.#fullSyncAt = place.now;
+        this.#write({ before, after: snapshot, triggers });
+      }
       const took = between(start, place.now);
       this.metrics.observe('kubeproxy_sync_proxy_rules_duration_seconds', took);
       // Others know no such difference.
@@ -188,6 +194,10 @@ export class KubeProxy {
     // What costs no time is a call.
     if (lasting === 0) end();
     else place.schedule(lasting, end, undefined);
+  }
+
+  get #isFullSyncDue(): boolean {
+    return this.#fullSyncAt !== undefined && between(this.#fullSyncAt, this.#options.place.now) >= FULL_SYNC_PERIOD;
   }
 
   #write({
@@ -229,6 +239,9 @@ export class KubeProxy {
       this.metrics.add('kubeproxy_sync_proxy_rules_iptables_partial_restore_failures_total');
   }
 }
+
+/** proxyutil.FullSyncPeriod, of releases after 1.30: a partial sync that comes later than that becomes a full one. */
+const FULL_SYNC_PERIOD = hours(1);
 
 /** "time.Hour is arbitrary", says NewProxier; in nftables mode it is the sync period. */
 const IPTABLES_MAX_INTERVAL = hours(1);

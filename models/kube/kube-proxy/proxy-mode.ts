@@ -87,6 +87,7 @@ export interface StartOptions {
   readonly caches: ProxyCaches;
   readonly random: RandomStream;
   readonly flags: ProxyFlags;
+  readonly sync: { readonly syncPeriod: Duration };
 }
 
 /** Throws a ProxyModeError for a mode that is not modelled for the family. */
@@ -119,10 +120,11 @@ const tablesOf = ({ tables, tables6 }: NodeRules, family: IpFamily): RuleTables 
 
 function startIptables(options: StartOptions): Proxier {
   const { node, family, caches, random } = options;
+  const { syncPeriod } = options.sync;
   const config = { ...DEFAULT_IPTABLES_CONFIG, family, localDetector: localDetectorOf(options) };
-  const proxier = new IptablesProxier({ node, config, cache: caches.iptables, random });
+  const proxier = new IptablesProxier({ node, config, cache: caches.iptables, random, syncPeriod });
   return {
-    sync: (rules, services) => proxier.write(tablesOf(rules, family), services),
+    sync: (rules, services, now) => proxier.write(tablesOf(rules, family), services, now),
     nextKind: (rules) => proxier.nextKind(tablesOf(rules, family)),
     needFullSync: () => proxier.needFullSync(),
   };

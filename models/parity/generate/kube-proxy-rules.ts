@@ -84,7 +84,7 @@ export function iptablesRules(
     const tables = new RuleTables(family);
     const random = new RandomStream(`${seed}/${node.name}/${family}`);
     const proxier = new IptablesProxier({ node: proxyNode(node, family), config, cache: caches.iptables, random });
-    proxier.sync(tables, snapshots[family]);
+    proxier.sync(tables, snapshots[family], START);
     return printIptablesSave(tables);
   });
   return { backend, text: text!, text6: text6! };
