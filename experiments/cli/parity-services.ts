@@ -2,12 +2,11 @@
 // simulator, and packets to it sent through both.
 
 import { join } from 'node:path';
-import type { ProxyMode } from '../../models/kube/kube-proxy/proxy-mode.ts';
 import type { Outcome } from '../../models/parity/case.ts';
 import type { Difference } from '../../models/parity/compare.ts';
 import { type Comparison, differencesOf, type Judge } from '../../models/parity/judge.ts';
 import type { KernelPool } from '../../models/parity/kernel/pool.ts';
-import { type ServiceCase, serviceCases, sweepCase } from '../../models/parity/service-cases.ts';
+import { type ServiceCase, type ServiceProxy, serviceCases, sweepCase } from '../../models/parity/service-cases.ts';
 import { compareManySteps, compareReach, type Fate, fatesOf } from '../../models/parity/service-judge.ts';
 import { reduceFully } from '../../models/parity/shrink.ts';
 import { withoutChunks } from '../../models/parity/without-chunks.ts';
@@ -20,7 +19,7 @@ export interface ServicesOptions {
   /** Per mode. */
   readonly packets: number;
   readonly seed: number;
-  readonly modes: readonly ProxyMode[];
+  readonly modes: readonly ServiceProxy[];
   /** Where reproducers go. */
   readonly directory: string;
 }
@@ -44,14 +43,14 @@ interface Answer extends Question {
 }
 
 class ModeRun {
-  readonly #mode: ProxyMode;
+  readonly #mode: ServiceProxy;
   readonly #options: ServicesOptions;
   readonly #kernel: KernelPool;
   readonly #context: CommandContext;
   readonly #fates: Record<Fate, number> = { delivered: 0, refused: 0, lost: 0 };
   #different = 0;
 
-  constructor(mode: ProxyMode, options: ServicesOptions, kernel: KernelPool, context: CommandContext) {
+  constructor(mode: ServiceProxy, options: ServicesOptions, kernel: KernelPool, context: CommandContext) {
     this.#mode = mode;
     this.#options = options;
     this.#kernel = kernel;

@@ -4,7 +4,6 @@ import { readFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { createInterface } from 'node:readline';
 import { Readable } from 'node:stream';
-import { PROXY_MODES, type ProxyMode } from '../../models/kube/kube-proxy/proxy-mode.ts';
 import { RuleTextError } from '../../models/netfilter/words.ts';
 import type { Outcome, ParityCase, RuleBackend } from '../../models/parity/case.ts';
 import { CaseError } from '../../models/parity/case-error.ts';
@@ -18,6 +17,7 @@ import { differencesOf, type Judge } from '../../models/parity/judge.ts';
 import { KernelPool } from '../../models/parity/kernel/pool.ts';
 import { KernelRefusal, KernelRunner } from '../../models/parity/kernel/runner.ts';
 import { toolVersions, writeRecording } from '../../models/parity/recording.ts';
+import { SERVICE_PROXIES, type ServiceProxy } from '../../models/parity/service-cases.ts';
 import { runInSimulator } from '../../models/parity/simulator/runner.ts';
 import { cannot, UserError } from '../harness/user-error.ts';
 import { type Command, type CommandContext, examples, oneOf, optionValue, wholeNumber } from './command-line.ts';
@@ -38,7 +38,7 @@ interface ParityOptions {
   readonly random?: number;
   readonly services?: number;
   readonly packets: number;
-  readonly proxy?: ProxyMode;
+  readonly proxy?: ServiceProxy;
   readonly seed: number;
   readonly features: readonly Feature[];
   readonly backends?: readonly RuleBackend[];
@@ -74,7 +74,11 @@ export function addParity(program: Command, context: CommandContext): void {
       wholeNumber({ from: FEWEST_SERVICES, to: MOST_SERVICES }),
     )
     .option('--packets <n>', 'with --services: so many in each mode', wholeNumber(), 2_000)
-    .option('--proxy <mode>', `with --services: ${PROXY_MODES.join(' or ')}; both if not given`, oneOf(PROXY_MODES))
+    .option(
+      '--proxy <mode>',
+      `with --services: ${SERVICE_PROXIES.join(' or ')}; both if not given`,
+      oneOf(SERVICE_PROXIES),
+    )
     .option(
       '--seed <n>',
       'with --random and --services: the same seed makes the same cases',
@@ -132,7 +136,7 @@ async function services(
   { services, packets, proxy, seed, out }: ParityOptions & { readonly services: number },
   context: CommandContext,
 ): Promise<void> {
-  const modes = proxy === undefined ? PROXY_MODES : [proxy];
+  const modes = proxy === undefined ? SERVICE_PROXIES : [proxy];
   const all = { services, packets, seed, modes, directory: out };
   await withAgents(context, (kernel) => compareServices(all, kernel, context));
 }

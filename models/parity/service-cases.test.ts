@@ -1,14 +1,13 @@
 import { describe, expect, test } from 'vitest';
-import { PROXY_MODES } from '../kube/kube-proxy/proxy-mode.ts';
 import type { Outcome } from './case.ts';
 import { checkCase } from './case-text.ts';
-import { type ServiceCase, serviceCases, sweepCase } from './service-cases.ts';
+import { SERVICE_PROXIES, type ServiceCase, serviceCases, sweepCase } from './service-cases.ts';
 import { compareManySteps, compareReach, type Fate, fatesOf } from './service-judge.ts';
 import { runInSimulator } from './simulator/runner.ts';
 
 const CLUSTER = { seed: 7, services: 200, packets: 250 };
 
-describe.for(PROXY_MODES)('in %s mode', (mode) => {
+describe.for(SERVICE_PROXIES)('in %s mode', (mode) => {
   const options = { ...CLUSTER, mode };
   const [made] = [...serviceCases(options)] as [ServiceCase];
   const { parityCase } = made;

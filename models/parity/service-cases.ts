@@ -4,17 +4,26 @@
 // A seed decides everything: the same one makes the same cases everywhere.
 
 import { RandomStreams } from '../../engine/random.ts';
-import { ProxyCaches, type ProxyMode } from '../kube/kube-proxy/proxy-mode.ts';
+import { ProxyCaches } from '../kube/kube-proxy/proxy-mode.ts';
 import type { NodeRules, ParityCase } from './case.ts';
 import { Draw } from './generate/draw.ts';
-import { drawFlags, iptablesRules, nftablesRules, type ProxyFlags, snapshotsOf } from './generate/kube-proxy-rules.ts';
+import {
+  drawFlags,
+  iptablesRules,
+  nftablesRules,
+  type ProxyFlags,
+  type ServiceProxy,
+  snapshotsOf,
+} from './generate/kube-proxy-rules.ts';
 import { type DrawnService, drawServices } from './generate/service-cluster.ts';
 import { CLUSTER_NODES, serviceTopology } from './generate/service-network.ts';
 import { drawServicePacket, drawSweep, type ServicePacket } from './generate/service-packets.ts';
 
+export { SERVICE_PROXIES, type ServiceProxy } from './generate/kube-proxy-rules.ts';
+
 export interface ServiceCasesOptions {
   readonly seed: number | string;
-  readonly mode: ProxyMode;
+  readonly mode: ServiceProxy;
   readonly services: number;
   /** In all cases together. */
   readonly packets: number;

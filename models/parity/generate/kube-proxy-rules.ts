@@ -8,7 +8,7 @@ import type { LocalDetector } from '../../kube/kube-proxy/local-detector.ts';
 import { DEFAULT_NFTABLES_CONFIG, type NftablesConfig, NftablesProxier } from '../../kube/kube-proxy/nftables.ts';
 import type { NodePortAddresses } from '../../kube/kube-proxy/node-port-addresses.ts';
 import type { ProxyNode } from '../../kube/kube-proxy/port-on-node.ts';
-import type { ProxyCaches, ProxyMode } from '../../kube/kube-proxy/proxy-mode.ts';
+import type { ProxyCaches } from '../../kube/kube-proxy/proxy-mode.ts';
 import { type ServiceSnapshot, ServiceTracker } from '../../kube/kube-proxy/service-tracker.ts';
 import { printIptablesSave } from '../../netfilter/iptables-save.ts';
 import { Nftables } from '../../netfilter/nft/nftables.ts';
@@ -31,7 +31,11 @@ export interface ProxyFlags {
   readonly randomFully: boolean;
 }
 
-export const drawFlags = (draw: Draw, mode: ProxyMode): ProxyFlags => ({
+/** The modes of kube-proxy whose rules are all that it writes, so that any kernel can take them. */
+export const SERVICE_PROXIES = ['iptables', 'nftables'] as const;
+export type ServiceProxy = (typeof SERVICE_PROXIES)[number];
+
+export const drawFlags = (draw: Draw, mode: ServiceProxy): ProxyFlags => ({
   masqueradeAll: draw.chance(0.15),
   detectLocalMode: draw.weighted<LocalDetector['mode']>([
     [6, () => 'ClusterCIDR'],
