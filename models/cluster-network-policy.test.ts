@@ -4,6 +4,7 @@ import { describe, expect, test } from 'vitest';
 import { ms, s } from '../engine/time.ts';
 import { Cluster } from './cluster.ts';
 import { anyPolicies, clusterOf } from './cluster-policies.fixture.ts';
+import { PROXY_MODES, type ProxyMode } from './kube/kube-proxy/proxy-mode.ts';
 import type { EnforcementSettings } from './kube/network-policy/policy-agent.ts';
 import { type Manifest, objectFrom } from './kube/objects.ts';
 import { printIpsets } from './netfilter/ipset/ipset-text.ts';
@@ -13,9 +14,9 @@ const WATCH_DELAY = ms(5);
 const DELAY = ms(500);
 
 /** `web` behind a Service and `near` on node-1, `far` on node-2. */
-function webCluster(networkPolicy: Partial<EnforcementSettings> = {}): Cluster {
+function webCluster(networkPolicy: Partial<EnforcementSettings> = {}, proxy: ProxyMode = 'iptables'): Cluster {
   const cluster = new Cluster({
-    ...{ seed: 'policies', watchDelay: WATCH_DELAY, networkPolicy: { delay: DELAY, ...networkPolicy } },
+    ...{ seed: 'policies', watchDelay: WATCH_DELAY, networkPolicy: { delay: DELAY, ...networkPolicy }, proxy },
   });
   cluster.addNodes(2);
   cluster.apply(
@@ -49,12 +50,20 @@ function outcomeOf(cluster: Cluster, from: string, to = 'web:80'): string {
 }
 
 describe('through a Service', () => {
-  test('the policy of the pod behind it counts, on whichever node the client is', () => {
-    const cluster = webCluster();
+  test.for(PROXY_MODES)('the policy of the pod behind it counts, on whichever node the client is (%s)', (proxy) => {
+    const cluster = webCluster({}, proxy);
     cluster.apply([FROM_FAR]);
     expect(outcomeOf(cluster, 'far')).toBe('answered');
     expect(outcomeOf(cluster, 'near')).toBe('refused');
     cluster.assertConserved();
+  });
+
+  test.for(PROXY_MODES)('the policy of the client counts (%s)', (proxy) => {
+    const cluster = webCluster({}, proxy);
+    cluster.apply([policy('no-way-out', { podSelector: { matchLabels: { app: 'far' } }, policyTypes: ['Egress'] })]);
+    expect(outcomeOf(cluster, 'far')).toBe('refused');
+    expect(outcomeOf(cluster, 'near')).toBe('answered');
+    expect(outcomeOf(cluster, 'node-2')).toBe('answered');
   });
 
   test('a pod reaches itself whatever policies say', () => {

@@ -83,6 +83,7 @@ function policyText(tables: RuleTables): string {
   return [
     '*filter',
     ':FORWARD ACCEPT [0:0]',
+    ':OUTPUT ACCEPT [0:0]',
     ...lines.filter((line) => /KUBE-PO(LICY|[DL]-)/.test(line)),
     'COMMIT',
     '',

@@ -5,14 +5,14 @@
 // Until there is a policy it writes nothing, unless pods that it does not know yet are to be cut off.
 //
 // Not modelled: what the writing costs on the node's CPUs, and that it grows with the number of policies and pods. If others
-// put rules before its own in FORWARD, as a kube-proxy that starts later does, that is put right with the next change only.
+// put rules before its own in FORWARD or OUTPUT, as a kube-proxy that starts later does, that is put right with the next change only.
 
 import type { Place } from '../../../engine/simulator.ts';
 import { type Duration, ms } from '../../../engine/time.ts';
 import { Chain } from '../../netfilter/chain.ts';
 import { IpSets } from '../../netfilter/ipset/ip-sets.ts';
 import { Rule, type RuleSpec } from '../../netfilter/rule.ts';
-import type { RuleTables } from '../../netfilter/rule-tables.ts';
+import type { BuiltinChain, RuleTables } from '../../netfilter/rule-tables.ts';
 import type { Prefix } from '../../packet/ip-address.ts';
 import { type EstablishedChoice, isPolicyChain, isPolicySet, POLICY_CHAIN, type PolicyRules } from './policy-rules.ts';
 import type { PolicySnapshot } from './policy-tracker.ts';
@@ -125,21 +125,36 @@ export class PolicyAgent {
   }
 }
 
-/** These and no others. The way into them goes before all rules of FORWARD: kube-proxy's accept what is established. */
+/** These and no others. The ways into them go before all other rules: kube-proxy's accept what is established. */
 function replacePolicyChains(tables: RuleTables, chains: readonly Chain[]): void {
-  const { rules, policy } = tables.chain('filter', 'FORWARD')!;
-  const jump = new Rule({ ...JUMP, family: tables.family });
-  const isJump = (rule: Rule | undefined): boolean => rule?.text === jump.text;
-  const isInPlace = chains.length > 0 ? isJump(rules[0]) : !rules.some(isJump);
-  const others = rules.filter((rule) => !isJump(rule));
-  const forward = new Chain('FORWARD', chains.length > 0 ? [jump, ...others] : others, policy);
-  tables.replaceChains('filter', isInPlace ? chains : [...chains, forward]);
+  const ways = WAYS_IN.flatMap(([name, spec]) => wayIn(tables, name, spec, chains.length > 0) ?? []);
+  tables.replaceChains('filter', [...chains, ...ways]);
   const kept = new Set(chains.map(({ name }) => name));
   for (const name of tables.chainNames('filter'))
     if (isPolicyChain(name) && !kept.has(name)) tables.deleteChain('filter', name);
 }
 
-const JUMP: RuleSpec = {
-  matches: [{ match: 'comment', comment: 'network policies' }],
-  target: { target: 'jump', chain: POLICY_CHAIN },
-};
+/** The builtin chain with the jump in first place, or without it; undefined if that is so. */
+function wayIn(tables: RuleTables, name: BuiltinChain, spec: RuleSpec, isNeeded: boolean): Chain | undefined {
+  const { rules, policy } = tables.chain('filter', name)!;
+  const jump = new Rule({ ...spec, family: tables.family });
+  const isJump = (rule: Rule | undefined): boolean => rule?.text === jump.text;
+  if (isNeeded ? isJump(rules[0]) : !rules.some(isJump)) return undefined;
+  const others = rules.filter((rule) => !isJump(rule));
+  return new Chain(name, isNeeded ? [jump, ...others] : others, policy);
+}
+
+const COMMENT = { match: 'comment', comment: 'network policies' } as const;
+const POLICIES = { target: 'jump', chain: POLICY_CHAIN } as const;
+
+/**
+ * IPVS takes what is for a Service in at INPUT and sends it on by OUTPUT, so that it never comes to FORWARD. What the node
+ * itself sends is known by its address, and not judged.
+ */
+const WAYS_IN: readonly (readonly [BuiltinChain, RuleSpec])[] = [
+  ['FORWARD', { matches: [COMMENT], target: POLICIES }],
+  [
+    'OUTPUT',
+    { matches: [COMMENT, { match: 'addrtype', srcTypes: ['LOCAL'], srcTypesNegated: true }], target: POLICIES },
+  ],
+];

@@ -2,9 +2,10 @@
 // marks what the policy admits, sets of the addresses that its peers stand for, and on the pod's node a chain per isolated
 // pod and direction that asks its policies one after the other and refuses what none of them has marked.
 //
-//   FORWARD ─▶ KUBE-POLICY ─▶ KUBE-POD-EG-…, then KUBE-POD-IN-… ─▶ KUBE-POL-EG-…, KUBE-POL-IN-…
+//   FORWARD, OUTPUT ─▶ KUBE-POLICY ─▶ KUBE-POD-EG-…, then KUBE-POD-IN-… ─▶ KUBE-POL-EG-…, KUBE-POL-IN-…
 //
-// Only FORWARD leads there: what comes from the node itself, kubelet probes first of all, or goes to it, is not judged.
+// What comes from the node itself, kubelet probes first of all, or goes to it, is not judged: OUTPUT leads there only with what
+// IPVS sends on for others.
 
 import { START } from '../../../engine/time.ts';
 import { Chain } from '../../netfilter/chain.ts';
@@ -46,7 +47,7 @@ import {
 export const ESTABLISHED_CHOICES = ['kept', 'cut'] as const;
 export type EstablishedChoice = (typeof ESTABLISHED_CHOICES)[number];
 
-/** Where FORWARD leads. */
+/** Where FORWARD and OUTPUT lead. */
 export const POLICY_CHAIN = 'KUBE-POLICY';
 
 export const isPolicyChain = (name: string): boolean => /^KUBE-(POLICY$|POD-(IN|EG)-|POL-(IN|EG)-)/.test(name);
