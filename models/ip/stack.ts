@@ -687,6 +687,7 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     if (frame.family === 4 && this.#isRoutedToMany(frame)) return;
     // Also a reset that only crosses a bridge needs a route (ip_route_me_harder in nf_send_reset).
     if (!mayCauseReset(frame) || this.routeTo(frame.srcIp, frame.family) === undefined) return;
+    this.#netfilter?.conntrack.closeByReset(frame);
     const reset = this.frames.allocate();
     fillReset(reset, frame);
     const port =
