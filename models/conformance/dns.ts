@@ -10,6 +10,7 @@ import {
   resolvConfCase,
   resolvConfText,
 } from './dns-pod-files.ts';
+import { differencesOfTiming, differencesOfWalk, stubTiming, stubWalk } from './dns-stub.ts';
 import { defineSuite } from './suite.ts';
 
 const listOf = <Item extends z.ZodType>(item: Item) => z.array(item).default([]);
@@ -26,6 +27,8 @@ export const dns = defineSuite({
       resolvConf: listOf(resolvConfCase),
       resolvConfParse: listOf(resolvConfText),
       podHosts: listOf(podHostsCase),
+      stubWalks: listOf(stubWalk),
+      stubTiming: listOf(stubTiming),
     })
     .superRefine(({ fixtures, cases }, context) => {
       for (const [i, { fixture }] of cases.entries())
@@ -48,6 +51,15 @@ export const dns = defineSuite({
     for (const fact of facts.resolvConfParse)
       tally.fact(`${fact.id}: ${fact.topic}`, differencesOfResolvConfText(fact));
     for (const fact of facts.podHosts) tally.fact(`${fact.id}: ${fact.topic}`, differencesOfPodHosts(fact));
+    for (const fact of facts.stubWalks) {
+      const title = `${fact.id}: ${fact.topic}, ${fact.libc}, ${fact.name}`;
+      tally.fact(title, differencesOfWalk(fact, facts.stubWalks));
+    }
+    for (const fact of facts.stubTiming) {
+      const differences = differencesOfTiming(fact);
+      if ('unmodelled' in differences) tally.notModelled(differences.unmodelled);
+      else tally.fact(`${fact.id}: ${fact.topic}, ${fact.libc}`, differences);
+    }
   },
 });
 
