@@ -28,7 +28,7 @@ const remarks = {
 };
 const libc = z.enum(['glibc', 'musl']);
 
-export const stubWalk = z.looseObject({
+export const stubWalk = z.strictObject({
   ...remarks,
   libc,
   resolvConf: z.strictObject({
@@ -48,7 +48,7 @@ export const stubWalk = z.looseObject({
 });
 export type StubWalk = z.output<typeof stubWalk>;
 
-export const stubTiming = z.looseObject({
+export const stubTiming = z.strictObject({
   ...remarks,
   libc,
   servers: z.int().min(1).max(3),

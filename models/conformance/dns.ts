@@ -11,9 +11,26 @@ import {
   resolvConfText,
 } from './dns-pod-files.ts';
 import { differencesOfTiming, differencesOfWalk, stubTiming, stubWalk } from './dns-stub.ts';
-import { defineSuite } from './suite.ts';
+import { type Difference, defineSuite } from './suite.ts';
 
-const listOf = <Item extends z.ZodType>(item: Item) => z.array(item).default([]);
+/** A fact, or what in it Podwire knows nothing of: a setting of a server or a library that is not modelled. */
+type Fact<Item> = { readonly fact: Item } | { readonly unmodelled: string };
+
+/** Facts that have unknown fields, and nothing else wrong with them, are counted and not asked about. */
+const listOf = <Item extends z.ZodType>(item: Item) =>
+  z
+    .array(
+      z.unknown().transform((row, context): Fact<z.output<Item>> => {
+        const parsed = item.safeParse(row);
+        if (parsed.success) return { fact: parsed.data };
+        const { issues } = parsed.error;
+        const strange = issues.flatMap((issue) => (issue.code === 'unrecognized_keys' ? issue.keys : []));
+        if (issues.every(({ code }) => code === 'unrecognized_keys')) return { unmodelled: `field ${strange.join(', ')}` };
+        for (const { path, message } of issues) context.addIssue({ code: 'custom', path: [...path], message });
+        return z.NEVER;
+      }),
+    )
+    .default([]);
 
 export const dns = defineSuite({
   name: 'dns',
@@ -31,8 +48,8 @@ export const dns = defineSuite({
       stubTiming: listOf(stubTiming),
     })
     .superRefine(({ fixtures, cases }, context) => {
-      for (const [i, { fixture }] of cases.entries())
-        if (!Object.hasOwn(fixtures, fixture))
+      for (const [i, recorded] of cases.entries())
+        if ('fact' in recorded && !Object.hasOwn(fixtures, recorded.fact.fixture))
           context.addIssue({
             code: 'custom',
             path: ['cases', i, 'fixture'],
@@ -41,25 +58,33 @@ export const dns = defineSuite({
     }),
   recognises: (value) => value instanceof Object && SECTIONS.some((section) => section in value),
   check: (facts, tally) => {
-    for (const recorded of facts.cases) {
-      const { id, topic, query } = recorded;
-      const differences = differencesOfCase(recorded, facts.fixtures[recorded.fixture]!);
-      tally.fact(`${id}: ${topic}, ${query.type} ${query.name}`, differences);
-    }
-    for (const fact of facts.endpointNames) tally.fact(`${fact.id}: ${fact.topic}`, differencesOfEndpointName(fact));
-    for (const fact of facts.resolvConf) tally.fact(`${fact.id}: ${fact.topic}`, differencesOfResolvConf(fact));
-    for (const fact of facts.resolvConfParse)
-      tally.fact(`${fact.id}: ${fact.topic}`, differencesOfResolvConfText(fact));
-    for (const fact of facts.podHosts) tally.fact(`${fact.id}: ${fact.topic}`, differencesOfPodHosts(fact));
-    for (const fact of facts.stubWalks) {
-      const title = `${fact.id}: ${fact.topic}, ${fact.libc}, ${fact.name}`;
-      tally.fact(title, differencesOfWalk(fact, facts.stubWalks));
-    }
-    for (const fact of facts.stubTiming) {
-      const differences = differencesOfTiming(fact);
-      if ('unmodelled' in differences) tally.notModelled(differences.unmodelled);
-      else tally.fact(`${fact.id}: ${fact.topic}, ${fact.libc}`, differences);
-    }
+    const ask = <Item extends { readonly id: string; readonly topic: string }>(
+      recorded: readonly Fact<Item>[],
+      differencesOf: (fact: Item) => Difference[] | { readonly unmodelled: string },
+      about: (fact: Item) => string = () => '',
+    ): void => {
+      for (const row of recorded) {
+        const differences = 'fact' in row ? differencesOf(row.fact) : row;
+        if ('unmodelled' in differences) tally.notModelled(differences.unmodelled);
+        else if ('fact' in row) tally.fact(`${row.fact.id}: ${row.fact.topic}${about(row.fact)}`, differences);
+      }
+    };
+    ask(
+      facts.cases,
+      (recorded) => differencesOfCase(recorded, facts.fixtures[recorded.fixture]!),
+      ({ query }) => `, ${query.type} ${query.name}`,
+    );
+    ask(facts.endpointNames, differencesOfEndpointName);
+    ask(facts.resolvConf, differencesOfResolvConf);
+    ask(facts.resolvConfParse, differencesOfResolvConfText);
+    ask(facts.podHosts, differencesOfPodHosts);
+    const walks = facts.stubWalks.flatMap((row) => ('fact' in row ? [row.fact] : []));
+    ask(
+      facts.stubWalks,
+      (walk) => differencesOfWalk(walk, walks),
+      ({ libc, name }) => `, ${libc}, ${name}`,
+    );
+    ask(facts.stubTiming, differencesOfTiming, ({ libc }) => `, ${libc}`);
   },
 });
 
