@@ -136,7 +136,8 @@ function scriptOf(text: string | undefined): Script | undefined {
   };
   if (text === undefined) return good;
   if (text === 'A only, AAAA lost once')
-    return (question, _server, _protocol, time) => (question.type === 'AAAA' && time === 0 ? undefined : good(question, 0, 'UDP', time));
+    return (question, _server, _protocol, time) =>
+      question.type === 'AAAA' && time === 0 ? undefined : good(question, 0, 'UDP', time);
   if (text === 'TC bit set')
     return (question, server, protocol, time) =>
       protocol === 'UDP' ? { ...no('NOERROR'), isTruncated: true } : good(question, server, protocol, time);
@@ -171,7 +172,8 @@ function observationsOf({ lookup, queries, took }: Seen) {
     // biome-ignore lint/suspicious/noThenProperty: the facts call it so
     then: isRepeatedInTurn ? 'repeats sequentially (single-request) after the first timeout' : 'otherwise',
     result: isAtOnce ? `${result} at once` : `${result} after ${seconds(took)} s`,
-    retry: overTcp.length > 0 && overTcp.every(({ server }) => server === first?.server) ? 'TCP to the same server' : 'none',
+    retry:
+      overTcp.length > 0 && overTcp.every(({ server }) => server === first?.server) ? 'TCP to the same server' : 'none',
   };
 }
 

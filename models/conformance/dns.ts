@@ -25,7 +25,8 @@ const listOf = <Item extends z.ZodType>(item: Item) =>
         if (parsed.success) return { fact: parsed.data };
         const { issues } = parsed.error;
         const strange = issues.flatMap((issue) => (issue.code === 'unrecognized_keys' ? issue.keys : []));
-        if (issues.every(({ code }) => code === 'unrecognized_keys')) return { unmodelled: `field ${strange.join(', ')}` };
+        if (issues.every(({ code }) => code === 'unrecognized_keys'))
+          return { unmodelled: `field ${strange.join(', ')}` };
         for (const { path, message } of issues) context.addIssue({ code: 'custom', path: [...path], message });
         return z.NEVER;
       }),

@@ -74,6 +74,11 @@ export class ClusterIndex {
   readonly #podIps = new Map<string, string>();
   readonly #podsByIp = new Index();
 
+  /** There are objects in it: clusters that are made of a few manifests have no Namespace objects. */
+  addNamespace(name: string): void {
+    this.#namespaces.add(name);
+  }
+
   /** The object as it is now; undefined if it is gone. */
   update(object: WatchedObject, now: KubeObject | undefined): void {
     this.serial++;

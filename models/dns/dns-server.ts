@@ -11,14 +11,14 @@ import type { RandomStream } from '../../engine/random.ts';
 import { type Duration, ms, ns, s, us } from '../../engine/time.ts';
 import type { Process } from '../host/process.ts';
 import type { Message } from '../packet/frame.ts';
-import type { Ip, IpFamily } from '../packet/ip-address.ts';
+import type { IpAddress } from '../packet/ip-address.ts';
 import type { TcpConnection } from '../transport/tcp-connection.ts';
 import type { TcpListener } from '../transport/tcp-listener.ts';
 import type { UdpSocket } from '../transport/udp.ts';
 import { bytesOf, carry, DNS_PORT, type DnsProtocol, datagramOf } from './dns-transport.ts';
 import { DomainNameError } from './domain-name.ts';
-import { type Answer, CLASSIC_UDP_BYTES, type DnsMessage, emptyAnswer, responseTo } from './message.ts';
-import type { NameServer } from './name-server.ts';
+import { type Answer, CLASSIC_UDP_BYTES, type DnsMessage, emptyAnswer, type Question, responseTo } from './message.ts';
+
 import { DnsFormatError, decodeMessage, encodeMessage, messageIdOf } from './wire-format.ts';
 
 export interface DnsServerSettings {
@@ -59,6 +59,13 @@ interface Work {
   readonly action: () => void;
 }
 
+/** What knows the answers: a name server's plugins. */
+export interface Answering {
+  answer(question: Question, done: (answer: Answer) => void): void;
+}
+
+type SocketPlace = Partial<IpAddress> & { readonly port: number };
+
 interface Job {
   readonly message: Message;
   readonly protocol: DnsProtocol;
@@ -67,10 +74,10 @@ interface Job {
 
 export class DnsServer {
   readonly process: Process;
-  readonly #names: NameServer;
+  readonly #names: Answering;
   readonly #settings: DnsServerSettings;
   readonly #random: RandomStream;
-  readonly #at: { readonly ip: Ip; readonly family: IpFamily } | undefined;
+  readonly #at: readonly IpAddress[] | undefined;
   readonly #waiting: Work[] = [];
   readonly #udpSockets: UdpSocket[] = [];
   readonly #listeners: TcpListener[] = [];
@@ -86,17 +93,17 @@ export class DnsServer {
   /** The most questions that ever waited. */
   longestQueue = 0;
 
-  /** `at`: one address; absent: any. `onExit` closes what the name server holds. */
+  /** `at`: addresses; absent: any. `onExit` closes what the name server holds. */
   constructor(
     process: Process,
-    names: NameServer,
+    names: Answering,
     {
       settings = {},
       at,
       onExit = () => {},
     }: {
       readonly settings?: Partial<DnsServerSettings>;
-      readonly at?: { readonly ip: Ip; readonly family: IpFamily };
+      readonly at?: readonly IpAddress[];
       readonly onExit?: () => void;
     } = {},
   ) {
@@ -109,19 +116,29 @@ export class DnsServer {
     this.#onExit = onExit;
   }
 
+  /** Where it listens, if not at any address. */
+  get addresses(): readonly IpAddress[] {
+    return this.#at ?? [];
+  }
+
   /** Questions that are waiting or in work. */
   get pending(): number {
     return this.#waiting.length + this.#busy;
   }
 
-  /** UDP and TCP. */
-  listen(port = DNS_PORT): void {
-    this.#udpSockets.push(this.#bindUdp(port));
-    this.#listeners.push(this.#listenTcp(port));
+  listensOn(protocol: 'TCP' | 'UDP', port: number): boolean {
+    const sockets = protocol === 'TCP' ? this.#listeners : this.#udpSockets;
+    return sockets.some(({ localPort }) => localPort === port);
   }
 
-  listensOn(_protocol: 'TCP' | 'UDP', port: number): boolean {
-    return this.#listeners.some(({ localPort }) => localPort === port);
+  /** On the port of DNS; others (metrics, health) are not its business here. */
+  listen(protocol: 'TCP' | 'UDP', port = DNS_PORT): void {
+    if (port !== DNS_PORT || this.#hasExited || this.listensOn(protocol, port)) return;
+    // `[::]` where there is IPv6, which is both families.
+    const anyAddress = [{ family: this.process.namespace.stack.ipv6 === undefined ? 4 : 6 } as const];
+    for (const address of this.#at ?? anyAddress)
+      if (protocol === 'TCP') this.#listeners.push(this.#listenTcp({ ...address, port }));
+      else this.#udpSockets.push(this.#bindUdp({ ...address, port }));
   }
 
   /** SIGTERM: it answers on until the lameduck time is over, since clients hear of its end later than it does. */
@@ -141,22 +158,17 @@ export class DnsServer {
   exit(): void {
     if (this.#hasExited) return;
     this.#hasExited = true;
-    for (const socket of [...this.#udpSockets, ...this.#listeners]) socket.close();
+    for (const socket of [...this.#udpSockets.splice(0), ...this.#listeners.splice(0)]) socket.close();
     for (const connection of this.#connections) connection.close();
     this.#connections.clear();
     this.#waiting.length = 0;
     this.#onExit();
   }
 
-  /** `[::]` where there is IPv6, which is both families. */
-  get #address(): { readonly family: IpFamily; readonly ip?: Ip } {
-    return this.#at ?? { family: this.process.namespace.stack.ipv6 === undefined ? 4 : 6 };
-  }
-
-  #bindUdp(port: number): UdpSocket {
+  #bindUdp(at: SocketPlace): UdpSocket {
     const { namespace, cpu } = this.process;
     return namespace.udp.bind(
-      { ...this.#address, port, cpu },
+      { ...at, cpu },
       {
         onDatagram: (message, from, socket) =>
           this.#take({ message, protocol: 'UDP', respond: (response) => socket.send(from, response) }),
@@ -164,9 +176,9 @@ export class DnsServer {
     );
   }
 
-  #listenTcp(port: number): TcpListener {
+  #listenTcp(at: SocketPlace): TcpListener {
     const { namespace, cpu } = this.process;
-    return namespace.tcp.listen({ ...this.#address, port, cpu }, (accepted) => {
+    return namespace.tcp.listen({ ...at, cpu }, (accepted) => {
       this.#connections.add(accepted);
       return {
         onMessage: (connection, message) =>

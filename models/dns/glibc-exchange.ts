@@ -96,8 +96,8 @@ export class GlibcExchange {
     // retrans << ns, shared among the servers but for the first one's.
     const seconds = Math.floor((this.#settings.timeoutSeconds << this.#next) / (this.#next === 0 ? 1 : servers.length));
     this.#timer.start(s(Math.max(1, seconds)));
-    for (const i of this.#book.queries.keys())
-      if (i === 0 || !this.#state.isSequential) this.#book.sendTo(socket, this.#server, i);
+    const all = [...this.#book.queries.keys()];
+    this.#book.sendAllTo(socket, this.#server, this.#state.isSequential ? [0] : all);
   }
 
   /** A socket per server, as long as the question lasts: attempts are one flow. */

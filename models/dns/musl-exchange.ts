@@ -50,9 +50,8 @@ export class MuslExchange {
   }
 
   #sendAll(): void {
-    for (const i of this.#book.queries.keys())
-      if (this.#replies[i] === undefined)
-        for (const server of this.#context.servers) this.#book.sendTo(this.#socket!, server, i);
+    const open = [...this.#book.queries.keys()].filter((i) => this.#replies[i] === undefined);
+    for (const server of this.#context.servers) this.#book.sendAllTo(this.#socket!, server, open);
     this.#servfailRetries = 2 * this.#book.queries.length;
     const { timeoutSeconds, attempts } = this.#settings;
     const again = (this.#context.process.place.now + s(timeoutSeconds / attempts)) as Instant;

@@ -1,7 +1,7 @@
 // What the two C libraries have in common where they send queries and hear answers: one or two questions at a time, over
 // sockets of a process, every query noted.
 
-import type { Instant } from '../../engine/time.ts';
+import { type Instant, ns } from '../../engine/time.ts';
 import type { Process } from '../host/process.ts';
 import type { Message } from '../packet/frame.ts';
 import type { TcpConnection } from '../transport/tcp-connection.ts';
@@ -39,6 +39,8 @@ export interface Replies {
 
 export interface ExchangeContext {
   readonly process: Process;
+  /** The thread is moved to another CPU between two queries that it sends at once. */
+  readonly migrates: boolean;
   readonly servers: readonly ServerAddress[];
   nextId(): number;
   note(query: SentQuery): void;
@@ -58,6 +60,26 @@ export class QueryBook {
   sendTo(socket: UdpSocket, server: ServerAddress, i: number): void {
     socket.send(server, carry(this.queries[i]!, 'UDP'));
     this.#note(i, server, { protocol: 'UDP', sourcePort: socket.localPort });
+  }
+
+  /** All questions at once: sendmmsg(2). */
+  sendAllTo(socket: UdpSocket, server: ServerAddress, which: readonly number[]): void {
+    const { migrates, process } = this.#context;
+    const { cpus } = process.namespace;
+    const [first, ...others] = which;
+    if (first !== undefined) this.sendTo(socket, server, first);
+    if (!migrates) {
+      for (const i of others) this.sendTo(socket, server, i);
+      return;
+    }
+    // The first one is in the backlog of its CPU by then, and goes on there while the thread is elsewhere.
+    for (const i of others) {
+      const again = (): void => {
+        socket.send(server, carry(this.queries[i]!, 'UDP'), (process.cpu + 1) % cpus.count);
+        this.#note(i, server, { protocol: 'UDP', sourcePort: socket.localPort });
+      };
+      process.place.schedule(ns(cpus.costs.socketSendNs), again, undefined);
+    }
   }
 
   sendOver(connection: TcpConnection, server: ServerAddress, i: number): void {

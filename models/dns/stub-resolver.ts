@@ -36,6 +36,8 @@ export interface StubResolverOptions {
   readonly libc: Libc;
   /** /etc/hosts. */
   readonly hosts?: readonly HostsLine[];
+  /** The thread is moved to another CPU between two queries that it sends at once; else it stays where its process is. */
+  readonly migrates?: boolean;
   /** Is told of every query when it is sent; the record is filled in later. */
   readonly onQuery?: (query: SentQuery) => void;
 }
@@ -45,6 +47,7 @@ export class StubResolver {
   readonly libc: Libc;
   readonly process: Process;
   readonly #hosts: readonly HostsLine[];
+  readonly #migrates: boolean;
   readonly #onQuery: (query: SentQuery) => void;
   readonly #servers: readonly ServerAddress[];
   readonly #state: GlibcState;
@@ -52,7 +55,8 @@ export class StubResolver {
   #random: RandomStream | undefined;
   #rotation: number | undefined;
 
-  constructor(process: Process, { conf, libc, hosts = [], onQuery = () => {} }: StubResolverOptions) {
+  constructor(process: Process, { conf, libc, hosts = [], migrates = false, onQuery = () => {} }: StubResolverOptions) {
+    this.#migrates = migrates;
     this.process = process;
     this.libc = libc;
     this.settings = stubSettings(conf, libc);
@@ -137,6 +141,7 @@ export class StubResolver {
     const questions = types.map((type): Question => ({ name: asked, type }));
     const context: ExchangeContext = {
       process: this.process,
+      migrates: this.#migrates,
       servers: this.#inRotation(),
       nextId: () => this.#stream().int(65_536),
       note: this.#onQuery,
