@@ -226,12 +226,13 @@ export class ClusterDns {
     });
   }
 
-  /** The `index`-th address of each range of Services. */
+  /** The `index`-th address of each range of Services, or any, if another Service has that. */
   #addresses(index: number) {
-    const { ranges } = this.#surroundings.api;
+    const { api } = this.#surroundings;
     const clusterIPs = this.#families.map((family) =>
-      formatIp(addressAt(rangeOf(ranges, 'service', family)!, index), family),
+      formatIp(addressAt(rangeOf(api.ranges, 'service', family)!, index), family),
     );
+    if (clusterIPs.some((address) => api.isTaken(address))) return this.#policy();
     return { clusterIP: clusterIPs[0]!, clusterIPs, ...this.#policy() };
   }
 
