@@ -243,6 +243,40 @@ test('a pod of CoreDNS that is to end answers until its lameduck time is over', 
   expect(server.listensOn('UDP', 53)).toBe(false);
 });
 
+describe('clients that know a Service by its name', () => {
+  const load = (to: string, settings: { keepAlive?: boolean; protocol?: 'udp' } = {}) => {
+    const lab = new Lab();
+    lab.cluster.addService({ name: 'web-udp', port: 80, protocol: 'UDP', selects: { name: 'web' } });
+    const client = lab.cluster.pod('default/client');
+    const seen = lab.cluster.closedLoop(client, { to, requests: 20, thinkTime: ms(1), ...settings });
+    lab.cluster.runFor(s(1));
+    lab.cluster.assertConserved();
+    const questions = [...lab.cluster.dns.servers.values()].reduce((sum, { received }) => sum + received, 0);
+    return { completed: seen.completed, lookups: seen.lookup.count, failures: [...seen.failures.keys()], questions };
+  };
+
+  test('pay for A and AAAA with each new connection', () => {
+    expect(load('http://web')).toEqual({ completed: 20, lookups: 20, failures: [], questions: 40 });
+  });
+
+  test('pay once for a kept connection, or a kept socket', () => {
+    expect(load('web:80', { keepAlive: true })).toMatchObject({ completed: 20, lookups: 1, questions: 2 });
+    expect(load('web-udp:80', { protocol: 'udp', keepAlive: true })).toMatchObject({ completed: 20, questions: 2 });
+  });
+
+  test('pay for the search list: the first domain of three is the wrong one', () => {
+    expect(load('http://web.default')).toMatchObject({ completed: 20, questions: 80 });
+  });
+
+  test('fail without an address', () => {
+    expect(load('http://nobody')).toMatchObject({ completed: 0, failures: ['name not resolved'] });
+  });
+
+  test('need a port', () => {
+    expect(() => load('web.shop')).toThrow('server "web.shop"; expected a name and a port');
+  });
+});
+
 describe('NodeLocal DNSCache', () => {
   test.each(['iptables', 'nftables', 'ipvs'] as const)(
     'answers on the node, in %s mode, and is not tracked there',

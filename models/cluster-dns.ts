@@ -31,6 +31,7 @@ import { addressesOf, type RunningPod } from './kube/kubelet.ts';
 import { clusterIpsOf, type KubeObject, keyOf, objectFrom, type Pod, podIpsOf } from './kube/objects.ts';
 import { familiesOf, rangeOf } from './kube/ranges.ts';
 import { addressAt, formatIp, type IpFamily, parseAddress } from './packet/ip-address.ts';
+import type { NamedTarget } from './workload/requester.ts';
 
 export interface ClusterDnsSettings {
   /** Without the final dot. */
@@ -154,6 +155,22 @@ export class ClusterDns {
     const conf = this.resolvConfOf(process);
     const hosts = pod === undefined ? [] : podHosts(namesOf(pod), this.settings.domain);
     return new StubResolver(process, { conf, libc, hosts, migrates, ...(onQuery && { onQuery }) });
+  }
+
+  /**
+   * A server by name, looked up anew for each request or connection: `http://web.shop`, `web.shop:8080`. The first address
+   * counts. Throws a RangeError for a text without a port or a scheme that has one.
+   */
+  targetOf(process: Process, text: string, options: ResolverOptions = {}): NamedTarget {
+    const { host, port } = parseServerName(text);
+    const resolver = this.resolverOf(process, options);
+    return {
+      name: `${host}:${port}`,
+      resolve: (done) =>
+        resolver.lookup(host, {}, ({ addresses: [first] }) =>
+          done(first === undefined ? undefined : { ...first, port }),
+        ),
+    };
   }
 
   resolvConfOf(process: Process): ResolvConf {
@@ -336,6 +353,19 @@ export class ClusterDns {
     }
   }
 }
+
+function parseServerName(text: string): { readonly host: string; readonly port: number } {
+  const [, scheme, host, port] = /^(?:(\w+):\/\/)?([^/:[\]]+)(?::(\d+))?\/?$/.exec(text) ?? [];
+  const number = port === undefined ? PORTS_OF_SCHEMES.get(scheme ?? '') : Number(port);
+  if (host === undefined || number === undefined || number < 1 || number > 65_535)
+    throw new RangeError(`server "${text}"; expected a name and a port, such as http://web.shop or web.shop:8080`);
+  return { host, port: number };
+}
+
+const PORTS_OF_SCHEMES: ReadonlyMap<string, number> = new Map([
+  ['http', 80],
+  ['https', 443],
+]);
 
 /** The tenth address of the range, as kubeadm has it. */
 const KUBE_DNS_INDEX = 10;

@@ -78,7 +78,7 @@ import {
   parsePrefix,
   prefix,
 } from './packet/ip-address.ts';
-import { closedLoop, openLoop } from './workload/client.ts';
+import { type ClientSettings, closedLoop, openLoop } from './workload/client.ts';
 import type { Load } from './workload/load.ts';
 import { echo, Server, type ServerSettings } from './workload/server.ts';
 
@@ -109,6 +109,9 @@ export interface ClusterOptions {
   /** What answers at endpoints whose Deployment does not say. */
   readonly server?: ServerSettings;
 }
+
+/** Settings of a client that may know its server by a name only. */
+export type ByName<Settings extends ClientSettings> = Omit<Settings, 'to'> & { readonly to: Settings['to'] | string };
 
 /** DNS as kubeadm installs it, but for what is said here. */
 export type DnsChoice = ConstructorParameters<typeof ClusterDns>[1];
@@ -528,13 +531,19 @@ export class Cluster {
     this.run((this.sim.now + duration) as Instant);
   }
 
-  /** A load that {@link startMeasuring} resets. */
-  openLoop(process: Process, settings: Parameters<typeof openLoop>[1]): Load {
-    return this.#register(openLoop(process, settings));
+  /** A load that {@link startMeasuring} resets. `to` may be a name, which the process's C library resolves: `http://web.shop`. */
+  openLoop(process: Process, settings: ByName<Parameters<typeof openLoop>[1]>): Load {
+    return this.#register(openLoop(process, this.#located(process, settings)));
   }
 
-  closedLoop(process: Process, settings: Parameters<typeof closedLoop>[1]): Load {
-    return this.#register(closedLoop(process, settings));
+  closedLoop(process: Process, settings: ByName<Parameters<typeof closedLoop>[1]>): Load {
+    return this.#register(closedLoop(process, this.#located(process, settings)));
+  }
+
+  #located<Settings extends ClientSettings>(process: Process, settings: ByName<Settings>): Settings {
+    const { to } = settings;
+    const located = typeof to === 'string' ? this.dns.targetOf(process, to) : to;
+    return { ...settings, to: located } as unknown as Settings;
   }
 
   #register(load: Load): Load {
