@@ -5,9 +5,12 @@
 
 import { Simulator } from '../engine/simulator.ts';
 import { type Duration, formatInstant, type Instant, ms, parseInstant } from '../engine/time.ts';
+import { ClusterDns, type ResolverOptions } from './cluster-dns.ts';
 import type { BridgePluginSettings } from './cni/bridge.ts';
 import { AddressError } from './cni/host-local.ts';
 import { type CostModel, LINUX_6_18 } from './cpu/cost-model.ts';
+import type { DnsServer } from './dns/dns-server.ts';
+import type { StubResolver } from './dns/stub-resolver.ts';
 import { Fabric } from './host/fabric.ts';
 import type { Machine } from './host/machine.ts';
 import { OutsideWorld } from './host/outside-world.ts';
@@ -75,7 +78,7 @@ import {
   parsePrefix,
   prefix,
 } from './packet/ip-address.ts';
-import { closedLoop, openLoop } from './workload/client.ts';
+import { type ClientSettings, closedLoop, openLoop } from './workload/client.ts';
 import type { Load } from './workload/load.ts';
 import { echo, Server, type ServerSettings } from './workload/server.ts';
 
@@ -106,6 +109,12 @@ export interface ClusterOptions {
   /** What answers at endpoints whose Deployment does not say. */
   readonly server?: ServerSettings;
 }
+
+/** Settings of a client that may know its server by a name only. */
+export type ByName<Settings extends ClientSettings> = Omit<Settings, 'to'> & { readonly to: Settings['to'] | string };
+
+/** DNS as kubeadm installs it, but for what is said here. */
+export type DnsChoice = ConstructorParameters<typeof ClusterDns>[1];
 
 /** What the cluster has of one IP family. */
 interface ClusterFamily extends FamilyOfCluster {
@@ -144,6 +153,7 @@ export class Cluster {
   readonly #servers = new Map<string, Server>();
   /** How the pods of a Deployment made by {@link addDeployment} answer, by the value of their `app` label. */
   readonly #serverSettings = new Map<string, ServerSettings>();
+  #dns: ClusterDns | undefined;
   #idleEndpoints = 0;
   #started = false;
   #rulesVisitedBefore = 0;
@@ -202,13 +212,23 @@ export class Cluster {
   /** A cluster from manifests, with their nodes or, if they have none, `nodes` generated ones. */
   static fromManifests(
     manifests: Manifests,
-    { nodes: count = 3, ...options }: ClusterOptions & { readonly nodes?: number },
+    {
+      nodes: count = 3,
+      dns,
+      ...options
+    }: ClusterOptions & {
+      readonly nodes?: number;
+      /** Names are answered; absent: the cluster has no DNS. */
+      readonly dns?: DnsChoice;
+    },
   ): Cluster {
     const ranges = rangesFor(manifests.objects, options.ranges, options.ipFamily);
     const cluster = new Cluster({ ...options, ranges });
+    if (dns !== undefined) cluster.#dns = cluster.#newDns(dns);
     const { nodes, notes } = nodesFor(manifests.objects, { ranges, count });
     cluster.notes.push(...manifests.notes, ...notes);
     manifests.locating(() => cluster.apply([...nodes, ...manifests.objects.filter(({ kind }) => kind !== 'Node')]));
+    if (cluster.#dns !== undefined) cluster.apply(cluster.#dns.missingObjects());
     return cluster;
   }
 
@@ -337,6 +357,20 @@ export class Cluster {
     });
   }
 
+  /** CoreDNS behind the Service kube-dns, and what belongs to it. After nodes have been added, before the start. */
+  addDns(choice: DnsChoice = {}): void {
+    if (this.#started) throw new RangeError('addDns after the start of a run; expected it before');
+    this.#dns ??= this.#newDns(choice);
+    this.apply(this.#dns.missingObjects());
+  }
+
+  #newDns(choice: DnsChoice): ClusterDns {
+    const { api, outside } = this;
+    const hasStarted = (): boolean => this.#started;
+    const proxyModeOf = (node: string) => this.#nodes.get(node)?.kubeProxy.mode;
+    return new ClusterDns({ api, outside, hasStarted, proxyModeOf }, choice);
+  }
+
   /** A pod to send from. Its name may have a namespace: `default` is added. */
   addPod({ name, namespace = 'default', node }: { name: string; namespace?: string; node?: string }): RunningPod {
     const spec = { containers: [{ name: 'main' }], ...(node === undefined ? {} : { nodeName: node }) };
@@ -456,6 +490,17 @@ export class Cluster {
     return resolveTarget(this.api, target, { defaultNamespace: namespace, protocol, family });
   }
 
+  /** Throws a RangeError for a cluster without DNS. */
+  get dns(): ClusterDns {
+    if (this.#dns === undefined) throw new RangeError('the cluster has no DNS; expected addDns() before');
+    return this.#dns;
+  }
+
+  /** The C library's resolver in a pod, or on a node. A new one each time: a thread of its own. */
+  resolverOf(process: Process, options: ResolverOptions = {}): StubResolver {
+    return this.dns.resolverOf(process, options);
+  }
+
   /** Rules that packets have visited since measuring began, on all nodes. */
   get rulesVisited(): number {
     return this.#rulesVisited() - this.#rulesVisitedBefore;
@@ -472,6 +517,7 @@ export class Cluster {
     if (this.#started) return;
     for (const kubeProxy of this.#kubeProxies()) kubeProxy.syncAtOnce();
     for (const { policyAgent } of this.#nodes.values()) policyAgent.syncAtOnce();
+    this.#dns?.startCaches(this.nodes);
     this.#serviceController.start();
     this.#started = true;
   }
@@ -485,13 +531,19 @@ export class Cluster {
     this.run((this.sim.now + duration) as Instant);
   }
 
-  /** A load that {@link startMeasuring} resets. */
-  openLoop(process: Process, settings: Parameters<typeof openLoop>[1]): Load {
-    return this.#register(openLoop(process, settings));
+  /** A load that {@link startMeasuring} resets. `to` may be a name, which the process's C library resolves: `http://web.shop`. */
+  openLoop(process: Process, settings: ByName<Parameters<typeof openLoop>[1]>): Load {
+    return this.#register(openLoop(process, this.#located(process, settings)));
   }
 
-  closedLoop(process: Process, settings: Parameters<typeof closedLoop>[1]): Load {
-    return this.#register(closedLoop(process, settings));
+  closedLoop(process: Process, settings: ByName<Parameters<typeof closedLoop>[1]>): Load {
+    return this.#register(closedLoop(process, this.#located(process, settings)));
+  }
+
+  #located<Settings extends ClientSettings>(process: Process, settings: ByName<Settings>): Settings {
+    const { to } = settings;
+    const located = typeof to === 'string' ? this.dns.targetOf(process, to) : to;
+    return { ...settings, to: located } as unknown as Settings;
   }
 
   #register(load: Load): Load {
@@ -585,11 +637,11 @@ export class Cluster {
         isConnected: (pod) => nodeOf(pod) !== undefined && !this.#nodeLifecycle.isSilent(pod.spec.nodeName ?? ''),
         start: (pod) => this.#startPod(pod, nodeOf(pod) as ClusterNode),
         terminate: (pod, exited) => {
-          const server = this.#servers.get(keyOf(pod));
+          const server = this.#programOf(keyOf(pod));
           if (server === undefined) exited();
           else server.terminate(exited);
         },
-        exit: (pod) => this.#servers.get(keyOf(pod))?.exit(),
+        exit: (pod) => this.#programOf(keyOf(pod))?.exit(),
         remove: (pod) => this.#removePod(keyOf(pod), nodeOf(pod)),
       },
     });
@@ -626,6 +678,7 @@ export class Cluster {
 
   #removePod(key: string, node: ClusterNode | undefined): void {
     this.#servers.delete(key);
+    this.#dns?.servers.delete(key);
     node?.kubelet.stop(key);
     this.#pods.delete(key);
   }
@@ -685,14 +738,21 @@ export class Cluster {
 
   #listen(pod: RunningPod, { protocol, port }: { protocol: ServiceProtocol; port: number | undefined }): void {
     if (protocol === 'SCTP' || port === undefined) return;
-    const server = this.#servers.get(pod.name) ?? this.#addServer(pod);
+    const server = this.#programOf(pod.name) ?? this.#addServer(pod);
     const other = this.#neighborOn({ protocol, port }, pod);
     if (other === undefined) server.listen(protocol, port);
     else this.#note(`Pod ${pod.name}: cannot listen on ${protocol} port ${port}: ${pod.node} gave it to Pod ${other}`);
   }
 
-  #addServer(pod: RunningPod): Server {
-    const app = this.api.get('Pod', pod.name)?.metadata.labels.app ?? '';
+  #programOf(key: string): Server | DnsServer | undefined {
+    return this.#servers.get(key) ?? this.#dns?.servers.get(key);
+  }
+
+  #addServer(pod: RunningPod): Server | DnsServer {
+    const object = this.api.get('Pod', pod.name);
+    const names = object === undefined ? undefined : this.#dns?.serverFor(object, pod);
+    if (names !== undefined) return names;
+    const app = object?.metadata.labels.app ?? '';
     const server = new Server(pod, this.#serverSettings.get(app) ?? this.#options.server);
     this.#servers.set(pod.name, server);
     return server;
@@ -701,7 +761,7 @@ export class Cluster {
   /** The name of another pod that has the port: pods on the node's network share its ports. */
   #neighborOn({ protocol, port }: { protocol: 'TCP' | 'UDP'; port: number }, pod: RunningPod): string | undefined {
     if (pod.namespace !== this.node(pod.node).machine.root) return undefined;
-    for (const [name, server] of this.#servers)
+    for (const [name, server] of [...this.#servers, ...(this.#dns?.servers ?? [])])
       if (name !== pod.name && server.process.namespace === pod.namespace && server.listensOn(protocol, port))
         return name;
     return undefined;

@@ -12,6 +12,7 @@ import { addNetfilter } from './netfilter.ts';
 import { addParity } from './parity.ts';
 import { addPlot } from './plot.ts';
 import { addReach } from './reach.ts';
+import { addResolve } from './resolve.ts';
 import { addRules } from './rules.ts';
 import { addRun } from './run.ts';
 import { addTrace } from './trace.ts';
@@ -38,6 +39,7 @@ const COMMANDS = [
   addRun,
   addTrace,
   addReach,
+  addResolve,
   addRules,
   addNetfilter,
   addConntrack,

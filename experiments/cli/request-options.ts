@@ -28,7 +28,7 @@ export function requestIn(
   cluster: Cluster,
   { from, to, protocol, family }: RequestOptions,
 ): { sender: Process; target: Target } {
-  const sender = senderOf(cluster, from);
+  const sender = senderIn(cluster, from);
   const defaultNamespace = from.includes('/') ? from.slice(0, from.indexOf('/')) : 'default';
   const target = resolveTarget(cluster.api, to, {
     defaultNamespace,
@@ -38,7 +38,8 @@ export function requestIn(
   return { sender, target };
 }
 
-function senderOf(cluster: Cluster, name: string): Process {
+/** Throws a UserError that lists whom there is. */
+export function senderIn(cluster: Cluster, name: string): Process {
   if (name === 'outside') return cluster.outside.client;
   const key = name.includes('/') ? name : `default/${name}`;
   const found =

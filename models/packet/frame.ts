@@ -53,6 +53,8 @@ export interface Message {
   readonly sizeBytes: number;
   /** Chosen by the application, for example a request number. */
   readonly id: number;
+  /** What it says, `sizeBytes` of it; absent where nobody reads it: then captures show filler. */
+  readonly bytes?: Uint8Array;
 }
 
 /** Neighbor discovery (RFC 4861): what a solicitation, an advertisement or a redirect says beside its ICMPv6 type. */

@@ -11,6 +11,7 @@ import { Load } from './load.ts';
 import {
   DEFAULT_REQUEST,
   KeptAliveRequester,
+  type NamedTarget,
   NewConnectionRequester,
   type Requester,
   type RequestSettings,
@@ -18,7 +19,8 @@ import {
 } from './requester.ts';
 
 export interface ClientSettings {
-  readonly to: SocketAddress;
+  /** An address, or a name that is looked up for each request (each connection, where those are kept). */
+  readonly to: SocketAddress | NamedTarget;
   readonly protocol?: 'tcp' | 'udp';
   /** TCP: keep connections open. UDP: keep the socket, so that all requests are one conntrack flow. */
   readonly keepAlive?: boolean;
@@ -86,5 +88,7 @@ function requesterOf(process: Process, load: Load, settings: ClientSettings): Re
 
 const ignore = (): void => {};
 
-const streamName = ({ name }: Process, { to, protocol = 'tcp' }: ClientSettings): string =>
-  `client/${name}/${protocol}/${to.family === 6 ? formatIp(to.ip, 6) : to.ip}:${to.port}`;
+function streamName({ name }: Process, { to, protocol = 'tcp' }: ClientSettings): string {
+  const target = 'resolve' in to ? to.name : `${to.family === 6 ? formatIp(to.ip, 6) : to.ip}:${to.port}`;
+  return `client/${name}/${protocol}/${target}`;
+}

@@ -8,12 +8,14 @@ import type { SocketError } from '../transport/udp.ts';
 import type { Response } from './message.ts';
 
 /** Why a request got no answer, as its client sees it. */
-export type Failure = Exclude<TcpCloseReason, 'closed'> | SocketError | 'closed early';
+export type Failure = Exclude<TcpCloseReason, 'closed'> | SocketError | 'closed early' | 'name not resolved';
 
 /** An answered request. */
 export interface Completion {
-  /** The first system call: connect, where there is one. */
+  /** The lookup of the server's name, or else the first system call: connect, where there is one. */
   readonly began: Instant;
+  /** The server's name was resolved; absent for a client that knew the address. */
+  readonly resolved?: Instant | undefined;
   /** The request was sent; on a new TCP connection, once that was established. */
   readonly sent: Instant;
   readonly now: Instant;
@@ -29,9 +31,9 @@ export class Latencies {
   /** send() of the request to the last byte of the answer. */
   request = new Histogram();
 
-  record({ began, sent, now }: Completion): void {
+  record({ began, resolved = began, sent, now }: Completion): void {
     this.latency.record(between(began, now));
-    if (sent > began) this.connect.record(between(began, sent));
+    if (sent > resolved) this.connect.record(between(resolved, sent));
     this.request.record(between(sent, now));
   }
 
@@ -50,6 +52,8 @@ export class Latencies {
 
 /** The results of one or more clients. Requests that began before measuring began do not count. */
 export class Load extends Latencies {
+  /** Lookups of the server's name, of requests that were answered. */
+  lookup = new Histogram();
   readonly #groupOf: ((response: Response) => string) | undefined;
   readonly #groups = new Map<string, Latencies>();
   readonly #perServer = new Map<string, number>();
@@ -111,6 +115,7 @@ export class Load extends Latencies {
     this.#since = now;
     this.#started = this.#completed = this.#failed = 0;
     this.reset();
+    this.lookup = new Histogram();
     for (const counts of [this.#groups, this.#perServer, this.#failures, ...Object.values(this.#perSource)])
       counts.clear();
   }
@@ -124,6 +129,8 @@ export class Load extends Latencies {
     if (completion.began < this.#since) return;
     this.#completed++;
     this.record(completion);
+    const { began, resolved } = completion;
+    if (resolved !== undefined) this.lookup.record(between(began, resolved));
     const { server, sourceSeen, sourceFamily } = completion.response;
     const perSource = this.#perSource[sourceFamily];
     this.#perServer.set(server, (this.#perServer.get(server) ?? 0) + 1);
