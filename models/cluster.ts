@@ -5,14 +5,14 @@
 
 import { Simulator } from '../engine/simulator.ts';
 import { type Duration, formatInstant, type Instant, ms, parseInstant } from '../engine/time.ts';
-import type { BridgePluginSettings } from './cni/bridge.ts';
-import { AddressError } from './cni/host-local.ts';
+import { CniError } from './cni/cni-error.ts';
+import type { BridgeSettings, PodNetwork } from './cni/networks/pod-network.ts';
+import { makeNetwork, type NetworkChoice } from './cni/networks/registry.ts';
 import { type CostModel, LINUX_6_18 } from './cpu/cost-model.ts';
 import { Fabric } from './host/fabric.ts';
 import type { Machine } from './host/machine.ts';
 import { OutsideWorld } from './host/outside-world.ts';
 import type { Process } from './host/process.ts';
-import { SharedRoutes } from './ip/shared-routes.ts';
 import { ApiServer, type WatchEvent } from './kube/api-server.ts';
 import { DEFAULT_LOAD_BALANCER, LoadBalancer, type LoadBalancerSettings } from './kube/cloud/load-balancer.ts';
 import { loadBalancerIp, ServiceController } from './kube/cloud/service-controller.ts';
@@ -63,18 +63,7 @@ import { resolveTarget, type Target } from './kube/target.ts';
 import { WorkloadController } from './kube/workloads.ts';
 import type { WireSettings } from './link/wire.ts';
 import { FrameStore } from './packet/frame-store.ts';
-import {
-  addressAt,
-  addressBits,
-  contains,
-  formatIp,
-  type IpAddress,
-  type IpFamily,
-  parseAddress,
-  parseIpv6Prefix,
-  parsePrefix,
-  prefix,
-} from './packet/ip-address.ts';
+import { addressAt, formatIp, type IpFamily, parseAddress, parseIpv6Prefix, parsePrefix } from './packet/ip-address.ts';
 import { closedLoop, openLoop } from './workload/client.ts';
 import type { Load } from './workload/load.ts';
 import { echo, Server, type ServerSettings } from './workload/server.ts';
@@ -88,7 +77,10 @@ export interface ClusterOptions {
   readonly wire?: Partial<WireSettings>;
   readonly cpusPerNode?: number;
   readonly costs?: CostModel;
-  readonly cni?: Partial<BridgePluginSettings>;
+  /** The network of pods, by name or of the user's own: `bridge` by default. */
+  readonly cni?: NetworkChoice;
+  /** Of the nodes' bridges, where the network has such. */
+  readonly bridge?: BridgeSettings;
   /** How kube-proxy writes its rules, on nodes that do not say otherwise: iptables by default. */
   readonly proxy?: ProxyMode;
   /** When kube-proxy syncs, and how long that takes. */
@@ -125,6 +117,7 @@ export class Cluster {
   readonly #options: ClusterOptions;
   readonly #fabric: Fabric;
   readonly #families: readonly ClusterFamily[];
+  readonly #network: PodNetwork;
   readonly #nodes = new Map<string, ClusterNode>();
   readonly #pods = new Map<string, RunningPod>();
   #proxyMode: ProxyMode;
@@ -156,6 +149,11 @@ export class Cluster {
     this.#enforcement = { ...DEFAULT_ENFORCEMENT, ...options.networkPolicy };
     this.ranges = completeRanges(options.ranges ?? {}, options.ipFamily);
     this.#families = familiesOf(this.ranges).map(newFamily);
+    this.#network = makeNetwork(options.cni ?? 'bridge', {
+      families: this.ipFamilies,
+      podRange: (family) => rangeOf(this.ranges, 'pod', family)!,
+      bridge: options.bridge ?? {},
+    });
     this.sim = new Simulator({ seed: options.seed });
     this.#controlPlane = this.sim.place('control-plane');
     const { frames } = this;
@@ -525,7 +523,7 @@ export class Cluster {
     const added: ClusterNode[] = [];
     for (const { type, object } of events) {
       if (type !== 'ADDED') continue;
-      const { costs = LINUX_6_18, cpusPerNode: cpuCount = 2, cni = {} } = this.#options;
+      const { costs = LINUX_6_18, cpusPerNode: cpuCount = 2 } = this.#options;
       const node = blaming(
         { object, field: 'spec.podCIDR' },
         () =>
@@ -535,7 +533,7 @@ export class Cluster {
             fabric: this.#fabric,
             families: this.#families,
             ranges: this.ranges,
-            cni,
+            network: this.#network,
             proxy: {
               mode: this.#proxyMode,
               sync: this.#syncOf(this.#proxyMode),
@@ -553,8 +551,7 @@ export class Cluster {
       for (const kubeProxy of node.kubeProxies) kubeProxy.hear([]);
       node.policyAgent.hear();
     }
-    if (added.length > 0)
-      for (const { family, podRoutes } of this.#families) podRoutes.add(added.map((node) => node.podRouteOf(family)));
+    if (added.length > 0) this.#network.connect(added.map(({ networkNode }) => networkNode));
     this.#serviceController.hearOfNodes();
   }
 
@@ -605,23 +602,11 @@ export class Cluster {
     this.#pods.set(key, running);
     const addresses = addressesOf(running);
     if (!hostNetwork)
-      for (const address of addresses)
-        if (!contains(node.podRangeOf(address.family)!, address.ip)) this.#routeAlone(address, node);
+      for (const address of addresses) if (!node.covers(address)) this.#network.routeAlone(address, node.networkNode);
     for (const { ports } of pod.spec.containers)
       for (const { protocol, containerPort: port } of ports) this.#listen(running, { protocol, port });
     const podIps = addresses.map(({ family, ip }) => formatIp(ip, family));
     return { ...podIpStatus(podIps), hostIP: formatIp(node.ip, node.family) };
-  }
-
-  /** A pod of a snapshot whose network does not cut the pod range by nodes: every other node has a route to it alone. */
-  #routeAlone({ family, ip }: IpAddress, home: ClusterNode): void {
-    const destination = prefix(ip, addressBits(family), family);
-    const { podRoutes } = this.#families.find((own) => own.family === family)!;
-    const homeIp = home.addressOf(family)!;
-    for (const { gateway } of podRoutes.add([{ destination, gateway: homeIp }])) {
-      if (gateway === homeIp) continue;
-      for (const node of this.#nodes.values()) if (node.addressOf(family) === gateway) node.forgetPod(destination);
-    }
   }
 
   #removePod(key: string, node: ClusterNode | undefined): void {
@@ -714,8 +699,7 @@ export class Cluster {
 
 function newFamily(family: IpFamily): ClusterFamily {
   const tracker = new ServiceTracker({ family });
-  const podRoutes = new SharedRoutes(family);
-  return { family, podRoutes, caches: new ProxyCaches(), services: () => tracker.snapshot(), tracker, news: [] };
+  return { family, caches: new ProxyCaches(), services: () => tracker.snapshot(), tracker, news: [] };
 }
 
 function serveHealth({ kubeProxies, process }: ClusterNode): void {
@@ -742,7 +726,7 @@ function blaming<Result>({ object, field }: { object: KubeObject; field: string 
   try {
     return action();
   } catch (error) {
-    if (error instanceof AddressError) throw new ObjectError(object, `${field}: ${error.message}`);
+    if (error instanceof CniError) throw new ObjectError(object, `${field}: ${error.message}`);
     throw error;
   }
 }
