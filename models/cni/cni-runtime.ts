@@ -8,9 +8,10 @@ import { CNI_ERROR, CniError, failure } from './cni-error.ts';
 import type { CniHost } from './cni-host.ts';
 import { type NetworkConfigList, type PluginConfig, withRuntimeConfig } from './network-config.ts';
 import { readOptions } from './options.ts';
+import { type CniCommand, checkParameters } from './parameters.ts';
 import type { Attachment, CniCall, CniPlugin, Delegate } from './plugin.ts';
 import { findPlugin } from './plugins/registry.ts';
-import type { CniResult } from './result.ts';
+import { type CniResult, sandboxPath } from './result.ts';
 
 export interface AttachmentCall extends Attachment {
   readonly namespace: NetworkNamespace | undefined;
@@ -55,6 +56,7 @@ export class CniRuntime {
   /** Connects a container; what was done is undone where a plugin fails. */
   add(attachment: AttachmentCall): CniResult {
     const key = keyOf(attachment);
+    checkParameters('ADD', environmentOf('ADD', attachment));
     if (this.#known.has(key))
       throw failure(
         `container ${attachment.containerId} has ${attachment.ifName} in ${this.list.name} already; expected DEL first`,
@@ -74,6 +76,7 @@ export class CniRuntime {
   /** Disconnects a container, if it is connected; stops at the first plugin that fails. */
   del(attachment: AttachmentCall): void {
     const key = keyOf(attachment);
+    checkParameters('DEL', environmentOf('DEL', attachment));
     const { result, capabilities = NO_CAPABILITIES } = this.#known.get(key) ?? {};
     const call = { capabilities, ...attachment };
     for (const step of this.#steps.toReversed()) step.plugin.del(this.#call(step, call, result));
@@ -83,6 +86,7 @@ export class CniRuntime {
   /** Throws a CniError if something of what ADD made is missing. */
   check(attachment: AttachmentCall): void {
     if (this.list.disableCheck === true) return;
+    checkParameters('CHECK', environmentOf('CHECK', attachment));
     const known = this.#known.get(keyOf(attachment));
     if (known === undefined)
       throw new CniError(
@@ -104,7 +108,7 @@ export class CniRuntime {
         parts.unshift({ plugin: findPlugin(config.ipam.type, this.#own), config: config.ipam });
       for (const part of parts) {
         try {
-          const collected = { ...part.config, 'cni.dev/valid-attachments': validAttachments };
+          const collected = { ...part.config, 'cni.dev/valid-attachments': validAttachments.map(attachmentText) };
           const options = this.#optionsOf(part.plugin, part.config);
           part.plugin.gc?.({ network: this.list.name, config: collected, options, host: this.host, validAttachments });
         } catch (error) {
@@ -198,6 +202,16 @@ export class CniRuntime {
 }
 
 const NO_CAPABILITIES: Readonly<Record<string, unknown>> = {};
+
+/** What a real plugin would find in its environment. */
+const environmentOf = (command: CniCommand, { containerId, ifName, namespace }: AttachmentCall) => ({
+  CNI_COMMAND: command,
+  CNI_CONTAINERID: containerId,
+  CNI_IFNAME: ifName,
+  CNI_NETNS: namespace === undefined ? '' : sandboxPath(namespace.name),
+});
+
+const attachmentText = ({ containerId, ifName }: Attachment) => ({ containerID: containerId, ifname: ifName });
 
 const keyOf = ({ containerId, ifName }: Attachment): string => `${containerId}/${ifName}`;
 

@@ -43,6 +43,9 @@ export interface FlannelBackend {
 
 export const VXLAN_BACKEND = { VNI: 1, Port: 0, Learning: false, GBP: false, DirectRouting: false } as const;
 
+/** For so long a node's subnet is its own without renewal (subnetTTL). Nodes here renew theirs as long as they are there. */
+export const SUBNET_LEASE_HOURS = 24;
+
 /** How a network is cut. */
 export interface SubnetPlan {
   readonly network: Prefix;

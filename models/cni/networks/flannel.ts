@@ -5,6 +5,7 @@
 // Not modelled: IPv6 through VXLAN (flannel-v6.1 is a tunnel over IPv6), the backends wireguard, udp and ipsec, nodes with
 // another public address than that of their interface.
 
+import { stackOf } from '../../host/ip-setup.ts';
 import { VXLAN_OVERHEAD_BYTES } from '../../link/vxlan.ts';
 import { formatIp, formatPrefix, type Ip, type IpFamily, type Prefix } from '../../packet/ip-address.ts';
 import { formatMac, type Mac } from '../../packet/mac.ts';
@@ -50,6 +51,7 @@ function routingOf({ families }: NetworkCluster, backend: FlannelBackend): NodeR
 
 function setUpNode(node: NetworkNode, cluster: NetworkCluster, backend: FlannelBackend): Omit<NodeNetwork, 'covers'> {
   const { host, nic } = node;
+  if (backend.Type === 'host-gw') refuseNat(node);
   const settings = cluster.bridge;
   const mtuBytes = settings.mtuBytes ?? mtuThrough(backend, nic.mtuBytes);
   const networks = node.families.map(({ family, podRange }) => ({
@@ -70,6 +72,17 @@ function setUpNode(node: NetworkNode, cluster: NetworkCluster, backend: FlannelB
   const plugins = [{ type: 'flannel', delegate }, ...HOST_PORTS_AND_LIMITS];
   const tunnel = backend.Type === 'host-gw' ? [] : [{ family: 4 as const, ip: networks[0]!.subnet.net }];
   return { configList: { cniVersion: '0.3.1', name: 'cbr0', plugins }, gateways: [...gateways, ...tunnel] };
+}
+
+/** Other nodes send to the address that they know, which has to be the interface's. */
+function refuseNat({ name, host, nic, families }: NetworkNode): void {
+  for (const { family, ip } of families) {
+    const own = stackOf(host.root, family).addresses.filter(({ device }) => device === nic);
+    if (!own.some((address) => address.ip === ip))
+      throw failure(
+        `flannel host-gw: node ${name}: not supported behind NAT: ${nic.name} does not have its address ${formatIp(ip, family)}`,
+      );
+  }
 }
 
 // ── rules ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -125,7 +138,10 @@ export interface Lease {
 
 const DEFAULT_ANNOTATION_PREFIX = 'flannel.alpha.coreos.com';
 
-/** The node's annotations, by which its lease comes to the others. `public-ip-overwrite` is the administrator's to set. */
+/** Annotation that is the administrator's to set. Not modelled: a node is known by its InternalIP. */
+export const PUBLIC_IP_OVERWRITE = 'public-ip-overwrite';
+
+/** The node's annotations, by which its lease comes to the others. */
 export function annotationsOf(
   { publicIp, tunnelMac }: Lease,
   { Type = 'vxlan', VNI = VXLAN_BACKEND.VNI }: FlannelBackend,

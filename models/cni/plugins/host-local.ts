@@ -222,8 +222,11 @@ export const gatewaysOf = (options: RangeOptions, isReserved: IsReserved): reado
   }));
 
 /** The directory of a network. */
-export const storeOf = (host: CniHost, network: string, { dataDir }: HostLocalOptions): HostLocalStore =>
-  host.store(`${dataDir}/${network}`, () => new HostLocalStore());
+export const storeOf = (
+  host: CniHost,
+  network: string,
+  { dataDir }: Pick<HostLocalOptions, 'dataDir'>,
+): HostLocalStore => host.store(`${dataDir}/${network}`, () => new HostLocalStore());
 
 interface ReadOptions {
   readonly sets: RangeSets;

@@ -54,7 +54,7 @@ const emptyTable = (family: 'ip' | 'ip6'): string => `table ${family} ${TABLE} {
     fib daddr type local jump hostports
   }
   chain output {
-    type nat hook output priority dstnat; policy accept;
+    type nat hook output priority -100; policy accept;
     jump hostip_hostports
     fib daddr type local jump hostports
   }
