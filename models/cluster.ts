@@ -45,11 +45,11 @@ import {
   objectFrom,
   type Pod,
   podIpStatus,
-  podIpsOf,
   type Service,
   type ServiceProtocol,
 } from './kube/objects.ts';
 import { type PodAddresses, PodLifecycle } from './kube/pod-lifecycle.ts';
+import { sandboxOf } from './kube/pod-sandbox.ts';
 import {
   type ClusterIpFamily,
   type ClusterRanges,
@@ -63,7 +63,7 @@ import { resolveTarget, type Target } from './kube/target.ts';
 import { WorkloadController } from './kube/workloads.ts';
 import type { WireSettings } from './link/wire.ts';
 import { FrameStore } from './packet/frame-store.ts';
-import { addressAt, formatIp, type IpFamily, parseAddress, parseIpv6Prefix, parsePrefix } from './packet/ip-address.ts';
+import { addressAt, formatIp, type IpFamily, parseIpv6Prefix, parsePrefix } from './packet/ip-address.ts';
 import { closedLoop, openLoop } from './workload/client.ts';
 import type { Load } from './workload/load.ts';
 import { echo, Server, type ServerSettings } from './workload/server.ts';
@@ -97,6 +97,16 @@ export interface ClusterOptions {
   readonly networkPolicy?: Partial<EnforcementSettings>;
   /** What answers at endpoints whose Deployment does not say. */
   readonly server?: ServerSettings;
+}
+
+/** A program that wanted a port which another one in its network namespace has (EADDRINUSE). */
+export interface BindFailure {
+  /** `namespace/name` */
+  readonly pod: string;
+  /** Where it is another container of the same pod that has the port. */
+  readonly container?: string;
+  readonly protocol: ServiceProtocol;
+  readonly port: number;
 }
 
 /** What the cluster has of one IP family. */
@@ -137,6 +147,9 @@ export class Cluster {
   readonly #servers = new Map<string, Server>();
   /** How the pods of a Deployment made by {@link addDeployment} answer, by the value of their `app` label. */
   readonly #serverSettings = new Map<string, ServerSettings>();
+  /** Pods that their nodes' networks could not connect, with what they said. */
+  readonly #creating = new Map<string, string>();
+  readonly #bindFailures: BindFailure[] = [];
   #idleEndpoints = 0;
   #started = false;
   #rulesVisitedBefore = 0;
@@ -423,6 +436,16 @@ export class Cluster {
     return [...this.#scheduler.notes, ...lost];
   }
 
+  /** Pods that stay ContainerCreating, by key, with what the network's plugin says; kubelets try again every ten seconds. */
+  get creatingPods(): ReadonlyMap<string, string> {
+    return this.#creating;
+  }
+
+  /** Programs that found their port taken, in the order in which they asked for it. */
+  get bindFailures(): readonly BindFailure[] {
+    return this.#bindFailures;
+  }
+
   /** Throws a RangeError for an unknown name, with those there are. */
   node(name: string): ClusterNode {
     const node = this.#nodes.get(name);
@@ -434,6 +457,9 @@ export class Cluster {
   /** `key` is `namespace/name`. Throws a RangeError for a pod that does not run. */
   pod(key: string): RunningPod {
     const pod = this.#pods.get(key);
+    const problem = this.#creating.get(key);
+    if (pod === undefined && problem !== undefined)
+      throw new RangeError(`pod ${key} does not run: ContainerCreating: ${problem}`);
     if (pod === undefined)
       throw new RangeError(`no pod ${key} runs; there are ${[...this.#pods.keys()].slice(0, 12).join(', ') || 'none'}`);
     return pod;
@@ -578,6 +604,7 @@ export class Cluster {
         if (this.#started) this.#controlPlane.schedule(delay, call, action);
         else action();
       },
+      retry: (delay, action) => this.#controlPlane.schedule(delay, call, action),
       runtime: {
         isConnected: (pod) => nodeOf(pod) !== undefined && !this.#nodeLifecycle.isSilent(pod.spec.nodeName ?? ''),
         start: (pod) => this.#startPod(pod, nodeOf(pod) as ClusterNode),
@@ -592,25 +619,62 @@ export class Cluster {
     });
   }
 
-  #startPod(pod: Pod, node: ClusterNode): PodAddresses {
+  #startPod(pod: Pod, node: ClusterNode): PodAddresses | 'failed' {
     const key = keyOf(pod);
     const { hostNetwork } = pod.spec;
-    const requestedIps = hostNetwork ? [] : podIpsOf(pod).map(parseAddress);
-    const running = blaming({ object: pod, field: 'status.podIP' }, () =>
-      node.kubelet.start(key, requestedIps.length === 0 ? { hostNetwork } : { hostNetwork, requestedIps }),
-    );
+    const running = this.#runSandbox(pod, node);
+    if (running === undefined) return 'failed';
     this.#pods.set(key, running);
     const addresses = addressesOf(running);
     if (!hostNetwork)
       for (const address of addresses) if (!node.covers(address)) this.#network.routeAlone(address, node.networkNode);
-    for (const { ports } of pod.spec.containers)
-      for (const { protocol, containerPort: port } of ports) this.#listen(running, { protocol, port });
+    this.#startContainers(pod, running);
     const podIps = addresses.map(({ family, ip }) => formatIp(ip, family));
     return { ...podIpStatus(podIps), hostIP: formatIp(node.ip, node.family) };
   }
 
+  /** Undefined: the network could not connect the pod. A pod of a snapshot that cannot have its address is an error. */
+  #runSandbox(pod: Pod, node: ClusterNode): RunningPod | undefined {
+    const key = keyOf(pod);
+    const sandbox = sandboxOf(pod);
+    if (sandbox.requestedIps !== undefined)
+      return blaming({ object: pod, field: 'status.podIP' }, () => node.kubelet.start(key, sandbox));
+    try {
+      const running = node.kubelet.start(key, sandbox);
+      this.#creating.delete(key);
+      return running;
+    } catch (error) {
+      if (!(error instanceof CniError)) throw error;
+      this.#creating.set(key, error.message);
+      this.#note(`Pod ${key}: ContainerCreating on ${node.name}: ${error.message}`);
+      return undefined;
+    }
+  }
+
+  /** Containers of a pod share its namespace: the second that wants a port does not get it. */
+  #startContainers({ spec: { containers } }: Pod, pod: RunningPod): void {
+    const owners = new Map<string, string>();
+    for (const { name, ports } of containers) {
+      for (const { protocol, containerPort: port } of ports) {
+        const owner = owners.get(`${protocol}/${port}`);
+        owners.set(`${protocol}/${port}`, owner ?? name);
+        if (owner === undefined) this.#listen(pod, { protocol, port });
+        else if (owner !== name)
+          this.#refuseBind({ pod: pod.name, container: name, protocol, port }, `container ${owner} has it`);
+      }
+    }
+  }
+
+  #refuseBind(failure: BindFailure, reason: string): void {
+    const { pod, container, protocol, port } = failure;
+    this.#bindFailures.push(failure);
+    const who = container === undefined ? `Pod ${pod}` : `Pod ${pod}: container ${container}`;
+    this.#note(`${who}: cannot listen on ${protocol} port ${port}: ${reason}`);
+  }
+
   #removePod(key: string, node: ClusterNode | undefined): void {
     this.#servers.delete(key);
+    this.#creating.delete(key);
     node?.kubelet.stop(key);
     this.#pods.delete(key);
   }
@@ -673,7 +737,7 @@ export class Cluster {
     const server = this.#servers.get(pod.name) ?? this.#addServer(pod);
     const other = this.#neighborOn({ protocol, port }, pod);
     if (other === undefined) server.listen(protocol, port);
-    else this.#note(`Pod ${pod.name}: cannot listen on ${protocol} port ${port}: ${pod.node} gave it to Pod ${other}`);
+    else this.#refuseBind({ pod: pod.name, protocol, port }, `${pod.node} gave it to Pod ${other}`);
   }
 
   #addServer(pod: RunningPod): Server {
