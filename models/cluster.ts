@@ -5,7 +5,7 @@
 
 import { Simulator } from '../engine/simulator.ts';
 import { type Duration, formatInstant, type Instant, ms, parseInstant } from '../engine/time.ts';
-import { CniError } from './cni/cni-error.ts';
+import { CniError, RangeConfigError } from './cni/cni-error.ts';
 import type { BridgeSettings, PodNetwork } from './cni/networks/pod-network.ts';
 import { makeNetwork, type NetworkChoice } from './cni/networks/registry.ts';
 import { type CostModel, LINUX_6_18 } from './cpu/cost-model.ts';
@@ -551,7 +551,7 @@ export class Cluster {
       if (type !== 'ADDED') continue;
       const { costs = LINUX_6_18, cpusPerNode: cpuCount = 2 } = this.#options;
       const node = blaming(
-        { object, field: 'spec.podCIDR' },
+        { object, field: 'spec.podCIDR', error: RangeConfigError },
         () =>
           new ClusterNode({
             object,
@@ -638,7 +638,7 @@ export class Cluster {
     const key = keyOf(pod);
     const sandbox = sandboxOf(pod);
     if (sandbox.requestedIps !== undefined)
-      return blaming({ object: pod, field: 'status.podIP' }, () => node.kubelet.start(key, sandbox));
+      return blaming({ object: pod, field: 'status.podIP', error: CniError }, () => node.kubelet.start(key, sandbox));
     try {
       const running = node.kubelet.start(key, sandbox);
       this.#creating.delete(key);
@@ -786,11 +786,18 @@ const IDLE_RANGES = { 4: parsePrefix('198.18.0.0/15'), 6: parseIpv6Prefix('2001:
 const call = (handler: () => void): void => handler();
 
 /** What the network plugin refuses comes out as an error about the object that asked for it. */
-function blaming<Result>({ object, field }: { object: KubeObject; field: string }, action: () => Result): Result {
+function blaming<Result>(
+  {
+    object,
+    field,
+    error: kind,
+  }: { object: KubeObject; field: string; error: typeof CniError | typeof RangeConfigError },
+  action: () => Result,
+): Result {
   try {
     return action();
   } catch (error) {
-    if (error instanceof CniError) throw new ObjectError(object, `${field}: ${error.message}`);
+    if (error instanceof kind) throw new ObjectError(object, `${field}: ${error.message}`);
     throw error;
   }
 }

@@ -56,6 +56,13 @@ export class CniError extends Error {
   }
 }
 
+/** Of a range that cannot be used for pods. */
+export class RangeConfigError extends CniError {
+  constructor(message: string) {
+    super(CNI_ERROR.invalidConfig, message);
+  }
+}
+
 /** Something is wrong with what the plugin was configured to do. */
 export const invalidConfig = (message: string): CniError => new CniError(CNI_ERROR.invalidConfig, message);
 

@@ -16,7 +16,7 @@ import {
   parseAddress,
   parseAnyPrefix,
 } from '../../packet/ip-address.ts';
-import { invalidConfig } from '../cni-error.ts';
+import { RangeConfigError } from '../cni-error.ts';
 import type { IsReserved } from '../cni-host.ts';
 
 /** As in the configuration. */
@@ -40,11 +40,11 @@ export class AddressRange {
     const { family, length } = subnet;
     const [address = ''] = config.subnet.split('/');
     if (parse(() => parseAddress(address)).ip !== subnet.net)
-      throw invalidConfig(
+      throw new RangeConfigError(
         `subnet ${config.subnet}: host bits set; the network address is ${formatIp(subnet.net, family)}`,
       );
     if (length > addressBits(family) - 2)
-      throw invalidConfig(
+      throw new RangeConfigError(
         `subnet ${config.subnet}: too small to allocate from; expected a prefix length of at most ${addressBits(family) - 2}`,
       );
     this.subnet = subnet;
@@ -52,7 +52,7 @@ export class AddressRange {
     this.first = this.#numberOf('rangeStart', config.rangeStart) ?? 1;
     this.last = this.#numberOf('rangeEnd', config.rangeEnd) ?? lastUsable;
     if (this.first > this.last)
-      throw invalidConfig(
+      throw new RangeConfigError(
         `subnet ${config.subnet}: rangeStart ${config.rangeStart} is behind rangeEnd ${config.rangeEnd}`,
       );
     this.gateway = addressAt(
@@ -106,7 +106,7 @@ export class AddressRange {
     if (text === undefined) return undefined;
     const { family, ip } = parse(() => parseAddress(text));
     if (family !== this.family || !contains(this.subnet, ip))
-      throw invalidConfig(`${option} not in subnet: ${text} in ${formatPrefix(this.subnet)}`);
+      throw new RangeConfigError(`${option} not in subnet: ${text} in ${formatPrefix(this.subnet)}`);
     return indexIn(this.subnet, ip);
   }
 }
@@ -115,6 +115,6 @@ function parse<T>(read: () => T): T {
   try {
     return read();
   } catch (error) {
-    throw error instanceof RangeError ? invalidConfig(error.message) : error;
+    throw error instanceof RangeError ? new RangeConfigError(error.message) : error;
   }
 }
