@@ -26,6 +26,7 @@ const USER_ERRORS: ReadonlySet<string> = new Set([
   'CostFileError',
   'UserError',
   'CaseError',
+  'CniError',
   'ManifestError',
   'ObjectError',
   'ProxyModeError',

@@ -227,6 +227,7 @@ const containerPort = z.object({
   containerPort: portNumber,
   protocol: protocol.default('TCP'),
   hostPort: portNumber.optional(),
+  hostIP: ipAddress.optional(),
 });
 
 const seconds = z.int('a whole number of seconds').min(0, 'a whole number of seconds');

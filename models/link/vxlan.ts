@@ -80,6 +80,11 @@ export class VxlanDevice extends NetDevice {
     this.#entries.set(mac, { remotes: [...remotes, remote], isStatic: true });
   }
 
+  /** `bridge fdb show dev DEVICE`: by MAC the endpoints, and whether somebody has said so. */
+  get forwarding(): ReadonlyMap<Mac, { readonly remotes: readonly Ip[]; readonly isStatic: boolean }> {
+    return this.#entries;
+  }
+
   /** `bridge fdb del MAC dev DEVICE`. */
   removeForwarding(mac: Mac): boolean {
     return this.#entries.delete(mac);
