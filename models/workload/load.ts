@@ -8,7 +8,7 @@ import type { SocketError } from '../transport/udp.ts';
 import type { Response } from './message.ts';
 
 /** Why a request got no answer, as its client sees it. */
-export type Failure = Exclude<TcpCloseReason, 'closed'> | SocketError | 'closed early';
+export type Failure = Exclude<TcpCloseReason, 'closed'> | SocketError | 'closed early' | `HTTP ${number}`;
 
 /** An answered request. */
 export interface Completion {
@@ -55,6 +55,7 @@ export class Load extends Latencies {
   readonly #perServer = new Map<string, number>();
   /** By address, IPv4 and IPv6: a number may be one of each. */
   readonly #perSource = { 4: new Map<Ip, number>(), 6: new Map<Ip, number>() } as const;
+  readonly #perForwardedFor = new Map<string, number>();
   readonly #failures = new Map<Failure, number>();
   #since = START;
   #started = 0;
@@ -102,6 +103,11 @@ export class Load extends Latencies {
     );
   }
 
+  /** Answers by the client that X-Forwarded-For named to the server; without those of requests that had none. */
+  get perForwardedFor(): ReadonlyMap<string, number> {
+    return this.#perForwardedFor;
+  }
+
   get failures(): ReadonlyMap<Failure, number> {
     return this.#failures;
   }
@@ -111,7 +117,8 @@ export class Load extends Latencies {
     this.#since = now;
     this.#started = this.#completed = this.#failed = 0;
     this.reset();
-    for (const counts of [this.#groups, this.#perServer, this.#failures, ...Object.values(this.#perSource)])
+    const { 4: perIpv4, 6: perIpv6 } = this.#perSource;
+    for (const counts of [this.#groups, this.#perServer, this.#perForwardedFor, this.#failures, perIpv4, perIpv6])
       counts.clear();
   }
 
@@ -124,10 +131,12 @@ export class Load extends Latencies {
     if (completion.began < this.#since) return;
     this.#completed++;
     this.record(completion);
-    const { server, sourceSeen, sourceFamily } = completion.response;
+    const { server, sourceSeen, sourceFamily, forwardedFor } = completion.response;
     const perSource = this.#perSource[sourceFamily];
     this.#perServer.set(server, (this.#perServer.get(server) ?? 0) + 1);
     perSource.set(sourceSeen, (perSource.get(sourceSeen) ?? 0) + 1);
+    if (forwardedFor !== undefined)
+      this.#perForwardedFor.set(forwardedFor, (this.#perForwardedFor.get(forwardedFor) ?? 0) + 1);
     if (this.#groupOf !== undefined) this.#group(this.#groupOf(completion.response)).record(completion);
   }
 
