@@ -19,6 +19,7 @@ import { loadBalancerIp, ServiceController } from './kube/cloud/service-controll
 import { ClusterNode, type FamilyOfCluster } from './kube/cluster-node.ts';
 import type { ControllerClock } from './kube/controller-clock.ts';
 import { EndpointSliceController, TRIGGER_TIME_ANNOTATION } from './kube/endpoint-slices.ts';
+import { DEFAULT_HTTP_PROXY, type HttpProxySettings, ProxyController } from './kube/http/proxy-controller.ts';
 import type { HealthServer } from './kube/kube-proxy/health-server.ts';
 import { DEFAULT_SYNC, type KubeProxy, type ProxyChange, type SyncSettings } from './kube/kube-proxy/kube-proxy.ts';
 import { ProxyMetrics } from './kube/kube-proxy/proxy-metrics.ts';
@@ -77,6 +78,7 @@ import {
 } from './packet/ip-address.ts';
 import { closedLoop, openLoop } from './workload/client.ts';
 import type { Load } from './workload/load.ts';
+import { HttpProxy } from './workload/proxy/http-proxy.ts';
 import { echo, Server, type ServerSettings } from './workload/server.ts';
 
 export interface ClusterOptions {
@@ -101,6 +103,8 @@ export interface ClusterOptions {
   readonly nodeLifecycle?: Partial<NodeLifecycleSettings>;
   /** Of the cloud, for Services of type LoadBalancer. */
   readonly loadBalancer?: Partial<LoadBalancerSettings>;
+  /** What serves Ingresses and Gateways. */
+  readonly httpProxy?: Partial<HttpProxySettings>;
   /** How NetworkPolicies are enforced, and how soon. */
   readonly networkPolicy?: Partial<EnforcementSettings>;
   /** What answers at endpoints whose Deployment does not say. */
@@ -133,6 +137,7 @@ export class Cluster {
   readonly #podLifecycle: PodLifecycle;
   readonly #nodeLifecycle: NodeLifecycleController;
   readonly #serviceController: ServiceController;
+  readonly #proxyController: ProxyController;
   /** Made for the first Service of type LoadBalancer. */
   #loadBalancer: LoadBalancer | undefined;
   readonly #controlPlane;
@@ -142,6 +147,8 @@ export class Cluster {
   #hasPolicyNews = false;
   readonly #loads = new Set<Load>();
   readonly #servers = new Map<string, Server>();
+  /** Of pods that serve Ingresses and Gateways. */
+  readonly #httpProxies = new Map<string, HttpProxy>();
   /** How the pods of a Deployment made by {@link addDeployment} answer, by the value of their `app` label. */
   readonly #serverSettings = new Map<string, ServerSettings>();
   #idleEndpoints = 0;
@@ -180,6 +187,10 @@ export class Cluster {
     new WorkloadController(this.api, { random: random('workloads'), clock });
     this.#scheduler = new Scheduler(this.api);
     this.#podLifecycle = this.#runPods();
+    this.#proxyController = new ProxyController(this.api, {
+      settings: { ...DEFAULT_HTTP_PROXY, ...options.httpProxy },
+      soon: (action) => this.#soon(action),
+    });
     this.#nodeLifecycle = new NodeLifecycleController(this.api, {
       draws: new NamedDraws(random('node-lifecycle')),
       clock,
@@ -416,6 +427,11 @@ export class Cluster {
     return this.#loadBalancer;
   }
 
+  /** Proxies that serve Ingresses and Gateways, by pod. */
+  get httpProxies(): ReadonlyMap<string, HttpProxy> {
+    return this.#httpProxies;
+  }
+
   /** Pods that no node takes, or that name one that is not there, one line each. */
   get schedulingNotes(): readonly string[] {
     const lost = this.api
@@ -521,6 +537,12 @@ export class Cluster {
     else this.api.deliverInTurn(handler);
   }
 
+  /** When all that happens at this instant has happened; before the start, when all is told. */
+  #soon(action: () => void): void {
+    if (this.#started) this.#controlPlane.scheduleAt(this.sim.now, call, action);
+    else this.api.deliverInTurn(action);
+  }
+
   #onNodes(events: readonly WatchEvent<Node>[]): void {
     const added: ClusterNode[] = [];
     for (const { type, object } of events) {
@@ -585,14 +607,18 @@ export class Cluster {
         isConnected: (pod) => nodeOf(pod) !== undefined && !this.#nodeLifecycle.isSilent(pod.spec.nodeName ?? ''),
         start: (pod) => this.#startPod(pod, nodeOf(pod) as ClusterNode),
         terminate: (pod, exited) => {
-          const server = this.#servers.get(keyOf(pod));
-          if (server === undefined) exited();
-          else server.terminate(exited);
+          const program = this.#programOf(keyOf(pod));
+          if (program === undefined) exited();
+          else program.terminate(exited);
         },
-        exit: (pod) => this.#servers.get(keyOf(pod))?.exit(),
+        exit: (pod) => this.#programOf(keyOf(pod))?.exit(),
         remove: (pod) => this.#removePod(keyOf(pod), nodeOf(pod)),
       },
     });
+  }
+
+  #programOf(key: string): Server | HttpProxy | undefined {
+    return this.#servers.get(key) ?? this.#httpProxies.get(key);
   }
 
   #startPod(pod: Pod, node: ClusterNode): PodAddresses {
@@ -607,10 +633,17 @@ export class Cluster {
     if (!hostNetwork)
       for (const address of addresses)
         if (!contains(node.podRangeOf(address.family)!, address.ip)) this.#routeAlone(address, node);
+    if (this.#proxyController.isProxy(pod)) this.#startHttpProxy(pod, running);
     for (const { ports } of pod.spec.containers)
       for (const { protocol, containerPort: port } of ports) this.#listen(running, { protocol, port });
     const podIps = addresses.map(({ family, ip }) => formatIp(ip, family));
     return { ...podIpStatus(podIps), hostIP: formatIp(node.ip, node.family) };
+  }
+
+  #startHttpProxy(pod: Pod, running: RunningPod): void {
+    const proxy = new HttpProxy(running, this.#proxyController.settings.proxy);
+    this.#httpProxies.set(running.name, proxy);
+    this.#proxyController.serve(pod, proxy);
   }
 
   /** A pod of a snapshot whose network does not cut the pod range by nodes: every other node has a route to it alone. */
@@ -626,6 +659,7 @@ export class Cluster {
 
   #removePod(key: string, node: ClusterNode | undefined): void {
     this.#servers.delete(key);
+    if (this.#httpProxies.delete(key)) this.#proxyController.forget(key);
     node?.kubelet.stop(key);
     this.#pods.delete(key);
   }
@@ -684,7 +718,7 @@ export class Cluster {
   }
 
   #listen(pod: RunningPod, { protocol, port }: { protocol: ServiceProtocol; port: number | undefined }): void {
-    if (protocol === 'SCTP' || port === undefined) return;
+    if (protocol === 'SCTP' || port === undefined || this.#httpProxies.has(pod.name)) return;
     const server = this.#servers.get(pod.name) ?? this.#addServer(pod);
     const other = this.#neighborOn({ protocol, port }, pod);
     if (other === undefined) server.listen(protocol, port);

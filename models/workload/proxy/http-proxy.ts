@@ -234,7 +234,8 @@ export class HttpProxy {
       giveUp();
       end(this.#own(given, client, { status: 504, headers: {} }));
     });
-    timer.start(route.requestTimeoutNs === undefined ? this.#settings.requestTimeout : ns(route.requestTimeoutNs));
+    const timeout = route.requestTimeoutNs ?? this.#settings.requestTimeout;
+    if (timeout > 0) timer.start(ns(timeout));
     const tryOnce = (): void => {
       const upstream = this.#upstreams.get(backend.upstream)?.upstream;
       if (upstream === undefined || upstream.isEmpty)

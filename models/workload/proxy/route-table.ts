@@ -69,7 +69,7 @@ export interface Route {
   readonly edits: RequestEdits;
   readonly redirect: Redirect | undefined;
   readonly backends: readonly WeightedBackend[];
-  /** From the whole request at the proxy to the response there (Gateway API: timeouts.request); undefined: the proxy's own. */
+  /** From the whole request at the proxy to the response there (Gateway API: timeouts.request); 0: none; undefined: the proxy's own. */
   readonly requestTimeoutNs: number | undefined;
 }
 
