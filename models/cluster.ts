@@ -151,6 +151,7 @@ export class Cluster {
   readonly #httpProxies = new Map<string, HttpProxy>();
   /** How the pods of a Deployment made by {@link addDeployment} answer, by the value of their `app` label. */
   readonly #serverSettings = new Map<string, ServerSettings>();
+  #outsideServer: Server | undefined;
   #idleEndpoints = 0;
   #started = false;
   #rulesVisitedBefore = 0;
@@ -353,6 +354,12 @@ export class Cluster {
     const spec = { containers: [{ name: 'main' }], ...(node === undefined ? {} : { nodeName: node }) };
     this.apply([objectFrom('Pod', { apiVersion: 'v1', metadata: { name, namespace }, spec })]);
     return this.pod(`${namespace}/${name}`);
+  }
+
+  /** A server on the machine outside, at a port of its address: where pods go when they leave the cluster. */
+  serveOutside(protocol: 'TCP' | 'UDP', port: number): void {
+    this.#outsideServer ??= new Server(this.outside.client, this.#options.server);
+    this.#outsideServer.listen(protocol, port);
   }
 
   /** `kubectl scale deployment`. During a run it takes its time, as on a real cluster. */
