@@ -16,8 +16,9 @@ import { SharedRoutes } from './ip/shared-routes.ts';
 import { ApiServer, type WatchEvent } from './kube/api-server.ts';
 import { DEFAULT_LOAD_BALANCER, LoadBalancer, type LoadBalancerSettings } from './kube/cloud/load-balancer.ts';
 import { loadBalancerIp, ServiceController } from './kube/cloud/service-controller.ts';
-import { ClusterNode, type FamilyOfCluster } from './kube/cluster-node.ts';
+import { ClusterNode, DEFAULT_EGRESS, type EgressSettings, type FamilyOfCluster } from './kube/cluster-node.ts';
 import type { ControllerClock } from './kube/controller-clock.ts';
+import { EgressGatewayController } from './kube/egress-gateways.ts';
 import { EndpointSliceController, TRIGGER_TIME_ANNOTATION } from './kube/endpoint-slices.ts';
 import { DEFAULT_HTTP_PROXY, type HttpProxySettings, ProxyController } from './kube/http/proxy-controller.ts';
 import type { HealthServer } from './kube/kube-proxy/health-server.ts';
@@ -103,6 +104,10 @@ export interface ClusterOptions {
   readonly nodeLifecycle?: Partial<NodeLifecycleSettings>;
   /** Of the cloud, for Services of type LoadBalancer. */
   readonly loadBalancer?: Partial<LoadBalancerSettings>;
+  /** How pods leave the cluster. */
+  readonly egress?: Partial<EgressSettings>;
+  /** Routers outside know the way to pods, as they do where a cloud routes pod ranges. */
+  readonly podsAreRouted?: boolean;
   /** What serves Ingresses and Gateways. */
   readonly httpProxy?: Partial<HttpProxySettings>;
   /** How NetworkPolicies are enforced, and how soon. */
@@ -191,6 +196,14 @@ export class Cluster {
     this.#proxyController = new ProxyController(this.api, {
       settings: { ...DEFAULT_HTTP_PROXY, ...options.httpProxy },
       soon: (action) => this.#soon(action),
+    });
+    new EgressGatewayController(this.api, {
+      soon: (action) => this.#soon(action),
+      use: (name, ways, addresses) => {
+        this.#nodes.get(name)?.useEgress(ways, addresses);
+        for (const address of addresses)
+          if (!contains(rangeOf(this.ranges, 'node', address.family)!, address.ip)) this.outside.announce(address);
+      },
     });
     this.#nodeLifecycle = new NodeLifecycleController(this.api, {
       draws: new NamedDraws(random('node-lifecycle')),
@@ -565,6 +578,7 @@ export class Cluster {
             families: this.#families,
             ranges: this.ranges,
             cni,
+            egress: { ...DEFAULT_EGRESS, ...this.#options.egress },
             proxy: {
               mode: this.#proxyMode,
               sync: this.#syncOf(this.#proxyMode),
@@ -576,6 +590,7 @@ export class Cluster {
           }),
       );
       this.#nodes.set(node.name, node);
+      if (this.#options.podsAreRouted === true) this.#routeFromOutside(node);
       added.push(node);
       if (this.#loadBalancer !== undefined) serveHealth(node);
       if (!this.#started) continue;
@@ -585,6 +600,10 @@ export class Cluster {
     if (added.length > 0)
       for (const { family, podRoutes } of this.#families) podRoutes.add(added.map((node) => node.podRouteOf(family)));
     this.#serviceController.hearOfNodes();
+  }
+
+  #routeFromOutside(node: ClusterNode): void {
+    for (const { family, ip } of node.addresses) this.outside.routeToPods(node.podRangeOf(family)!, { via: ip });
   }
 
   #makeLoadBalancer(): LoadBalancer {

@@ -4,6 +4,13 @@ import type { BridgePluginSettings } from '../cni/bridge.ts';
 import { BridgePlugin } from '../cni/bridge.ts';
 import { masqueradeEgress, usePodRoutes } from '../cni/host-gateway.ts';
 import { HostLocal, type IsReserved } from '../cni/host-local.ts';
+import {
+  DEFAULT_MASQUERADE_AGENT,
+  type EgressWay,
+  type MasqueradeAgentSettings,
+  masqueradeByAgent,
+  useEgressWays,
+} from '../host/egress.ts';
 import type { Fabric } from '../host/fabric.ts';
 import { addAddress, addDefaultRoute, stackOf } from '../host/ip-setup.ts';
 import { Machine, type MachineOptions } from '../host/machine.ts';
@@ -11,6 +18,7 @@ import { gatewayOf } from '../host/outside-world.ts';
 import type { Process } from '../host/process.ts';
 import type { SharedRoute, SharedRoutes } from '../ip/shared-routes.ts';
 import {
+  addressBits,
   type Ip,
   type IpAddress,
   type IpFamily,
@@ -39,6 +47,17 @@ export interface FamilyOfCluster {
   readonly services: () => ServiceSnapshot;
 }
 
+/** How pods' packets leave the cluster, if no egress gateway is meant. */
+export interface EgressSettings extends MasqueradeAgentSettings {
+  /**
+   * `outside the cluster`: the network plugin's rule, with the node's address to all but pods; `ip-masq-agent`: its rules,
+   * with the ranges below; `none`: pods keep their address, and the routers must know the way back.
+   */
+  readonly masquerade: 'outside the cluster' | 'ip-masq-agent' | 'none';
+}
+
+export const DEFAULT_EGRESS: EgressSettings = { masquerade: 'outside the cluster', ...DEFAULT_MASQUERADE_AGENT };
+
 export interface ClusterNodeOptions {
   /** The API object, with an InternalIP and a pod range of each of the cluster's families. */
   readonly object: Node;
@@ -48,6 +67,7 @@ export interface ClusterNodeOptions {
   readonly families: readonly FamilyOfCluster[];
   readonly ranges: ClusterRanges;
   readonly cni: Partial<BridgePluginSettings>;
+  readonly egress: EgressSettings;
   readonly proxy: {
     readonly mode: ProxyMode;
     readonly sync: SyncSettings;
@@ -82,7 +102,18 @@ export class ClusterNode {
   readonly #startProxies: (mode: ProxyMode, sync: SyncSettings) => readonly KubeProxy[];
   #kubeProxies: readonly KubeProxy[];
 
-  constructor({ object, machine, fabric, families, ranges, cni, proxy, enforcement, isReserved }: ClusterNodeOptions) {
+  constructor({
+    object,
+    machine,
+    fabric,
+    families,
+    ranges,
+    cni,
+    egress,
+    proxy,
+    enforcement,
+    isReserved,
+  }: ClusterNodeOptions) {
     this.name = object.metadata.name;
     this.#families = families.map((ofCluster): NodeFamily => {
       const { family } = ofCluster;
@@ -92,7 +123,7 @@ export class ClusterNode {
     this.machine = new Machine({ ...machine, name: this.name, forwarding: true });
     const { root, place } = this.machine;
     const nic = fabric.attach(this.machine, this.#nicName);
-    for (const family of this.#families) this.#joinNetwork(nic, family, ranges);
+    for (const family of this.#families) this.#joinNetwork(nic, family, { ranges, egress });
     const plugin = new BridgePlugin(this.machine, {
       ipam: new HostLocal(
         this.#families.map(({ podRange }) => podRange),
@@ -117,14 +148,29 @@ export class ClusterNode {
   }
 
   /** The node's address, the routes to other nodes' pods, and the rule for what leaves the cluster, of one family. */
-  #joinNetwork(nic: Nic, { family, ip, ofCluster }: NodeFamily, ranges: ClusterRanges): void {
+  #joinNetwork(
+    nic: Nic,
+    { family, ip, ofCluster }: NodeFamily,
+    { ranges, egress }: { readonly ranges: ClusterRanges; readonly egress: EgressSettings },
+  ): void {
     const { root } = this.machine;
     const nodeRange = rangeOf(ranges, 'node', family)!;
     if (family === 6) root.stack.enableIpv6().setForwarding(1);
     addAddress(root, nic, { family, ip, length: nodeRange.length });
     addDefaultRoute(root, nic, { family, ip: gatewayOf(nodeRange) });
     usePodRoutes(this.machine, ofCluster.podRoutes, { device: nic, family, ip });
-    masqueradeEgress(this.machine, { clusterRange: rangeOf(ranges, 'pod', family)! });
+    if (egress.masquerade === 'outside the cluster')
+      masqueradeEgress(this.machine, { clusterRange: rangeOf(ranges, 'pod', family)! });
+    else if (egress.masquerade === 'ip-masq-agent') masqueradeByAgent(this.machine, family, egress);
+  }
+
+  /** Pods that leave the cluster by a gateway, and on that the addresses with which they do. */
+  useEgress(ways: readonly EgressWay[], addresses: readonly IpAddress[]): void {
+    const { root } = this.machine;
+    for (const { family, ip } of addresses)
+      if (!stackOf(root, family).addresses.some((own) => own.ip === ip))
+        addAddress(root, root.deviceNamed(this.#nicName), { family, ip, length: addressBits(family) });
+    for (const { family } of this.#families) useEgressWays(this.machine, this.#nicName, family, ways);
   }
 
   /** Its InternalIPs, one of each family of the cluster, the first one first. */

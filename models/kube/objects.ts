@@ -29,6 +29,7 @@ export type Service = ObjectOf<'Service'>;
 export type EndpointSlice = ObjectOf<'EndpointSlice'>;
 export type Endpoints = ObjectOf<'Endpoints'>;
 export type NetworkPolicy = ObjectOf<'NetworkPolicy'>;
+export type EgressGatewayPolicy = ObjectOf<'CiliumEgressGatewayPolicy'>;
 export type IngressClass = ObjectOf<'IngressClass'>;
 export type Ingress = ObjectOf<'Ingress'>;
 export type GatewayClass = ObjectOf<'GatewayClass'>;

@@ -5,6 +5,7 @@
 // A kind is added here, in `kinds` and in objects.ts.
 
 import { isIpv4, isIpv6 } from '../packet/ip-address.ts';
+import { egressGatewayPolicy } from './egress-schema.ts';
 import {
   clusterMetadata,
   count,
@@ -41,7 +42,7 @@ export type Kind = keyof typeof kinds;
 
 /** Kinds whose objects belong to no namespace. */
 export const isClusterScoped = (kind: string): boolean =>
-  ['Node', 'Namespace', 'IngressClass', 'GatewayClass'].includes(kind);
+  ['Node', 'Namespace', 'IngressClass', 'GatewayClass', 'CiliumEgressGatewayPolicy'].includes(kind);
 
 /** One thing wrong with one field: `${field}: expected ${expected}, got ${got}`. */
 export interface FieldProblem {
@@ -612,5 +613,6 @@ const kinds = {
   Gateway: { apiVersion: GATEWAY_API, schema: gateway },
   HTTPRoute: { apiVersion: GATEWAY_API, schema: httpRoute },
   GRPCRoute: { apiVersion: GATEWAY_API, schema: grpcRoute },
+  CiliumEgressGatewayPolicy: { apiVersion: 'cilium.io/v2', schema: egressGatewayPolicy },
   ReferenceGrant: { apiVersion: 'gateway.networking.k8s.io/v1beta1', schema: referenceGrant },
 } as const;
