@@ -19,9 +19,11 @@ import type { Process } from './host/process.ts';
 import { ApiServer, type WatchEvent } from './kube/api-server.ts';
 import { DEFAULT_LOAD_BALANCER, LoadBalancer, type LoadBalancerSettings } from './kube/cloud/load-balancer.ts';
 import { loadBalancerIp, ServiceController } from './kube/cloud/service-controller.ts';
-import { ClusterNode, type FamilyOfCluster } from './kube/cluster-node.ts';
+import { ClusterNode, DEFAULT_EGRESS, type EgressSettings, type FamilyOfCluster } from './kube/cluster-node.ts';
 import type { ControllerClock } from './kube/controller-clock.ts';
+import { EgressGatewayController } from './kube/egress-gateways.ts';
 import { EndpointSliceController, TRIGGER_TIME_ANNOTATION } from './kube/endpoint-slices.ts';
+import { DEFAULT_HTTP_PROXY, type HttpProxySettings, ProxyController } from './kube/http/proxy-controller.ts';
 import type { HealthServer } from './kube/kube-proxy/health-server.ts';
 import { DEFAULT_SYNC, type KubeProxy, type ProxyChange, type SyncSettings } from './kube/kube-proxy/kube-proxy.ts';
 import { ProxyMetrics } from './kube/kube-proxy/proxy-metrics.ts';
@@ -66,9 +68,10 @@ import { resolveTarget, type Target } from './kube/target.ts';
 import { WorkloadController } from './kube/workloads.ts';
 import type { WireSettings } from './link/wire.ts';
 import { FrameStore } from './packet/frame-store.ts';
-import { addressAt, formatIp, type IpFamily, parseIpv6Prefix, parsePrefix } from './packet/ip-address.ts';
+import { addressAt, contains, formatIp, type IpFamily, parseIpv6Prefix, parsePrefix } from './packet/ip-address.ts';
 import { type ClientSettings, closedLoop, openLoop } from './workload/client.ts';
 import type { Load } from './workload/load.ts';
+import { HttpProxy } from './workload/proxy/http-proxy.ts';
 import { echo, Server, type ServerSettings } from './workload/server.ts';
 
 export interface ClusterOptions {
@@ -96,6 +99,12 @@ export interface ClusterOptions {
   readonly nodeLifecycle?: Partial<NodeLifecycleSettings>;
   /** Of the cloud, for Services of type LoadBalancer. */
   readonly loadBalancer?: Partial<LoadBalancerSettings>;
+  /** How pods leave the cluster. */
+  readonly egress?: Partial<EgressSettings>;
+  /** Routers outside know the way to pods, as they do where a cloud routes pod ranges. */
+  readonly podsAreRouted?: boolean;
+  /** What serves Ingresses and Gateways. */
+  readonly httpProxy?: Partial<HttpProxySettings>;
   /** How NetworkPolicies are enforced, and how soon. */
   readonly networkPolicy?: Partial<EnforcementSettings>;
   /** What answers at endpoints whose Deployment does not say. */
@@ -135,6 +144,7 @@ export class Cluster {
   readonly #options: ClusterOptions;
   readonly #fabric: Fabric;
   readonly #families: readonly ClusterFamily[];
+  readonly #egress: EgressSettings;
   readonly #network: PodNetwork;
   readonly #nodes = new Map<string, ClusterNode>();
   readonly #pods = new Map<string, RunningPod>();
@@ -144,6 +154,7 @@ export class Cluster {
   readonly #podLifecycle: PodLifecycle;
   readonly #nodeLifecycle: NodeLifecycleController;
   readonly #serviceController: ServiceController;
+  readonly #proxyController: ProxyController;
   /** Made for the first Service of type LoadBalancer. */
   #loadBalancer: LoadBalancer | undefined;
   readonly #controlPlane;
@@ -153,12 +164,15 @@ export class Cluster {
   #hasPolicyNews = false;
   readonly #loads = new Set<Load>();
   readonly #servers = new Map<string, Server>();
+  /** Of pods that serve Ingresses and Gateways. */
+  readonly #httpProxies = new Map<string, HttpProxy>();
   /** How the pods of a Deployment made by {@link addDeployment} answer, by the value of their `app` label. */
   readonly #serverSettings = new Map<string, ServerSettings>();
   #dns: ClusterDns | undefined;
   /** Pods that their nodes' networks could not connect, with what they said. */
   readonly #creating = new Map<string, string>();
   readonly #bindFailures: BindFailure[] = [];
+  #outsideServer: Server | undefined;
   #idleEndpoints = 0;
   #started = false;
   #rulesVisitedBefore = 0;
@@ -171,10 +185,12 @@ export class Cluster {
     this.#enforcement = { ...DEFAULT_ENFORCEMENT, ...options.networkPolicy };
     this.ranges = completeRanges(options.ranges ?? {}, options.ipFamily);
     this.#families = familiesOf(this.ranges).map(newFamily);
+    this.#egress = { ...DEFAULT_EGRESS, ...options.egress };
     this.#network = makeNetwork(options.cni ?? 'bridge', {
       families: this.ipFamilies,
       podRange: (family) => rangeOf(this.ranges, 'pod', family)!,
       bridge: options.bridge ?? {},
+      masquerades: this.#egress.masquerade === 'outside the cluster',
     });
     this.sim = new Simulator({ seed: options.seed });
     this.#controlPlane = this.sim.place('control-plane');
@@ -200,6 +216,18 @@ export class Cluster {
     new WorkloadController(this.api, { random: random('workloads'), clock });
     this.#scheduler = new Scheduler(this.api);
     this.#podLifecycle = this.#runPods();
+    this.#proxyController = new ProxyController(this.api, {
+      settings: { ...DEFAULT_HTTP_PROXY, ...options.httpProxy },
+      soon: (action) => this.#soon(action),
+    });
+    new EgressGatewayController(this.api, {
+      soon: (action) => this.#soon(action),
+      use: (name, ways, addresses) => {
+        this.#nodes.get(name)?.useEgress(ways, addresses);
+        for (const address of addresses)
+          if (!contains(rangeOf(this.ranges, 'node', address.family)!, address.ip)) this.outside.announce(address);
+      },
+    });
     this.#nodeLifecycle = new NodeLifecycleController(this.api, {
       draws: new NamedDraws(random('node-lifecycle')),
       clock,
@@ -388,6 +416,12 @@ export class Cluster {
     return this.pod(`${namespace}/${name}`);
   }
 
+  /** A server on the machine outside, at a port of its address: where pods go when they leave the cluster. */
+  serveOutside(protocol: 'TCP' | 'UDP', port: number): void {
+    this.#outsideServer ??= new Server(this.outside.client, this.#options.server);
+    this.#outsideServer.listen(protocol, port);
+  }
+
   /** `kubectl scale deployment`. During a run it takes its time, as on a real cluster. */
   scale(name: string, replicas: number): void {
     const key = name.includes('/') ? name : `default/${name}`;
@@ -458,6 +492,11 @@ export class Cluster {
   /** The cloud's; undefined without a Service for it, or before the start. */
   get loadBalancer(): LoadBalancer | undefined {
     return this.#loadBalancer;
+  }
+
+  /** Proxies that serve Ingresses and Gateways, by pod. */
+  get httpProxies(): ReadonlyMap<string, HttpProxy> {
+    return this.#httpProxies;
   }
 
   /** Pods that no node takes, or that name one that is not there, one line each. */
@@ -596,6 +635,12 @@ export class Cluster {
     else this.api.deliverInTurn(handler);
   }
 
+  /** When all that happens at this instant has happened; before the start, when all is told. */
+  #soon(action: () => void): void {
+    if (this.#started) this.#controlPlane.scheduleAt(this.sim.now, call, action);
+    else this.api.deliverInTurn(action);
+  }
+
   #onNodes(events: readonly WatchEvent<Node>[]): void {
     const added: ClusterNode[] = [];
     for (const { type, object } of events) {
@@ -611,6 +656,7 @@ export class Cluster {
             families: this.#families,
             ranges: this.ranges,
             network: this.#network,
+            egress: this.#egress,
             proxy: {
               mode: this.#proxyMode,
               sync: this.#syncOf(this.#proxyMode),
@@ -622,6 +668,7 @@ export class Cluster {
           }),
       );
       this.#nodes.set(node.name, node);
+      if (this.#options.podsAreRouted === true) this.#routeFromOutside(node);
       added.push(node);
       if (this.#loadBalancer !== undefined) serveHealth(node);
       if (!this.#started) continue;
@@ -630,6 +677,10 @@ export class Cluster {
     }
     if (added.length > 0) this.#network.connect(added.map(({ networkNode }) => networkNode));
     this.#serviceController.hearOfNodes();
+  }
+
+  #routeFromOutside(node: ClusterNode): void {
+    for (const { family, ip } of node.addresses) this.outside.routeToPods(node.podRangeOf(family)!, { via: ip });
   }
 
   #makeLoadBalancer(): LoadBalancer {
@@ -660,14 +711,18 @@ export class Cluster {
         isConnected: (pod) => nodeOf(pod) !== undefined && !this.#nodeLifecycle.isSilent(pod.spec.nodeName ?? ''),
         start: (pod) => this.#startPod(pod, nodeOf(pod) as ClusterNode),
         terminate: (pod, exited) => {
-          const server = this.#programOf(keyOf(pod));
-          if (server === undefined) exited();
-          else server.terminate(exited);
+          const program = this.#programOf(keyOf(pod));
+          if (program === undefined) exited();
+          else program.terminate(exited);
         },
         exit: (pod) => this.#programOf(keyOf(pod))?.exit(),
         remove: (pod) => this.#removePod(keyOf(pod), nodeOf(pod)),
       },
     });
+  }
+
+  #programOf(key: string): Server | HttpProxy | DnsServer | undefined {
+    return this.#servers.get(key) ?? this.#httpProxies.get(key) ?? this.#dns?.servers.get(key);
   }
 
   #startPod(pod: Pod, node: ClusterNode): PodAddresses | 'failed' {
@@ -679,9 +734,16 @@ export class Cluster {
     const addresses = addressesOf(running);
     if (!hostNetwork)
       for (const address of addresses) if (!node.covers(address)) this.#network.routeAlone(address, node.networkNode);
+    if (this.#proxyController.isProxy(pod)) this.#startHttpProxy(pod, running);
     this.#startContainers(pod, running);
     const podIps = addresses.map(({ family, ip }) => formatIp(ip, family));
     return { ...podIpStatus(podIps), hostIP: formatIp(node.ip, node.family) };
+  }
+
+  #startHttpProxy(pod: Pod, running: RunningPod): void {
+    const proxy = new HttpProxy(running, this.#proxyController.settings.proxy);
+    this.#httpProxies.set(running.name, proxy);
+    this.#proxyController.serve(pod, proxy);
   }
 
   /** Undefined: the network could not connect the pod. A pod of a snapshot that cannot have its address is an error. */
@@ -727,6 +789,7 @@ export class Cluster {
     this.#servers.delete(key);
     this.#dns?.servers.delete(key);
     this.#creating.delete(key);
+    if (this.#httpProxies.delete(key)) this.#proxyController.forget(key);
     node?.kubelet.stop(key);
     this.#pods.delete(key);
   }
@@ -785,15 +848,11 @@ export class Cluster {
   }
 
   #listen(pod: RunningPod, { protocol, port }: { protocol: ServiceProtocol; port: number | undefined }): void {
-    if (protocol === 'SCTP' || port === undefined) return;
-    const server = this.#programOf(pod.name) ?? this.#addServer(pod);
+    if (protocol === 'SCTP' || port === undefined || this.#httpProxies.has(pod.name)) return;
+    const server = this.#servers.get(pod.name) ?? this.#dns?.servers.get(pod.name) ?? this.#addServer(pod);
     const other = this.#neighborOn({ protocol, port }, pod);
     if (other === undefined) server.listen(protocol, port);
     else this.#refuseBind({ pod: pod.name, protocol, port }, `${pod.node} gave it to Pod ${other}`);
-  }
-
-  #programOf(key: string): Server | DnsServer | undefined {
-    return this.#servers.get(key) ?? this.#dns?.servers.get(key);
   }
 
   #addServer(pod: RunningPod): Server | DnsServer {

@@ -13,7 +13,7 @@ const CHAIN = 'KIND-MASQ-AGENT';
 
 export function kindnetNetwork(cluster: NetworkCluster): PodNetwork {
   return new NodeRangeNetwork(new HostGateway(cluster.families), (node) => {
-    masquerade(node, cluster);
+    if (cluster.masquerades) masquerade(node, cluster);
     const ipam = {
       ...{ type: 'host-local', dataDir: '/run/cni-ipam-state' },
       ...{ ranges: rangesOf(node), routes: defaultRoutes(node) },
