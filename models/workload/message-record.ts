@@ -1,0 +1,61 @@
+// Messages of a workload as words, for frames that go from one worker to another.
+
+import type { RecordReader, RecordWriter } from '../../engine/parallel/records.ts';
+import type { Message } from '../packet/frame.ts';
+import { type MessageRecords, putIp, takeIp } from '../packet/frame-record.ts';
+import type { IpFamily } from '../packet/ip-address.ts';
+import { isRequest, isResponse, type Response } from './message.ts';
+
+const REQUEST = 1;
+const REQUEST_OF_SIZE = 2;
+const RESPONSE = 3;
+const RESPONSE_IPV6 = 4;
+/** Anything else, as JSON. */
+const OTHER = 5;
+
+export const messageRecords: MessageRecords = {
+  write(message: Message, to: RecordWriter): void {
+    if (isRequest(message)) {
+      const { id, sizeBytes, responseBytes } = message;
+      to.put(responseBytes === undefined ? REQUEST : REQUEST_OF_SIZE);
+      to.put(id);
+      to.put(sizeBytes);
+      if (responseBytes !== undefined) to.put(responseBytes);
+    } else if (isResponse(message)) {
+      const { id, sizeBytes, server, sourceSeen, sourceFamily } = message;
+      to.put(sourceFamily === 4 ? RESPONSE : RESPONSE_IPV6);
+      to.put(id);
+      to.put(sizeBytes);
+      to.putText(server);
+      putIp(to, sourceSeen, sourceFamily);
+    } else {
+      to.put(OTHER);
+      to.putLoneText(JSON.stringify(message));
+    }
+  },
+
+  read(from: RecordReader): Message {
+    const kind = from.take();
+    switch (kind) {
+      case REQUEST:
+      case REQUEST_OF_SIZE: {
+        const id = from.take();
+        const sizeBytes = from.take();
+        const responseBytes = kind === REQUEST ? undefined : from.take();
+        return { kind: 'request', id, sizeBytes, responseBytes } as Message;
+      }
+      case RESPONSE:
+      case RESPONSE_IPV6:
+        return takeResponse(from, kind === RESPONSE ? 4 : 6);
+      default:
+        return JSON.parse(from.takeLoneText());
+    }
+  },
+};
+
+function takeResponse(from: RecordReader, sourceFamily: IpFamily): Response {
+  const id = from.take();
+  const sizeBytes = from.take();
+  const server = from.takeText();
+  return { kind: 'response', id, sizeBytes, server, sourceSeen: takeIp(from, sourceFamily), sourceFamily };
+}
