@@ -30,7 +30,8 @@ test('runs on one, two and three workers are the same', { timeout: 300_000 }, as
     fc.asyncProperty(anyStory, fc.constantFrom(2, 3), async (story, workers) => {
       const together = await onWorkers(story, workers);
       // A pod that ends tells the kubelet at once.
-      if (together instanceof IndivisibleError) return expect(story.steps.map(({ what }) => what)).toContain('one replica');
+      if (together instanceof IndivisibleError)
+        return expect(story.steps.map(({ what }) => what)).toContain('one replica');
       expect(together).toEqual(run(story));
       compared++;
     }),
