@@ -6,6 +6,8 @@ import { type MessageRecords, putIp, takeIp } from '../packet/frame-record.ts';
 import type { IpFamily } from '../packet/ip-address.ts';
 import { isRequest, isResponse, type Response } from './message.ts';
 
+/** A size and a number, and nothing else. */
+const PLAIN = 0;
 const REQUEST = 1;
 const REQUEST_OF_SIZE = 2;
 const RESPONSE = 3;
@@ -28,6 +30,10 @@ export const messageRecords: MessageRecords = {
       to.put(sizeBytes);
       to.putText(server);
       putIp(to, sourceSeen, sourceFamily);
+    } else if (isPlain(message)) {
+      to.put(PLAIN);
+      to.put(message.id);
+      to.put(message.sizeBytes);
     } else {
       to.put(OTHER);
       to.putLoneText(JSON.stringify(message));
@@ -37,6 +43,10 @@ export const messageRecords: MessageRecords = {
   read(from: RecordReader): Message {
     const kind = from.take();
     switch (kind) {
+      case PLAIN: {
+        const id = from.take();
+        return { id, sizeBytes: from.take() };
+      }
       case REQUEST:
       case REQUEST_OF_SIZE: {
         const id = from.take();
@@ -52,6 +62,11 @@ export const messageRecords: MessageRecords = {
     }
   },
 };
+
+function isPlain(message: Message): boolean {
+  for (const field in message) if (field !== 'id' && field !== 'sizeBytes') return false;
+  return (message.id | 0) === message.id && (message.sizeBytes | 0) === message.sizeBytes;
+}
 
 function takeResponse(from: RecordReader, sourceFamily: IpFamily): Response {
   const id = from.take();
