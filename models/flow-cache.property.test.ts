@@ -3,9 +3,9 @@
 
 import fc from 'fast-check';
 import { expect, test, vi } from 'vitest';
+import { anyStory } from './cluster-random-story.fixture.ts';
+import { tell } from './cluster-story.fixture.ts';
 import { FlowCache } from './ip/flow-cache.ts';
-import { tell } from './random-cluster.fixture.ts';
-import { anyStory } from './random-cluster-stories.fixture.ts';
 
 test('runs with and without the flow cache are the same', { timeout: 120_000 }, () => {
   const repeat = vi.spyOn(FlowCache.prototype, 'repeat');

@@ -1,5 +1,5 @@
 // Clusters with random rules, settings, loads and mishaps, and everything that can be seen of them: for tests that say that
-// how a run is computed makes no difference. What random stories are made of stands in random-cluster-stories.fixture.ts.
+// how a run is computed makes no difference. What random stories are made of stands in cluster-random-story.fixture.ts.
 
 import type { Part } from '../engine/parallel/part.ts';
 import { type Duration, ms, s } from '../engine/time.ts';

@@ -1,9 +1,9 @@
-// Random stories of clusters (random-cluster.fixture.ts).
+// Random stories of clusters (cluster-story.fixture.ts).
 
 import fc from 'fast-check';
 import { ms, s, us } from '../engine/time.ts';
+import { MISHAPS, RULES, type Story } from './cluster-story.fixture.ts';
 import { ESTABLISHED_CHOICES } from './kube/network-policy/policy-rules.ts';
-import { MISHAPS, RULES, type Story } from './random-cluster.fixture.ts';
 
 export const anyStory: fc.Arbitrary<Story> = fc.record({
   nodes: fc.integer({ min: 1, max: 3 }),
