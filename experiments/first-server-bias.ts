@@ -22,6 +22,7 @@ export default experiment({
   replications: 20,
   warmUp: ms(0),
   duration: s(3),
+  divisible: true,
 
   build({ proxy, connectionsPerNode }, cluster) {
     cluster.addNodes(NODES, { proxy });

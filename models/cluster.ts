@@ -3,6 +3,8 @@
 // Before the run starts, what is applied takes effect at once; after that a change reaches controllers, kubelets and
 // proxies one watch delay later each, as from a real API server.
 
+import { CoupledError } from '../engine/parallel/coupled-error.ts';
+import type { Part } from '../engine/parallel/part.ts';
 import { Simulator } from '../engine/simulator.ts';
 import { type Duration, formatInstant, type Instant, ms, parseInstant } from '../engine/time.ts';
 import { ClusterDns, type ResolverOptions } from './cluster-dns.ts';
@@ -14,6 +16,7 @@ import type { DnsServer } from './dns/dns-server.ts';
 import type { StubResolver } from './dns/stub-resolver.ts';
 import { Fabric } from './host/fabric.ts';
 import type { Machine } from './host/machine.ts';
+import { NodeHomes } from './host/node-homes.ts';
 import { OutsideWorld } from './host/outside-world.ts';
 import type { Process } from './host/process.ts';
 import { ApiServer, type WatchEvent } from './kube/api-server.ts';
@@ -66,11 +69,14 @@ import {
 import { Scheduler } from './kube/scheduler.ts';
 import { resolveTarget, type Target } from './kube/target.ts';
 import { WorkloadController } from './kube/workloads.ts';
+import { FrameBorder } from './link/frame-border.ts';
 import type { WireSettings } from './link/wire.ts';
+import type { DropReason } from './packet/drop-reason.ts';
 import { FrameStore } from './packet/frame-store.ts';
 import { addressAt, contains, formatIp, type IpFamily, parseIpv6Prefix, parsePrefix } from './packet/ip-address.ts';
 import { type ClientSettings, closedLoop, openLoop } from './workload/client.ts';
 import type { Load } from './workload/load.ts';
+import { messageRecords } from './workload/message-record.ts';
 import { HttpProxy } from './workload/proxy/http-proxy.ts';
 import { echo, Server, type ServerSettings } from './workload/server.ts';
 
@@ -109,6 +115,8 @@ export interface ClusterOptions {
   readonly networkPolicy?: Partial<EnforcementSettings>;
   /** What answers at endpoints whose Deployment does not say. */
   readonly server?: ServerSettings;
+  /** Several workers simulate the run, each of them with a cluster of its own: this is one part of that. */
+  readonly part?: Part;
 }
 
 /** Settings of a client that may know its server by a name only. */
@@ -142,6 +150,8 @@ export class Cluster {
   /** Of the kube-proxies of all nodes; each has its own, too. */
   readonly kubeProxyMetrics = new ProxyMetrics();
   readonly #options: ClusterOptions;
+  readonly #border: FrameBorder | undefined;
+  readonly #homes: NodeHomes;
   readonly #fabric: Fabric;
   readonly #families: readonly ClusterFamily[];
   readonly #egress: EgressSettings;
@@ -176,6 +186,8 @@ export class Cluster {
   #idleEndpoints = 0;
   #started = false;
   #rulesVisitedBefore = 0;
+  /** Since measuring began, by the nodes of other workers. */
+  #rulesVisitedElsewhere = 0;
   #hasNews = false;
 
   constructor(options: ClusterOptions) {
@@ -192,11 +204,14 @@ export class Cluster {
       bridge: options.bridge ?? {},
       masquerades: this.#egress.masquerade === 'outside the cluster',
     });
-    this.sim = new Simulator({ seed: options.seed });
-    this.#controlPlane = this.sim.place('control-plane');
+    const { part, wire = {} } = options;
+    this.sim = new Simulator({ seed: options.seed, worker: part?.index ?? 0 });
+    // What the control plane does depends on nothing that nodes do: all workers can do it.
+    this.#controlPlane = this.sim.place('control-plane', { home: 'everywhere' });
     const { frames } = this;
-    const { wire = {} } = options;
-    this.#fabric = new Fabric(this.sim, { frames, wire });
+    this.#border = part && new FrameBorder(part, { frames, messages: messageRecords });
+    this.#homes = new NodeHomes(part?.workers ?? 1);
+    this.#fabric = new Fabric(this.sim, { frames, wire, border: this.#border });
     const nodeRanges = this.ipFamilies.map((family) => rangeOf(this.ranges, 'node', family)!);
     this.outside = new OutsideWorld(this.sim, { frames, fabric: this.#fabric, nodeRanges, wire });
     const random = (consumer: string) => this.#controlPlane.random(consumer);
@@ -565,7 +580,7 @@ export class Cluster {
 
   /** Rules that packets have visited since measuring began, on all nodes. */
   get rulesVisited(): number {
-    return this.#rulesVisited() - this.#rulesVisitedBefore;
+    return this.#rulesVisited() - this.#rulesVisitedBefore + this.#rulesVisitedElsewhere;
   }
 
   #rulesVisited(): number {
@@ -586,7 +601,46 @@ export class Cluster {
 
   run(until: Instant): void {
     this.start();
-    this.sim.run({ until });
+    const { part } = this.#options;
+    if (part === undefined) this.sim.run({ until });
+    else this.#runPart(part, until);
+  }
+
+  #runPart(part: Part, until: Instant): void {
+    part.run(this.sim, this.#border!, until);
+    const own = this.frames.ownTotals();
+    const [sent = 0, delivered = 0, dropped = 0, inFlight = 0] = part.sums(Object.values(own));
+    this.frames.elsewhere = {
+      sent: sent - own.sent,
+      delivered: delivered - own.delivered,
+      dropped: dropped - own.dropped,
+      inFlight: inFlight - own.inFlight,
+    };
+  }
+
+  /**
+   * The run is over: what was measured at places of other workers comes to the first one. That is loads, counts of events,
+   * of frames and of rules visited. True if this is the first worker, or the only one.
+   */
+  gather(): boolean {
+    const { part } = this.#options;
+    if (part === undefined) return true;
+    const { sim, frames } = this;
+    const { executedEvents, fingerprint } = sim;
+    const measures = [...sim.measures];
+    const own: PartOfResults = {
+      run: { executedEvents, fingerprint },
+      drops: frames.drops(),
+      rulesVisited: this.rulesVisited,
+      measures: measures.map((measure) => measure.snapshot()),
+    };
+    for (const results of part.gather(own)) {
+      sim.addRun(results.run);
+      frames.addDrops(results.drops);
+      this.#rulesVisitedElsewhere += results.rulesVisited;
+      for (const [i, snapshot] of results.measures.entries()) measures[i]!.add(snapshot);
+    }
+    return part.index === 0;
   }
 
   runFor(duration: Duration): void {
@@ -651,7 +705,7 @@ export class Cluster {
         () =>
           new ClusterNode({
             object,
-            machine: { sim: this.sim, frames: this.frames, costs, cpuCount },
+            machine: { sim: this.sim, frames: this.frames, costs, cpuCount, home: this.#homes.next() },
             fabric: this.#fabric,
             families: this.#families,
             ranges: this.ranges,
@@ -711,6 +765,10 @@ export class Cluster {
         isConnected: (pod) => nodeOf(pod) !== undefined && !this.#nodeLifecycle.isSilent(pod.spec.nodeName ?? ''),
         start: (pod) => this.#startPod(pod, nodeOf(pod) as ClusterNode),
         terminate: (pod, exited) => {
+          if (this.#options.part !== undefined && this.#started)
+            throw new CoupledError(
+              'a pod ends, and when its server has answered all requests, the kubelet knows at once',
+            );
           const program = this.#programOf(keyOf(pod));
           if (program === undefined) exited();
           else program.terminate(exited);
@@ -877,6 +935,14 @@ export class Cluster {
   #note(text: string): void {
     if (!this.notes.includes(text)) this.notes.push(text);
   }
+}
+
+/** What one worker tells the first one at the end. */
+interface PartOfResults {
+  readonly run: { readonly executedEvents: number; readonly fingerprint: string };
+  readonly drops: ReadonlyMap<DropReason, number>;
+  readonly rulesVisited: number;
+  readonly measures: readonly unknown[];
 }
 
 function newFamily(family: IpFamily): ClusterFamily {

@@ -41,7 +41,7 @@ export function openLoop(
   process: Process,
   { arrivals, ...settings }: ClientSettings & { readonly arrivals: Arrivals },
 ): Load {
-  const load = settings.load ?? new Load();
+  const load = loadOf(process, settings);
   const requester = requesterOf(process, load, settings);
   const random = process.place.random(streamName(process, settings));
   let left = settings.requests ?? Number.POSITIVE_INFINITY;
@@ -66,7 +66,7 @@ export function closedLoop(
     ...settings
   }: ClientSettings & { readonly users?: number; readonly thinkTime?: Duration | DurationDistribution },
 ): Load {
-  const load = settings.load ?? new Load();
+  const load = loadOf(process, settings);
   const random = process.place.random(streamName(process, settings));
   const think = asDistribution(thinkTime);
   let left = settings.requests ?? Number.POSITIVE_INFINITY;
@@ -78,6 +78,11 @@ export function closedLoop(
     // Users do not start as one: each begins within its first think time.
     process.place.schedule(ns(random.uniform() * think(random)), ask, undefined);
   }
+  return load;
+}
+
+function loadOf({ place }: Process, { load = new Load() }: ClientSettings): Load {
+  place.sim.measures.add(load);
   return load;
 }
 
