@@ -37,7 +37,7 @@ export default experiment({
   name: 'coredns-overload',
   question: 'What does a short overload of CoreDNS leave behind, when clients ask again?',
   factors: { clients: CURES },
-  replications: 5,
+  replications: 3,
   warmUp: ms(0),
   duration: s(inSeconds(QUIET) + inSeconds(BURST) + inSeconds(AFTERMATH)),
 

@@ -61,7 +61,7 @@ export default experiment({
   name: 'dns-race',
   question: 'Why do some lookups take five seconds, and what helps?',
   factors: { case: CASE_NAMES, coreDnsPods: ENDPOINTS },
-  replications: 5,
+  replications: 3,
   warmUp: ms(0),
   duration: s(12),
 
