@@ -16,7 +16,12 @@ import { objectFrom } from '../models/kube/objects.ts';
 import { NameLookups } from './name-lookups.ts';
 import { atLeast, atMost, experiment, inSeconds, meanFinding, ms, near, poisson, s, us } from './podwire.ts';
 
-const CURES = ['no second attempt', 'two attempts', 'two attempts, short queue', 'two attempts, two pods'] as const;
+const CURES = [
+  'no second attempt',
+  'two attempts',
+  'two attempts and a short queue',
+  'two attempts and two pods',
+] as const;
 type Cure = (typeof CURES)[number];
 
 /** 10 ms of CPU time per second. */
@@ -44,10 +49,10 @@ export default experiment({
   build({ clients: cure }, cluster) {
     cluster.addNodes(3);
     cluster.addDns({
-      replicas: cure === 'two attempts, two pods' ? 2 : 1,
+      replicas: cure === 'two attempts and two pods' ? 2 : 1,
       server: {
         serviceTime: SERVICE_TIME,
-        queueLimit: cure === 'two attempts, short queue' ? QUERIES_PER_SECOND : 1_000_000,
+        queueLimit: cure === 'two attempts and a short queue' ? QUERIES_PER_SECOND : 1_000_000,
       },
     });
     cluster.addService({ name: 'web', port: 80 });
@@ -112,8 +117,8 @@ const NEVER = LAST_LOOK.to - inSeconds(QUIET) - inSeconds(BURST);
 const EXPECTED: Readonly<Record<Cure, { recovery: ReturnType<typeof near>; wellAfter: ReturnType<typeof near> }>> = {
   'no second attempt': { recovery: near(6 / (1 - USUAL_SHARE), { within: 6 }), wellAfter: atLeast(WELL) },
   'two attempts': { recovery: atLeast(NEVER), wellAfter: atMost(0.1) },
-  'two attempts, short queue': { recovery: atMost(12), wellAfter: atLeast(WELL) },
-  'two attempts, two pods': { recovery: atMost(2), wellAfter: atLeast(WELL) },
+  'two attempts and a short queue': { recovery: atMost(12), wellAfter: atLeast(WELL) },
+  'two attempts and two pods': { recovery: atMost(2), wellAfter: atLeast(WELL) },
 };
 
 /** Lookups by the second in which they began. */

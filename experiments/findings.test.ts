@@ -15,11 +15,19 @@ interface FewRuns {
 }
 
 const EXPERIMENTS: readonly FewRuns[] = [
+  { name: 'coredns-overload', set: ['clients=two attempts and a short queue'], replications: 2, findings: 2 },
+  {
+    name: 'dns-race',
+    set: ['case=Linux before 5.0,Linux 5.0 to 5.6', 'coreDnsPods=2'],
+    replications: 2,
+    findings: 5,
+  },
   { name: 'external-traffic-policy', set: ['pods=2+1+0', 'proxy=iptables'], replications: 1, findings: 4 },
   { name: 'hairpin', set: ['endpoints=2', 'proxy=iptables'], findings: 5 },
   { name: 'invalid-segments', set: [], findings: 8 },
   { name: 'load-distribution', set: ['connections=10'], findings: 2 },
   { name: 'masquerade', set: ['proxy=iptables'], findings: 8 },
+  { name: 'ndots-amplification', set: ['searchDomains=4', 'ndots=5'], replications: 2, findings: 5 },
   { name: 'policy-window', set: ['delayMs=10'], findings: 12 },
   { name: 'programming-latency', set: ['services=100', 'minSyncPeriodSeconds=1'], findings: 4 },
   { name: 'rolling-update', set: ['preStopSeconds=0,3', 'proxy=nftables'], replications: 6, findings: 2 },

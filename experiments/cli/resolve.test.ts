@@ -89,11 +89,7 @@ describe('what does not resolve ends with the error of the C library, and exit c
     [['nobody.there'], 'EAI_NONAME: Name or service not known', 8],
     [['a'.repeat(300)], 'EAI_NONAME: Name or service not known', 0],
     [['a'.repeat(300), '--libc', 'musl'], 'EAI_NONAME: Name does not resolve', 0],
-    [
-      ['loop.example.', '--upstream', 'loop.example=loop.example'],
-      'EAI_NONAME: Name or service not known',
-      2,
-    ],
+    [['loop.example.', '--upstream', 'loop.example=loop.example'], 'EAI_NONAME: Name or service not known', 2],
   ])('%s', async (args, message, queries) => {
     const { stdout, exitCode } = await resolve(...args);
     expect(stdout).toMatch(new RegExp(`\n${message} after .*, ${queries} queries\n$`));
