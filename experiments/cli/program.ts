@@ -10,6 +10,7 @@ import { addConntrack } from './conntrack.ts';
 import { addList } from './list.ts';
 import { addNetfilter } from './netfilter.ts';
 import { addParity } from './parity.ts';
+import { addPaths } from './paths.ts';
 import { addPlot } from './plot.ts';
 import { addReach } from './reach.ts';
 import { addResolve } from './resolve.ts';
@@ -26,6 +27,7 @@ const USER_ERRORS: ReadonlySet<string> = new Set([
   'CostFileError',
   'UserError',
   'CaseError',
+  'CniError',
   'ManifestError',
   'ObjectError',
   'ProxyModeError',
@@ -38,6 +40,7 @@ const USER_ERRORS: ReadonlySet<string> = new Set([
 const COMMANDS = [
   addRun,
   addTrace,
+  addPaths,
   addReach,
   addResolve,
   addRules,

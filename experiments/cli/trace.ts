@@ -46,6 +46,8 @@ export function addTrace(program: Command, context: CommandContext): void {
 const EXAMPLES = [
   'podwire trace --from shop/orders-db-0 --to shop/catalog:80',
   'podwire trace --from outside --to node-1:30080 --pcap node-port.pcapng',
+  'podwire trace -f my-manifests.yaml --from outside --to http://shop.example.com/cart --header "x-version: 2"',
+  'podwire trace --from shop/orders-db-0 --to outside:443',
   'podwire trace --from node-1 --to shop/metrics:statsd --protocol udp --json',
   'podwire trace --ip-family dual --from shop/orders-db-0 --to shop/catalog:80 --family 6',
   'podwire trace -f my-manifests.yaml --from my-pod --to my-service',
@@ -54,11 +56,17 @@ const EXAMPLES = [
 /** Sends one request and lets the run go on until it has ended, and its connection has been closed. */
 function traceRequest(cluster: Cluster, options: TraceOptions): Load {
   const { protocol, pcap } = options;
-  const { sender, target } = requestIn(cluster, options);
+  const { sender, target, http } = requestIn(cluster, options);
   cluster.start();
   cluster.frames.followAll();
   const capture = pcap === undefined ? undefined : captureOf(cluster);
-  const load = cluster.closedLoop(sender, { to: target, protocol, requests: 1, thinkTime: ms(0) });
+  const load = cluster.closedLoop(sender, {
+    to: target,
+    protocol,
+    requests: 1,
+    thinkTime: ms(0),
+    ...(http && { http }),
+  });
   for (let second = 1; second <= LONGEST_TRACE_SECONDS && (load.started === 0 || load.outstanding > 0); second++) {
     cluster.run(s(second) as number as Instant);
   }

@@ -63,6 +63,7 @@ export class WireDevice extends NetDevice implements FrameHolder {
     if (recorder.isRecording) recorder.leaves(frame, { device: this });
     if (this.#outgoing === undefined) return this.drop(frame, 'DEV_READY');
     this.cpus.charge(this.cpus.costs.nicNs);
+    frame.closeInnerChecksum();
     this.#outgoing.carry(frame);
   }
 

@@ -129,6 +129,14 @@ export class Frame {
   timestampValue = 0;
   timestampEcho = 0;
 
+  /**
+   * Of a socket's packet: its checksum is left to the device by which it goes (CHECKSUM_PARTIAL). Devices finish it in time,
+   * so it tells only in a tunnel, where NAT takes the outer checksum for unfinished, too.
+   */
+  isChecksumOpen = false;
+  /** The checksum is wrong, for whoever looks at it: nobody does while that of `inner` is open. */
+  isChecksumWrong = false;
+
   /** VXLAN: the frame in this UDP datagram, owned by this one (FrameStore.encapsulate), and its network. */
   inner: Frame | undefined = undefined;
   vni = 0;
@@ -278,6 +286,8 @@ export class Frame {
     this.windowScaleOption = -1;
     this.timestampValue = 0;
     this.timestampEcho = 0;
+    this.isChecksumOpen = false;
+    this.isChecksumWrong = false;
     this.inner = undefined;
     this.vni = 0;
     this.whole = undefined;
@@ -286,6 +296,16 @@ export class Frame {
     this.messageEnds = undefined;
     this.flowHash = 0;
     this.clearMetadata();
+  }
+
+  /** A device sends it that can finish the checksum of a packet, but not of one in a tunnel's datagram (hw_enc_features). */
+  closeInnerChecksum(): void {
+    if (this.inner !== undefined) this.inner.isChecksumOpen = false;
+  }
+
+  /** Its checksum is known to be wrong here. */
+  get hasWrongChecksum(): boolean {
+    return this.isChecksumWrong && this.inner?.isChecksumOpen !== true;
   }
 
   /** What does not survive the frame's leaving a network namespace (skb_scrub_packet). */
@@ -359,6 +379,8 @@ export class Frame {
     this.windowScaleOption = other.windowScaleOption;
     this.timestampValue = other.timestampValue;
     this.timestampEcho = other.timestampEcho;
+    this.isChecksumOpen = other.isChecksumOpen;
+    this.isChecksumWrong = other.isChecksumWrong;
     this.copyInnerFrom(other);
     this.vni = other.vni;
     this.whole = other.whole;

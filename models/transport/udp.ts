@@ -107,6 +107,7 @@ export class UdpLayer implements ProtocolHandler {
   }
 
   receive(frame: Frame): void {
+    if (frame.isChecksumWrong && frame.hasWrongChecksum) return this.stack.drop(frame, 'UDP_CSUM');
     if (this.#tunnels !== undefined && frame.family === 4) {
       const tunnel = this.#tunnels.get(frame.dstPort);
       if (tunnel !== undefined) return tunnel.receive(frame);
@@ -236,6 +237,7 @@ export class UdpSocket implements BoundSocket {
     frame.srcPort = socket.localPort;
     frame.dstPort = to.port;
     frame.flowHash = socket.#flowHash;
+    frame.isChecksumOpen = true;
     frame.payloadBytes = message.sizeBytes;
     frame.message = message;
     frame.updateSize();

@@ -7,6 +7,7 @@ import { formatIp } from '../packet/ip-address.ts';
 import type { SocketAddress } from '../transport/transport-stack.ts';
 import type { Arrivals } from './arrivals.ts';
 import { asDistribution, type DurationDistribution } from './duration-distribution.ts';
+import type { HttpRequest } from './http.ts';
 import { Load } from './load.ts';
 import {
   DEFAULT_REQUEST,
@@ -26,6 +27,8 @@ export interface ClientSettings {
   readonly keepAlive?: boolean;
   readonly requestBytes?: number;
   readonly responseBytes?: number;
+  /** What requests say to a proxy of HTTP; over TCP only. */
+  readonly http?: HttpRequest;
   readonly timeout?: Duration;
   /** Results go here; several clients may share one. */
   readonly load?: Load;
@@ -81,7 +84,8 @@ export function closedLoop(
 function requesterOf(process: Process, load: Load, settings: ClientSettings): Requester {
   const { to, requestBytes, responseBytes, timeout } = { ...DEFAULT_REQUEST, ...settings };
   const keep = settings.keepAlive ?? false;
-  const request: RequestSettings = { to, requestBytes, responseBytes, timeout, keepSocket: keep };
+  const { http } = settings;
+  const request: RequestSettings = { to, requestBytes, responseBytes, http, timeout, keepSocket: keep };
   if (settings.protocol === 'udp') return new UdpRequester(process, load, request);
   return keep ? new KeptAliveRequester(process, load, request) : new NewConnectionRequester(process, load, request);
 }

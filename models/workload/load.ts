@@ -8,7 +8,12 @@ import type { SocketError } from '../transport/udp.ts';
 import type { Response } from './message.ts';
 
 /** Why a request got no answer, as its client sees it. */
-export type Failure = Exclude<TcpCloseReason, 'closed'> | SocketError | 'closed early' | 'name not resolved';
+export type Failure =
+  | Exclude<TcpCloseReason, 'closed'>
+  | SocketError
+  | 'closed early'
+  | 'name not resolved'
+  | `HTTP ${number}`;
 
 /** An answered request. */
 export interface Completion {
@@ -59,6 +64,7 @@ export class Load extends Latencies {
   readonly #perServer = new Map<string, number>();
   /** By address, IPv4 and IPv6: a number may be one of each. */
   readonly #perSource = { 4: new Map<Ip, number>(), 6: new Map<Ip, number>() } as const;
+  readonly #perForwardedFor = new Map<string, number>();
   readonly #failures = new Map<Failure, number>();
   #since = START;
   #started = 0;
@@ -106,6 +112,11 @@ export class Load extends Latencies {
     );
   }
 
+  /** Answers by the client that X-Forwarded-For named to the server; without those of requests that had none. */
+  get perForwardedFor(): ReadonlyMap<string, number> {
+    return this.#perForwardedFor;
+  }
+
   get failures(): ReadonlyMap<Failure, number> {
     return this.#failures;
   }
@@ -116,7 +127,8 @@ export class Load extends Latencies {
     this.#started = this.#completed = this.#failed = 0;
     this.reset();
     this.lookup = new Histogram();
-    for (const counts of [this.#groups, this.#perServer, this.#failures, ...Object.values(this.#perSource)])
+    const { 4: perIpv4, 6: perIpv6 } = this.#perSource;
+    for (const counts of [this.#groups, this.#perServer, this.#perForwardedFor, this.#failures, perIpv4, perIpv6])
       counts.clear();
   }
 
@@ -131,10 +143,12 @@ export class Load extends Latencies {
     this.record(completion);
     const { began, resolved } = completion;
     if (resolved !== undefined) this.lookup.record(between(began, resolved));
-    const { server, sourceSeen, sourceFamily } = completion.response;
+    const { server, sourceSeen, sourceFamily, forwardedFor } = completion.response;
     const perSource = this.#perSource[sourceFamily];
     this.#perServer.set(server, (this.#perServer.get(server) ?? 0) + 1);
     perSource.set(sourceSeen, (perSource.get(sourceSeen) ?? 0) + 1);
+    if (forwardedFor !== undefined)
+      this.#perForwardedFor.set(forwardedFor, (this.#perForwardedFor.get(forwardedFor) ?? 0) + 1);
     if (this.#groupOf !== undefined) this.#group(this.#groupOf(completion.response)).record(completion);
   }
 

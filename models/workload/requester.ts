@@ -8,6 +8,7 @@ import type { Message } from '../packet/frame.ts';
 import type { TcpCloseReason, TcpConnection } from '../transport/tcp-connection.ts';
 import type { SocketAddress } from '../transport/transport-stack.ts';
 import { NoFreePortError, type UdpSocket } from '../transport/udp.ts';
+import type { HttpRequest } from './http.ts';
 import type { Failure, Load } from './load.ts';
 import { isResponse, type Request } from './message.ts';
 
@@ -29,6 +30,8 @@ export interface RequestSettings {
   readonly requestBytes: number;
   /** undefined: what the server sends by default. */
   readonly responseBytes: number | undefined;
+  /** What requests of HTTP say; undefined: they say nothing that a proxy could route by. */
+  readonly http: HttpRequest | undefined;
   /** The client gives up on a request, connect included, after so long. */
   readonly timeout: Duration;
   /** UDP: one socket for all requests, so that they are one conntrack flow. */
@@ -97,7 +100,8 @@ abstract class BaseRequester implements Requester {
   }
 
   protected messageOf({ id }: Exchange): Request {
-    return { kind: 'request', id, sizeBytes: this.settings.requestBytes, responseBytes: this.settings.responseBytes };
+    const { requestBytes: sizeBytes, responseBytes, http } = this.settings;
+    return { kind: 'request', id, sizeBytes, responseBytes, http };
   }
 
   /** An answer has come in; one to a request that has been given up on is ignored. Returns whether it was awaited. */
@@ -105,7 +109,9 @@ abstract class BaseRequester implements Requester {
     const exchange = isResponse(message) ? this.#end(message.id) : undefined;
     if (exchange === undefined || !isResponse(message)) return false;
     const { began, resolved, sent } = exchange;
-    this.load.complete({ began, resolved, sent, now: this.process.place.now, response: message });
+    const { http: { status } = ANSWERED } = message;
+    if (status >= 400) this.load.fail(began, `HTTP ${status}`);
+    else this.load.complete({ began, resolved, sent, now: this.process.place.now, response: message });
     exchange.done();
     return true;
   }
@@ -127,6 +133,9 @@ abstract class BaseRequester implements Requester {
     return exchange;
   }
 }
+
+/** An answer that is not of HTTP is a good one. */
+const ANSWERED = { status: 200 } as const;
 
 /** A connection per request: connect, ask, read, close. */
 export class NewConnectionRequester extends BaseRequester {
