@@ -192,6 +192,7 @@ type Walk = Generator<string, LookupStatus, Outcome>;
 
 /** __res_context_search(). */
 function* glibcWalk(name: string, { searches, ndots }: StubSettings): Walk {
+  if (name === '') return 'EAI_NONAME';
   const dots = name.split('.').length - 1;
   const isAbsolute = name.endsWith('.');
   let asIs: Outcome['kind'] | undefined;
