@@ -17,7 +17,7 @@ import type { ResolvConf } from './resolv-conf.ts';
 import type { SentQuery } from './stub-exchange.ts';
 import { type Lookup, StubResolver } from './stub-resolver.ts';
 
-/** What a server (0 is the first) says to a question, the how manieth time it is asked; undefined: nothing. */
+/** What a server (0 is the first) says to a question that it was asked so many times before; undefined: nothing. */
 export type Script = (question: Question, server: number, protocol: DnsProtocol, time: number) => Answer | undefined;
 
 export interface Seen {
