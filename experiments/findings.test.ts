@@ -15,12 +15,20 @@ interface FewRuns {
 }
 
 const EXPERIMENTS: readonly FewRuns[] = [
+  { name: 'coredns-overload', set: ['clients=two attempts and a short queue'], replications: 2, findings: 2 },
+  {
+    name: 'dns-race',
+    set: ['case=Linux before 5.0,Linux 5.0 to 5.6', 'coreDnsPods=2'],
+    replications: 2,
+    findings: 5,
+  },
   { name: 'external-traffic-policy', set: ['pods=2+1+0', 'proxy=iptables'], replications: 1, findings: 4 },
   { name: 'first-server-bias', set: ['connectionsPerNode=6'], findings: 3 },
   { name: 'hairpin', set: ['endpoints=2', 'proxy=iptables'], findings: 5 },
   { name: 'invalid-segments', set: [], findings: 8 },
   { name: 'load-distribution', set: ['connections=10'], findings: 2 },
   { name: 'masquerade', set: ['proxy=iptables'], findings: 8 },
+  { name: 'ndots-amplification', set: ['searchDomains=4', 'ndots=5'], replications: 2, findings: 5 },
   { name: 'conntrack-full', set: ['tableFullOf=answered,unanswered'], findings: 8 },
   { name: 'ingress-pools', set: ['way=node port,Ingress in turn'], findings: 4 },
   { name: 'snat-ports', set: ['scenario=9 of 10 ports,12 of 10 ports,one port at once'], findings: 6 },

@@ -44,6 +44,9 @@ export const REGISTRY: readonly RegisteredExperiment[] = [
   inFile('stale-udp'),
   inFile('terminating-endpoints'),
   inFile('topology-hints'),
+  inFile('ndots-amplification'),
+  inFile('dns-race'),
+  inFile('coredns-overload'),
   SCALE,
 ];
 

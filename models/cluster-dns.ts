@@ -28,6 +28,7 @@ import type { ApiServer, WatchEvent } from './kube/api-server.ts';
 import type { ClusterNode } from './kube/cluster-node.ts';
 import type { ProxyMode } from './kube/kube-proxy/proxy-mode.ts';
 import { addressesOf, type RunningPod } from './kube/kubelet.ts';
+import { ObjectError } from './kube/object-error.ts';
 import { clusterIpsOf, type KubeObject, keyOf, objectFrom, type Pod, podIpsOf } from './kube/objects.ts';
 import { familiesOf, rangeOf } from './kube/ranges.ts';
 import { addressAt, formatIp, type IpFamily, parseAddress } from './packet/ip-address.ts';
@@ -127,7 +128,7 @@ export class ClusterDns {
     const { api } = this.#surroundings;
     const objects = [this.#kubernetes(), ...(api.get('Service', KUBE_DNS) === undefined ? this.#coreDns() : [])];
     if (this.settings.nodeLocal) objects.push(this.#kubeDnsService('kube-dns-upstream', undefined));
-    return objects.filter(({ kind, ...rest }) => api.get(kind, keyOf({ kind, ...rest } as KubeObject)) === undefined);
+    return objects.filter((object) => api.get(object.kind, keyOf(object)) === undefined);
   }
 
   /** A pod of CoreDNS: undefined for any other. */
@@ -140,7 +141,10 @@ export class ClusterDns {
     return server;
   }
 
-  /** Before the start of a run, once all objects are there: caches begin on nodes. */
+  /**
+   * At the start of a run, once all objects are there: caches begin on the nodes that there are. Throws an ObjectError if
+   * there is no address that they could stand in for.
+   */
   startCaches(nodes: readonly ClusterNode[]): void {
     if (!this.settings.nodeLocal) return;
     for (const node of nodes) if (!this.caches.has(node.name)) this.caches.set(node.name, this.#startCache(node));
@@ -315,22 +319,28 @@ export class ClusterDns {
   }
 
   #startCache({ name, machine }: ClusterNode): DnsServer {
-    const { api } = this.#surroundings;
-    const [clusterDns] = clusterIpsOf(api.get('Service', KUBE_DNS)!);
-    const [clusterUpstream] = clusterIpsOf(api.get('Service', KUBE_DNS_UPSTREAM)!);
-    const address = parseAddress(clusterDns!);
+    const clusterUpstream = this.#clusterIpOf(KUBE_DNS_UPSTREAM);
+    const address = parseAddress(this.#clusterIpOf(KUBE_DNS));
     const { family } = address;
     return startNodeLocalCache({
       node: name,
       machine,
       family,
       clusterDns: this.#usesOwnAddress(name) ? undefined : address,
-      clusterUpstream: clusterUpstream!,
+      clusterUpstream,
       clusterZones: [absolute(this.settings.domain), 'in-addr.arpa.', 'ip6.arpa.'],
       hostUpstreams: this.#upstreamAddresses(),
       server: this.settings.server,
       forward: this.settings.forward,
     });
+  }
+
+  #clusterIpOf(key: string): string {
+    const service = this.#surroundings.api.get('Service', key)!; // missingObjects
+    const [address] = clusterIpsOf(service);
+    if (address === undefined)
+      throw new ObjectError(service, 'spec.clusterIP: expected an address for caches on nodes');
+    return address;
   }
 
   // ── what servers know ──────────────────────────────────────────────────────────────────────────────────────────────

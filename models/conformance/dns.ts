@@ -2,6 +2,7 @@
 
 import { z } from 'zod';
 import { differencesOfCase, differencesOfEndpointName, dnsCase, dnsFixture, endpointNameCase } from './dns-cases.ts';
+import { differencesOfE2eName, e2eName } from './dns-cluster.ts';
 import {
   differencesOfPodHosts,
   differencesOfResolvConf,
@@ -47,6 +48,7 @@ export const dns = defineSuite({
       podHosts: listOf(podHostsCase),
       stubWalks: listOf(stubWalk),
       stubTiming: listOf(stubTiming),
+      e2eNames: listOf(e2eName),
     })
     .superRefine(({ fixtures, cases }, context) => {
       for (const [i, recorded] of cases.entries())
@@ -86,6 +88,7 @@ export const dns = defineSuite({
       ({ libc, name }) => `, ${libc}, ${name}`,
     );
     ask(facts.stubTiming, differencesOfTiming, ({ libc }) => `, ${libc}`);
+    ask(facts.e2eNames, differencesOfE2eName, ({ query }) => `, ${query.type} ${query.name}`);
   },
 });
 

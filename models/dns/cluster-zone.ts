@@ -7,9 +7,7 @@ import { formatIp, isIpv4, isIpv6, parseAddress } from '../packet/ip-address.ts'
 import type { ClusterIndex, NamedEndpoint, NamedPort, NamedService } from './cluster-index.ts';
 import { addressOfLabel, type ClusterName, endpointLabel, parseClusterName } from './cluster-name.ts';
 import {
-  absolute,
   addressOfReverseName,
-  canonical,
   isInZone,
   isReverseName,
   labelsOf,
@@ -348,6 +346,3 @@ function inZone(endpoints: readonly NamedEndpoint[], wanted: ClusterName['zone']
   const own = endpoints.filter(({ zone }) => zone?.toLowerCase() === wanted.name);
   return own.length > 0 || wanted.isPinned ? own : endpoints;
 }
-
-/** The absolute and lower-case spelling that settings may leave out. */
-export const zoneName = (text: string): string => canonical(absolute(text));

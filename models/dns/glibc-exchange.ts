@@ -140,9 +140,14 @@ export class GlibcExchange {
     this.#hasFailed = answer.rcode === 'SERVFAIL';
     this.#replies[i] = isFailure || isLame(answer) ? 'of no use' : answer;
     const open = this.#replies.indexOf(undefined);
-    if (open >= 0) {
-      if (this.#state.isSequential) this.#askSecond(open);
-    } else if (this.#replies.every((reply) => reply === 'of no use')) this.#nextServer();
+    if (open >= 0 && this.#state.isSequential) {
+      if (this.#replies[i] !== 'of no use') return this.#askSecond(open);
+      // The other question waits for the next server.
+      this.#reopen(this.#server);
+      return this.#nextServer();
+    }
+    if (open >= 0) return;
+    if (this.#replies.every((reply) => reply === 'of no use')) this.#nextServer();
     else this.#end();
   }
 

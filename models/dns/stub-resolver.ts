@@ -82,7 +82,9 @@ export class StubResolver {
     this.#walk(name, types, ({ status, messages, asked }) => {
       if (status !== 'ok') return done({ status, addresses: [] });
       const addresses = messages.flatMap((message) => (message === undefined ? [] : addressesIn(message, asked)));
-      if (addresses.length === 0) return done({ status: 'EAI_NODATA', addresses });
+      // An alias of nothing: glibc 2.36 says that there is no such name.
+      if (addresses.length === 0)
+        return done({ status: this.libc === 'glibc' ? 'EAI_NONAME' : 'EAI_NODATA', addresses });
       done({ status, addresses: this.#inOrder(addresses) });
     });
   }
@@ -190,6 +192,7 @@ type Walk = Generator<string, LookupStatus, Outcome>;
 
 /** __res_context_search(). */
 function* glibcWalk(name: string, { searches, ndots }: StubSettings): Walk {
+  if (name === '') return 'EAI_NONAME';
   const dots = name.split('.').length - 1;
   const isAbsolute = name.endsWith('.');
   let asIs: Outcome['kind'] | undefined;
@@ -230,12 +233,9 @@ function* muslWalk(name: string, { searches, ndots }: StubSettings): Walk {
       if (domain.length >= MUSL_BUFFER - relative.length - 1) continue;
       const { kind } = yield `${relative}.${domain}`;
       if (kind === 'found') return 'ok';
-      if (kind !== 'no name' && kind !== 'not askable') return statusOf(kind);
-      if (kind === 'not askable') return 'EAI_NONAME';
+      if (kind !== 'no name') return statusOf(kind);
     }
-  const { kind } = yield relative;
-  if (kind === 'found') return 'ok';
-  return kind === 'not askable' ? 'EAI_NONAME' : statusOf(kind);
+  return statusOf((yield relative).kind);
 }
 
 /** lookup_name() takes no more; canon[] of name_from_dns_search(). */
@@ -247,6 +247,7 @@ function statusOf(kind: Outcome['kind']): LookupStatus {
     case 'found':
       return 'ok';
     case 'no name':
+    case 'not askable':
       return 'EAI_NONAME';
     case 'no data':
       return 'EAI_NODATA';
@@ -254,7 +255,6 @@ function statusOf(kind: Outcome['kind']): LookupStatus {
     case 'no answer':
     case 'refused':
       return 'EAI_AGAIN';
-    case 'not askable':
     case 'broken':
       return 'EAI_FAIL';
   }

@@ -3,7 +3,7 @@
 // A name may point only to what stands before it, so that no chain of pointers is endless, and never grows beyond 255
 // bytes: what a real parser refuses (a pointer loop, a compression bomb) throws a DnsFormatError.
 
-import { formatIp, type IpFamily, ipOfBytes, ipv6OfBytes, parseIp, parseIpv6 } from '../packet/ip-address.ts';
+import { formatIp, type IpFamily, ipOfBytes, ipv6OfBytes, parseIp, parseIpv6, readIpv4 } from '../packet/ip-address.ts';
 import { ipv6Word } from '../packet/ipv6-address.ts';
 import { decodeLabel, encodeLabels } from './domain-name.ts';
 import {
@@ -180,7 +180,7 @@ class Writer {
   #data(data: RecordData): void {
     switch (data.type) {
       case 'A':
-        return this.uint32(parseIp(data.address) >>> 0);
+        return this.uint32((readIpv4(data.address) ?? parseIp(data.address)) >>> 0);
       case 'AAAA': {
         const ip = parseIpv6(data.address);
         for (const word of [0, 1, 2, 3] as const) this.uint32(ipv6Word(ip, word) >>> 0);
