@@ -16,10 +16,15 @@ interface FewRuns {
 
 const EXPERIMENTS: readonly FewRuns[] = [
   { name: 'external-traffic-policy', set: ['pods=2+1+0', 'proxy=iptables'], replications: 1, findings: 4 },
+  { name: 'first-server-bias', set: ['connectionsPerNode=6'], findings: 3 },
   { name: 'hairpin', set: ['endpoints=2', 'proxy=iptables'], findings: 5 },
   { name: 'invalid-segments', set: [], findings: 8 },
   { name: 'load-distribution', set: ['connections=10'], findings: 2 },
   { name: 'masquerade', set: ['proxy=iptables'], findings: 8 },
+  { name: 'conntrack-full', set: ['tableFullOf=answered,unanswered'], findings: 8 },
+  { name: 'ingress-pools', set: ['way=node port,Ingress in turn'], findings: 4 },
+  { name: 'snat-ports', set: ['scenario=9 of 10 ports,12 of 10 ports,one port at once'], findings: 6 },
+  { name: 'source-ip', set: ['proxy=iptables'], findings: 22 },
   { name: 'policy-window', set: ['delayMs=10'], findings: 12 },
   { name: 'programming-latency', set: ['services=100', 'minSyncPeriodSeconds=1'], findings: 4 },
   { name: 'rolling-update', set: ['preStopSeconds=0,3', 'proxy=nftables'], replications: 6, findings: 2 },

@@ -7,21 +7,26 @@ import { CoupledError } from '../engine/parallel/coupled-error.ts';
 import type { Part } from '../engine/parallel/part.ts';
 import { Simulator } from '../engine/simulator.ts';
 import { type Duration, formatInstant, type Instant, ms, parseInstant } from '../engine/time.ts';
-import type { BridgePluginSettings } from './cni/bridge.ts';
-import { AddressError } from './cni/host-local.ts';
+import { ClusterDns, type ResolverOptions } from './cluster-dns.ts';
+import { CniError, RangeConfigError } from './cni/cni-error.ts';
+import type { BridgeSettings, PodNetwork } from './cni/networks/pod-network.ts';
+import { makeNetwork, type NetworkChoice } from './cni/networks/registry.ts';
 import { type CostModel, LINUX_6_18 } from './cpu/cost-model.ts';
+import type { DnsServer } from './dns/dns-server.ts';
+import type { StubResolver } from './dns/stub-resolver.ts';
 import { Fabric } from './host/fabric.ts';
 import type { Machine } from './host/machine.ts';
 import { NodeHomes } from './host/node-homes.ts';
 import { OutsideWorld } from './host/outside-world.ts';
 import type { Process } from './host/process.ts';
-import { SharedRoutes } from './ip/shared-routes.ts';
 import { ApiServer, type WatchEvent } from './kube/api-server.ts';
 import { DEFAULT_LOAD_BALANCER, LoadBalancer, type LoadBalancerSettings } from './kube/cloud/load-balancer.ts';
 import { loadBalancerIp, ServiceController } from './kube/cloud/service-controller.ts';
-import { ClusterNode, type FamilyOfCluster } from './kube/cluster-node.ts';
+import { ClusterNode, DEFAULT_EGRESS, type EgressSettings, type FamilyOfCluster } from './kube/cluster-node.ts';
 import type { ControllerClock } from './kube/controller-clock.ts';
+import { EgressGatewayController } from './kube/egress-gateways.ts';
 import { EndpointSliceController, TRIGGER_TIME_ANNOTATION } from './kube/endpoint-slices.ts';
+import { DEFAULT_HTTP_PROXY, type HttpProxySettings, ProxyController } from './kube/http/proxy-controller.ts';
 import type { HealthServer } from './kube/kube-proxy/health-server.ts';
 import { DEFAULT_SYNC, type KubeProxy, type ProxyChange, type SyncSettings } from './kube/kube-proxy/kube-proxy.ts';
 import { ProxyMetrics } from './kube/kube-proxy/proxy-metrics.ts';
@@ -48,11 +53,11 @@ import {
   objectFrom,
   type Pod,
   podIpStatus,
-  podIpsOf,
   type Service,
   type ServiceProtocol,
 } from './kube/objects.ts';
 import { type PodAddresses, PodLifecycle } from './kube/pod-lifecycle.ts';
+import { sandboxOf } from './kube/pod-sandbox.ts';
 import {
   type ClusterIpFamily,
   type ClusterRanges,
@@ -68,21 +73,11 @@ import { FrameBorder } from './link/frame-border.ts';
 import type { WireSettings } from './link/wire.ts';
 import type { DropReason } from './packet/drop-reason.ts';
 import { FrameStore } from './packet/frame-store.ts';
-import {
-  addressAt,
-  addressBits,
-  contains,
-  formatIp,
-  type IpAddress,
-  type IpFamily,
-  parseAddress,
-  parseIpv6Prefix,
-  parsePrefix,
-  prefix,
-} from './packet/ip-address.ts';
-import { closedLoop, openLoop } from './workload/client.ts';
+import { addressAt, contains, formatIp, type IpFamily, parseIpv6Prefix, parsePrefix } from './packet/ip-address.ts';
+import { type ClientSettings, closedLoop, openLoop } from './workload/client.ts';
 import type { Load } from './workload/load.ts';
 import { messageRecords } from './workload/message-record.ts';
+import { HttpProxy } from './workload/proxy/http-proxy.ts';
 import { echo, Server, type ServerSettings } from './workload/server.ts';
 
 export interface ClusterOptions {
@@ -94,7 +89,10 @@ export interface ClusterOptions {
   readonly wire?: Partial<WireSettings>;
   readonly cpusPerNode?: number;
   readonly costs?: CostModel;
-  readonly cni?: Partial<BridgePluginSettings>;
+  /** The network of pods, by name or of the user's own: `bridge` by default. */
+  readonly cni?: NetworkChoice;
+  /** Of the nodes' bridges, where the network has such. */
+  readonly bridge?: BridgeSettings;
   /** How kube-proxy writes its rules, on nodes that do not say otherwise: iptables by default. */
   readonly proxy?: ProxyMode;
   /** When kube-proxy syncs, and how long that takes. */
@@ -107,12 +105,33 @@ export interface ClusterOptions {
   readonly nodeLifecycle?: Partial<NodeLifecycleSettings>;
   /** Of the cloud, for Services of type LoadBalancer. */
   readonly loadBalancer?: Partial<LoadBalancerSettings>;
+  /** How pods leave the cluster. */
+  readonly egress?: Partial<EgressSettings>;
+  /** Routers outside know the way to pods, as they do where a cloud routes pod ranges. */
+  readonly podsAreRouted?: boolean;
+  /** What serves Ingresses and Gateways. */
+  readonly httpProxy?: Partial<HttpProxySettings>;
   /** How NetworkPolicies are enforced, and how soon. */
   readonly networkPolicy?: Partial<EnforcementSettings>;
   /** What answers at endpoints whose Deployment does not say. */
   readonly server?: ServerSettings;
   /** Several workers simulate the run, each of them with a cluster of its own: this is one part of that. */
   readonly part?: Part;
+}
+
+/** Settings of a client that may know its server by a name only. */
+export type ByName<Settings extends ClientSettings> = Omit<Settings, 'to'> & { readonly to: Settings['to'] | string };
+
+/** DNS as kubeadm installs it, but for what is said here. */
+export type DnsChoice = ConstructorParameters<typeof ClusterDns>[1];
+/** A program that wanted a port which another one in its network namespace has (EADDRINUSE). */
+export interface BindFailure {
+  /** `namespace/name` */
+  readonly pod: string;
+  /** Where it is another container of the same pod that has the port. */
+  readonly container?: string;
+  readonly protocol: ServiceProtocol;
+  readonly port: number;
 }
 
 /** What the cluster has of one IP family. */
@@ -135,6 +154,8 @@ export class Cluster {
   readonly #homes: NodeHomes;
   readonly #fabric: Fabric;
   readonly #families: readonly ClusterFamily[];
+  readonly #egress: EgressSettings;
+  readonly #network: PodNetwork;
   readonly #nodes = new Map<string, ClusterNode>();
   readonly #pods = new Map<string, RunningPod>();
   #proxyMode: ProxyMode;
@@ -143,6 +164,7 @@ export class Cluster {
   readonly #podLifecycle: PodLifecycle;
   readonly #nodeLifecycle: NodeLifecycleController;
   readonly #serviceController: ServiceController;
+  readonly #proxyController: ProxyController;
   /** Made for the first Service of type LoadBalancer. */
   #loadBalancer: LoadBalancer | undefined;
   readonly #controlPlane;
@@ -152,8 +174,15 @@ export class Cluster {
   #hasPolicyNews = false;
   readonly #loads = new Set<Load>();
   readonly #servers = new Map<string, Server>();
+  /** Of pods that serve Ingresses and Gateways. */
+  readonly #httpProxies = new Map<string, HttpProxy>();
   /** How the pods of a Deployment made by {@link addDeployment} answer, by the value of their `app` label. */
   readonly #serverSettings = new Map<string, ServerSettings>();
+  #dns: ClusterDns | undefined;
+  /** Pods that their nodes' networks could not connect, with what they said. */
+  readonly #creating = new Map<string, string>();
+  readonly #bindFailures: BindFailure[] = [];
+  #outsideServer: Server | undefined;
   #idleEndpoints = 0;
   #started = false;
   #rulesVisitedBefore = 0;
@@ -168,6 +197,13 @@ export class Cluster {
     this.#enforcement = { ...DEFAULT_ENFORCEMENT, ...options.networkPolicy };
     this.ranges = completeRanges(options.ranges ?? {}, options.ipFamily);
     this.#families = familiesOf(this.ranges).map(newFamily);
+    this.#egress = { ...DEFAULT_EGRESS, ...options.egress };
+    this.#network = makeNetwork(options.cni ?? 'bridge', {
+      families: this.ipFamilies,
+      podRange: (family) => rangeOf(this.ranges, 'pod', family)!,
+      bridge: options.bridge ?? {},
+      masquerades: this.#egress.masquerade === 'outside the cluster',
+    });
     const { part, wire = {} } = options;
     this.sim = new Simulator({ seed: options.seed, worker: part?.index ?? 0 });
     // What the control plane does depends on nothing that nodes do: all workers can do it.
@@ -195,6 +231,18 @@ export class Cluster {
     new WorkloadController(this.api, { random: random('workloads'), clock });
     this.#scheduler = new Scheduler(this.api);
     this.#podLifecycle = this.#runPods();
+    this.#proxyController = new ProxyController(this.api, {
+      settings: { ...DEFAULT_HTTP_PROXY, ...options.httpProxy },
+      soon: (action) => this.#soon(action),
+    });
+    new EgressGatewayController(this.api, {
+      soon: (action) => this.#soon(action),
+      use: (name, ways, addresses) => {
+        this.#nodes.get(name)?.useEgress(ways, addresses);
+        for (const address of addresses)
+          if (!contains(rangeOf(this.ranges, 'node', address.family)!, address.ip)) this.outside.announce(address);
+      },
+    });
     this.#nodeLifecycle = new NodeLifecycleController(this.api, {
       draws: new NamedDraws(random('node-lifecycle')),
       clock,
@@ -217,13 +265,23 @@ export class Cluster {
   /** A cluster from manifests, with their nodes or, if they have none, `nodes` generated ones. */
   static fromManifests(
     manifests: Manifests,
-    { nodes: count = 3, ...options }: ClusterOptions & { readonly nodes?: number },
+    {
+      nodes: count = 3,
+      dns,
+      ...options
+    }: ClusterOptions & {
+      readonly nodes?: number;
+      /** Names are answered; absent: the cluster has no DNS. */
+      readonly dns?: DnsChoice;
+    },
   ): Cluster {
     const ranges = rangesFor(manifests.objects, options.ranges, options.ipFamily);
     const cluster = new Cluster({ ...options, ranges });
+    if (dns !== undefined) cluster.#dns = cluster.#newDns(dns);
     const { nodes, notes } = nodesFor(manifests.objects, { ranges, count });
     cluster.notes.push(...manifests.notes, ...notes);
     manifests.locating(() => cluster.apply([...nodes, ...manifests.objects.filter(({ kind }) => kind !== 'Node')]));
+    if (cluster.#dns !== undefined) cluster.apply(cluster.#dns.missingObjects());
     return cluster;
   }
 
@@ -352,11 +410,31 @@ export class Cluster {
     });
   }
 
+  /** CoreDNS behind the Service kube-dns, and what belongs to it. After nodes have been added, before the start. */
+  addDns(choice: DnsChoice = {}): void {
+    if (this.#started) throw new RangeError('addDns after the start of a run; expected it before');
+    this.#dns ??= this.#newDns(choice);
+    this.apply(this.#dns.missingObjects());
+  }
+
+  #newDns(choice: DnsChoice): ClusterDns {
+    const { api, outside } = this;
+    const hasStarted = (): boolean => this.#started;
+    const proxyModeOf = (node: string) => this.#nodes.get(node)?.kubeProxy.mode;
+    return new ClusterDns({ api, outside, hasStarted, proxyModeOf }, choice);
+  }
+
   /** A pod to send from. Its name may have a namespace: `default` is added. */
   addPod({ name, namespace = 'default', node }: { name: string; namespace?: string; node?: string }): RunningPod {
     const spec = { containers: [{ name: 'main' }], ...(node === undefined ? {} : { nodeName: node }) };
     this.apply([objectFrom('Pod', { apiVersion: 'v1', metadata: { name, namespace }, spec })]);
     return this.pod(`${namespace}/${name}`);
+  }
+
+  /** A server on the machine outside, at a port of its address: where pods go when they leave the cluster. */
+  serveOutside(protocol: 'TCP' | 'UDP', port: number): void {
+    this.#outsideServer ??= new Server(this.outside.client, this.#options.server);
+    this.#outsideServer.listen(protocol, port);
   }
 
   /** `kubectl scale deployment`. During a run it takes its time, as on a real cluster. */
@@ -431,6 +509,11 @@ export class Cluster {
     return this.#loadBalancer;
   }
 
+  /** Proxies that serve Ingresses and Gateways, by pod. */
+  get httpProxies(): ReadonlyMap<string, HttpProxy> {
+    return this.#httpProxies;
+  }
+
   /** Pods that no node takes, or that name one that is not there, one line each. */
   get schedulingNotes(): readonly string[] {
     const lost = this.api
@@ -438,6 +521,16 @@ export class Cluster {
       .filter(({ spec: { nodeName } }) => nodeName !== undefined && !this.#nodes.has(nodeName))
       .map((pod) => `Pod ${keyOf(pod)}: spec.nodeName: there is no node ${pod.spec.nodeName}`);
     return [...this.#scheduler.notes, ...lost];
+  }
+
+  /** Pods that stay ContainerCreating, by key, with what the network's plugin says; kubelets try again every ten seconds. */
+  get creatingPods(): ReadonlyMap<string, string> {
+    return this.#creating;
+  }
+
+  /** Programs that found their port taken, in the order in which they asked for it. */
+  get bindFailures(): readonly BindFailure[] {
+    return this.#bindFailures;
   }
 
   /** Throws a RangeError for an unknown name, with those there are. */
@@ -451,6 +544,9 @@ export class Cluster {
   /** `key` is `namespace/name`. Throws a RangeError for a pod that does not run. */
   pod(key: string): RunningPod {
     const pod = this.#pods.get(key);
+    const problem = this.#creating.get(key);
+    if (pod === undefined && problem !== undefined)
+      throw new RangeError(`pod ${key} does not run: ContainerCreating: ${problem}`);
     if (pod === undefined)
       throw new RangeError(`no pod ${key} runs; there are ${[...this.#pods.keys()].slice(0, 12).join(', ') || 'none'}`);
     return pod;
@@ -471,6 +567,17 @@ export class Cluster {
     return resolveTarget(this.api, target, { defaultNamespace: namespace, protocol, family });
   }
 
+  /** Throws a RangeError for a cluster without DNS. */
+  get dns(): ClusterDns {
+    if (this.#dns === undefined) throw new RangeError('the cluster has no DNS; expected addDns() before');
+    return this.#dns;
+  }
+
+  /** The C library's resolver in a pod, or on a node. A new one each time: a thread of its own. */
+  resolverOf(process: Process, options: ResolverOptions = {}): StubResolver {
+    return this.dns.resolverOf(process, options);
+  }
+
   /** Rules that packets have visited since measuring began, on all nodes. */
   get rulesVisited(): number {
     return this.#rulesVisited() - this.#rulesVisitedBefore + this.#rulesVisitedElsewhere;
@@ -487,6 +594,7 @@ export class Cluster {
     if (this.#started) return;
     for (const kubeProxy of this.#kubeProxies()) kubeProxy.syncAtOnce();
     for (const { policyAgent } of this.#nodes.values()) policyAgent.syncAtOnce();
+    this.#dns?.startCaches(this.nodes);
     this.#serviceController.start();
     this.#started = true;
   }
@@ -539,13 +647,19 @@ export class Cluster {
     this.run((this.sim.now + duration) as Instant);
   }
 
-  /** A load that {@link startMeasuring} resets. */
-  openLoop(process: Process, settings: Parameters<typeof openLoop>[1]): Load {
-    return this.#register(openLoop(process, settings));
+  /** A load that {@link startMeasuring} resets. `to` may be a name, which the process's C library resolves: `http://web.shop`. */
+  openLoop(process: Process, settings: ByName<Parameters<typeof openLoop>[1]>): Load {
+    return this.#register(openLoop(process, this.#located(process, settings)));
   }
 
-  closedLoop(process: Process, settings: Parameters<typeof closedLoop>[1]): Load {
-    return this.#register(closedLoop(process, settings));
+  closedLoop(process: Process, settings: ByName<Parameters<typeof closedLoop>[1]>): Load {
+    return this.#register(closedLoop(process, this.#located(process, settings)));
+  }
+
+  #located<Settings extends ClientSettings>(process: Process, settings: ByName<Settings>): Settings {
+    const { to } = settings;
+    const located = typeof to === 'string' ? this.dns.targetOf(process, to) : to;
+    return { ...settings, to: located } as unknown as Settings;
   }
 
   #register(load: Load): Load {
@@ -575,13 +689,19 @@ export class Cluster {
     else this.api.deliverInTurn(handler);
   }
 
+  /** When all that happens at this instant has happened; before the start, when all is told. */
+  #soon(action: () => void): void {
+    if (this.#started) this.#controlPlane.scheduleAt(this.sim.now, call, action);
+    else this.api.deliverInTurn(action);
+  }
+
   #onNodes(events: readonly WatchEvent<Node>[]): void {
     const added: ClusterNode[] = [];
     for (const { type, object } of events) {
       if (type !== 'ADDED') continue;
-      const { costs = LINUX_6_18, cpusPerNode: cpuCount = 2, cni = {} } = this.#options;
+      const { costs = LINUX_6_18, cpusPerNode: cpuCount = 2 } = this.#options;
       const node = blaming(
-        { object, field: 'spec.podCIDR' },
+        { object, field: 'spec.podCIDR', error: RangeConfigError },
         () =>
           new ClusterNode({
             object,
@@ -589,7 +709,8 @@ export class Cluster {
             fabric: this.#fabric,
             families: this.#families,
             ranges: this.ranges,
-            cni,
+            network: this.#network,
+            egress: this.#egress,
             proxy: {
               mode: this.#proxyMode,
               sync: this.#syncOf(this.#proxyMode),
@@ -601,15 +722,19 @@ export class Cluster {
           }),
       );
       this.#nodes.set(node.name, node);
+      if (this.#options.podsAreRouted === true) this.#routeFromOutside(node);
       added.push(node);
       if (this.#loadBalancer !== undefined) serveHealth(node);
       if (!this.#started) continue;
       for (const kubeProxy of node.kubeProxies) kubeProxy.hear([]);
       node.policyAgent.hear();
     }
-    if (added.length > 0)
-      for (const { family, podRoutes } of this.#families) podRoutes.add(added.map((node) => node.podRouteOf(family)));
+    if (added.length > 0) this.#network.connect(added.map(({ networkNode }) => networkNode));
     this.#serviceController.hearOfNodes();
+  }
+
+  #routeFromOutside(node: ClusterNode): void {
+    for (const { family, ip } of node.addresses) this.outside.routeToPods(node.podRangeOf(family)!, { via: ip });
   }
 
   #makeLoadBalancer(): LoadBalancer {
@@ -635,6 +760,7 @@ export class Cluster {
         if (this.#started) this.#controlPlane.schedule(delay, call, action);
         else action();
       },
+      retry: (delay, action) => this.#controlPlane.schedule(delay, call, action),
       runtime: {
         isConnected: (pod) => nodeOf(pod) !== undefined && !this.#nodeLifecycle.isSilent(pod.spec.nodeName ?? ''),
         start: (pod) => this.#startPod(pod, nodeOf(pod) as ClusterNode),
@@ -643,47 +769,85 @@ export class Cluster {
             throw new CoupledError(
               'a pod ends, and when its server has answered all requests, the kubelet knows at once',
             );
-          const server = this.#servers.get(keyOf(pod));
-          if (server === undefined) exited();
-          else server.terminate(exited);
+          const program = this.#programOf(keyOf(pod));
+          if (program === undefined) exited();
+          else program.terminate(exited);
         },
-        exit: (pod) => this.#servers.get(keyOf(pod))?.exit(),
+        exit: (pod) => this.#programOf(keyOf(pod))?.exit(),
         remove: (pod) => this.#removePod(keyOf(pod), nodeOf(pod)),
       },
     });
   }
 
-  #startPod(pod: Pod, node: ClusterNode): PodAddresses {
+  #programOf(key: string): Server | HttpProxy | DnsServer | undefined {
+    return this.#servers.get(key) ?? this.#httpProxies.get(key) ?? this.#dns?.servers.get(key);
+  }
+
+  #startPod(pod: Pod, node: ClusterNode): PodAddresses | 'failed' {
     const key = keyOf(pod);
     const { hostNetwork } = pod.spec;
-    const requestedIps = hostNetwork ? [] : podIpsOf(pod).map(parseAddress);
-    const running = blaming({ object: pod, field: 'status.podIP' }, () =>
-      node.kubelet.start(key, requestedIps.length === 0 ? { hostNetwork } : { hostNetwork, requestedIps }),
-    );
+    const running = this.#runSandbox(pod, node);
+    if (running === undefined) return 'failed';
     this.#pods.set(key, running);
     const addresses = addressesOf(running);
     if (!hostNetwork)
-      for (const address of addresses)
-        if (!contains(node.podRangeOf(address.family)!, address.ip)) this.#routeAlone(address, node);
-    for (const { ports } of pod.spec.containers)
-      for (const { protocol, containerPort: port } of ports) this.#listen(running, { protocol, port });
+      for (const address of addresses) if (!node.covers(address)) this.#network.routeAlone(address, node.networkNode);
+    if (this.#proxyController.isProxy(pod)) this.#startHttpProxy(pod, running);
+    this.#startContainers(pod, running);
     const podIps = addresses.map(({ family, ip }) => formatIp(ip, family));
     return { ...podIpStatus(podIps), hostIP: formatIp(node.ip, node.family) };
   }
 
-  /** A pod of a snapshot whose network does not cut the pod range by nodes: every other node has a route to it alone. */
-  #routeAlone({ family, ip }: IpAddress, home: ClusterNode): void {
-    const destination = prefix(ip, addressBits(family), family);
-    const { podRoutes } = this.#families.find((own) => own.family === family)!;
-    const homeIp = home.addressOf(family)!;
-    for (const { gateway } of podRoutes.add([{ destination, gateway: homeIp }])) {
-      if (gateway === homeIp) continue;
-      for (const node of this.#nodes.values()) if (node.addressOf(family) === gateway) node.forgetPod(destination);
+  #startHttpProxy(pod: Pod, running: RunningPod): void {
+    const proxy = new HttpProxy(running, this.#proxyController.settings.proxy);
+    this.#httpProxies.set(running.name, proxy);
+    this.#proxyController.serve(pod, proxy);
+  }
+
+  /** Undefined: the network could not connect the pod. A pod of a snapshot that cannot have its address is an error. */
+  #runSandbox(pod: Pod, node: ClusterNode): RunningPod | undefined {
+    const key = keyOf(pod);
+    const sandbox = sandboxOf(pod);
+    if (sandbox.requestedIps !== undefined)
+      return blaming({ object: pod, field: 'status.podIP', error: CniError }, () => node.kubelet.start(key, sandbox));
+    try {
+      const running = node.kubelet.start(key, sandbox);
+      this.#creating.delete(key);
+      return running;
+    } catch (error) {
+      if (!(error instanceof CniError)) throw error;
+      this.#creating.set(key, error.message);
+      this.#note(`Pod ${key}: ContainerCreating on ${node.name}: ${error.message}`);
+      return undefined;
     }
+  }
+
+  /** Containers of a pod share its namespace: the second that wants a port does not get it. */
+  #startContainers({ spec: { containers } }: Pod, pod: RunningPod): void {
+    const owners = new Map<string, string>();
+    for (const { name, ports } of containers) {
+      for (const { protocol, containerPort: port } of ports) {
+        const owner = owners.get(`${protocol}/${port}`);
+        owners.set(`${protocol}/${port}`, owner ?? name);
+        if (owner === undefined) this.#listen(pod, { protocol, port });
+        else if (owner !== name)
+          this.#refuseBind({ pod: pod.name, container: name, protocol, port }, `container ${owner} has it`);
+      }
+    }
+  }
+
+  #refuseBind(failure: BindFailure, reason: string): void {
+    const { pod, container, protocol, port } = failure;
+    this.#bindFailures.push(failure);
+    const who = container === undefined ? `Pod ${pod}` : `Pod ${pod}: container ${container}`;
+    this.#note(`${who}: cannot listen on ${protocol} port ${port}: ${reason}`);
   }
 
   #removePod(key: string, node: ClusterNode | undefined): void {
     this.#servers.delete(key);
+    this.#dns?.servers.delete(key);
+    this.#creating.delete(key);
+    if (this.#httpProxies.delete(key)) this.#proxyController.forget(key);
     node?.kubelet.stop(key);
     this.#pods.delete(key);
   }
@@ -742,15 +906,18 @@ export class Cluster {
   }
 
   #listen(pod: RunningPod, { protocol, port }: { protocol: ServiceProtocol; port: number | undefined }): void {
-    if (protocol === 'SCTP' || port === undefined) return;
-    const server = this.#servers.get(pod.name) ?? this.#addServer(pod);
+    if (protocol === 'SCTP' || port === undefined || this.#httpProxies.has(pod.name)) return;
+    const server = this.#servers.get(pod.name) ?? this.#dns?.servers.get(pod.name) ?? this.#addServer(pod);
     const other = this.#neighborOn({ protocol, port }, pod);
     if (other === undefined) server.listen(protocol, port);
-    else this.#note(`Pod ${pod.name}: cannot listen on ${protocol} port ${port}: ${pod.node} gave it to Pod ${other}`);
+    else this.#refuseBind({ pod: pod.name, protocol, port }, `${pod.node} gave it to Pod ${other}`);
   }
 
-  #addServer(pod: RunningPod): Server {
-    const app = this.api.get('Pod', pod.name)?.metadata.labels.app ?? '';
+  #addServer(pod: RunningPod): Server | DnsServer {
+    const object = this.api.get('Pod', pod.name);
+    const names = object === undefined ? undefined : this.#dns?.serverFor(object, pod);
+    if (names !== undefined) return names;
+    const app = object?.metadata.labels.app ?? '';
     const server = new Server(pod, this.#serverSettings.get(app) ?? this.#options.server);
     this.#servers.set(pod.name, server);
     return server;
@@ -759,7 +926,7 @@ export class Cluster {
   /** The name of another pod that has the port: pods on the node's network share its ports. */
   #neighborOn({ protocol, port }: { protocol: 'TCP' | 'UDP'; port: number }, pod: RunningPod): string | undefined {
     if (pod.namespace !== this.node(pod.node).machine.root) return undefined;
-    for (const [name, server] of this.#servers)
+    for (const [name, server] of [...this.#servers, ...(this.#dns?.servers ?? [])])
       if (name !== pod.name && server.process.namespace === pod.namespace && server.listensOn(protocol, port))
         return name;
     return undefined;
@@ -780,8 +947,7 @@ interface PartOfResults {
 
 function newFamily(family: IpFamily): ClusterFamily {
   const tracker = new ServiceTracker({ family });
-  const podRoutes = new SharedRoutes(family);
-  return { family, podRoutes, caches: new ProxyCaches(), services: () => tracker.snapshot(), tracker, news: [] };
+  return { family, caches: new ProxyCaches(), services: () => tracker.snapshot(), tracker, news: [] };
 }
 
 function serveHealth({ kubeProxies, process }: ClusterNode): void {
@@ -804,11 +970,18 @@ const IDLE_RANGES = { 4: parsePrefix('198.18.0.0/15'), 6: parseIpv6Prefix('2001:
 const call = (handler: () => void): void => handler();
 
 /** What the network plugin refuses comes out as an error about the object that asked for it. */
-function blaming<Result>({ object, field }: { object: KubeObject; field: string }, action: () => Result): Result {
+function blaming<Result>(
+  {
+    object,
+    field,
+    error: kind,
+  }: { object: KubeObject; field: string; error: typeof CniError | typeof RangeConfigError },
+  action: () => Result,
+): Result {
   try {
     return action();
   } catch (error) {
-    if (error instanceof AddressError) throw new ObjectError(object, `${field}: ${error.message}`);
+    if (error instanceof kind) throw new ObjectError(object, `${field}: ${error.message}`);
     throw error;
   }
 }

@@ -38,7 +38,7 @@ export function addRun(program: Command, context: CommandContext): void {
     .argument('<experiment>', 'a built-in experiment (see podwire list), or a .ts or .js file')
     .option(
       '--set <factor=level,...>',
-      'run only these levels of a factor, or vary proxy or ipFamily (may be repeated)',
+      'run only these levels of a factor, or vary proxy, ipFamily or cni (may be repeated)',
       collect,
     )
     .addHelpText('after', examples(...EXAMPLES))

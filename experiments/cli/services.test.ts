@@ -206,15 +206,9 @@ describe('wrong use is told in one line, and nothing is written', () => {
       'bad.yaml: document 2 (Deployment default/web): metadata.name: stands already at',
     ],
     [
-      'no address left for pods',
-      DEPLOYMENT,
-      'bad.yaml: document 1 (Deployment default/web): spec.replicas: pod range exhausted',
-      '--pod-range 10.244.0.0/30 --nodes 1',
-    ],
-    [
       'a pod range without room for a gateway',
       DEPLOYMENT,
-      'Node node-1: spec.podCIDR: pod range 10.244.0.0/31: expected a prefix length of at most 30',
+      'Node node-1: spec.podCIDR: subnet 10.244.0.0/31: too small to allocate from; expected a prefix length of at most 30',
       '--pod-range 10.244.0.0/31 --nodes 1',
     ],
     [

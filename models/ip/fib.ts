@@ -1,7 +1,7 @@
 // The forwarding table of one network namespace: longest prefix wins, then the lower metric. Table `local` (the host's
 // own addresses) and table `main` are one here, because the kernel asks them in that order and local routes are /32.
 //
-// Not modelled: policy routing (`ip rule`), ECMP, TOS routes.
+// Policy routing is in source-routes.ts. Not modelled: ECMP, TOS routes.
 
 import type { NetDevice } from '../link/net-device.ts';
 import {
@@ -105,6 +105,12 @@ export class Fib implements SharedRoutesReader {
     this.#routes = kept;
     if (removed) this.#changed();
     return removed;
+  }
+
+  /** The routes by a device that goes. */
+  removeDevice(device: NetDevice): void {
+    this.#routes = this.#routes.filter((route) => route.device !== device);
+    this.#changed();
   }
 
   /** The route for `ip`, or undefined when not even a default route is there. */

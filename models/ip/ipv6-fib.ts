@@ -5,7 +5,7 @@
 // Handles have no bits to mask, so a table per prefix length is keyed by a hash of the first bits; entries of one hash
 // are told apart by comparing.
 //
-// Not modelled: policy routing, ECMP, routes by source address.
+// Policy routing is in source-routes.ts. Not modelled: ECMP, routes by source address.
 
 import type { NetDevice } from '../link/net-device.ts';
 import { ANY_IP, type Ip, type Prefix } from '../packet/ip-address.ts';
@@ -81,6 +81,18 @@ export class Ipv6Fib implements SharedRoutesReader {
     else buckets?.set(hash, kept);
     this.#forget();
     return kept.length < routes.length;
+  }
+
+  /** The routes by a device that goes. */
+  removeDevice(device: NetDevice): void {
+    for (const { buckets } of this.#lengths) {
+      for (const [hash, routes] of buckets) {
+        const kept = routes.filter((route) => route.device !== device);
+        if (kept.length === 0) buckets.delete(hash);
+        else if (kept.length < routes.length) buckets.set(hash, kept);
+      }
+    }
+    this.#forget();
   }
 
   /** The route for `ip`, or undefined when not even a default route is there. */

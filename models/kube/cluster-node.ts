@@ -1,16 +1,22 @@
 // A Kubernetes node: a machine on the fabric with a bridge for its pods, a kubelet and a kube-proxy.
 
-import type { BridgePluginSettings } from '../cni/bridge.ts';
-import { BridgePlugin } from '../cni/bridge.ts';
-import { masqueradeEgress, usePodRoutes } from '../cni/host-gateway.ts';
-import { HostLocal, type IsReserved } from '../cni/host-local.ts';
+import { CniHost, type IsReserved } from '../cni/cni-host.ts';
+import { CniRuntime } from '../cni/cni-runtime.ts';
+import type { NetworkNode, NodeNetwork, PodNetwork } from '../cni/networks/pod-network.ts';
+import {
+  DEFAULT_MASQUERADE_AGENT,
+  type EgressWay,
+  type MasqueradeAgentSettings,
+  masqueradeByAgent,
+  useEgressWays,
+} from '../host/egress.ts';
 import type { Fabric } from '../host/fabric.ts';
 import { addAddress, addDefaultRoute, stackOf } from '../host/ip-setup.ts';
 import { Machine, type MachineOptions } from '../host/machine.ts';
 import { gatewayOf } from '../host/outside-world.ts';
 import type { Process } from '../host/process.ts';
-import type { SharedRoute, SharedRoutes } from '../ip/shared-routes.ts';
 import {
+  addressBits,
   type Ip,
   type IpAddress,
   type IpFamily,
@@ -32,12 +38,21 @@ import { type ClusterRanges, rangeOf } from './ranges.ts';
 /** What all nodes have in common of one IP family. */
 export interface FamilyOfCluster {
   readonly family: IpFamily;
-  /** The way to every node's pods. */
-  readonly podRoutes: SharedRoutes;
   readonly caches: ProxyCaches;
   /** What kube-proxies have heard of until now. */
   readonly services: () => ServiceSnapshot;
 }
+
+/** How pods' packets leave the cluster, if no egress gateway is meant. */
+export interface EgressSettings extends MasqueradeAgentSettings {
+  /**
+   * `outside the cluster`: the network plugin's rule, with the node's address to all but pods; `ip-masq-agent`: its rules,
+   * with the ranges below; `none`: pods keep their address, and the routers must know the way back.
+   */
+  readonly masquerade: 'outside the cluster' | 'ip-masq-agent' | 'none';
+}
+
+export const DEFAULT_EGRESS: EgressSettings = { masquerade: 'outside the cluster', ...DEFAULT_MASQUERADE_AGENT };
 
 export interface ClusterNodeOptions {
   /** The API object, with an InternalIP and a pod range of each of the cluster's families. */
@@ -47,7 +62,8 @@ export interface ClusterNodeOptions {
   /** The first one first. */
   readonly families: readonly FamilyOfCluster[];
   readonly ranges: ClusterRanges;
-  readonly cni: Partial<BridgePluginSettings>;
+  readonly network: PodNetwork;
+  readonly egress: EgressSettings;
   readonly proxy: {
     readonly mode: ProxyMode;
     readonly sync: SyncSettings;
@@ -77,12 +93,26 @@ export class ClusterNode {
   /** A program on the node itself, outside pods: a node agent, or a client on the host network. */
   readonly process: Process;
   readonly policyAgent: PolicyAgent;
+  /** As its network's daemon sees it. */
+  readonly networkNode: NetworkNode;
+  readonly #network: NodeNetwork;
   readonly #nicName = 'eth0';
   readonly #families: readonly NodeFamily[];
   readonly #startProxies: (mode: ProxyMode, sync: SyncSettings) => readonly KubeProxy[];
   #kubeProxies: readonly KubeProxy[];
 
-  constructor({ object, machine, fabric, families, ranges, cni, proxy, enforcement, isReserved }: ClusterNodeOptions) {
+  constructor({
+    object,
+    machine,
+    fabric,
+    families,
+    ranges,
+    network,
+    egress,
+    proxy,
+    enforcement,
+    isReserved,
+  }: ClusterNodeOptions) {
     this.name = object.metadata.name;
     this.#families = families.map((ofCluster): NodeFamily => {
       const { family } = ofCluster;
@@ -92,22 +122,23 @@ export class ClusterNode {
     this.machine = new Machine({ ...machine, name: this.name, forwarding: true });
     const { root, place } = this.machine;
     const nic = fabric.attach(this.machine, this.#nicName);
-    for (const family of this.#families) this.#joinNetwork(nic, family, ranges);
-    const plugin = new BridgePlugin(this.machine, {
-      ipam: new HostLocal(
-        this.#families.map(({ podRange }) => podRange),
-        isReserved,
-      ),
-      settings: cni,
-    });
-    this.kubelet = new Kubelet(this.machine, { cni: plugin, nodeIps: this.#families });
+    for (const family of this.#families) this.#joinFabric(nic, family, ranges);
+    const host = new CniHost(this.machine, { isReserved });
+    this.networkNode = { name: this.name, host, nic, families: this.#families };
+    this.#network = network.join(this.networkNode);
+    if (egress.masquerade === 'ip-masq-agent')
+      for (const { family } of this.#families) masqueradeByAgent(this.machine, family, egress);
+    const { configList, plugins, gateways } = this.#network;
+    const cni = new CniRuntime(host, configList, plugins);
+    this.kubelet = new Kubelet(this.machine, { cni, nodeIps: this.#families });
     this.process = { name: this.name, place, namespace: root, cpu: this.machine.nextCpu() };
     const zone = object.metadata.labels['topology.kubernetes.io/zone'];
     this.rules = new MachineRules(this.machine, { name: this.#nicName, ip: this.ip });
     const rules = () => this.rules;
     this.#startProxies = (mode, sync) =>
-      this.#families.map(({ family, ip, ofCluster: { caches, services } }, i) => {
-        const node = { name: this.name, zone, ips: [ip, plugin.gateways[i]!.ip] };
+      this.#families.map(({ family, ip, ofCluster: { caches, services } }) => {
+        const own = gateways.filter((gateway) => gateway.family === family).map((gateway) => gateway.ip);
+        const node = { name: this.name, zone, ips: [ip, ...own] };
         const random = place.random(family === 4 ? 'kube-proxy' : 'kube-proxy/ipv6');
         return new KubeProxy({ ...proxy, mode, sync, place, node, ranges, family, caches, services, random, rules });
       });
@@ -116,15 +147,22 @@ export class ClusterNode {
     this.policyAgent = new PolicyAgent({ ...enforcement, place, rules, node: { name: this.name, podRanges } });
   }
 
-  /** The node's address, the routes to other nodes' pods, and the rule for what leaves the cluster, of one family. */
-  #joinNetwork(nic: Nic, { family, ip, ofCluster }: NodeFamily, ranges: ClusterRanges): void {
+  /** The node's address on the nodes' network and the way out of it, of one family. */
+  #joinFabric(nic: Nic, { family, ip }: NodeFamily, ranges: ClusterRanges): void {
     const { root } = this.machine;
     const nodeRange = rangeOf(ranges, 'node', family)!;
     if (family === 6) root.stack.enableIpv6().setForwarding(1);
     addAddress(root, nic, { family, ip, length: nodeRange.length });
     addDefaultRoute(root, nic, { family, ip: gatewayOf(nodeRange) });
-    usePodRoutes(this.machine, ofCluster.podRoutes, { device: nic, family, ip });
-    masqueradeEgress(this.machine, { clusterRange: rangeOf(ranges, 'pod', family)! });
+  }
+
+  /** Pods that leave the cluster by a gateway, and on that the addresses with which they do. */
+  useEgress(ways: readonly EgressWay[], addresses: readonly IpAddress[]): void {
+    const { root } = this.machine;
+    for (const { family, ip } of addresses)
+      if (!stackOf(root, family).addresses.some((own) => own.ip === ip))
+        addAddress(root, root.deviceNamed(this.#nicName), { family, ip, length: addressBits(family) });
+    for (const { family } of this.#families) useEgressWays(this.machine, this.#nicName, family, ways);
   }
 
   /** Its InternalIPs, one of each family of the cluster, the first one first. */
@@ -172,14 +210,8 @@ export class ClusterNode {
     this.machine.root.deviceNamed(this.#nicName).up = connected;
   }
 
-  /** What other nodes must know to reach this one's pods. */
-  podRouteOf(family: IpFamily): SharedRoute {
-    const { podRange, ip } = this.#families.find((own) => own.family === family)!;
-    return { destination: podRange, gateway: ip };
-  }
-
-  /** A pod that had an address outside the node's range is gone, and another node has one with that address. */
-  forgetPod(address: Prefix): void {
-    stackOf(this.machine.root, address.family).fib.remove(address);
+  /** Is a pod of this node found at the address by the ways that nodes have to each other? */
+  covers(address: IpAddress): boolean {
+    return this.#network.covers(address);
   }
 }

@@ -69,7 +69,9 @@ export class WireDevice extends NetDevice implements FrameHolder {
   /** The last bit of a frame has come in: an event of its own. */
   arrive(frame: Frame): void {
     frame.clearMetadata();
-    frame.flowHash = 0; // only bytes cross a cable
+    frame.flowHash = 0; // only bytes cross a cable, checksums among them
+    frame.isChecksumOpen = false;
+    frame.closeInnerChecksum();
     const { cpus } = this;
     // Receive-side scaling: the same flow always meets the same CPU.
     const cpu = cpus.count === 1 ? 0 : steeringHash(frame) % cpus.count;

@@ -7,10 +7,12 @@ import { formatIp } from '../packet/ip-address.ts';
 import type { SocketAddress } from '../transport/transport-stack.ts';
 import type { Arrivals } from './arrivals.ts';
 import { asDistribution, type DurationDistribution } from './duration-distribution.ts';
+import type { HttpRequest } from './http.ts';
 import { Load } from './load.ts';
 import {
   DEFAULT_REQUEST,
   KeptAliveRequester,
+  type NamedTarget,
   NewConnectionRequester,
   type Requester,
   type RequestSettings,
@@ -18,12 +20,15 @@ import {
 } from './requester.ts';
 
 export interface ClientSettings {
-  readonly to: SocketAddress;
+  /** An address, or a name that is looked up for each request (each connection, where those are kept). */
+  readonly to: SocketAddress | NamedTarget;
   readonly protocol?: 'tcp' | 'udp';
   /** TCP: keep connections open. UDP: keep the socket, so that all requests are one conntrack flow. */
   readonly keepAlive?: boolean;
   readonly requestBytes?: number;
   readonly responseBytes?: number;
+  /** What requests say to a proxy of HTTP; over TCP only. */
+  readonly http?: HttpRequest;
   readonly timeout?: Duration;
   /** Results go here; several clients may share one. */
   readonly load?: Load;
@@ -84,12 +89,15 @@ function loadOf({ place }: Process, { load = new Load() }: ClientSettings): Load
 function requesterOf(process: Process, load: Load, settings: ClientSettings): Requester {
   const { to, requestBytes, responseBytes, timeout } = { ...DEFAULT_REQUEST, ...settings };
   const keep = settings.keepAlive ?? false;
-  const request: RequestSettings = { to, requestBytes, responseBytes, timeout, keepSocket: keep };
+  const { http } = settings;
+  const request: RequestSettings = { to, requestBytes, responseBytes, http, timeout, keepSocket: keep };
   if (settings.protocol === 'udp') return new UdpRequester(process, load, request);
   return keep ? new KeptAliveRequester(process, load, request) : new NewConnectionRequester(process, load, request);
 }
 
 const ignore = (): void => {};
 
-const streamName = ({ name }: Process, { to, protocol = 'tcp' }: ClientSettings): string =>
-  `client/${name}/${protocol}/${to.family === 6 ? formatIp(to.ip, 6) : to.ip}:${to.port}`;
+function streamName({ name }: Process, { to, protocol = 'tcp' }: ClientSettings): string {
+  const target = 'resolve' in to ? to.name : `${to.family === 6 ? formatIp(to.ip, 6) : to.ip}:${to.port}`;
+  return `client/${name}/${protocol}/${target}`;
+}

@@ -9,12 +9,19 @@ import type { SocketError } from '../transport/udp.ts';
 import type { Response } from './message.ts';
 
 /** Why a request got no answer, as its client sees it. */
-export type Failure = Exclude<TcpCloseReason, 'closed'> | SocketError | 'closed early';
+export type Failure =
+  | Exclude<TcpCloseReason, 'closed'>
+  | SocketError
+  | 'closed early'
+  | 'name not resolved'
+  | `HTTP ${number}`;
 
 /** An answered request. */
 export interface Completion {
-  /** The first system call: connect, where there is one. */
+  /** The lookup of the server's name, or else the first system call: connect, where there is one. */
   readonly began: Instant;
+  /** The server's name was resolved; absent for a client that knew the address. */
+  readonly resolved?: Instant | undefined;
   /** The request was sent; on a new TCP connection, once that was established. */
   readonly sent: Instant;
   readonly now: Instant;
@@ -35,6 +42,8 @@ interface LoadSnapshot {
   readonly groups: readonly (readonly [name: string, LatenciesSnapshot])[];
   readonly perServer: Counts;
   readonly perSource: Counts;
+  readonly perForwardedFor: Counts;
+  readonly lookup: HistogramSnapshot;
   readonly failures: readonly (readonly [Failure, count: number])[];
   readonly started: number;
   readonly completed: number;
@@ -50,9 +59,9 @@ export class Latencies {
   /** send() of the request to the last byte of the answer. */
   request = new Histogram();
 
-  record({ began, sent, now }: Completion): void {
+  record({ began, resolved = began, sent, now }: Completion): void {
     this.latency.record(between(began, now));
-    if (sent > began) this.connect.record(between(began, sent));
+    if (sent > resolved) this.connect.record(between(resolved, sent));
     this.request.record(between(sent, now));
   }
 
@@ -85,11 +94,14 @@ export class Latencies {
  * in the order of names, which does not depend on who was first.
  */
 export class Load extends Latencies implements Measure {
+  /** Lookups of the server's name, of requests that were answered. */
+  lookup = new Histogram();
   readonly #groupOf: ((response: Response) => string) | undefined;
   readonly #groups = new Map<string, Latencies>();
   readonly #perServer = new Map<string, number>();
   /** By address, IPv4 and IPv6: a number may be one of each. */
   readonly #perSource = { 4: new Map<Ip, number>(), 6: new Map<Ip, number>() } as const;
+  readonly #perForwardedFor = new Map<string, number>();
   readonly #failures = new Map<Failure, number>();
   #since = START;
   #started = 0;
@@ -139,6 +151,11 @@ export class Load extends Latencies implements Measure {
     );
   }
 
+  /** Answers by the client that X-Forwarded-For named to the server; without those of requests that had none. */
+  get perForwardedFor(): ReadonlyMap<string, number> {
+    return inOrder(this.#perForwardedFor);
+  }
+
   get failures(): ReadonlyMap<Failure, number> {
     return inOrder(this.#failures);
   }
@@ -148,7 +165,9 @@ export class Load extends Latencies implements Measure {
     this.#since = now;
     this.#started = this.#completed = this.#failed = 0;
     this.reset();
-    for (const counts of [this.#groups, this.#perServer, this.#failures, ...Object.values(this.#perSource)])
+    this.lookup = new Histogram();
+    const { 4: perIpv4, 6: perIpv6 } = this.#perSource;
+    for (const counts of [this.#groups, this.#perServer, this.#perForwardedFor, this.#failures, perIpv4, perIpv6])
       counts.clear();
   }
 
@@ -161,9 +180,12 @@ export class Load extends Latencies implements Measure {
     if (completion.began < this.#since) return;
     this.#completed++;
     this.record(completion);
-    const { server, sourceSeen, sourceFamily } = completion.response;
+    const { began, resolved } = completion;
+    if (resolved !== undefined) this.lookup.record(between(began, resolved));
+    const { server, sourceSeen, sourceFamily, forwardedFor } = completion.response;
     count(this.#perServer, server);
     count(this.#perSource[sourceFamily], sourceSeen);
+    if (forwardedFor !== undefined) count(this.#perForwardedFor, forwardedFor);
     if (this.#groupOf !== undefined) this.#group(this.#groupOf(completion.response)).record(completion);
   }
 
@@ -191,6 +213,8 @@ export class Load extends Latencies implements Measure {
       groups: [...this.#groups].map(([name, latencies]) => [name, latencies.latenciesSnapshot()]),
       perServer: [...this.#perServer],
       perSource: [...this.perSource],
+      perForwardedFor: [...this.#perForwardedFor],
+      lookup: this.lookup.snapshot(),
       failures: [...this.#failures],
       started: this.#started,
       completed: this.#completed,
@@ -198,7 +222,8 @@ export class Load extends Latencies implements Measure {
     };
   }
 
-  add({ all, groups, perServer, perSource, failures, started, completed, failed }: LoadSnapshot): void {
+  add(snapshot: LoadSnapshot): void {
+    const { all, groups, perServer, perSource, perForwardedFor, failures, started, completed, failed } = snapshot;
     this.addLatencies(all);
     for (const [name, latencies] of groups) this.#group(name).addLatencies(latencies);
     for (const [server, answers] of perServer) count(this.#perServer, server, answers);
@@ -206,6 +231,8 @@ export class Load extends Latencies implements Measure {
       const { family, ip } = parseAddress(source);
       count(this.#perSource[family], ip, answers);
     }
+    for (const [client, answers] of perForwardedFor) count(this.#perForwardedFor, client, answers);
+    this.lookup.merge(Histogram.of(snapshot.lookup));
     for (const [failure, requests] of failures) count(this.#failures, failure, requests);
     this.#started += started;
     this.#completed += completed;
