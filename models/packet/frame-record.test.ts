@@ -59,6 +59,7 @@ const anyFrame: fc.Arbitrary<Frame> = fc.constantFrom<IpFamily>(4, 6).chain((fam
         ...{ sizeBytes: fc.nat(9_000), srcMac: mac, dstMac: mac, srcIp: ipOf(family), dstIp: ipOf(family) },
         ...{ protocol: byte, ttl: byte, typeOfService: byte, identification: port, fragmentOffset: port },
         ...{ dontFragment: fc.boolean(), moreFragments: fc.boolean(), isAtomicFragment: fc.boolean() },
+        ...{ isChecksumOpen: fc.boolean(), isChecksumWrong: fc.boolean(), vni: fc.nat(2 ** 24 - 1) },
         ...{ srcPort: port, dstPort: port, payloadBytes: port },
         ...{ icmpType: byte, icmpCode: byte, icmpIdentifier: port, icmpSequence: port, icmpMtu: port },
         ...{ icmpGateway: ipOf(family), discovery },
@@ -79,8 +80,10 @@ const anyFrame: fc.Arbitrary<Frame> = fc.constantFrom<IpFamily>(4, 6).chain((fam
 test('whatever a cable carries of a frame comes out as it went in', () => {
   const pass = cable();
   fc.assert(
-    fc.property(anyFrame, fc.option(anyFrame), fc.boolean(), (frame, other, isWhole) => {
-      if (other !== null) frame[isWhole ? 'whole' : 'quoted'] = other;
+    fc.property(anyFrame, fc.option(anyFrame), fc.constantFrom('whole', 'quoted', 'inner'), (frame, other, as) => {
+      if (other !== null) frame[as] = other;
+      if (frame.inner === undefined) frame.vni = 0;
+      if (other !== null && other.inner === undefined) other.vni = 0;
       expect(pass(frame)).toEqual(frame);
     }),
     { numRuns: 500 },
@@ -109,5 +112,5 @@ test('what the kernel keeps beside the bytes stays behind, and a frame that is f
   const frame = Object.assign(new Frame(), { mark: 7, conntrackEntry: 3, flowHash: 9 });
   expect(cable()(frame)).toEqual(new Frame());
   frame.journey = new Journey(1);
-  expect(() => cable()(frame)).toThrow('those that are followed');
+  expect(() => cable()(frame)).toThrow('frames that are followed');
 });
