@@ -2,8 +2,9 @@
 // the smallest, or the sum, of each.
 //
 // A waiting worker looks again and again for a while, because to sleep and be woken takes longer (14 to 30 us) than most
-// waits; then it sleeps, so that on a machine with fewer free cores than workers the others get on. If others are busy
-// there all the time, looking is in vain: it looks less long after each sleep.
+// waits; then it sleeps, so that on a machine with fewer free cores than workers the others get on. Where looking has been in
+// vain several times in a row, the others seem to be waiting for this core: from then on it sleeps almost at once, and looks
+// for as long as before only now and then, to find out whether that has changed.
 
 /** Some worker has failed, or the run is over for another reason; its error is told elsewhere. */
 export class MeetingEndedError extends Error {
@@ -17,9 +18,13 @@ const SLEEPERS = 32;
 const ENDED = 48;
 const CONTROL_WORDS = 64;
 
-/** How often a worker looks before it sleeps: about 20 us, as long as a sleep would take. */
+/** How often a worker looks before it sleeps: 30 to 50 us, more than workers of even shares differ, and than a sleep takes. */
 const MOST_LOOKS = 10_000;
+/** Half a microsecond. */
 const LEAST_LOOKS = 100;
+/** So often in a row it looks in vain before it gives way; after that every so many meetings it looks for long again. */
+const VAIN_LOOKS = 8;
+const MEETINGS_BETWEEN_TRIES = 16;
 
 /** A line of the cache: numbers that one worker brings to one round. */
 const VALUES_PER_WORKER = 8;
@@ -33,7 +38,8 @@ export class Meeting {
   readonly #index: number;
   readonly #workers: number;
   #parity = 0;
-  #looks = MOST_LOOKS;
+  /** Waits in a row that ended in sleep, or would have if it had looked for long. */
+  #vain = 0;
 
   /** Each worker makes one over the same memory, of {@link meetingBytes}, which is zero at first. */
   constructor(
@@ -106,12 +112,14 @@ export class Meeting {
   }
 
   #look(round: number): boolean {
-    for (let look = 0; look < this.#looks; look++) {
+    const givesWay = this.#vain >= VAIN_LOOKS && this.#vain % MEETINGS_BETWEEN_TRIES !== 0;
+    const looks = givesWay ? LEAST_LOOKS : MOST_LOOKS;
+    for (let look = 0; look < looks; look++) {
       if (Atomics.load(this.#control, ROUND) === round) continue;
-      if (this.#looks < MOST_LOOKS) this.#looks = Math.min(MOST_LOOKS, this.#looks * 2);
+      if (!givesWay) this.#vain = 0;
       return true;
     }
-    this.#looks = Math.max(LEAST_LOOKS, this.#looks >> 1);
+    this.#vain++;
     return false;
   }
 

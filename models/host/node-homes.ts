@@ -5,7 +5,7 @@
  * Of the work of a run under load, what the switch takes; measured with the cluster of bench/parallel.bench.ts. It decides
  * how even the workers' shares are, and no result.
  */
-const SHARE_OF_THE_SWITCH = 0.15;
+const SHARE_OF_THE_SWITCH = 0.12;
 
 export class NodeHomes {
   /** The part of all nodes that each worker is to have. */

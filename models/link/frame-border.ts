@@ -5,33 +5,29 @@
 import { CoupledError } from '../../engine/parallel/coupled-error.ts';
 import type { Border, Part } from '../../engine/parallel/part.ts';
 import { RecordReader, RecordWriter } from '../../engine/parallel/records.ts';
+import type { WordRing } from '../../engine/parallel/word-ring.ts';
 import { type Duration, END_OF_TIME, type Instant } from '../../engine/time.ts';
 import type { Frame } from '../packet/frame.ts';
 import { FrameReader, FrameWriter, type MessageRecords, WholeNumbers } from '../packet/frame-record.ts';
 import type { FrameStore } from '../packet/frame-store.ts';
-import type { WireBorder, WireDirection } from './wire.ts';
+import type { WireBorder, WireCrossing, WireDirection } from './wire.ts';
 
 export class FrameBorder implements Border, WireBorder {
   readonly #part: Part;
   readonly #frames: FrameStore;
   /** By number, which is the same at all workers. */
   readonly #wires: WireDirection[] = [];
-  readonly #numbers = new Map<WireDirection, Crossing>();
   /** By worker. */
   readonly #outlets: readonly (Outlet | undefined)[];
   readonly #inlets: readonly Inlet[];
   #lookahead = Number.POSITIVE_INFINITY as Duration;
-  #earliestSent = END_OF_TIME;
 
   constructor(part: Part, { frames, messages }: { frames: FrameStore; messages: MessageRecords }) {
     this.#part = part;
     this.#frames = frames;
     const wholes = new WholeNumbers();
-    this.#outlets = part.ringsTo.map((ring) => {
-      if (ring === undefined) return undefined;
-      const record = new RecordWriter(ring);
-      return { record, writer: new FrameWriter(record, messages, wholes) };
-    });
+    const makeRoom = (): void => this.#makeRoom();
+    this.#outlets = part.ringsTo.map((ring) => ring && new Outlet(ring, { frames, messages, wholes, makeRoom }));
     this.#inlets = part.ringsFrom.flatMap((ring) => {
       if (ring === undefined) return [];
       const record = new RecordReader(ring);
@@ -52,26 +48,16 @@ export class FrameBorder implements Border, WireBorder {
     const { delay } = wire.settings;
     if (delay === 0) throw new CoupledError('the wires between nodes have no delay');
     if (delay < this.#lookahead) this.#lookahead = delay;
-    if (from !== this.#part.index) return;
-    this.#numbers.set(wire, { number, outlet: this.#outlets[to]! });
-    wire.cross(this);
-  }
-
-  carry(wire: WireDirection, frame: Frame, at: Instant): void {
-    const { number, outlet } = this.#numbers.get(wire)!;
-    const { record, writer } = outlet;
-    while (!record.hasRoom()) this.#makeRoom();
-    record.put(number);
-    record.putFloat(at);
-    record.putFloat(wire.nextKey());
-    writer.write(frame);
-    if (at < this.#earliestSent) this.#earliestSent = at;
-    this.#frames.handOver(frame);
+    if (from === this.#part.index) wire.cross(new Crossing(number, this.#outlets[to]!));
   }
 
   takeEarliestSent(): Instant {
-    const earliest = this.#earliestSent;
-    this.#earliestSent = END_OF_TIME;
+    let earliest = END_OF_TIME;
+    for (const outlet of this.#outlets) {
+      if (outlet === undefined) continue;
+      if (outlet.earliestSent < earliest) earliest = outlet.earliestSent;
+      outlet.earliestSent = END_OF_TIME;
+    }
     return earliest;
   }
 
@@ -101,17 +87,57 @@ export class FrameBorder implements Border, WireBorder {
   }
 }
 
-interface Outlet {
-  readonly record: RecordWriter;
-  readonly writer: FrameWriter;
-}
-
 interface Inlet {
   readonly record: RecordReader;
   readonly reader: FrameReader;
 }
 
-interface Crossing {
-  readonly number: number;
-  readonly outlet: Outlet;
+/** What goes to one other worker. */
+class Outlet {
+  readonly record: RecordWriter;
+  /** When the earliest frame arrives that was sent since somebody asked. */
+  earliestSent = END_OF_TIME;
+  readonly #writer: FrameWriter;
+  readonly #frames: FrameStore;
+  readonly #makeRoom: () => void;
+
+  constructor(
+    ring: WordRing,
+    {
+      frames,
+      messages,
+      wholes,
+      makeRoom,
+    }: { frames: FrameStore; messages: MessageRecords; wholes: WholeNumbers; makeRoom: () => void },
+  ) {
+    this.record = new RecordWriter(ring);
+    this.#writer = new FrameWriter(this.record, messages, wholes);
+    this.#frames = frames;
+    this.#makeRoom = makeRoom;
+  }
+
+  send(wire: number, frame: Frame, at: Instant, key: number): void {
+    const { record } = this;
+    while (!record.hasRoom()) this.#makeRoom();
+    record.put(wire);
+    record.putFloat(at);
+    record.putFloat(key);
+    this.#writer.write(frame);
+    if (at < this.earliestSent) this.earliestSent = at;
+    this.#frames.handOver(frame);
+  }
+}
+
+class Crossing implements WireCrossing {
+  readonly #number: number;
+  readonly #outlet: Outlet;
+
+  constructor(number: number, outlet: Outlet) {
+    this.#number = number;
+    this.#outlet = outlet;
+  }
+
+  carry(frame: Frame, at: Instant, key: number): void {
+    this.#outlet.send(this.#number, frame, at, key);
+  }
 }

@@ -103,7 +103,7 @@ export class WireDirection implements FrameHolder {
   #busyUntil = 0 as Instant;
   #inFlight = 0;
   /** Takes frames whose arrival another worker simulates. */
-  #border: WireBorder | undefined;
+  #crossing: WireCrossing | undefined;
 
   constructor(from: WireDevice, to: WireDevice, settings: WireSettings) {
     const { rateBps, queueBytes, lossFraction } = settings;
@@ -131,14 +131,9 @@ export class WireDirection implements FrameHolder {
     return { from: this.#place.home, to: this.#to.cpus.place.home };
   }
 
-  /** Of the event that is a frame's arrival. */
-  nextKey(): number {
-    return this.#place.nextKey++;
-  }
-
   /** Its frames leave this worker. */
-  cross(border: WireBorder): void {
-    this.#border = border;
+  cross(crossing: WireCrossing): void {
+    this.#crossing = crossing;
   }
 
   /** A frame of another worker is under way on the cable. */
@@ -160,7 +155,9 @@ export class WireDirection implements FrameHolder {
     if (this.#loss !== undefined && this.#loss.uniform() < this.#lossFraction) {
       return this.#from.drop(frame, 'WIRE_LOSS'); // lost on the cable: the transmitter was busy with it all the same
     }
-    if (this.#border !== undefined) return this.#border.carry(this, frame, (sent + this.#delay) as Instant);
+    if (this.#crossing !== undefined) {
+      return this.#crossing.carry(frame, (sent + this.#delay) as Instant, this.#place.nextKey++);
+    }
     this.#inFlight++;
     this.#place.schedule((sent - this.#place.now + this.#delay) as Duration, this.#arrive, frame);
   }
@@ -175,8 +172,12 @@ export class WireDirection implements FrameHolder {
 export interface WireBorder {
   /** A wire is there; all workers hear of all wires, in the same order. */
   add(wire: WireDirection): void;
-  /** A frame that arrives `at` the other end, which is another worker's. */
-  carry(wire: WireDirection, frame: Frame, at: Instant): void;
+}
+
+/** A wire from a place of this worker to one of another. */
+export interface WireCrossing {
+  /** A frame that arrives `at` the other end; the order key is its arrival's. */
+  carry(frame: Frame, at: Instant, key: number): void;
 }
 
 /** Connects two NICs, which may stand in different places, with the same settings both ways. */

@@ -1,7 +1,7 @@
 // A frame as words, for a wire whose ends are simulated by different workers. Only what a cable carries is written: the
 // headers and the payload, not what the kernel keeps beside them.
 //
-// Not crossing: frames in tunnels, and journeys.
+// Not crossing: journeys.
 
 import { CoupledError } from '../../engine/parallel/coupled-error.ts';
 import type { RecordReader, RecordWriter } from '../../engine/parallel/records.ts';
@@ -21,16 +21,19 @@ const IS_IPV6 = 1;
 const DONT_FRAGMENT = 2;
 const MORE_FRAGMENTS = 4;
 const IS_ATOMIC = 8;
-const HAS_MESSAGE = 16;
-const HAS_TCP = 32;
-const HAS_MESSAGE_ENDS = 64;
+const IS_CHECKSUM_OPEN = 16;
+const IS_CHECKSUM_WRONG = 32;
+const HAS_MESSAGE = 64;
+const HAS_TCP = 128;
+const HAS_MESSAGE_ENDS = 256;
 /** From here on they are rare. */
-const HAS_ICMP = 128;
-const HAS_ARP = 256;
-const HAS_FRAGMENT = 512;
-const HAS_DISCOVERY = 1024;
-const HAS_QUOTED = 2048;
-const HAS_WHOLE = 4096;
+const HAS_ICMP = 512;
+const HAS_ARP = 1024;
+const HAS_FRAGMENT = 2048;
+const HAS_DISCOVERY = 4096;
+const HAS_QUOTED = 8192;
+const HAS_WHOLE = 16_384;
+const HAS_INNER = 32_768;
 
 export class FrameWriter {
   readonly #to: RecordWriter;
@@ -45,8 +48,7 @@ export class FrameWriter {
 
   write(frame: Frame): void {
     const to = this.#to;
-    if (frame.inner !== undefined || frame.journey !== undefined)
-      throw new CoupledError('frames in tunnels, and those that are followed, are not handed from worker to worker');
+    if (frame.journey !== undefined) throw new CoupledError('frames that are followed stay with one worker');
     const contents = contentsOf(frame);
     to.put(contents);
     to.put(frame.sizeBytes);
@@ -75,6 +77,10 @@ export class FrameWriter {
     if ((contents & HAS_WHOLE) !== 0) {
       to.put(this.#wholes.of(frame.whole!));
       this.write(frame.whole!);
+    }
+    if ((contents & HAS_INNER) !== 0) {
+      to.put(frame.vni);
+      this.write(frame.inner!);
     }
   }
 
@@ -119,6 +125,8 @@ export class FrameReader {
     frame.dontFragment = (contents & DONT_FRAGMENT) !== 0;
     frame.moreFragments = (contents & MORE_FRAGMENTS) !== 0;
     frame.isAtomicFragment = (contents & IS_ATOMIC) !== 0;
+    frame.isChecksumOpen = (contents & IS_CHECKSUM_OPEN) !== 0;
+    frame.isChecksumWrong = (contents & IS_CHECKSUM_WRONG) !== 0;
     if ((contents & HAS_MESSAGE) !== 0) frame.message = this.#messages.read(from);
     if ((contents & HAS_TCP) !== 0) takeTcp(from, frame);
     if ((contents & HAS_MESSAGE_ENDS) !== 0) this.#takeMessageEnds(frame);
@@ -136,6 +144,10 @@ export class FrameReader {
     if ((contents & HAS_DISCOVERY) !== 0) frame.discovery = takeDiscovery(from);
     if ((contents & HAS_QUOTED) !== 0) frame.quoted = this.read(new Frame());
     if ((contents & HAS_WHOLE) !== 0) frame.whole = this.#wholes.get(from.take(), this.read(new Frame()));
+    if ((contents & HAS_INNER) !== 0) {
+      frame.vni = from.take();
+      frame.inner = this.read(new Frame());
+    }
     return frame;
   }
 
@@ -186,6 +198,8 @@ function contentsOf(frame: Frame): number {
   if (frame.dontFragment) contents |= DONT_FRAGMENT;
   if (frame.moreFragments) contents |= MORE_FRAGMENTS;
   if (frame.isAtomicFragment) contents |= IS_ATOMIC;
+  if (frame.isChecksumOpen) contents |= IS_CHECKSUM_OPEN;
+  if (frame.isChecksumWrong) contents |= IS_CHECKSUM_WRONG;
   if (hasTcp(frame)) contents |= HAS_TCP;
   if (hasIcmp(frame)) contents |= HAS_ICMP;
   if (frame.etherType === ETHERTYPE_ARP) contents |= HAS_ARP;
@@ -193,6 +207,7 @@ function contentsOf(frame: Frame): number {
   if (frame.discovery !== undefined) contents |= HAS_DISCOVERY;
   if (frame.quoted !== undefined) contents |= HAS_QUOTED;
   if (frame.whole !== undefined) contents |= HAS_WHOLE;
+  if (frame.inner !== undefined) contents |= HAS_INNER;
   if (frame.message !== undefined) contents |= HAS_MESSAGE;
   if (frame.messageEnds !== undefined) contents |= HAS_MESSAGE_ENDS;
   return contents;
