@@ -15,6 +15,11 @@ interface FewRuns {
 }
 
 const EXPERIMENTS: readonly FewRuns[] = [
+  { name: 'bridge-netfilter-off', set: ['localEndpoints=2'], findings: 4 },
+  { name: 'overlapping-ranges', set: [], replications: 2, findings: 38 },
+  { name: 'pod-ip-reuse', set: [], replications: 2, findings: 8 },
+  { name: 'port-allocation', set: ['applications=50'], replications: 6, findings: 7 },
+  { name: 'vxlan-mtu', set: ['responseBytes=20000'], replications: 2, findings: 6 },
   { name: 'external-traffic-policy', set: ['pods=2+1+0', 'proxy=iptables'], replications: 1, findings: 4 },
   { name: 'hairpin', set: ['endpoints=2', 'proxy=iptables'], findings: 5 },
   { name: 'invalid-segments', set: [], findings: 8 },

@@ -20,6 +20,7 @@ import {
   isIpv6LinkLocal,
   prefix,
 } from '../../packet/ip-address.ts';
+import type { Mac } from '../../packet/mac.ts';
 import { failure, invalidConfig } from '../cni-error.ts';
 import {
   checkContainer,
@@ -93,6 +94,7 @@ export const bridge = cniPlugin<BridgeOptions>({
     if (isGateway(options)) for (const ip of leased.ips) ensureGateway(host.machine, made, ip);
     for (const ip of leased.ips) if (isAlone(ip)) routeAlone(call, made, pair.inside, ip);
     configureContainer(call.namespace!, pair.inside, leased);
+    for (const ip of leased.ips) announce(call, made, pair.inside.mac, ip);
     if (options.ipMasq) setUpMasquerade({ ...call, backend: options.ipMasqBackend }, leased.ips);
     const ips = leased.ips.map((ip) => ({ ...ip, interface: INSIDE }));
     return { interfaces, ips, routes: leased.routes, dns };
@@ -181,6 +183,18 @@ function withGateways({ ips, routes, dns }: CniResult, options: BridgeOptions): 
     return given === undefined ? [{ dst: family === 6 ? ANY_IPV6_PREFIX : ANY_PREFIX, gw: gateway }] : [];
   });
   return { interfaces: [], ips: complete, routes: [...routes, ...added], dns };
+}
+
+/**
+ * The gratuitous ARP, or unsolicited neighbor advertisement, of a new container (arp_notify, ndisc_notify): whoever on the
+ * bridge has known the address of somebody else finds it here. Without a frame, since nobody else would take notice of one.
+ */
+function announce({ host, ifName }: CniCall, made: Bridge, mac: Mac, { family, ip }: ResultIp): void {
+  for (const namespace of host.machine.namespaces) {
+    const device = namespace === host.root ? made : namespace.findDevice(ifName);
+    const neighbors = family === 4 ? namespace.stack.neighbors : namespace.stack.ipv6?.neighbors;
+    if (device !== undefined) neighbors?.learn(device, { ip, mac, state: 'STALE', create: false });
+  }
 }
 
 /** An address outside the node's ranges, of a pod of a snapshot: it is reached, and reaches its gateway, by routes of its own. */
