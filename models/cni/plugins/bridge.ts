@@ -5,7 +5,6 @@
 // another one (forceAddress).
 
 import { addAddress, stackOf } from '../../host/ip-setup.ts';
-import type { Machine } from '../../host/machine.ts';
 import { Bridge } from '../../link/bridge.ts';
 import type { VethDevice } from '../../link/veth.ts';
 import {
@@ -22,6 +21,7 @@ import {
 } from '../../packet/ip-address.ts';
 import type { Mac } from '../../packet/mac.ts';
 import { failure, invalidConfig } from '../cni-error.ts';
+import type { CniMachine } from '../cni-host.ts';
 import {
   checkContainer,
   configureContainer,
@@ -143,7 +143,7 @@ function checkOptions(options: BridgeOptions): void {
 
 /** `ip link add NAME type bridge`, if it is not there. Also what kubelets make before there are pods. */
 export function ensureBridge(
-  machine: Machine,
+  machine: CniMachine,
   { bridge: name, mtu, promiscMode }: Pick<BridgeOptions, 'bridge' | 'mtu' | 'promiscMode'>,
 ): Bridge {
   const { root } = machine;
@@ -155,7 +155,7 @@ export function ensureBridge(
 }
 
 /** The bridge has the containers' gateway address. IPv6 addresses of several subnets may stand side by side. */
-export function ensureGateway(machine: Machine, made: Bridge, { family, ip, length, gateway }: ResultIp): void {
+export function ensureGateway(machine: CniMachine, made: Bridge, { family, ip, length, gateway }: ResultIp): void {
   if (gateway === undefined || length === addressBits(family)) return;
   const subnet = subnetOf({ family, ip, length });
   for (const known of addressesOf(machine, made, family)) {
@@ -167,7 +167,7 @@ export function ensureGateway(machine: Machine, made: Bridge, { family, ip, leng
   addAddress(machine.root, made, { family, ip: gateway, length });
 }
 
-const addressesOf = ({ root }: Machine, made: Bridge, family: IpFamily) =>
+const addressesOf = ({ root }: CniMachine, made: Bridge, family: IpFamily) =>
   stackOf(root, family).addresses.filter(({ device, ip }) => device === made && !(family === 6 && isIpv6LinkLocal(ip)));
 
 /** The gateway that IPAM did not name is the subnet's first address; the default route that it did not name goes there. */
