@@ -55,6 +55,7 @@ import {
   type ClusterRanges,
   completeRanges,
   familiesOf,
+  RangesError,
   rangeOf,
   rangesFor,
 } from './kube/ranges.ts';
@@ -164,6 +165,10 @@ export class Cluster {
     this.#enforcement = { ...DEFAULT_ENFORCEMENT, ...options.networkPolicy };
     this.ranges = completeRanges(options.ranges ?? {}, options.ipFamily);
     this.#families = familiesOf(this.ranges).map(newFamily);
+    if (this.#enforcement.unknownPods === 'closed' && `${options.cni}`.startsWith('calico'))
+      throw new RangesError(
+        `cni ${options.cni}: has no pod range per node to close; expected networkPolicy.unknownPods open`,
+      );
     this.#network = makeNetwork(options.cni ?? 'bridge', {
       families: this.ipFamilies,
       podRange: (family) => rangeOf(this.ranges, 'pod', family)!,
