@@ -19,6 +19,9 @@ export {
   us,
 } from '../engine/time.ts';
 export { Cluster, type ClusterOptions } from '../models/cluster.ts';
+export { ownNetwork } from '../models/cni/networks/own-network.ts';
+export { type CniCall, type CniPlugin, cniPlugin } from '../models/cni/plugin.ts';
+export type { CniResult } from '../models/cni/result.ts';
 export { type CostFile, CostFileError, costModelOf, parseCostFile, printCostFile } from '../models/cpu/cost-file.ts';
 export { type CostModel, LINUX_6_18 } from '../models/cpu/cost-model.ts';
 export { INSTANT_SYNC, type SyncSettings } from '../models/kube/kube-proxy/kube-proxy.ts';

@@ -1,6 +1,7 @@
 // Every built-in experiment still runs, at its smallest, and the same run gives the same result.
 
 import { describe, expect, test } from 'vitest';
+import { CNI_NETWORKS } from '../models/cni/networks/registry.ts';
 import { PROXY_MODES } from '../models/kube/kube-proxy/proxy-mode.ts';
 import { TWO_NODES } from './cli/podwire.fixture.ts';
 import type { Experiment, Levels } from './harness/experiment.ts';
@@ -45,7 +46,11 @@ describe('the experiment', () => {
     const answered = tables.latency?.reduce((sum, { requests }) => sum + Number(requests), 0);
     expect(answered).toBe(measures.requests! - measures.failed! - measures.unanswered!);
     expect(experiment.run({}, '1/1')).toEqual(first);
-    expect(experiment.heldFactors).toEqual({ proxy: PROXY_MODES, ipFamily: ['ipv4', 'ipv6', 'dual'] });
+    expect(experiment.heldFactors).toEqual({
+      proxy: PROXY_MODES,
+      ipFamily: ['ipv4', 'ipv6', 'dual'],
+      cni: CNI_NETWORKS,
+    });
     expect(experiment.run({ proxy: 'iptables', ipFamily: 'ipv4' }, '1/1')).toEqual(first);
     const nftables = experiment.run({ proxy: 'nftables' }, '1/1').measures;
     expect(nftables.rulesVisitedPerRequest).toBeLessThan(measures.rulesVisitedPerRequest!);

@@ -66,6 +66,18 @@ describe.each(CNI_NETWORKS)('on the network %s', (cni) => {
     made.assertConserved();
   });
 
+  test('a NetworkPolicy keeps out whom it does not name, near and far', () => {
+    const made = cluster();
+    const spec = {
+      podSelector: {},
+      ingress: [{ from: [{ ipBlock: { cidr: `${ipOf(made.pod('default/near'))}/32` } }] }],
+    };
+    made.apply([objectFrom('NetworkPolicy', { metadata: { name: 'near-only' }, spec })]);
+    const to = { ...made.pod('default/web'), port: 8080 };
+    expect(ask(made, made.pod('default/near'), to)).toContain('default/web saw');
+    expect(ask(made, made.pod('default/far'), to)).toBe('refused');
+  });
+
   test('a pod that is gone leaves nothing, and the next one has another address', () => {
     const made = cluster();
     const { root } = made.node('node-2').machine;
@@ -201,6 +213,11 @@ test.each<[what: string, options: Partial<ClusterOptions>, message: string]>([
     'a setting of a bridge that is not there',
     { cni: 'calico', bridge: { hairpinMode: true } },
     'cni calico: has no bridge; expected no setting hairpinMode',
+  ],
+  [
+    'pods that are cut off by a range that is not theirs',
+    { cni: 'calico', networkPolicy: { unknownPods: 'closed' } },
+    'cni calico: has no pod range per node to close; expected networkPolicy.unknownPods open',
   ],
 ])('not known: %s', (_, options, message) => {
   expect(() => new Cluster({ seed: 'x', ...options })).toThrow(message);

@@ -63,6 +63,7 @@ import {
   type ClusterRanges,
   completeRanges,
   familiesOf,
+  RangesError,
   rangeOf,
   rangesFor,
 } from './kube/ranges.ts';
@@ -85,6 +86,8 @@ export interface ClusterOptions {
   /** IP families of nodes, pods and Services: those of the ranges, or IPv4. */
   readonly ipFamily?: ClusterIpFamily;
   readonly ranges?: Partial<ClusterRanges>;
+  /** Ranges of pods, Services and nodes that overlap are taken all the same. */
+  readonly force?: boolean;
   /** Between each node and the switch, and between the gateway and the outside. */
   readonly wire?: Partial<WireSettings>;
   readonly cpusPerNode?: number;
@@ -198,6 +201,10 @@ export class Cluster {
     this.ranges = completeRanges(options.ranges ?? {}, options.ipFamily);
     this.#families = familiesOf(this.ranges).map(newFamily);
     this.#egress = { ...DEFAULT_EGRESS, ...options.egress };
+    if (this.#enforcement.unknownPods === 'closed' && `${options.cni}`.startsWith('calico'))
+      throw new RangesError(
+        `cni ${options.cni}: has no pod range per node to close; expected networkPolicy.unknownPods open`,
+      );
     this.#network = makeNetwork(options.cni ?? 'bridge', {
       families: this.ipFamilies,
       podRange: (family) => rangeOf(this.ranges, 'pod', family)!,
@@ -216,7 +223,10 @@ export class Cluster {
     this.outside = new OutsideWorld(this.sim, { frames, fabric: this.#fabric, nodeRanges, wire });
     const random = (consumer: string) => this.#controlPlane.random(consumer);
     const deliver = (handler: () => void): void => this.#deliver(handler);
-    this.api = new ApiServer({ random: random('api-server'), ranges: this.ranges, deliver, now: () => this.sim.now });
+    this.api = new ApiServer({
+      ...{ random: random('api-server'), ranges: this.ranges, isForced: options.force ?? false },
+      ...{ deliver, now: () => this.sim.now },
+    });
     this.#serviceController = new ServiceController(this.api, {
       ipMode: options.loadBalancer?.ipMode ?? DEFAULT_LOAD_BALANCER.ipMode,
       loadBalancer: () => (this.#loadBalancer ??= this.#makeLoadBalancer()),

@@ -29,6 +29,7 @@ export interface ManifestOptions {
   readonly podRange?: readonly Prefix[];
   readonly serviceRange?: readonly Prefix[];
   readonly nodeRange?: readonly Prefix[];
+  readonly force?: boolean;
 }
 
 export function addManifestOptions(command: Command): Command {
@@ -49,7 +50,8 @@ export function addManifestOptions(command: Command): Command {
       '--node-range <cidr>',
       'addresses of nodes, one range or two (default: likewise, or 192.168.0.0/16)',
       ranges,
-    );
+    )
+    .option('--force', 'take ranges of pods, Services and nodes that overlap: see what happens');
 }
 
 /** Of commands that look at one cluster. */
@@ -126,6 +128,7 @@ export function clusterOf(
     ranges: rangesOf(options),
     ...(options.cost && { costs: options.cost.costs }),
     ...(options.proxy && { proxy: options.proxy }),
+    ...(options.force && { force: true }),
     ...(options.ipFamily && { ipFamily: options.ipFamily }),
     ...(options.dns && { dns: options.dns }),
     ...(options.cni && { cni: options.cni }),

@@ -66,6 +66,13 @@ export class BridgeIptables implements BridgeNetfilter {
     return !isGroupAddress(frame.dstMac) || this.#netfilter.confirm(frame);
   }
 
+  /** br_nf_local_in lets go of its connection, so that nobody translates it: the one that is bridged has it. */
+  promiscuousIn(frame: Frame): void {
+    frame.conntrackEntry = 0;
+    frame.conntrackReply = false;
+    frame.conntrackState = 0;
+  }
+
   /** br_nf_dev_queue_xmit: what came in fragments leaves in fragments; true for a packet that goes on whole. */
   #sendFragments(frame: Frame, { largestBytes }: FragmentSizes, egress: BridgePort): boolean {
     if (largestBytes > egress.device.mtuBytes) {

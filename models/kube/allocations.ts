@@ -58,9 +58,15 @@ export class Allocations {
   /** From what is held (`address 10.96.0.10`, `port 30080`) to its holder (`Service default/web`). */
   readonly #holders = new Map<string, string>();
   readonly #held = new Map<string, string[]>();
+  /** In which names Services' addresses are held: with those of pods and nodes, unless ranges were forced to overlap. */
+  readonly #clusterIpKind: string;
 
-  constructor({ ranges, nodePorts }: { ranges: ClusterRanges; nodePorts: PortRange }, random: RandomStream) {
+  constructor(
+    { ranges, nodePorts, isForced = false }: { ranges: ClusterRanges; nodePorts: PortRange; isForced?: boolean },
+    random: RandomStream,
+  ) {
     this.#ranges = ranges;
+    this.#clusterIpKind = isForced ? 'service address' : 'address';
     this.#nodePorts = nodePorts;
     this.#draws = new NamedDraws(random);
     this.#podCidrs = new Map(
@@ -72,14 +78,14 @@ export class Allocations {
   claim(object: KubeObject): void {
     const claims = claimsOf(object);
     for (const claim of claims) {
-      const { kind, value, field } = claim;
+      const { value, field } = claim;
       this.#checkRange(object, claim);
-      const holder = this.#holders.get(`${kind} ${value}`);
+      const holder = this.#holders.get(this.#nameOf(object, claim));
       if (holder === undefined || holder === describeObject(object)) continue;
       throw new ObjectError(object, `${field}: ${value} already belongs to ${holder}`);
     }
     if (object.kind === 'Node') this.#claimPodCidr(object);
-    for (const { kind, value } of claims) this.#hold(object, `${kind} ${value}`);
+    for (const claim of claims) this.#hold(object, this.#nameOf(object, claim));
   }
 
   /** Families of the service ranges, that of Services that name none first. */
@@ -88,6 +94,12 @@ export class Allocations {
     return [service, ...(secondaryService === undefined ? [] : [secondaryService])].map(familyNameOf);
   }
 
+  /** Under which it is held. */
+  #nameOf(object: KubeObject, { kind, value }: Claim): string {
+    return object.kind === 'Service' && kind === 'address' ? `${this.#clusterIpKind} ${value}` : `${kind} ${value}`;
+  }
+
+  /** Of a pod or a node, or, where ranges do not overlap, of a Service. */
   isTaken(address: string): boolean {
     return this.#holders.has(`address ${address}`);
   }
@@ -214,14 +226,14 @@ export class Allocations {
     if (offset === undefined) {
       throw new ObjectError(service, `spec.clusterIP: range is full: every address of ${formatPrefix(range)} is taken`);
     }
-    this.#hold(service, `address ${at(offset)}`);
+    this.#hold(service, `${this.#clusterIpKind} ${at(offset)}`);
     return at(offset);
   }
 
   /** The API server keeps the first address for itself, so its own Service finds it free, unless somebody asked for it. */
   #freeKubernetesIp(range: Prefix): string | undefined {
     const address = formatIp(kubernetesClusterIp(range), range.family);
-    return clusterIpBands(range).size === 0 || this.isTaken(address) ? undefined : address;
+    return clusterIpBands(range).size === 0 || this.#isClusterIp(address) ? undefined : address;
   }
 
   #drawClusterIp(service: Service, range: Prefix): number | undefined {
@@ -229,8 +241,12 @@ export class Allocations {
     return pickOffset(
       clusterIpBands(range),
       (choices) => this.#draws.draw(`${name} ${keyOf(service)}`, choices),
-      (candidate) => this.isTaken(formatIp(clusterIpAt(range, candidate), range.family)),
+      (candidate) => this.#isClusterIp(formatIp(clusterIpAt(range, candidate), range.family)),
     );
+  }
+
+  #isClusterIp(address: string): boolean {
+    return this.#holders.has(`${this.#clusterIpKind} ${address}`);
   }
 
   /** A port that is served over TCP and UDP (DNS) has one node port for both (initNodePorts). */

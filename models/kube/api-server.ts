@@ -64,10 +64,12 @@ export class ApiServer {
   readonly #waiting: (() => void)[] = [];
   #delivering = false;
 
-  /** Throws a RangeError if the ranges overlap. */
+  /** Throws a RangeError if the ranges overlap, and are not forced to. */
   constructor(options: {
     readonly random: RandomStream;
     readonly ranges?: ClusterRanges;
+    /** The ranges may overlap: nobody checks, and Services get addresses that pods have. */
+    readonly isForced?: boolean;
     readonly nodePorts?: PortRange;
     /** For watchers that bring none of their own. By default a change is delivered before the call that made it ends. */
     readonly deliver?: Deliver;
@@ -75,9 +77,9 @@ export class ApiServer {
     readonly now?: () => Instant;
   }) {
     this.ranges = options.ranges ?? DEFAULT_RANGES;
-    checkRanges(this.ranges);
-    const { nodePorts = DEFAULT_NODE_PORTS } = options;
-    this.#allocations = new Allocations({ ranges: this.ranges, nodePorts }, options.random);
+    const { nodePorts = DEFAULT_NODE_PORTS, isForced = false } = options;
+    checkRanges(this.ranges, { isForced });
+    this.#allocations = new Allocations({ ranges: this.ranges, nodePorts, isForced }, options.random);
     this.#deliver = options.deliver ?? ((handler) => this.deliverInTurn(handler));
     this.#now = options.now ?? (() => START);
   }

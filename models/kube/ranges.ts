@@ -116,8 +116,11 @@ export class RangesError extends RangeError {
   override readonly name = 'RangesError';
 }
 
-/** Throws a RangesError that names what is wrong: both ranges that overlap, or one that no API server takes. */
-export function checkRanges(ranges: ClusterRanges): void {
+/**
+ * Throws a RangesError that names what is wrong: both ranges that overlap, or one that no API server takes. `isForced`: pods,
+ * Services and nodes may overlap each other, as where nobody checks.
+ */
+export function checkRanges(ranges: ClusterRanges, { isForced = false }: { isForced?: boolean } = {}): void {
   const { pod, secondaryPod, service, secondaryService } = ranges;
   for (const range of [pod, secondaryPod]) if (range !== undefined) checkPodRange(range);
   for (const range of [service, secondaryService]) if (range !== undefined) checkServiceRange(range);
@@ -136,7 +139,7 @@ export function checkRanges(ranges: ClusterRanges): void {
     throw new RangesError(`a range of ${has} of IPv${family} and none of ${lacks}; expected the same IP families`);
   }
   for (const [index, [name, range]] of named.entries()) {
-    for (const [otherName, other] of [...named.slice(index + 1), ...UNUSABLE]) {
+    for (const [otherName, other] of [...(isForced ? [] : named.slice(index + 1)), ...UNUSABLE]) {
       if (!overlaps(range, other)) continue;
       const both = `${name} ${formatPrefix(range)} overlaps ${otherName} ${formatPrefix(other)}`;
       throw new RangesError(`${both}; expected ranges with no address in common`);

@@ -21,6 +21,8 @@ export interface BridgeNetfilter {
   forward(frame: Frame, ingress: BridgePort, egress: BridgePort): boolean;
   postRouting(frame: Frame, egress: BridgePort): boolean;
   localIn(frame: Frame): boolean;
+  /** A copy goes up only because the bridge is promiscuous. */
+  promiscuousIn(frame: Frame): void;
 }
 
 export class BridgePort implements FrameReceiver {
@@ -151,7 +153,7 @@ export class Bridge extends NetDevice {
 
   /** br_pass_frame_up: after the bridged frame has left. */
   #passCopyUp(copy: Frame): void {
-    if (this.netfilter?.isFor(copy) === true && !this.netfilter.localIn(copy)) return;
+    this.netfilter?.promiscuousIn(copy);
     copy.dstMac = this.mac; // the kernel goes by what it was, the stack here by the MAC
     this.#passUp(copy);
   }

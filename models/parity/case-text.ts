@@ -82,6 +82,7 @@ const node = z.strictObject({
   podCIDR: podRange,
   podCIDR6: podRange6.optional(),
   bridge: z.boolean().optional(),
+  ptp: z.boolean().optional(),
   fabricMtu: mtu.optional(),
   sysctls: z.record(z.string(), z.union([z.number(), z.string()], 'a number or a string')).optional(),
   addresses: z.array(z.strictObject({ address: ipv4Prefix, dev: z.string() })).optional(),

@@ -54,6 +54,11 @@ export interface ParityNode {
   readonly podCIDR6?: string;
   /** False: routed veths instead of a bridge. */
   readonly bridge?: boolean;
+  /**
+   * Routed veths in the manner of the CNI plugin ptp, without a bridge and in IPv4 only: pods have their address with the
+   * length of the range, a route to its first address, and all else by that one, which the node's side of each veth has.
+   */
+  readonly ptp?: boolean;
   readonly fabricMtu?: number;
   /** `net.ipv4.conf.all.rp_filter`: 1. Beside forwarding on, rp_filter 0, icmp_ratelimit 0, bridge-nf-call-iptables 1. */
   readonly sysctls?: Readonly<Record<string, number | string>>;

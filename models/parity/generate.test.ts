@@ -22,6 +22,8 @@ test('what a feature adds is not there without it', () => {
     mangle: /\*mangle|priority mangle/,
     kube: /KUBE-SERVICES|kube-proxy/,
     vxlan: /"overlay":"vxlan"/,
+    ptp: /"ptp":true/,
+    cni: /CNI-HOSTPORT|cni_hostport/,
     routed: /"bridge":false/,
     conntrack: /ctstate|ct state/,
     icmp: /"proto":"icmp"/,
@@ -35,8 +37,8 @@ test('what a feature adds is not there without it', () => {
   const all = text(FEATURES);
   for (const [feature, trace] of Object.entries(traces)) {
     expect(trace.test(all), `with ${feature}`).toBe(true);
-    // kube-proxy's rules ask about connections, take turns and translate whatever else is wanted.
-    const others = FEATURES.filter((other) => other !== feature && other !== 'kube');
+    // The rules of kube-proxy and of network plugins ask about connections, take turns and translate whatever else is wanted.
+    const others = FEATURES.filter((other) => other !== feature && other !== 'kube' && other !== 'cni');
     expect(trace.exec(text(others))?.[0], `without ${feature}`).toBe(undefined);
   }
 });

@@ -1,17 +1,18 @@
 // Random parity cases. A seed, an index and the features decide a case: the same ones make the same case everywhere.
 //
 // A case has one of few networks (topologies.ts), rules on one or two of its nodes in the language of a backend, which load
-// (iptables-rules.ts, nft-rules.ts, kube-rules.ts, sets.ts), and ten packets (packets.ts). What rules say and what packets
+// (iptables-rules.ts, nft-rules.ts, kube-rules.ts, network-rules.ts, sets.ts), and ten packets (packets.ts). What rules say and what packets
 // hold is drawn from the same few words (words.ts). What features there are, and what they add, says features.ts.
 //
 // Where the kernel would toss a coin the generator forces it (probability 0 or 1, turns, ranges of one port), unless the
 // feature `random` is asked for.
 
 import { RandomStreams } from '../../engine/random.ts';
-import type { NodeRules, ParityCase, RuleBackend, Step, Topology } from './case.ts';
+import type { NodeRules, ParityCase, ParityNode, RuleBackend, Step, Topology } from './case.ts';
 import { Draw } from './generate/draw.ts';
 import type { Feature } from './generate/features.ts';
 import { drawIptables } from './generate/iptables-rules.ts';
+import { drawNetworkRules } from './generate/network-rules.ts';
 import { drawNft } from './generate/nft-rules.ts';
 import { PacketDraw } from './generate/packets.ts';
 import { drawSets } from './generate/sets.ts';
@@ -62,13 +63,17 @@ interface RulesOptions {
 
 function drawRules(draw: Draw, { topology, features, backend }: RulesOptions): Record<string, NodeRules> {
   const [first, second] = draw.some(2, topology.nodes);
-  const nodes = [first, ...(draw.chance(0.3) ? [second] : [])].flatMap((node) =>
-    node === undefined ? [] : [node.name],
+  const nodes = [first, ...(draw.chance(0.3) ? [second] : [])].flatMap((node) => node ?? []);
+  return Object.fromEntries(
+    nodes.map((node) => [node.name, drawNodeRules(draw, { node, topology, features, backend })]),
   );
-  return Object.fromEntries(nodes.map((name) => [name, drawNodeRules(draw, { topology, features, backend })]));
 }
 
-function drawNodeRules(draw: Draw, { topology, features, backend }: RulesOptions): NodeRules {
+function drawNodeRules(
+  draw: Draw,
+  { node, topology, features, backend }: RulesOptions & { readonly node: ParityNode },
+): NodeRules {
+  if (features.has('cni') && draw.chance(0.4)) return drawNetworkRules(draw, { node, backend });
   const drawn = familiesOf(topology).map((family) => {
     const words = wordsOf(topology, family);
     if (backend === 'nftnative') return { text: drawNft(draw, { words, features, sets: [] }), sets: '' };

@@ -77,6 +77,11 @@ export class Server {
     return this.#sockets.has(`${protocol} ${port}`);
   }
 
+  /** Has it a port at all? */
+  get listens(): boolean {
+    return this.#sockets.size > 0;
+  }
+
   /** Nothing happens if it listens there already. */
   listen(protocol: 'TCP' | 'UDP', port: number): void {
     if (this.listensOn(protocol, port) || this.#exit !== undefined || this.#hasExited) return;

@@ -2,8 +2,8 @@
 // cbr0, one masquerade rule, and routes that the cloud makes (here as host-gw). Source: pkg/kubelet/dockershim/network/
 // kubenet/kubenet_linux.go. IPv4 and dual stack.
 //
-// Not modelled: ebtables' deduplication in hairpin mode `promiscuous-bridge` (a pod then gets every packet that a Service
-// sends it on its own node twice), and its own manager of host ports, in place of which portmap does it.
+// Not modelled: ebtables' deduplication in hairpin mode `promiscuous-bridge` (a pod may get packets that a Service
+// sends it on its own node twice; on Linux 6.18 that mode lets no pod reach itself), and its own manager of host ports, in place of which portmap does it.
 
 import { LoopbackDevice } from '../../link/loopback.ts';
 import type { NetDevice } from '../../link/net-device.ts';

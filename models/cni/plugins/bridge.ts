@@ -5,7 +5,6 @@
 // another one (forceAddress).
 
 import { addAddress, stackOf } from '../../host/ip-setup.ts';
-import type { Machine } from '../../host/machine.ts';
 import { Bridge } from '../../link/bridge.ts';
 import type { VethDevice } from '../../link/veth.ts';
 import {
@@ -20,7 +19,9 @@ import {
   isIpv6LinkLocal,
   prefix,
 } from '../../packet/ip-address.ts';
+import type { Mac } from '../../packet/mac.ts';
 import { failure, invalidConfig } from '../cni-error.ts';
+import type { CniMachine } from '../cni-host.ts';
 import {
   checkContainer,
   configureContainer,
@@ -93,6 +94,7 @@ export const bridge = cniPlugin<BridgeOptions>({
     if (isGateway(options)) for (const ip of leased.ips) ensureGateway(host.machine, made, ip);
     for (const ip of leased.ips) if (isAlone(ip)) routeAlone(call, made, pair.inside, ip);
     configureContainer(call.namespace!, pair.inside, leased);
+    for (const ip of leased.ips) announce(call, made, pair.inside.mac, ip);
     if (options.ipMasq) setUpMasquerade({ ...call, backend: options.ipMasqBackend }, leased.ips);
     const ips = leased.ips.map((ip) => ({ ...ip, interface: INSIDE }));
     return { interfaces, ips, routes: leased.routes, dns };
@@ -141,7 +143,7 @@ function checkOptions(options: BridgeOptions): void {
 
 /** `ip link add NAME type bridge`, if it is not there. Also what kubelets make before there are pods. */
 export function ensureBridge(
-  machine: Machine,
+  machine: CniMachine,
   { bridge: name, mtu, promiscMode }: Pick<BridgeOptions, 'bridge' | 'mtu' | 'promiscMode'>,
 ): Bridge {
   const { root } = machine;
@@ -153,7 +155,7 @@ export function ensureBridge(
 }
 
 /** The bridge has the containers' gateway address. IPv6 addresses of several subnets may stand side by side. */
-export function ensureGateway(machine: Machine, made: Bridge, { family, ip, length, gateway }: ResultIp): void {
+export function ensureGateway(machine: CniMachine, made: Bridge, { family, ip, length, gateway }: ResultIp): void {
   if (gateway === undefined || length === addressBits(family)) return;
   const subnet = subnetOf({ family, ip, length });
   for (const known of addressesOf(machine, made, family)) {
@@ -165,7 +167,7 @@ export function ensureGateway(machine: Machine, made: Bridge, { family, ip, leng
   addAddress(machine.root, made, { family, ip: gateway, length });
 }
 
-const addressesOf = ({ root }: Machine, made: Bridge, family: IpFamily) =>
+const addressesOf = ({ root }: CniMachine, made: Bridge, family: IpFamily) =>
   stackOf(root, family).addresses.filter(({ device, ip }) => device === made && !(family === 6 && isIpv6LinkLocal(ip)));
 
 /** The gateway that IPAM did not name is the subnet's first address; the default route that it did not name goes there. */
@@ -181,6 +183,18 @@ function withGateways({ ips, routes, dns }: CniResult, options: BridgeOptions): 
     return given === undefined ? [{ dst: family === 6 ? ANY_IPV6_PREFIX : ANY_PREFIX, gw: gateway }] : [];
   });
   return { interfaces: [], ips: complete, routes: [...routes, ...added], dns };
+}
+
+/**
+ * The gratuitous ARP, or unsolicited neighbor advertisement, of a new container (arp_notify, ndisc_notify): whoever on the
+ * bridge has known the address of somebody else finds it here. Without a frame, since nobody else would take notice of one.
+ */
+function announce({ host, ifName }: CniCall, made: Bridge, mac: Mac, { family, ip }: ResultIp): void {
+  for (const namespace of host.machine.namespaces) {
+    const device = namespace === host.root ? made : namespace.findDevice(ifName);
+    const neighbors = family === 4 ? namespace.stack.neighbors : namespace.stack.ipv6?.neighbors;
+    if (device !== undefined) neighbors?.learn(device, { ip, mac, state: 'STALE', create: false });
+  }
 }
 
 /** An address outside the node's ranges, of a pod of a snapshot: it is reached, and reaches its gateway, by routes of its own. */

@@ -9,6 +9,8 @@ export const INGREDIENTS = {
   kube: 'the rules that kube-proxy writes, beside random ones',
   bridge: 'pods behind a bridge: bridge-nf-call-iptables on and off, hairpin mode, physdev',
   routed: 'pods behind routed veths',
+  ptp: 'pods behind routed veths as the CNI plugin ptp makes them',
+  cni: 'the rules that network plugins and daemons write: portmap, ipMasq, flannel, kindnet, kubenet',
   vxlan: 'nodes joined by VXLAN instead of routes',
   conntrack: 'states, marks and zones of connections, odd segments, rules replaced and entries flushed in between',
   icmp: 'echo requests, unsolicited replies, packets that die on the way',

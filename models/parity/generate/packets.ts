@@ -75,9 +75,9 @@ export class PacketDraw {
   }
 
   /** Mostly whom a stack would send to; sometimes the wrong one on the bridge, nobody, or a group. */
-  #station({ bridge, pods }: ParityNode): Pick<PacketStep, 'dmac'> {
+  #station({ bridge, ptp, pods }: ParityNode): Pick<PacketStep, 'dmac'> {
     const draw = this.#draw;
-    if (bridge === false || !this.#features.has('bridge') || !draw.chance(0.06)) return {};
+    if (bridge === false || ptp === true || !this.#features.has('bridge') || !draw.chance(0.06)) return {};
     return { dmac: draw.pick([...GROUPS, NOBODY, NOBODY, `${draw.pick(pods).name}/eth0`]) };
   }
 

@@ -14,6 +14,9 @@ interface Choice {
   readonly needs: readonly Feature[];
 }
 
+/** As portmap sets it where it maps ports of this container. */
+const LOCALNET = { 'net.ipv4.conf.veth0.route_localnet': 1 };
+
 const BRIDGE_NF = 'net.bridge.bridge-nf-call-iptables';
 
 function node(
@@ -48,6 +51,11 @@ const TOPOLOGIES: readonly Choice[] = [
   { needs: ['bridge'], topology: { nodes: [node(1, { pods: 3, pod: { hairpin: true } })] } },
   { needs: ['bridge'], topology: { nodes: [node(1, { sysctls: { [BRIDGE_NF]: 0 } }), node(2, { pods: 1 })] } },
   { needs: ['routed'], topology: { nodes: [node(1, { bridge: false }), node(2, { pods: 1 })] } },
+  { needs: ['ptp'], topology: { nodes: [node(1, { ptp: true, sysctls: LOCALNET }), node(2, { pods: 1 })] } },
+  {
+    needs: ['ptp', 'vxlan'],
+    topology: { overlay: 'vxlan', nodes: [node(1, { ptp: true, pods: 3 }), node(2, { ptp: true })] },
+  },
   { needs: ['sockets'], topology: { nodes: [node(1), node(2, { pod: { stack: true } })] } },
   {
     needs: ['conntrack'],

@@ -43,7 +43,9 @@ export function wordsOf({ nodes, overlay }: Topology, family: Family): Words {
     return {
       ...{ family, pods, devices, outside: '203.0.113.9', absent: '10.244.1.77' },
       nodes: own.flatMap(({ ip }) => ip ?? []),
-      gateways: own.filter(({ bridge }) => bridge !== false).map(({ podCIDR }) => podCIDR.replace(/0\/24$/, '1')),
+      gateways: own
+        .filter(({ bridge, ptp }) => bridge !== false || ptp === true)
+        .map(({ podCIDR }) => podCIDR.replace(/0\/24$/, '1')),
       services: ['10.96.0.1', '10.96.0.10', '10.96.0.20'],
       networks: ['10.244.0.0/16', '10.244.1.0/24', '10.244.2.0/24', '10.96.0.0/24', '192.168.1.0/24'],
       edges: [
@@ -92,7 +94,7 @@ export const drawAddress = (draw: Draw, { pods, nodes, gateways, services, outsi
 export const drawNetwork = (draw: Draw, words: Words): string =>
   draw.chance(0.6) ? hostPrefix(words, drawAddress(draw, words)) : draw.pick(words.networks);
 
-const devicesOf = ({ bridge, pods }: ParityNode): string[] => [
-  ...(bridge === false ? [] : ['cbr0']),
+const devicesOf = ({ bridge, ptp, pods }: ParityNode): string[] => [
+  ...(bridge === false || ptp === true ? [] : ['cbr0']),
   ...pods.map((_, i) => `veth${i}`),
 ];

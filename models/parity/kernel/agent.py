@@ -26,7 +26,7 @@ import time
 from frames import SCTP_INIT_ACK, craft
 from namespace import ToolFailed
 from netfilter import RulesRefused, needs_legacy_nat, private_xtables_lock
-from network import Network, mac_bytes
+from network import Network, is_bridged, mac_bytes
 from probe import probe
 from settings import MachineSettings
 from sockets import Sockets
@@ -210,7 +210,7 @@ class CaseRun:
         macs, node_name = self._network.macs, self._network.node_of[pod_name]
         node = next(each for each in self._network.topology["nodes"] if each["name"] == node_name)
         names = [pod["name"] for pod in node["pods"]]
-        if not node.get("bridge", True):
+        if not is_bridged(node):
             return macs[node_name, f"veth{names.index(pod_name)}"]
         for pod in node["pods"]:
             if step["dst"] in (pod["ip"], pod.get("ip6")) and pod["name"] != pod_name:

@@ -66,6 +66,10 @@ def base_of(network):
     return str(ipaddress.ip_network(network, strict=False)[0])
 
 
+def is_bridged(node):
+    return node.get("bridge", True) and not node.get("ptp", False)
+
+
 def mac(node, kind, number):
     return f"02:00:00:{node + 1:02x}:{kind:02x}:{number:02x}"
 
@@ -214,7 +218,7 @@ class Network:
         return namespace
 
     def _build_node(self, position, node, fabric):
-        name, ipv6, bridged = node["name"], node.get("podCIDR6") is not None, node.get("bridge", True)
+        name, ipv6, bridged = node["name"], node.get("podCIDR6") is not None, is_bridged(node)
         host = self._namespace(name, ipv6)
         host.set_sysctls({**NODE_SYSCTLS, **(NODE_SYSCTLS6 if ipv6 else {})})
         sysctls = {BRIDGE_NF6: node.get("sysctls", {}).get(BRIDGE_NF, 1), **node.get("sysctls", {})}
@@ -244,7 +248,7 @@ class Network:
         hairpins = [f"link set dev veth{number} hairpin on" for number in hairpin_pods]
         if hairpins and bridged:
             host.run(["bridge", "-batch", "-"], "\n".join(hairpins) + "\n")
-        if not bridged:
+        if not bridged and not node.get("ptp"):
             host.set_sysctls({f"net.ipv4.conf.veth{number}.proxy_arp": 1 for number in range(len(node["pods"]))})
             host.set_sysctls({f"net.ipv4.neigh.veth{number}.proxy_delay": 0 for number in range(len(node["pods"]))})
         if fabric is not None and self.topology.get("overlay") == "vxlan":
@@ -266,14 +270,16 @@ class Network:
     def _pod_link(self, position, node, number, pod):
         name, veth = node["name"], f"veth{number}"
         inside = self._namespace(pod["name"], pod.get("ip6") is not None)
-        bridged = node.get("bridge", True)
+        bridged, ptp = is_bridged(node), node.get("ptp", False)
         self.node_of[pod["name"]] = name
-        self.macs[name, veth] = mac(position, KIND_VETH, number + 1) if bridged else ROUTED_MAC
+        self.macs[name, veth] = mac(position, KIND_VETH, number + 1) if bridged or ptp else ROUTED_MAC
         address = self.macs[pod["name"], "eth0"] = mac(position, KIND_POD, number + 1)
         peer = f"peer name eth0 address {address} netns {inside.path}"
         lines = [f"link add {veth} address {self.macs[name, veth]} type veth {peer}"]
         lines += [f"link set {veth} master cbr0"] if bridged else []
         lines.append(f"link set {veth} up")
+        if ptp:
+            lines.append(f"addr add {gateway_of(node['podCIDR'])}/32 dev {veth}")
         if not bridged:
             lines.append(f"route add {pod['ip']}/32 dev {veth}")
             if pod.get("ip6"):
@@ -284,15 +290,20 @@ class Network:
         return lines
 
     def _build_pod(self, position, node, number, pod):
-        inside, bridged = self.namespaces[pod["name"]], node.get("bridge", True)
+        inside, bridged, ptp = self.namespaces[pod["name"]], is_bridged(node), node.get("ptp", False)
         inside.set_sysctls(POD_SYSCTLS)
-        mask, mask6 = (prefix_length(node["podCIDR"]), 64) if bridged else (32, 128)
+        mask, mask6 = (prefix_length(node["podCIDR"]), 64) if bridged or ptp else (32, 128)
         lines = [f"addr add {pod['ip']}/{mask} dev eth0"]
         if pod.get("ip6"):
             lines.append(f"addr add {pod['ip6']}/{mask6} dev eth0 nodad")
         lines.append("link set eth0 up")
-        gateway = gateway_of(node["podCIDR"]) if bridged else ROUTED_GATEWAY
-        if not bridged:
+        gateway = gateway_of(node["podCIDR"]) if bridged or ptp else ROUTED_GATEWAY
+        if ptp:
+            network, source = node["podCIDR"], pod["ip"]
+            lines.append(f"route del {network} dev eth0")
+            lines.append(f"route add {gateway} dev eth0 scope link src {source}")
+            lines.append(f"route add {network} via {gateway} dev eth0 src {source}")
+        elif not bridged:
             lines.append(f"route add {ROUTED_GATEWAY} dev eth0")
         lines.append(f"route add default via {gateway}")
         gateway_mac = self.macs[node["name"], "cbr0" if bridged else f"veth{number}"]

@@ -5,13 +5,17 @@
 // Every stage is free unless costs are given: what a packet meets is compared apart from how long it takes.
 
 import { Simulator } from '../../../engine/simulator.ts';
+import { CniHost } from '../../cni/cni-host.ts';
+import { CniRuntime } from '../../cni/cni-runtime.ts';
+import { HostGateway } from '../../cni/networks/host-gateway.ts';
+import type { NetworkNode, NodeRouting } from '../../cni/networks/pod-network.ts';
+import { VxlanMesh, type VxlanSettings } from '../../cni/networks/vxlan-mesh.ts';
 import { type CostModel, FREE } from '../../cpu/cost-model.ts';
 import { CpuSet } from '../../cpu/cpu-set.ts';
 import { NetworkNamespace } from '../../host/network-namespace.ts';
 import { Bridge } from '../../link/bridge.ts';
 import type { NetDevice } from '../../link/net-device.ts';
 import { createVethPair, type VethPair } from '../../link/veth.ts';
-import type { VxlanDevice } from '../../link/vxlan.ts';
 import { Rule } from '../../netfilter/rule.ts';
 import type { Frame } from '../../packet/frame.ts';
 import { FrameStore } from '../../packet/frame-store.ts';
@@ -20,6 +24,7 @@ import {
   ANY_PREFIX,
   addressAt,
   type Ip,
+  parseAddress,
   parseIp,
   parseIpv6,
   parseIpv6Prefix,
@@ -48,6 +53,10 @@ const POD_SYSCTLS: Readonly<Record<string, number>> = {
 };
 
 const FABRIC = 'fab';
+const OVERLAY: VxlanSettings = {
+  ...{ device: 'vx0', vni: 1 },
+  tunnelIp: ({ families }) => families[0]!.podRange.net,
+};
 /** The next hop of pods behind routed veths: nobody has it, the node's side of the veth answers for it. */
 const ROUTED_GATEWAY = parseIp('169.254.1.1');
 const ROUTED_MAC = parseMac('ee:ee:ee:ee:ee:ee');
@@ -60,8 +69,9 @@ export class SimulatedNetwork {
   readonly #namespaces = new Map<string, NetworkNamespace>();
   /** By pod: the device of its node that is its gateway. */
   readonly #gateways = new Map<string, NetDevice>();
-  /** By node: its end of the overlay. */
-  readonly #tunnels = new Map<string, VxlanDevice>();
+  /** How nodes find each other's pods: as networks of clusters do it. */
+  readonly #routing: NodeRouting;
+  readonly #networkNodes = new Map<string, NetworkNode>();
   #captures: Capture[] = [];
   /** The next frame that no tap sees, once. */
   #crafted: Frame | undefined;
@@ -70,16 +80,14 @@ export class SimulatedNetwork {
     this.sim = new Simulator({ seed });
     this.cpus = new CpuSet(this.sim.place('parity'), { count: 2, costs });
     this.topology = topology;
+    this.#routing = topology.overlay === 'vxlan' ? new VxlanMesh(OVERLAY) : new HostGateway([4]);
     const fabric = this.#makeFabric();
     for (const [position, node] of topology.nodes.entries()) this.#makeNode(node, { position, fabric });
     for (const node of topology.nodes) this.#addMore(node);
-    for (const node of topology.nodes) {
-      for (const peer of topology.nodes) {
-        if (peer === node) continue;
-        this.#routeToPeer(node, peer);
-        routeIpv6ToPeer(this, node, peer);
-      }
-    }
+    const joined = [...this.#networkNodes.values()];
+    this.#routing.addAll(joined.map((home) => ({ destination: home.families[0]!.podRange, home })));
+    for (const node of topology.nodes)
+      for (const peer of topology.nodes) if (peer !== node) routeIpv6ToPeer(this, node, peer);
     if (topology.cold === true) return;
     for (const node of topology.nodes) {
       this.#resolve(node);
@@ -141,25 +149,33 @@ export class SimulatedNetwork {
     const sysctls = Object.entries(sysctlsOf(node));
     for (const [name, value] of sysctls) if (!isOfDevice(name)) setSysctl(namespace, name, value);
     let bridge: Bridge | undefined;
-    if (node.bridge !== false) {
+    if (hasBridge(node)) {
       bridge = namespace.add(new Bridge(namespace.device('cbr0', nodeMac(position, CBR0))));
       namespace.stack.addAddress(bridge, gatewayIp(node), 24);
     }
     if (fabric !== undefined) this.#plugIn(node, { position, fabric });
     for (const [number, pod] of node.pods.entries()) this.#makePod(pod, { node, position, number, bridge });
-    if (fabric !== undefined && this.topology.overlay === 'vxlan') this.#makeTunnel(node, position);
+    if (fabric !== undefined) this.#joinNetwork(node, position);
     if (node.podCIDR6 !== undefined) addIpv6(this, node, node.podCIDR6);
     for (const [name, value] of sysctls) setSysctl(namespace, name, value);
   }
 
-  /** flannel's VXLAN: an end per node, whose address is the first of its pod range. */
-  #makeTunnel({ name, ip, podCIDR }: ParityNode, position: number): void {
+  /** With VXLAN it has a device whose address is the first of its pod range, as flannel's has. */
+  #joinNetwork({ name, ip, podCIDR }: ParityNode, position: number): void {
     if (ip === undefined) return;
-    const namespace = this.namespace(name);
-    const lower = namespace.deviceNamed('eth0');
-    const tunnel = namespace.addVxlan({ name: 'vx0', mac: nodeMac(position, VX0), vni: 1, local: parseIp(ip), lower });
-    namespace.stack.addAddress(tunnel, parsePrefix(podCIDR).net, 32);
-    this.#tunnels.set(name, tunnel);
+    const host = this.#hostOf(name, { macs: [nodeMac(position, VX0)] });
+    const nic = this.namespace(name).deviceNamed('eth0');
+    const families = [{ family: 4 as const, ip: parseIp(ip), podRange: parsePrefix(podCIDR) }];
+    const node: NetworkNode = { name, host, nic, families };
+    this.#routing.attach(node);
+    this.#networkNodes.set(name, node);
+  }
+
+  /** The node as plugins and networks find it: these MACs are the next ones. */
+  #hostOf(name: string, { macs, vethName = '' }: { macs: Mac[]; vethName?: string }): CniHost {
+    const namespaces = [...this.#namespaces.values()];
+    const machine = { name, root: this.namespace(name), namespaces, nextMac: () => macs.shift()! };
+    return new CniHost(machine, { newVethName: () => vethName });
   }
 
   #plugIn(node: ParityNode, { position, fabric }: { position: number; fabric: Bridge }): void {
@@ -177,8 +193,31 @@ export class SimulatedNetwork {
   }
 
   #makePod(pod: ParityPod, place: PodPlace): void {
-    const { node, position, number, bridge } = place;
     const podNamespace = this.#make(pod.name, { forwarding: false });
+    if (place.node.ptp === true) this.#joinByPlugin(pod, podNamespace, place);
+    else this.#joinByVeth(pod, podNamespace, place);
+    for (const [name, value] of Object.entries(POD_SYSCTLS)) setSysctl(podNamespace, name, value);
+    if (pod.stack !== true) silence(podNamespace);
+  }
+
+  /** The plugin `ptp` itself connects the pod. */
+  #joinByPlugin(pod: ParityPod, podNamespace: NetworkNamespace, { node, position, number }: PodPlace): void {
+    const vethName = `veth${number}`;
+    const macs = [macAt(position, POD, number + 1), macAt(position, VETH, number + 1)];
+    const ipam = { type: 'host-local', subnet: node.podCIDR, routes: [{ dst: '0.0.0.0/0' }] };
+    const list = { cniVersion: '1.0.0', name: 'parity', plugins: [{ type: 'ptp', ipam }] };
+    new CniRuntime(this.#hostOf(node.name, { macs, vethName }), list).add({
+      ...{ containerId: pod.name, ifName: 'eth0', namespace: podNamespace },
+      requestedIps: [parseAddress(pod.ip)],
+    });
+    const gateway = this.namespace(node.name).deviceNamed(vethName);
+    this.#tap(podNamespace.deviceNamed('eth0'));
+    this.#tap(gateway);
+    this.#gateways.set(pod.name, gateway);
+  }
+
+  #joinByVeth(pod: ParityPod, podNamespace: NetworkNamespace, place: PodPlace): void {
+    const { node, position, number, bridge } = place;
     const namespace = this.namespace(node.name);
     const veth = createVethPair({
       inside: podNamespace.device('eth0', macAt(position, POD, number + 1)),
@@ -188,8 +227,6 @@ export class SimulatedNetwork {
     this.#tap(namespace.add(veth.outside));
     if (bridge === undefined) this.#joinByRoute(pod, node, veth);
     else this.#joinByBridge(pod, { ...place, bridge }, veth);
-    for (const [name, value] of Object.entries(POD_SYSCTLS)) setSysctl(podNamespace, name, value);
-    if (pod.stack !== true) silence(podNamespace);
   }
 
   #joinByBridge(pod: ParityPod, { node, bridge }: PodPlace & { readonly bridge: Bridge }, veth: VethPair): void {
@@ -238,22 +275,6 @@ export class SimulatedNetwork {
     }
   }
 
-  /** By the peer's end of the tunnel, or in host-gw by the peer's address. */
-  #routeToPeer(node: ParityNode, peer: ParityNode): void {
-    const { stack } = this.namespace(node.name);
-    const destination = parsePrefix(peer.podCIDR);
-    const tunnel = this.#tunnels.get(node.name);
-    const remote = this.#tunnels.get(peer.name);
-    if (peer.ip === undefined) return;
-    if (tunnel === undefined || remote === undefined) {
-      stack.addRoute({ destination, device: this.device(node.name, 'eth0'), gateway: parseIp(peer.ip) });
-      return;
-    }
-    tunnel.appendForwarding(remote.mac, parseIp(peer.ip));
-    stack.neighbors.addPermanent(tunnel, destination.net, remote.mac);
-    stack.addRoute({ destination, device: tunnel, gateway: destination.net });
-  }
-
   /** Who is whose neighbor is known from the start, and does not age. */
   #resolve(node: ParityNode): void {
     const { neighbors } = this.namespace(node.name).stack;
@@ -266,8 +287,8 @@ export class SimulatedNetwork {
       const eth0 = this.device(pod.name, 'eth0');
       neighbors.addPermanent(gateway, parseIp(pod.ip), eth0.mac);
       const known = this.namespace(pod.name).stack.neighbors;
-      known.addPermanent(eth0, node.bridge === false ? ROUTED_GATEWAY : gatewayIp(node), gateway.mac);
-      if (node.bridge === false) continue;
+      known.addPermanent(eth0, hasOwnGateway(node) ? gatewayIp(node) : ROUTED_GATEWAY, gateway.mac);
+      if (!hasBridge(node)) continue;
       for (const sibling of node.pods) {
         if (sibling !== pod) known.addPermanent(eth0, parseIp(sibling.ip), this.device(sibling.name, 'eth0').mac);
       }
@@ -289,6 +310,10 @@ export class SimulatedNetwork {
     };
   }
 }
+
+const hasBridge = ({ bridge = true, ptp = false }: ParityNode): boolean => bridge && !ptp;
+/** The first address of its pod range. */
+const hasOwnGateway = ({ bridge = true, ptp = false }: ParityNode): boolean => bridge || ptp;
 
 const isIpv6Route = ({ to, via = '' }: { readonly to: string; readonly via?: string }): boolean =>
   to.includes(':') || via.includes(':');

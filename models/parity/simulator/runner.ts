@@ -143,7 +143,8 @@ class SimulatedRun {
   #nextHopOfPod(packet: PacketStep, from: string): Mac {
     const node = this.#case.topology.nodes.find(({ pods }) => pods.some(({ name }) => name === from));
     const neighbor = node?.pods.find(({ name, ip, ip6 }) => name !== from && (ip === packet.dst || ip6 === packet.dst));
-    if (neighbor !== undefined && node?.bridge !== false) return this.#network.device(neighbor.name, 'eth0').mac;
+    if (neighbor !== undefined && node?.bridge !== false && node?.ptp !== true)
+      return this.#network.device(neighbor.name, 'eth0').mac;
     const gateway = this.#network.gatewayOf(from);
     if (gateway === undefined) throw new CaseError(`a packet from ${packet.from} needs a dmac`);
     return gateway.mac;
