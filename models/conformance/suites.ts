@@ -6,6 +6,7 @@ import { ipamCni } from './ipam-cni.ts';
 import { kubeProxyFlows } from './kube-proxy-flows.ts';
 import { kubeProxyIptablesRules } from './kube-proxy-iptables-rules.ts';
 import { kubeProxyNftablesRules } from './kube-proxy-nftables-rules.ts';
+import { kubernetesE2e } from './kubernetes-e2e.ts';
 import { networkPolicyCyclonus } from './network-policy-cyclonus.ts';
 import { networkPolicyE2e } from './network-policy-e2e.ts';
 import type { Suite } from './suite.ts';
@@ -19,4 +20,5 @@ export const SUITES: readonly Suite[] = [
   ipamCni,
   networkPolicyE2e,
   networkPolicyCyclonus,
+  kubernetesE2e,
 ];
