@@ -16,6 +16,7 @@ interface FewRuns {
 
 const EXPERIMENTS: readonly FewRuns[] = [
   { name: 'external-traffic-policy', set: ['pods=2+1+0', 'proxy=iptables'], replications: 1, findings: 4 },
+  { name: 'first-server-bias', set: ['connectionsPerNode=6'], findings: 3 },
   { name: 'hairpin', set: ['endpoints=2', 'proxy=iptables'], findings: 5 },
   { name: 'invalid-segments', set: [], findings: 8 },
   { name: 'load-distribution', set: ['connections=10'], findings: 2 },

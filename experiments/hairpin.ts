@@ -26,7 +26,7 @@ export default experiment({
   duration: s(3),
 
   clusterOptions: ({ bridge }) => ({
-    cni: { hairpinMode: bridge === 'hairpin mode', bridgeNfCallIptables: bridge !== 'no br_netfilter' },
+    bridge: { hairpinMode: bridge === 'hairpin mode', bridgeNfCallIptables: bridge !== 'no br_netfilter' },
   }),
 
   build({ endpoints, proxy }, cluster) {

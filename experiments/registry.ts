@@ -24,6 +24,7 @@ export const REGISTRY: readonly RegisteredExperiment[] = [
   SERVICES,
   inFile('service-count'),
   inFile('load-distribution'),
+  inFile('endpoint-split'),
   inFile('first-server-bias'),
   inFile('programming-latency'),
   inFile('programming-at-5000-nodes'),

@@ -111,7 +111,7 @@ test.each([
 });
 
 test('a pod that is its own server sees the bridge’s address (KUBE-LOOP-BACK)', () => {
-  const cluster = new Cluster({ seed: 'hairpin', proxy: 'ipvs', cni: { hairpinMode: true } });
+  const cluster = new Cluster({ seed: 'hairpin', proxy: 'ipvs', bridge: { hairpinMode: true } });
   cluster.addNodes(1);
   const web = cluster.addDeployment({ name: 'web', replicas: 1 });
   cluster.addService({ name: 'web', port: 80, selects: web });

@@ -172,8 +172,8 @@ describe.each(PROXY_MODES)('who answers, and whom the server sees, with kube-pro
 });
 
 describe('a pod calls a Service whose only endpoint is itself', () => {
-  const onlyItself = (cni: ClusterOptions['cni']) => {
-    const cluster = new Cluster({ seed: 'hairpin', cni: cni! });
+  const onlyItself = (bridge: ClusterOptions['bridge']) => {
+    const cluster = new Cluster({ seed: 'hairpin', bridge: bridge! });
     cluster.addNodes(1);
     const web = cluster.addDeployment({ name: 'web', replicas: 1 });
     cluster.addService({ name: 'web', port: 80, selects: web });
@@ -337,7 +337,7 @@ test('a pod of a snapshot keeps its node and address, even outside the range of 
 describe('connect() takes what it took on Linux 6.18, within 5 %', () => {
   // Both pods on one node, one core each measured; medians of 300 connects (models/cpu/calibration.json).
   const connectP50Us = (bridgeNfCallIptables: boolean, target: 'pod' | 'service'): number => {
-    const cluster = new Cluster({ seed: 'connect', cni: { bridgeNfCallIptables } });
+    const cluster = new Cluster({ seed: 'connect', bridge: { bridgeNfCallIptables } });
     cluster.addNodes(1);
     const web = cluster.addDeployment({ name: 'web', replicas: 1 });
     cluster.addService({ name: 'web', port: 80, selects: web });

@@ -3,16 +3,22 @@
 // Before the run starts, what is applied takes effect at once; after that a change reaches controllers, kubelets and
 // proxies one watch delay later each, as from a real API server.
 
+import { CoupledError } from '../engine/parallel/coupled-error.ts';
+import type { Part } from '../engine/parallel/part.ts';
 import { Simulator } from '../engine/simulator.ts';
 import { type Duration, formatInstant, type Instant, ms, parseInstant } from '../engine/time.ts';
-import type { BridgePluginSettings } from './cni/bridge.ts';
-import { AddressError } from './cni/host-local.ts';
+import { ClusterDns, type ResolverOptions } from './cluster-dns.ts';
+import { CniError, RangeConfigError } from './cni/cni-error.ts';
+import type { BridgeSettings, PodNetwork } from './cni/networks/pod-network.ts';
+import { makeNetwork, type NetworkChoice } from './cni/networks/registry.ts';
 import { type CostModel, LINUX_6_18 } from './cpu/cost-model.ts';
+import type { DnsServer } from './dns/dns-server.ts';
+import type { StubResolver } from './dns/stub-resolver.ts';
 import { Fabric } from './host/fabric.ts';
 import type { Machine } from './host/machine.ts';
+import { NodeHomes } from './host/node-homes.ts';
 import { OutsideWorld } from './host/outside-world.ts';
 import type { Process } from './host/process.ts';
-import { SharedRoutes } from './ip/shared-routes.ts';
 import { ApiServer, type WatchEvent } from './kube/api-server.ts';
 import { DEFAULT_LOAD_BALANCER, LoadBalancer, type LoadBalancerSettings } from './kube/cloud/load-balancer.ts';
 import { loadBalancerIp, ServiceController } from './kube/cloud/service-controller.ts';
@@ -47,11 +53,11 @@ import {
   objectFrom,
   type Pod,
   podIpStatus,
-  podIpsOf,
   type Service,
   type ServiceProtocol,
 } from './kube/objects.ts';
 import { type PodAddresses, PodLifecycle } from './kube/pod-lifecycle.ts';
+import { sandboxOf } from './kube/pod-sandbox.ts';
 import {
   type ClusterIpFamily,
   type ClusterRanges,
@@ -63,22 +69,14 @@ import {
 import { Scheduler } from './kube/scheduler.ts';
 import { resolveTarget, type Target } from './kube/target.ts';
 import { WorkloadController } from './kube/workloads.ts';
+import { FrameBorder } from './link/frame-border.ts';
 import type { WireSettings } from './link/wire.ts';
+import type { DropReason } from './packet/drop-reason.ts';
 import { FrameStore } from './packet/frame-store.ts';
-import {
-  addressAt,
-  addressBits,
-  contains,
-  formatIp,
-  type IpAddress,
-  type IpFamily,
-  parseAddress,
-  parseIpv6Prefix,
-  parsePrefix,
-  prefix,
-} from './packet/ip-address.ts';
-import { closedLoop, openLoop } from './workload/client.ts';
+import { addressAt, contains, formatIp, type IpFamily, parseIpv6Prefix, parsePrefix } from './packet/ip-address.ts';
+import { type ClientSettings, closedLoop, openLoop } from './workload/client.ts';
 import type { Load } from './workload/load.ts';
+import { messageRecords } from './workload/message-record.ts';
 import { HttpProxy } from './workload/proxy/http-proxy.ts';
 import { echo, Server, type ServerSettings } from './workload/server.ts';
 
@@ -91,7 +89,10 @@ export interface ClusterOptions {
   readonly wire?: Partial<WireSettings>;
   readonly cpusPerNode?: number;
   readonly costs?: CostModel;
-  readonly cni?: Partial<BridgePluginSettings>;
+  /** The network of pods, by name or of the user's own: `bridge` by default. */
+  readonly cni?: NetworkChoice;
+  /** Of the nodes' bridges, where the network has such. */
+  readonly bridge?: BridgeSettings;
   /** How kube-proxy writes its rules, on nodes that do not say otherwise: iptables by default. */
   readonly proxy?: ProxyMode;
   /** When kube-proxy syncs, and how long that takes. */
@@ -114,6 +115,23 @@ export interface ClusterOptions {
   readonly networkPolicy?: Partial<EnforcementSettings>;
   /** What answers at endpoints whose Deployment does not say. */
   readonly server?: ServerSettings;
+  /** Several workers simulate the run, each of them with a cluster of its own: this is one part of that. */
+  readonly part?: Part;
+}
+
+/** Settings of a client that may know its server by a name only. */
+export type ByName<Settings extends ClientSettings> = Omit<Settings, 'to'> & { readonly to: Settings['to'] | string };
+
+/** DNS as kubeadm installs it, but for what is said here. */
+export type DnsChoice = ConstructorParameters<typeof ClusterDns>[1];
+/** A program that wanted a port which another one in its network namespace has (EADDRINUSE). */
+export interface BindFailure {
+  /** `namespace/name` */
+  readonly pod: string;
+  /** Where it is another container of the same pod that has the port. */
+  readonly container?: string;
+  readonly protocol: ServiceProtocol;
+  readonly port: number;
 }
 
 /** What the cluster has of one IP family. */
@@ -132,8 +150,12 @@ export class Cluster {
   /** Of the kube-proxies of all nodes; each has its own, too. */
   readonly kubeProxyMetrics = new ProxyMetrics();
   readonly #options: ClusterOptions;
+  readonly #border: FrameBorder | undefined;
+  readonly #homes: NodeHomes;
   readonly #fabric: Fabric;
   readonly #families: readonly ClusterFamily[];
+  readonly #egress: EgressSettings;
+  readonly #network: PodNetwork;
   readonly #nodes = new Map<string, ClusterNode>();
   readonly #pods = new Map<string, RunningPod>();
   #proxyMode: ProxyMode;
@@ -156,10 +178,16 @@ export class Cluster {
   readonly #httpProxies = new Map<string, HttpProxy>();
   /** How the pods of a Deployment made by {@link addDeployment} answer, by the value of their `app` label. */
   readonly #serverSettings = new Map<string, ServerSettings>();
+  #dns: ClusterDns | undefined;
+  /** Pods that their nodes' networks could not connect, with what they said. */
+  readonly #creating = new Map<string, string>();
+  readonly #bindFailures: BindFailure[] = [];
   #outsideServer: Server | undefined;
   #idleEndpoints = 0;
   #started = false;
   #rulesVisitedBefore = 0;
+  /** Since measuring began, by the nodes of other workers. */
+  #rulesVisitedElsewhere = 0;
   #hasNews = false;
 
   constructor(options: ClusterOptions) {
@@ -169,11 +197,21 @@ export class Cluster {
     this.#enforcement = { ...DEFAULT_ENFORCEMENT, ...options.networkPolicy };
     this.ranges = completeRanges(options.ranges ?? {}, options.ipFamily);
     this.#families = familiesOf(this.ranges).map(newFamily);
-    this.sim = new Simulator({ seed: options.seed });
-    this.#controlPlane = this.sim.place('control-plane');
+    this.#egress = { ...DEFAULT_EGRESS, ...options.egress };
+    this.#network = makeNetwork(options.cni ?? 'bridge', {
+      families: this.ipFamilies,
+      podRange: (family) => rangeOf(this.ranges, 'pod', family)!,
+      bridge: options.bridge ?? {},
+      masquerades: this.#egress.masquerade === 'outside the cluster',
+    });
+    const { part, wire = {} } = options;
+    this.sim = new Simulator({ seed: options.seed, worker: part?.index ?? 0 });
+    // What the control plane does depends on nothing that nodes do: all workers can do it.
+    this.#controlPlane = this.sim.place('control-plane', { home: 'everywhere' });
     const { frames } = this;
-    const { wire = {} } = options;
-    this.#fabric = new Fabric(this.sim, { frames, wire });
+    this.#border = part && new FrameBorder(part, { frames, messages: messageRecords });
+    this.#homes = new NodeHomes(part?.workers ?? 1);
+    this.#fabric = new Fabric(this.sim, { frames, wire, border: this.#border });
     const nodeRanges = this.ipFamilies.map((family) => rangeOf(this.ranges, 'node', family)!);
     this.outside = new OutsideWorld(this.sim, { frames, fabric: this.#fabric, nodeRanges, wire });
     const random = (consumer: string) => this.#controlPlane.random(consumer);
@@ -227,13 +265,23 @@ export class Cluster {
   /** A cluster from manifests, with their nodes or, if they have none, `nodes` generated ones. */
   static fromManifests(
     manifests: Manifests,
-    { nodes: count = 3, ...options }: ClusterOptions & { readonly nodes?: number },
+    {
+      nodes: count = 3,
+      dns,
+      ...options
+    }: ClusterOptions & {
+      readonly nodes?: number;
+      /** Names are answered; absent: the cluster has no DNS. */
+      readonly dns?: DnsChoice;
+    },
   ): Cluster {
     const ranges = rangesFor(manifests.objects, options.ranges, options.ipFamily);
     const cluster = new Cluster({ ...options, ranges });
+    if (dns !== undefined) cluster.#dns = cluster.#newDns(dns);
     const { nodes, notes } = nodesFor(manifests.objects, { ranges, count });
     cluster.notes.push(...manifests.notes, ...notes);
     manifests.locating(() => cluster.apply([...nodes, ...manifests.objects.filter(({ kind }) => kind !== 'Node')]));
+    if (cluster.#dns !== undefined) cluster.apply(cluster.#dns.missingObjects());
     return cluster;
   }
 
@@ -362,6 +410,20 @@ export class Cluster {
     });
   }
 
+  /** CoreDNS behind the Service kube-dns, and what belongs to it. After nodes have been added, before the start. */
+  addDns(choice: DnsChoice = {}): void {
+    if (this.#started) throw new RangeError('addDns after the start of a run; expected it before');
+    this.#dns ??= this.#newDns(choice);
+    this.apply(this.#dns.missingObjects());
+  }
+
+  #newDns(choice: DnsChoice): ClusterDns {
+    const { api, outside } = this;
+    const hasStarted = (): boolean => this.#started;
+    const proxyModeOf = (node: string) => this.#nodes.get(node)?.kubeProxy.mode;
+    return new ClusterDns({ api, outside, hasStarted, proxyModeOf }, choice);
+  }
+
   /** A pod to send from. Its name may have a namespace: `default` is added. */
   addPod({ name, namespace = 'default', node }: { name: string; namespace?: string; node?: string }): RunningPod {
     const spec = { containers: [{ name: 'main' }], ...(node === undefined ? {} : { nodeName: node }) };
@@ -461,6 +523,16 @@ export class Cluster {
     return [...this.#scheduler.notes, ...lost];
   }
 
+  /** Pods that stay ContainerCreating, by key, with what the network's plugin says; kubelets try again every ten seconds. */
+  get creatingPods(): ReadonlyMap<string, string> {
+    return this.#creating;
+  }
+
+  /** Programs that found their port taken, in the order in which they asked for it. */
+  get bindFailures(): readonly BindFailure[] {
+    return this.#bindFailures;
+  }
+
   /** Throws a RangeError for an unknown name, with those there are. */
   node(name: string): ClusterNode {
     const node = this.#nodes.get(name);
@@ -472,6 +544,9 @@ export class Cluster {
   /** `key` is `namespace/name`. Throws a RangeError for a pod that does not run. */
   pod(key: string): RunningPod {
     const pod = this.#pods.get(key);
+    const problem = this.#creating.get(key);
+    if (pod === undefined && problem !== undefined)
+      throw new RangeError(`pod ${key} does not run: ContainerCreating: ${problem}`);
     if (pod === undefined)
       throw new RangeError(`no pod ${key} runs; there are ${[...this.#pods.keys()].slice(0, 12).join(', ') || 'none'}`);
     return pod;
@@ -492,9 +567,20 @@ export class Cluster {
     return resolveTarget(this.api, target, { defaultNamespace: namespace, protocol, family });
   }
 
+  /** Throws a RangeError for a cluster without DNS. */
+  get dns(): ClusterDns {
+    if (this.#dns === undefined) throw new RangeError('the cluster has no DNS; expected addDns() before');
+    return this.#dns;
+  }
+
+  /** The C library's resolver in a pod, or on a node. A new one each time: a thread of its own. */
+  resolverOf(process: Process, options: ResolverOptions = {}): StubResolver {
+    return this.dns.resolverOf(process, options);
+  }
+
   /** Rules that packets have visited since measuring began, on all nodes. */
   get rulesVisited(): number {
-    return this.#rulesVisited() - this.#rulesVisitedBefore;
+    return this.#rulesVisited() - this.#rulesVisitedBefore + this.#rulesVisitedElsewhere;
   }
 
   #rulesVisited(): number {
@@ -508,26 +594,72 @@ export class Cluster {
     if (this.#started) return;
     for (const kubeProxy of this.#kubeProxies()) kubeProxy.syncAtOnce();
     for (const { policyAgent } of this.#nodes.values()) policyAgent.syncAtOnce();
+    this.#dns?.startCaches(this.nodes);
     this.#serviceController.start();
     this.#started = true;
   }
 
   run(until: Instant): void {
     this.start();
-    this.sim.run({ until });
+    const { part } = this.#options;
+    if (part === undefined) this.sim.run({ until });
+    else this.#runPart(part, until);
+  }
+
+  #runPart(part: Part, until: Instant): void {
+    part.run(this.sim, this.#border!, until);
+    const own = this.frames.ownTotals();
+    const [sent = 0, delivered = 0, dropped = 0, inFlight = 0] = part.sums(Object.values(own));
+    this.frames.elsewhere = {
+      sent: sent - own.sent,
+      delivered: delivered - own.delivered,
+      dropped: dropped - own.dropped,
+      inFlight: inFlight - own.inFlight,
+    };
+  }
+
+  /**
+   * The run is over: what was measured at places of other workers comes to the first one. That is loads, counts of events,
+   * of frames and of rules visited. True if this is the first worker, or the only one.
+   */
+  gather(): boolean {
+    const { part } = this.#options;
+    if (part === undefined) return true;
+    const { sim, frames } = this;
+    const { executedEvents, fingerprint } = sim;
+    const measures = [...sim.measures];
+    const own: PartOfResults = {
+      run: { executedEvents, fingerprint },
+      drops: frames.drops(),
+      rulesVisited: this.rulesVisited,
+      measures: measures.map((measure) => measure.snapshot()),
+    };
+    for (const results of part.gather(own)) {
+      sim.addRun(results.run);
+      frames.addDrops(results.drops);
+      this.#rulesVisitedElsewhere += results.rulesVisited;
+      for (const [i, snapshot] of results.measures.entries()) measures[i]!.add(snapshot);
+    }
+    return part.index === 0;
   }
 
   runFor(duration: Duration): void {
     this.run((this.sim.now + duration) as Instant);
   }
 
-  /** A load that {@link startMeasuring} resets. */
-  openLoop(process: Process, settings: Parameters<typeof openLoop>[1]): Load {
-    return this.#register(openLoop(process, settings));
+  /** A load that {@link startMeasuring} resets. `to` may be a name, which the process's C library resolves: `http://web.shop`. */
+  openLoop(process: Process, settings: ByName<Parameters<typeof openLoop>[1]>): Load {
+    return this.#register(openLoop(process, this.#located(process, settings)));
   }
 
-  closedLoop(process: Process, settings: Parameters<typeof closedLoop>[1]): Load {
-    return this.#register(closedLoop(process, settings));
+  closedLoop(process: Process, settings: ByName<Parameters<typeof closedLoop>[1]>): Load {
+    return this.#register(closedLoop(process, this.#located(process, settings)));
+  }
+
+  #located<Settings extends ClientSettings>(process: Process, settings: ByName<Settings>): Settings {
+    const { to } = settings;
+    const located = typeof to === 'string' ? this.dns.targetOf(process, to) : to;
+    return { ...settings, to: located } as unknown as Settings;
   }
 
   #register(load: Load): Load {
@@ -567,18 +699,18 @@ export class Cluster {
     const added: ClusterNode[] = [];
     for (const { type, object } of events) {
       if (type !== 'ADDED') continue;
-      const { costs = LINUX_6_18, cpusPerNode: cpuCount = 2, cni = {} } = this.#options;
+      const { costs = LINUX_6_18, cpusPerNode: cpuCount = 2 } = this.#options;
       const node = blaming(
-        { object, field: 'spec.podCIDR' },
+        { object, field: 'spec.podCIDR', error: RangeConfigError },
         () =>
           new ClusterNode({
             object,
-            machine: { sim: this.sim, frames: this.frames, costs, cpuCount },
+            machine: { sim: this.sim, frames: this.frames, costs, cpuCount, home: this.#homes.next() },
             fabric: this.#fabric,
             families: this.#families,
             ranges: this.ranges,
-            cni,
-            egress: { ...DEFAULT_EGRESS, ...this.#options.egress },
+            network: this.#network,
+            egress: this.#egress,
             proxy: {
               mode: this.#proxyMode,
               sync: this.#syncOf(this.#proxyMode),
@@ -597,8 +729,7 @@ export class Cluster {
       for (const kubeProxy of node.kubeProxies) kubeProxy.hear([]);
       node.policyAgent.hear();
     }
-    if (added.length > 0)
-      for (const { family, podRoutes } of this.#families) podRoutes.add(added.map((node) => node.podRouteOf(family)));
+    if (added.length > 0) this.#network.connect(added.map(({ networkNode }) => networkNode));
     this.#serviceController.hearOfNodes();
   }
 
@@ -629,10 +760,15 @@ export class Cluster {
         if (this.#started) this.#controlPlane.schedule(delay, call, action);
         else action();
       },
+      retry: (delay, action) => this.#controlPlane.schedule(delay, call, action),
       runtime: {
         isConnected: (pod) => nodeOf(pod) !== undefined && !this.#nodeLifecycle.isSilent(pod.spec.nodeName ?? ''),
         start: (pod) => this.#startPod(pod, nodeOf(pod) as ClusterNode),
         terminate: (pod, exited) => {
+          if (this.#options.part !== undefined && this.#started)
+            throw new CoupledError(
+              'a pod ends, and when its server has answered all requests, the kubelet knows at once',
+            );
           const program = this.#programOf(keyOf(pod));
           if (program === undefined) exited();
           else program.terminate(exited);
@@ -643,25 +779,21 @@ export class Cluster {
     });
   }
 
-  #programOf(key: string): Server | HttpProxy | undefined {
-    return this.#servers.get(key) ?? this.#httpProxies.get(key);
+  #programOf(key: string): Server | HttpProxy | DnsServer | undefined {
+    return this.#servers.get(key) ?? this.#httpProxies.get(key) ?? this.#dns?.servers.get(key);
   }
 
-  #startPod(pod: Pod, node: ClusterNode): PodAddresses {
+  #startPod(pod: Pod, node: ClusterNode): PodAddresses | 'failed' {
     const key = keyOf(pod);
     const { hostNetwork } = pod.spec;
-    const requestedIps = hostNetwork ? [] : podIpsOf(pod).map(parseAddress);
-    const running = blaming({ object: pod, field: 'status.podIP' }, () =>
-      node.kubelet.start(key, requestedIps.length === 0 ? { hostNetwork } : { hostNetwork, requestedIps }),
-    );
+    const running = this.#runSandbox(pod, node);
+    if (running === undefined) return 'failed';
     this.#pods.set(key, running);
     const addresses = addressesOf(running);
     if (!hostNetwork)
-      for (const address of addresses)
-        if (!contains(node.podRangeOf(address.family)!, address.ip)) this.#routeAlone(address, node);
+      for (const address of addresses) if (!node.covers(address)) this.#network.routeAlone(address, node.networkNode);
     if (this.#proxyController.isProxy(pod)) this.#startHttpProxy(pod, running);
-    for (const { ports } of pod.spec.containers)
-      for (const { protocol, containerPort: port } of ports) this.#listen(running, { protocol, port });
+    this.#startContainers(pod, running);
     const podIps = addresses.map(({ family, ip }) => formatIp(ip, family));
     return { ...podIpStatus(podIps), hostIP: formatIp(node.ip, node.family) };
   }
@@ -672,19 +804,49 @@ export class Cluster {
     this.#proxyController.serve(pod, proxy);
   }
 
-  /** A pod of a snapshot whose network does not cut the pod range by nodes: every other node has a route to it alone. */
-  #routeAlone({ family, ip }: IpAddress, home: ClusterNode): void {
-    const destination = prefix(ip, addressBits(family), family);
-    const { podRoutes } = this.#families.find((own) => own.family === family)!;
-    const homeIp = home.addressOf(family)!;
-    for (const { gateway } of podRoutes.add([{ destination, gateway: homeIp }])) {
-      if (gateway === homeIp) continue;
-      for (const node of this.#nodes.values()) if (node.addressOf(family) === gateway) node.forgetPod(destination);
+  /** Undefined: the network could not connect the pod. A pod of a snapshot that cannot have its address is an error. */
+  #runSandbox(pod: Pod, node: ClusterNode): RunningPod | undefined {
+    const key = keyOf(pod);
+    const sandbox = sandboxOf(pod);
+    if (sandbox.requestedIps !== undefined)
+      return blaming({ object: pod, field: 'status.podIP', error: CniError }, () => node.kubelet.start(key, sandbox));
+    try {
+      const running = node.kubelet.start(key, sandbox);
+      this.#creating.delete(key);
+      return running;
+    } catch (error) {
+      if (!(error instanceof CniError)) throw error;
+      this.#creating.set(key, error.message);
+      this.#note(`Pod ${key}: ContainerCreating on ${node.name}: ${error.message}`);
+      return undefined;
     }
+  }
+
+  /** Containers of a pod share its namespace: the second that wants a port does not get it. */
+  #startContainers({ spec: { containers } }: Pod, pod: RunningPod): void {
+    const owners = new Map<string, string>();
+    for (const { name, ports } of containers) {
+      for (const { protocol, containerPort: port } of ports) {
+        const owner = owners.get(`${protocol}/${port}`);
+        owners.set(`${protocol}/${port}`, owner ?? name);
+        if (owner === undefined) this.#listen(pod, { protocol, port });
+        else if (owner !== name)
+          this.#refuseBind({ pod: pod.name, container: name, protocol, port }, `container ${owner} has it`);
+      }
+    }
+  }
+
+  #refuseBind(failure: BindFailure, reason: string): void {
+    const { pod, container, protocol, port } = failure;
+    this.#bindFailures.push(failure);
+    const who = container === undefined ? `Pod ${pod}` : `Pod ${pod}: container ${container}`;
+    this.#note(`${who}: cannot listen on ${protocol} port ${port}: ${reason}`);
   }
 
   #removePod(key: string, node: ClusterNode | undefined): void {
     this.#servers.delete(key);
+    this.#dns?.servers.delete(key);
+    this.#creating.delete(key);
     if (this.#httpProxies.delete(key)) this.#proxyController.forget(key);
     node?.kubelet.stop(key);
     this.#pods.delete(key);
@@ -745,14 +907,17 @@ export class Cluster {
 
   #listen(pod: RunningPod, { protocol, port }: { protocol: ServiceProtocol; port: number | undefined }): void {
     if (protocol === 'SCTP' || port === undefined || this.#httpProxies.has(pod.name)) return;
-    const server = this.#servers.get(pod.name) ?? this.#addServer(pod);
+    const server = this.#servers.get(pod.name) ?? this.#dns?.servers.get(pod.name) ?? this.#addServer(pod);
     const other = this.#neighborOn({ protocol, port }, pod);
     if (other === undefined) server.listen(protocol, port);
-    else this.#note(`Pod ${pod.name}: cannot listen on ${protocol} port ${port}: ${pod.node} gave it to Pod ${other}`);
+    else this.#refuseBind({ pod: pod.name, protocol, port }, `${pod.node} gave it to Pod ${other}`);
   }
 
-  #addServer(pod: RunningPod): Server {
-    const app = this.api.get('Pod', pod.name)?.metadata.labels.app ?? '';
+  #addServer(pod: RunningPod): Server | DnsServer {
+    const object = this.api.get('Pod', pod.name);
+    const names = object === undefined ? undefined : this.#dns?.serverFor(object, pod);
+    if (names !== undefined) return names;
+    const app = object?.metadata.labels.app ?? '';
     const server = new Server(pod, this.#serverSettings.get(app) ?? this.#options.server);
     this.#servers.set(pod.name, server);
     return server;
@@ -761,7 +926,7 @@ export class Cluster {
   /** The name of another pod that has the port: pods on the node's network share its ports. */
   #neighborOn({ protocol, port }: { protocol: 'TCP' | 'UDP'; port: number }, pod: RunningPod): string | undefined {
     if (pod.namespace !== this.node(pod.node).machine.root) return undefined;
-    for (const [name, server] of this.#servers)
+    for (const [name, server] of [...this.#servers, ...(this.#dns?.servers ?? [])])
       if (name !== pod.name && server.process.namespace === pod.namespace && server.listensOn(protocol, port))
         return name;
     return undefined;
@@ -772,10 +937,17 @@ export class Cluster {
   }
 }
 
+/** What one worker tells the first one at the end. */
+interface PartOfResults {
+  readonly run: { readonly executedEvents: number; readonly fingerprint: string };
+  readonly drops: ReadonlyMap<DropReason, number>;
+  readonly rulesVisited: number;
+  readonly measures: readonly unknown[];
+}
+
 function newFamily(family: IpFamily): ClusterFamily {
   const tracker = new ServiceTracker({ family });
-  const podRoutes = new SharedRoutes(family);
-  return { family, podRoutes, caches: new ProxyCaches(), services: () => tracker.snapshot(), tracker, news: [] };
+  return { family, caches: new ProxyCaches(), services: () => tracker.snapshot(), tracker, news: [] };
 }
 
 function serveHealth({ kubeProxies, process }: ClusterNode): void {
@@ -798,11 +970,18 @@ const IDLE_RANGES = { 4: parsePrefix('198.18.0.0/15'), 6: parseIpv6Prefix('2001:
 const call = (handler: () => void): void => handler();
 
 /** What the network plugin refuses comes out as an error about the object that asked for it. */
-function blaming<Result>({ object, field }: { object: KubeObject; field: string }, action: () => Result): Result {
+function blaming<Result>(
+  {
+    object,
+    field,
+    error: kind,
+  }: { object: KubeObject; field: string; error: typeof CniError | typeof RangeConfigError },
+  action: () => Result,
+): Result {
   try {
     return action();
   } catch (error) {
-    if (error instanceof AddressError) throw new ObjectError(object, `${field}: ${error.message}`);
+    if (error instanceof kind) throw new ObjectError(object, `${field}: ${error.message}`);
     throw error;
   }
 }

@@ -2,7 +2,8 @@
 
 import { closeSync, openSync, readSync } from 'node:fs';
 import { join } from 'node:path';
-import { Cluster } from '../../models/cluster.ts';
+import { Cluster, type DnsChoice } from '../../models/cluster.ts';
+import { CNI_NETWORK_NOTES, CNI_NETWORKS, type CniNetworkName } from '../../models/cni/networks/registry.ts';
 import { PROXY_MODE_NOTES, PROXY_MODES, type ProxyMode } from '../../models/kube/kube-proxy/proxy-mode.ts';
 import { type ManifestFile, readManifests } from '../../models/kube/manifests.ts';
 import { CLUSTER_IP_FAMILIES, type ClusterIpFamily, type ClusterRanges } from '../../models/kube/ranges.ts';
@@ -56,6 +57,7 @@ export interface ClusterChoice {
   readonly proxy: ProxyMode;
   /** If absent: the families of the ranges and of the manifests' addresses, or IPv4. */
   readonly ipFamily?: ClusterIpFamily;
+  readonly cni: CniNetworkName;
 }
 
 /** {@link ClusterChoice}. For `podwire run` these are factors. */
@@ -71,6 +73,12 @@ export const addClusterChoice = (command: Command): Command =>
       '--ip-family <families>',
       `of nodes, pods and Services: ${inWords(CLUSTER_IP_FAMILIES)} (default: those of ranges and manifests)`,
       oneOf(CLUSTER_IP_FAMILIES),
+    )
+    .option(
+      '--cni <network>',
+      `the network of pods: ${CNI_NETWORKS.map((name) => `${name} (${CNI_NETWORK_NOTES[name]})`).join(', ')}`,
+      oneOf(CNI_NETWORKS),
+      'bridge',
     );
 
 /** Where a dual-stack cluster has one of each IP family. */
@@ -107,7 +115,8 @@ export function rangesOf({ podRange, serviceRange, nodeRange }: ManifestOptions)
  * that a controller makes have the same names there.
  */
 export function clusterOf(
-  options: ManifestOptions & Partial<ClusterChoice> & { readonly seed: number; readonly cost?: GivenCosts },
+  options: ManifestOptions &
+    Partial<ClusterChoice> & { readonly seed: number; readonly cost?: GivenCosts; readonly dns?: DnsChoice },
   { stderr }: CommandContext,
   files: readonly ManifestFile[] = readManifestFiles(options),
 ): Cluster {
@@ -118,6 +127,8 @@ export function clusterOf(
     ...(options.cost && { costs: options.cost.costs }),
     ...(options.proxy && { proxy: options.proxy }),
     ...(options.ipFamily && { ipFamily: options.ipFamily }),
+    ...(options.dns && { dns: options.dns }),
+    ...(options.cni && { cni: options.cni }),
   });
   for (const note of [...cluster.notes, ...cluster.schedulingNotes]) stderr.write(`note: ${note}\n`);
   return cluster;

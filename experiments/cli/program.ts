@@ -13,6 +13,7 @@ import { addParity } from './parity.ts';
 import { addPaths } from './paths.ts';
 import { addPlot } from './plot.ts';
 import { addReach } from './reach.ts';
+import { addResolve } from './resolve.ts';
 import { addRules } from './rules.ts';
 import { addRun } from './run.ts';
 import { addTrace } from './trace.ts';
@@ -26,6 +27,7 @@ const USER_ERRORS: ReadonlySet<string> = new Set([
   'CostFileError',
   'UserError',
   'CaseError',
+  'CniError',
   'ManifestError',
   'ObjectError',
   'ProxyModeError',
@@ -40,6 +42,7 @@ const COMMANDS = [
   addTrace,
   addPaths,
   addReach,
+  addResolve,
   addRules,
   addNetfilter,
   addConntrack,

@@ -42,7 +42,7 @@ export interface RequestToSend {
 /** Sender and target in this cluster. Throws a UserError for one that it does not have. */
 export function requestIn(cluster: Cluster, options: RequestOptions): RequestToSend {
   const { from, to, protocol, family, method, header = [] } = options;
-  const sender = senderOf(cluster, from);
+  const sender = senderIn(cluster, from);
   const defaultNamespace = from.includes('/') ? from.slice(0, from.indexOf('/')) : 'default';
   const wanted = { defaultNamespace, protocol: protocol === 'tcp' ? 'TCP' : 'UDP', family } as const;
   if (isUrl(to)) {
@@ -89,7 +89,8 @@ function parseMethod(text: string): string {
   return text.toUpperCase();
 }
 
-function senderOf(cluster: Cluster, name: string): Process {
+/** Throws a UserError that lists whom there is. */
+export function senderIn(cluster: Cluster, name: string): Process {
   if (name === 'outside') return cluster.outside.client;
   const key = name.includes('/') ? name : `default/${name}`;
   const found =

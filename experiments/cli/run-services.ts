@@ -143,8 +143,8 @@ const CHARTS = ['services-latency', 'services-load'] as const;
 const FROM: Readonly<Record<string, string>> = { outside: ' from outside', 'load balancer': ' by load balancer' };
 
 /** Where clusters of several modes of kube-proxy, or IP families, are compared. */
-const modeOf = ({ proxy, ipFamily }: TableRow): string =>
-  [proxy, ipFamily].flatMap((level) => (level === undefined ? [] : [`, ${level}`])).join('');
+const modeOf = ({ proxy, ipFamily, cni }: TableRow): string =>
+  [proxy, ipFamily, cni].flatMap((level) => (level === undefined ? [] : [`, ${level}`])).join('');
 
 const text = (row: TableRow, column: string): string => String(row[column] ?? '');
 const number = (row: TableRow, column: string): number => Number(row[column] ?? 0);

@@ -1,14 +1,12 @@
 // podwire trace: the journey of one request and of its answer, stage by stage; on demand as JSON and as a capture.
 
-import { writeFileSync } from 'node:fs';
 import { type Instant, inUs, ms, s } from '../../engine/time.ts';
 import type { Cluster } from '../../models/cluster.ts';
 import type { Journey } from '../../models/packet/journey.ts';
 import { formatJourney, journeyToJson } from '../../models/packet/journey-text.ts';
-import { PcapngWriter } from '../../models/packet/pcapng.ts';
 import type { Load } from '../../models/workload/load.ts';
 import { type GivenCosts, readCosts } from '../harness/given-costs.ts';
-import { cannot } from '../harness/user-error.ts';
+import { captureOf, writeCapture } from './capture.ts';
 import { type Command, type CommandContext, examples, wholeNumber } from './command-line.ts';
 import {
   addClusterChoice,
@@ -80,23 +78,6 @@ function traceRequest(cluster: Cluster, options: TraceOptions): Load {
 
 /** Longer than a client waits for an answer. */
 const LONGEST_TRACE_SECONDS = 30;
-
-function captureOf(cluster: Cluster): PcapngWriter {
-  const capture = new PcapngWriter();
-  for (const machine of cluster.machines) {
-    for (const namespace of machine.namespaces)
-      for (const device of namespace.devices) device.tap = capture.addTap(device);
-  }
-  return capture;
-}
-
-function writeCapture(file: string, capture: PcapngWriter): void {
-  try {
-    writeFileSync(file, capture.bytes());
-  } catch (error) {
-    throw cannot('write', file, error);
-  }
-}
 
 /** Frames that carry the conversation: no questions about neighbors, no bare acknowledgements, no copies for others. */
 function isTold({ title, steps }: Journey): boolean {

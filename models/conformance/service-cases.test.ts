@@ -1,14 +1,8 @@
-import { readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
-import { type AddressCase, runServiceCases } from './service-cases.ts';
+import type { AddressCase } from './address-case.ts';
+import { ipamCni } from './ipam-cni.ts';
 
-const { cases } = JSON.parse(readFileSync(new URL('ipam-cni.json', import.meta.url), 'utf8')) as {
-  cases: AddressCase[];
-};
-
-test('Services get the addresses and node ports that a real API server gives and accepts', () => {
-  expect(runServiceCases(cases)).toEqual({ total: 35, mismatches: [] });
-});
+const run = (cases: readonly AddressCase[]) => ipamCni.read({ cases }, 'own.json').run();
 
 test.each([
   ['service-ip', 'static', { cidr: '10.96.0.0/24', clusterIP: '10.96.0.0' }, { accepted: false }],
@@ -30,13 +24,15 @@ test.each([
     { healthCheckNodePort: null },
   ],
 ])('%s %s %j', (area, kind, input, expected) => {
-  expect(runServiceCases([{ id: 'own', area, kind, input, expect: expected }]).mismatches).toEqual([]);
+  expect(run([{ id: 'own', area, kind, input, expect: expected }]).mismatches).toEqual([]);
 });
 
-test('what differs is told, and cases of other areas are not counted', () => {
+test('what differs is told, and a kind of question that is not known is counted as not modelled', () => {
   const wrong = { id: 'a', area: 'nodeport', kind: 'band-offset', input: { size: 128 }, expect: { offset: 17 } };
-  expect(runServiceCases([wrong, { ...wrong, id: 'b', area: 'host-local' }])).toEqual({
-    total: 1,
-    mismatches: [{ id: 'a', expected: { offset: 17 }, got: { offset: 16 } }],
-  });
+  const { total, mismatches, notModelled } = run([wrong, { ...wrong, id: 'b', kind: 'colour' }]);
+  expect(total).toBe(2);
+  expect(mismatches).toEqual([
+    { fact: 'a: nodeport, band-offset', differences: [{ expected: '{"offset":17}', got: '{"offset":16}' }] },
+  ]);
+  expect([...notModelled]).toEqual([['area nodeport, kind colour', 1]]);
 });

@@ -9,66 +9,12 @@ import { ipAddressesOf } from '../kube/ip-addresses.ts';
 import { ObjectError } from '../kube/object-error.ts';
 import { type Manifest, objectFrom, type Service } from '../kube/objects.ts';
 import { DEFAULT_RANGES, RangesError } from '../kube/ranges.ts';
-import { formatIp, isIpv6, type Prefix, parseAddress, parseAnyPrefix } from '../packet/ip-address.ts';
-
-/** A row of the file. */
-export interface AddressCase {
-  readonly id: string;
-  readonly area: string;
-  readonly kind: string;
-  readonly input: Readonly<Record<string, unknown>>;
-  readonly expect: Readonly<Record<string, unknown>>;
-}
-
-export interface SuiteResult {
-  readonly total: number;
-  readonly mismatches: { readonly id: string; readonly expected: unknown; readonly got: unknown }[];
-}
-
-export const AREAS_OF_SERVICES: readonly string[] = ['service-ip', 'nodeport'];
-
-/** Runs the cases of the areas that are about Services; others are not counted. */
-export function runServiceCases(cases: readonly AddressCase[]): SuiteResult {
-  const own = cases.filter(({ area }) => AREAS_OF_SERVICES.includes(area));
-  const mismatches: SuiteResult['mismatches'] = [];
-  for (const { id, area, kind, input, expect: expected } of own) {
-    const got = answer(area, kind, input);
-    if (!agrees(expected, got)) mismatches.push({ id, expected, got });
-  }
-  return { total: own.length, mismatches };
-}
-
-function answer(area: string, kind: string, input: AddressCase['input']): unknown {
-  try {
-    const question = (area === 'service-ip' ? SERVICE_IP_QUESTIONS : NODE_PORT_QUESTIONS)[kind];
-    return question === undefined ? `no answer to questions of kind ${kind}` : question(input);
-  } catch (error) {
-    if (error instanceof ObjectError || error instanceof RangeError) return { error: error.message };
-    throw error;
-  }
-}
-
-/** Every fact that is expected is there. An error is one that says so, among other things. */
-function agrees(expected: unknown, got: unknown): boolean {
-  if (expected === null || got === null || !(expected instanceof Object) || !(got instanceof Object))
-    return canonical(expected) === canonical(got);
-  if (Array.isArray(expected) && expected.length !== (got as unknown[]).length) return false;
-  return Object.entries(expected).every(([key, value]) => {
-    const found: unknown = Reflect.get(got, key);
-    if (key === 'error') return typeof found === 'string' && found.includes(String(value));
-    return agrees(value, found);
-  });
-}
-
-/** Addresses are compared as addresses. */
-const canonical = (value: unknown): unknown =>
-  typeof value === 'string' && isIpv6(value) ? formatIp(parseAddress(value).ip, 6) : value;
-
-type Questions = Readonly<Record<string, (input: AddressCase['input']) => unknown>>;
+import { formatIp, type Prefix, parseAddress, parseAnyPrefix } from '../packet/ip-address.ts';
+import type { Questions } from './address-case.ts';
 
 // ---- ClusterIPs ----------------------------------------------------------------------------------------------------
 
-const SERVICE_IP_QUESTIONS: Questions = {
+export const SERVICE_IP_QUESTIONS: Questions = {
   'band-offset': ({ cidr }) => ({ offset: clusterIpBands(parseAnyPrefix(String(cidr))).staticSize }),
   bands: ({ cidr }) => ipBandsOf(parseAnyPrefix(String(cidr))),
   static: ({ cidr, clusterIP, used = [] }) => {
@@ -159,7 +105,7 @@ const text = (range: Prefix, ip: Prefix['net']): string => formatIp(ip, range.fa
 
 // ---- node ports ----------------------------------------------------------------------------------------------------
 
-const NODE_PORT_QUESTIONS: Questions = {
+export const NODE_PORT_QUESTIONS: Questions = {
   'band-offset': ({ size }) => ({ offset: nodePortBands(Number(size)).staticSize }),
   defaults: () => {
     const { first, last } = DEFAULT_NODE_PORTS;

@@ -116,11 +116,13 @@ export class BridgeIptables implements BridgeNetfilter {
 
   /** Costs what routing it would: ip_route_input() and the neighbor's MAC (br_nf_pre_routing_finish_bridge). */
   #bridgeTo({ gateway }: Route, neighbors: NeighborTable, frame: Frame, ingress: BridgePort): false {
-    this.#bridge.cpus.charge(this.#bridge.cpus.costs.forwardNs);
-    neighbors.resolve(frame, this.#bridge, gateway === ANY_IP ? frame.dstIp : gateway, (resolved, mac) => {
+    const bridge = this.#bridge;
+    bridge.cpus.charge(bridge.cpus.costs.forwardNs);
+    const wasForBridge = frame.dstMac === bridge.mac;
+    neighbors.resolve(frame, bridge, gateway === ANY_IP ? frame.dstIp : gateway, (resolved, mac) => {
       resolved.cameForGroup = resolved.group;
       resolved.dstMac = mac;
-      this.#bridge.forward(resolved, ingress);
+      bridge.forward(resolved, ingress, { wasForBridge });
     });
     return false;
   }

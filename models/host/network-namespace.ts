@@ -54,6 +54,7 @@ export class NetworkNamespace {
   /** The kernel's sockets for VXLAN, by port. */
   #vxlanEndpoints: Map<number, VxlanEndpoint> | undefined;
   #bridgeCalls: BridgeCalls = NO_BRIDGE_CALLS;
+  #lastIndex = 0;
 
   constructor({ name, cpus, frames, forwarding, flows }: NetworkNamespaceOptions) {
     this.name = name;
@@ -113,7 +114,7 @@ export class NetworkNamespace {
   /** Options for a new device of this namespace. Throws if the name is taken. */
   device(name: string, mac: Mac): NetDeviceOptions {
     if (this.#devices.has(name)) throw new RangeError(`device ${name} exists in ${this.name}; expected a new name`);
-    return { name, mac, namespace: this.name, index: this.#devices.size + 1, cpus: this.cpus, frames: this.#frames };
+    return { name, mac, namespace: this.name, index: ++this.#lastIndex, cpus: this.cpus, frames: this.#frames };
   }
 
   /** Takes a device in. Bridge ports are taken from the IP stack again by `Bridge.addPort`. */
@@ -128,6 +129,18 @@ export class NetworkNamespace {
   takeDown(device: NetDevice): void {
     device.up = false;
     this.netfilter?.conntrack.endMasqueraded(device.index);
+  }
+
+  /** `ip link del DEVICE`. The other end of a veth pair goes with it, if its namespace is told so, too. */
+  remove(device: NetDevice): void {
+    this.takeDown(device);
+    this.#devices.delete(device.name);
+    this.stack.removeDevice(device);
+  }
+
+  /** The device of that name, if there is one. */
+  findDevice(name: string): NetDevice | undefined {
+    return this.#devices.get(name);
   }
 
   #hookBridge(device: NetDevice): void {

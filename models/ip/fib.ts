@@ -107,6 +107,12 @@ export class Fib implements SharedRoutesReader {
     return removed;
   }
 
+  /** The routes by a device that goes. */
+  removeDevice(device: NetDevice): void {
+    this.#routes = this.#routes.filter((route) => route.device !== device);
+    this.#changed();
+  }
+
   /** The route for `ip`, or undefined when not even a default route is there. */
   lookup(ip: Ip): Route | undefined {
     if (!this.#isRead) this.#read();

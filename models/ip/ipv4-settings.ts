@@ -95,6 +95,11 @@ export class Ipv4Settings {
     this.#combine(device.index);
   }
 
+  removeDevice(device: DeviceRef): void {
+    this.#devices = this.#devices.filter((other) => other !== device);
+    this.#own[device.index] = this.#effective[device.index] = undefined;
+  }
+
   get deviceNames(): string[] {
     return this.#devices.map(({ name }) => name);
   }

@@ -83,6 +83,18 @@ export class Ipv6Fib implements SharedRoutesReader {
     return kept.length < routes.length;
   }
 
+  /** The routes by a device that goes. */
+  removeDevice(device: NetDevice): void {
+    for (const { buckets } of this.#lengths) {
+      for (const [hash, routes] of buckets) {
+        const kept = routes.filter((route) => route.device !== device);
+        if (kept.length === 0) buckets.delete(hash);
+        else if (kept.length < routes.length) buckets.set(hash, kept);
+      }
+    }
+    this.#forget();
+  }
+
   /** The route for `ip`, or undefined when not even a default route is there. */
   lookup(ip: Ip): Route | undefined {
     if (ip === this.#latestIp) return this.#latest;

@@ -60,7 +60,7 @@ import {
   prefix,
 } from '../packet/ip-address.ts';
 import { isGroupAddress } from '../packet/mac.ts';
-import { formatRoute, type Route } from './fib.ts';
+import { formatRoute, localRoute, type Route } from './fib.ts';
 import { fragment } from './fragmentation.ts';
 import { fillIcmpv6EchoReply, fillIcmpv6Error, mayCauseIcmpv6Error, PeerRateLimit } from './icmpv6.ts';
 import { Ipv6Fib } from './ipv6-fib.ts';
@@ -465,6 +465,18 @@ export class Ipv6Stack implements DiscoveryStack {
     if (!(device instanceof LoopbackDevice)) return;
     this.#loopback = device;
     this.addAddress(device, LOOPBACK_IPV6, 128);
+  }
+
+  /** As {@link IpStack.removeDevice}. */
+  removeDevice(device: NetDevice): void {
+    this.neighbors.removeDevice(device);
+    const gone = this.#interfaces[device.index]?.addresses ?? [];
+    this.#interfaces[device.index] = undefined;
+    this.fib.removeDevice(device);
+    for (const { ip } of gone) {
+      const other = this.addresses.find((address) => address.ip === ip);
+      if (other !== undefined && !isIpv6LinkLocal(ip)) this.fib.add(localRoute(other.device, ip, 6));
+    }
   }
 
   /** `ip -6 addr add IP/LENGTH dev DEVICE nodad`: also makes the address local and the subnet reachable. */

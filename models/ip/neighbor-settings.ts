@@ -46,6 +46,11 @@ export class NeighborSettingsOfDevices {
     if (this.#default !== DEFAULTS) this.#setOwn(device, this.#default);
   }
 
+  removeDevice(device: DeviceRef): void {
+    this.#devices = this.#devices.filter((other) => other !== device);
+    if (this.#own !== undefined) this.#own[device.index] = undefined;
+  }
+
   /** `scope`: default, or the name of a device. Undefined for another name. */
   read(scope: string, setting: NeighborSetting): number | undefined {
     return this.#set(scope)?.[setting];

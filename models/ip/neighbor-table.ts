@@ -149,6 +149,16 @@ export class NeighborTable implements FrameHolder {
     return this.#stack.cpus.instant - confirmedAt <= ms(10 * this.settings.of(device).locktime);
   }
 
+  /** The device goes, and with it what is known of its link; frames that wait for somebody there end. */
+  removeDevice(device: NetDevice): void {
+    for (const entry of this.#byDevice?.get(device)?.values() ?? []) {
+      entry.timer.stop();
+      this.#fail(entry);
+    }
+    this.#byDevice?.delete(device);
+    if (this.#latest?.device === device) this.#latest = undefined;
+  }
+
   /** Entries as `ip neigh` lists them. */
   *[Symbol.iterator](): Generator<Neighbor> {
     for (const entries of this.#byDevice?.values() ?? []) {

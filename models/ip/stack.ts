@@ -67,7 +67,7 @@ import {
 import { BROADCAST_MAC, isGroupAddress } from '../packet/mac.ts';
 import { Arp } from './arp.ts';
 import type { DeviceProgram } from './device-program.ts';
-import { Fib, formatRoute, isErrorRoute, type Route } from './fib.ts';
+import { Fib, formatRoute, isErrorRoute, localRoute, type Route } from './fib.ts';
 import type { FlowCache } from './flow-cache.ts';
 import { fragment } from './fragmentation.ts';
 import {
@@ -690,6 +690,7 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     if (frame.family === 4 && this.#isRoutedToMany(frame)) return;
     // Also a reset that only crosses a bridge needs a route (ip_route_me_harder in nf_send_reset).
     if (!mayCauseReset(frame) || this.routeTo(frame.srcIp, frame.family) === undefined) return;
+    this.#netfilter?.conntrack.closeByReset(frame);
     const reset = this.frames.allocate();
     fillReset(reset, frame);
     const port =
@@ -773,6 +774,25 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     if (prefixLength >= 31 || device === this.#loopback) return;
     this.fib.add({ ...common, type: 'unicast', destination: subnet });
     this.fib.add({ ...common, type: 'broadcast', destination: prefix(broadcastOf(subnet), 32) });
+  }
+
+  /** `ip link del DEVICE`: its addresses and routes go with it. An address that another device has, too, stays. */
+  removeDevice(device: NetDevice): void {
+    this.neighbors.removeDevice(device);
+    const isGone = (address: { readonly device: NetDevice }): boolean => address.device === device;
+    const gone = this.#addresses.filter(isGone);
+    this.#addresses = this.#addresses.filter((address) => !isGone(address));
+    this.#localIps = this.#addresses.map(({ ip }) => ip);
+    this.#devices = this.#devices.filter((other) => other !== device);
+    this.settings.removeDevice(device);
+    this.neighbors.settings.removeDevice(device);
+    this.fib.removeDevice(device);
+    for (const { ip } of gone) {
+      const other = this.#addresses.find((address) => address.ip === ip);
+      if (other !== undefined) this.fib.add(localRoute(other.device, ip, 4));
+    }
+    this.#ipv6?.removeDevice(device);
+    device.receiver = undefined;
   }
 
   /**

@@ -1,9 +1,8 @@
 // A Kubernetes node: a machine on the fabric with a bridge for its pods, a kubelet and a kube-proxy.
 
-import type { BridgePluginSettings } from '../cni/bridge.ts';
-import { BridgePlugin } from '../cni/bridge.ts';
-import { masqueradeEgress, usePodRoutes } from '../cni/host-gateway.ts';
-import { HostLocal, type IsReserved } from '../cni/host-local.ts';
+import { CniHost, type IsReserved } from '../cni/cni-host.ts';
+import { CniRuntime } from '../cni/cni-runtime.ts';
+import type { NetworkNode, NodeNetwork, PodNetwork } from '../cni/networks/pod-network.ts';
 import {
   DEFAULT_MASQUERADE_AGENT,
   type EgressWay,
@@ -16,7 +15,6 @@ import { addAddress, addDefaultRoute, stackOf } from '../host/ip-setup.ts';
 import { Machine, type MachineOptions } from '../host/machine.ts';
 import { gatewayOf } from '../host/outside-world.ts';
 import type { Process } from '../host/process.ts';
-import type { SharedRoute, SharedRoutes } from '../ip/shared-routes.ts';
 import {
   addressBits,
   type Ip,
@@ -40,8 +38,6 @@ import { type ClusterRanges, rangeOf } from './ranges.ts';
 /** What all nodes have in common of one IP family. */
 export interface FamilyOfCluster {
   readonly family: IpFamily;
-  /** The way to every node's pods. */
-  readonly podRoutes: SharedRoutes;
   readonly caches: ProxyCaches;
   /** What kube-proxies have heard of until now. */
   readonly services: () => ServiceSnapshot;
@@ -66,7 +62,7 @@ export interface ClusterNodeOptions {
   /** The first one first. */
   readonly families: readonly FamilyOfCluster[];
   readonly ranges: ClusterRanges;
-  readonly cni: Partial<BridgePluginSettings>;
+  readonly network: PodNetwork;
   readonly egress: EgressSettings;
   readonly proxy: {
     readonly mode: ProxyMode;
@@ -97,6 +93,9 @@ export class ClusterNode {
   /** A program on the node itself, outside pods: a node agent, or a client on the host network. */
   readonly process: Process;
   readonly policyAgent: PolicyAgent;
+  /** As its network's daemon sees it. */
+  readonly networkNode: NetworkNode;
+  readonly #network: NodeNetwork;
   readonly #nicName = 'eth0';
   readonly #families: readonly NodeFamily[];
   readonly #startProxies: (mode: ProxyMode, sync: SyncSettings) => readonly KubeProxy[];
@@ -108,7 +107,7 @@ export class ClusterNode {
     fabric,
     families,
     ranges,
-    cni,
+    network,
     egress,
     proxy,
     enforcement,
@@ -123,22 +122,23 @@ export class ClusterNode {
     this.machine = new Machine({ ...machine, name: this.name, forwarding: true });
     const { root, place } = this.machine;
     const nic = fabric.attach(this.machine, this.#nicName);
-    for (const family of this.#families) this.#joinNetwork(nic, family, { ranges, egress });
-    const plugin = new BridgePlugin(this.machine, {
-      ipam: new HostLocal(
-        this.#families.map(({ podRange }) => podRange),
-        isReserved,
-      ),
-      settings: cni,
-    });
-    this.kubelet = new Kubelet(this.machine, { cni: plugin, nodeIps: this.#families });
+    for (const family of this.#families) this.#joinFabric(nic, family, ranges);
+    const host = new CniHost(this.machine, { isReserved });
+    this.networkNode = { name: this.name, host, nic, families: this.#families };
+    this.#network = network.join(this.networkNode);
+    if (egress.masquerade === 'ip-masq-agent')
+      for (const { family } of this.#families) masqueradeByAgent(this.machine, family, egress);
+    const { configList, plugins, gateways } = this.#network;
+    const cni = new CniRuntime(host, configList, plugins);
+    this.kubelet = new Kubelet(this.machine, { cni, nodeIps: this.#families });
     this.process = { name: this.name, place, namespace: root, cpu: this.machine.nextCpu() };
     const zone = object.metadata.labels['topology.kubernetes.io/zone'];
     this.rules = new MachineRules(this.machine, { name: this.#nicName, ip: this.ip });
     const rules = () => this.rules;
     this.#startProxies = (mode, sync) =>
-      this.#families.map(({ family, ip, ofCluster: { caches, services } }, i) => {
-        const node = { name: this.name, zone, ips: [ip, plugin.gateways[i]!.ip] };
+      this.#families.map(({ family, ip, ofCluster: { caches, services } }) => {
+        const own = gateways.filter((gateway) => gateway.family === family).map((gateway) => gateway.ip);
+        const node = { name: this.name, zone, ips: [ip, ...own] };
         const random = place.random(family === 4 ? 'kube-proxy' : 'kube-proxy/ipv6');
         return new KubeProxy({ ...proxy, mode, sync, place, node, ranges, family, caches, services, random, rules });
       });
@@ -147,21 +147,13 @@ export class ClusterNode {
     this.policyAgent = new PolicyAgent({ ...enforcement, place, rules, node: { name: this.name, podRanges } });
   }
 
-  /** The node's address, the routes to other nodes' pods, and the rule for what leaves the cluster, of one family. */
-  #joinNetwork(
-    nic: Nic,
-    { family, ip, ofCluster }: NodeFamily,
-    { ranges, egress }: { readonly ranges: ClusterRanges; readonly egress: EgressSettings },
-  ): void {
+  /** The node's address on the nodes' network and the way out of it, of one family. */
+  #joinFabric(nic: Nic, { family, ip }: NodeFamily, ranges: ClusterRanges): void {
     const { root } = this.machine;
     const nodeRange = rangeOf(ranges, 'node', family)!;
     if (family === 6) root.stack.enableIpv6().setForwarding(1);
     addAddress(root, nic, { family, ip, length: nodeRange.length });
     addDefaultRoute(root, nic, { family, ip: gatewayOf(nodeRange) });
-    usePodRoutes(this.machine, ofCluster.podRoutes, { device: nic, family, ip });
-    if (egress.masquerade === 'outside the cluster')
-      masqueradeEgress(this.machine, { clusterRange: rangeOf(ranges, 'pod', family)! });
-    else if (egress.masquerade === 'ip-masq-agent') masqueradeByAgent(this.machine, family, egress);
   }
 
   /** Pods that leave the cluster by a gateway, and on that the addresses with which they do. */
@@ -218,14 +210,8 @@ export class ClusterNode {
     this.machine.root.deviceNamed(this.#nicName).up = connected;
   }
 
-  /** What other nodes must know to reach this one's pods. */
-  podRouteOf(family: IpFamily): SharedRoute {
-    const { podRange, ip } = this.#families.find((own) => own.family === family)!;
-    return { destination: podRange, gateway: ip };
-  }
-
-  /** A pod that had an address outside the node's range is gone, and another node has one with that address. */
-  forgetPod(address: Prefix): void {
-    stackOf(this.machine.root, address.family).fib.remove(address);
+  /** Is a pod of this node found at the address by the ways that nodes have to each other? */
+  covers(address: IpAddress): boolean {
+    return this.#network.covers(address);
   }
 }

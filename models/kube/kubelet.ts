@@ -3,11 +3,28 @@
 //
 // When that happens is the matter of pod-lifecycle.ts. Not modelled: images, restarts of containers.
 
-import type { CniPlugin } from '../cni/plugin.ts';
+import type { CniRuntime } from '../cni/cni-runtime.ts';
+import type { PortMapping } from '../cni/port-mapping.ts';
 import type { Machine } from '../host/machine.ts';
 import type { NetworkNamespace } from '../host/network-namespace.ts';
 import type { Process } from '../host/process.ts';
 import type { Ip, IpAddress } from '../packet/ip-address.ts';
+
+/** What a pod asks of its node's network. */
+export interface PodSandbox {
+  readonly hostNetwork?: boolean;
+  readonly requestedIps?: readonly IpAddress[];
+  readonly portMappings?: readonly PortMapping[] | undefined;
+  readonly bandwidth?: PodBandwidth | undefined;
+}
+
+/** In bits per second, and bits, as the plugin `bandwidth` takes them. */
+export interface PodBandwidth {
+  readonly ingressRate?: number;
+  readonly ingressBurst?: number;
+  readonly egressRate?: number;
+  readonly egressBurst?: number;
+}
 
 /** A pod that runs: its first process is what workloads drive. */
 export interface RunningPod extends Process, IpAddress {
@@ -27,12 +44,12 @@ export const addressesOf = ({ family, ip, secondaryIp }: RunningPod): readonly I
 
 export class Kubelet {
   readonly machine: Machine;
-  readonly #cni: CniPlugin;
+  readonly #cni: CniRuntime;
   /** The node's own addresses, for pods with hostNetwork. */
   readonly #nodeIps: readonly IpAddress[];
   readonly #pods = new Map<string, RunningPod>();
 
-  constructor(machine: Machine, { cni, nodeIps }: { cni: CniPlugin; nodeIps: readonly IpAddress[] }) {
+  constructor(machine: Machine, { cni, nodeIps }: { cni: CniRuntime; nodeIps: readonly IpAddress[] }) {
     this.machine = machine;
     this.#cni = cni;
     this.#nodeIps = nodeIps;
@@ -42,12 +59,9 @@ export class Kubelet {
     return [...this.#pods.values()];
   }
 
-  /** Starts a pod. Errors of the IPAM plugin (range used up, address taken) pass through. */
-  start(
-    name: string,
-    { hostNetwork = false, requestedIps }: { hostNetwork?: boolean; requestedIps?: readonly IpAddress[] } = {},
-  ): RunningPod {
-    const pod = hostNetwork ? this.#inHostNetwork(name) : this.#inOwnNamespace(name, requestedIps);
+  /** Starts a pod. Errors of the network's plugins (range used up, address taken) pass through, and nothing is left of it. */
+  start(name: string, sandbox: PodSandbox = {}): RunningPod {
+    const pod = sandbox.hostNetwork === true ? this.#inHostNetwork(name) : this.#inOwnNamespace(name, sandbox);
     this.#pods.set(name, pod);
     return pod;
   }
@@ -58,15 +72,23 @@ export class Kubelet {
     if (pod === undefined) return;
     this.#pods.delete(name);
     if (pod.namespace === this.machine.root) return;
-    this.#cni.del(this.#cniArguments(name, pod.namespace));
+    this.#cni.del({ containerId: name, ifName: IF_NAME, namespace: pod.namespace });
     this.machine.removeNamespace(name);
   }
 
-  #inOwnNamespace(name: string, requestedIps: readonly IpAddress[] | undefined): RunningPod {
+  #inOwnNamespace(name: string, { requestedIps, portMappings, bandwidth }: PodSandbox): RunningPod {
     const namespace = this.machine.addNamespace(name);
-    const args = this.#cniArguments(name, namespace);
-    const { ips } = this.#cni.add(requestedIps === undefined ? args : { ...args, requestedIps });
-    return this.#pod(name, namespace, ips);
+    try {
+      const { ips } = this.#cni.add({
+        ...{ containerId: name, ifName: IF_NAME, namespace },
+        ...(requestedIps !== undefined && { requestedIps }),
+        ...((portMappings ?? bandwidth) !== undefined && { capabilities: { portMappings, bandwidth } }),
+      });
+      return this.#pod(name, namespace, ips);
+    } catch (error) {
+      this.machine.removeNamespace(name);
+      throw error;
+    }
   }
 
   #inHostNetwork(name: string): RunningPod {
@@ -79,8 +101,7 @@ export class Kubelet {
     const cpu = this.machine.nextCpu();
     return { name, place, namespace, cpu, family, ip, secondaryIp: second?.ip, node: this.machine.name };
   }
-
-  #cniArguments(name: string, namespace: NetworkNamespace) {
-    return { containerId: name, namespace, machine: this.machine, interfaceName: 'eth0' };
-  }
 }
+
+/** Of a pod's interface to its network. */
+const IF_NAME = 'eth0';

@@ -17,8 +17,7 @@ export function notesAbout(objects: readonly KubeObject[], placeOf: (object: Kub
     const candidate = candidateOf(object);
     if (candidate === undefined || !('namespace' in object.metadata)) continue;
     candidates.add(object.metadata.namespace, candidate.labels, candidate);
-    for (const note of [...placementNotes(candidate.spec), ...hostPortNotes(candidate.spec)])
-      notes.push(`${placeOf(object)}: ${note}`);
+    for (const note of placementNotes(candidate.spec)) notes.push(`${placeOf(object)}: ${note}`);
   }
   const names = new Set(objects.map(describeObject));
   for (const object of objects) for (const note of routeNotes(object, names)) notes.push(`${placeOf(object)}: ${note}`);
@@ -63,12 +62,6 @@ function serviceNotes({ spec }: Service, selected: readonly Candidate[]): string
       notes.push(`spec.ports[${index}].targetPort: no selected pod has a ${protocol} port named "${targetPort}"`);
   }
   return notes;
-}
-
-function hostPortNotes({ hostNetwork, containers }: PodSpec): string[] {
-  const hostPorts = containers.flatMap(({ ports }) => ports.flatMap(({ hostPort }) => hostPort ?? []));
-  if (hostNetwork || hostPorts.length === 0) return [];
-  return [`hostPort ${hostPorts.join(', ')}: is not modelled; the pod is reached at its own address`];
 }
 
 /** Placement rules that the scheduler of this model does not know; no matter for a pod that has its node already. */

@@ -176,15 +176,6 @@ describe('notes', () => {
     ]);
   });
 
-  test('a port of the node that is to be one of the pod', () => {
-    const withPort = WEB_POD.replace('containerPort: 8080', 'containerPort: 8080, hostPort: 80');
-    expect(withPort).not.toBe(WEB_POD);
-    expect(read(withPort).notes).toEqual([
-      'shop.yaml: document 1 (Pod default/web): hostPort 80: is not modelled; the pod is reached at its own address',
-    ]);
-    expect(read(withPort.replace('spec:', 'spec:\n  hostNetwork: true')).notes).toEqual([]);
-  });
-
   test('placement rules that are not modelled, and a file without objects', () => {
     expect(read(WEB_POD.replace('spec:', 'spec:\n  affinity: {podAntiAffinity: {}}')).notes).toEqual([
       'shop.yaml: document 1 (Pod default/web): spec.affinity: is not modelled; pods are spread over the nodes',

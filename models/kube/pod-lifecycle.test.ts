@@ -26,7 +26,7 @@ function story({ object = pod(), exitAfter = s(0) }: { object?: Pod; exitAfter?:
   const after = (delay: Duration, action: () => void) => void place.schedule(delay, action, undefined);
   let connected = true;
   const lifecycle = new PodLifecycle(api, {
-    after,
+    ...{ after, retry: after },
     runtime: {
       isConnected: () => connected,
       start: () => ({ podIP: '10.244.0.2', hostIP: '192.168.0.11' }),

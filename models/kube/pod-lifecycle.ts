@@ -16,8 +16,11 @@ export type PodAddresses = Pick<Pod['status'], 'podIP' | 'podIPs' | 'hostIP'>;
 
 /** What the kubelet has others do. */
 export interface PodRuntime {
-  /** Connects the pod and starts its processes; its status says where it is. Undefined: not one of our nodes. */
-  start(pod: Pod): PodAddresses | undefined;
+  /**
+   * Connects the pod and starts its processes; its status says where it is. `failed`: its network could not connect it.
+   * Undefined: not one of our nodes.
+   */
+  start(pod: Pod): PodAddresses | 'failed' | undefined;
   /** SIGTERM. `exited` is to be called when its processes have ended by themselves. */
   terminate(pod: Pod, exited: () => void): void;
   /** Its processes are gone, by themselves or by SIGKILL; its network namespace is still there. */
@@ -34,6 +37,9 @@ export type After = (delay: Duration, action: () => void) => void;
 /** What is left of a grace period that the preStop hook has used up (minimumGracePeriodInSeconds). */
 const LEAST_GRACE = s(2);
 
+/** After which a kubelet tries again to start a pod (backOffPeriod; it adds up to a half by chance, which is not modelled). */
+const RETRY_PERIOD = s(10);
+
 /** The kubelet asks the container runtime every second who has ended (PLEG): half of it on average. */
 const EXIT_NOTICED = ms(500);
 
@@ -47,12 +53,14 @@ export class PodLifecycle {
   readonly #apiServer: ApiServer;
   readonly #runtime: PodRuntime;
   readonly #after: After;
+  readonly #retry: After;
   readonly #running = new Map<string, Running>();
 
-  constructor(apiServer: ApiServer, { runtime, after }: { runtime: PodRuntime; after: After }) {
+  constructor(apiServer: ApiServer, { runtime, after, retry }: { runtime: PodRuntime; after: After; retry: After }) {
     this.#apiServer = apiServer;
     this.#runtime = runtime;
     this.#after = after;
+    this.#retry = retry;
     apiServer.watch('Pod', (events) => this.#onPods(events));
   }
 
@@ -90,6 +98,7 @@ export class PodLifecycle {
   #start(pod: Pod): void {
     const addresses = this.#runtime.start(pod);
     if (addresses === undefined) return;
+    if (addresses === 'failed') return this.#tryAgain(pod);
     const delay = readinessDelay(pod);
     const isAsReported = delay === undefined || pod.status.conditions !== undefined;
     const running: Running = { pod, stage: 'running', isReady: isAsReported && isReady(pod) };
@@ -97,6 +106,16 @@ export class PodLifecycle {
     this.#report(pod, { ...addresses, phase: 'Running' }, running.isReady ? 'True' : 'False');
     if (isAsReported) return;
     this.#after(delay, () => this.#setReady(running, true));
+  }
+
+  /** The pod stays as it is, ContainerCreating, until its network has room for it. */
+  #tryAgain(pod: Pod): void {
+    const key = keyOf(pod);
+    this.#retry(RETRY_PERIOD, () => {
+      const now = this.#apiServer.get('Pod', key);
+      if (now === undefined) this.#runtime.remove(pod);
+      else if (!this.#running.has(key)) this.#look(now, false);
+    });
   }
 
   /** The pod's readiness probe succeeds, or fails, often enough from now on. */

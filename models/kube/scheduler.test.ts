@@ -130,12 +130,12 @@ test('a port of the node goes to one pod', () => {
   expect(pods()).toEqual(['a node-1', 'c node-2']);
 });
 
-test('a pod range without addresses left is an error that names the Deployment', () => {
-  const { api, apply } = controlPlane();
+test('whether a node has addresses left is no matter of the scheduler', () => {
+  const { api, pods, scheduler } = controlPlane();
   api.createAll([nodeAt(1, { podCIDR: '10.244.0.0/29' }), nodeAt(2, { podCIDR: '10.244.1.0/30' })]); // room for 5 and 1
-  expect(() => apply(deployment(7))).toThrow(
-    /^test\.yaml: document 1 \(Deployment default\/web\): spec\.replicas: pod range exhausted, no address for Pod default\/web-\S+: node-1 has 5 in 10\.244\.0\.0\/29, node-2 has 1 in 10\.244\.1\.0\/30$/,
-  );
+  for (const name of ['a', 'b', 'c', 'd']) api.create(pod(name));
+  expect(nodesOf(pods())).toEqual(['node-1', 'node-2', 'node-1', 'node-2']);
+  expect(scheduler.notes).toEqual([]);
 });
 
 test('pods on the node’s network need no address', () => {

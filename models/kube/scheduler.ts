@@ -5,21 +5,9 @@
 // Not modelled: affinity, topology spread constraints, resource requests, preemption, priorities. The real scheduler
 // scores and breaks ties at random; this one is even and repeatable.
 
-import { addressCount, contains, parseAddress, parseAnyPrefix } from '../packet/ip-address.ts';
 import type { ApiServer, Deliver, WatchEvent } from './api-server.ts';
 import { matchesLabels } from './label-index.ts';
-import { ObjectError } from './object-error.ts';
-import {
-  controllerOf,
-  describeObject,
-  isFinished,
-  type KubeObject,
-  keyOf,
-  type Node,
-  type Pod,
-  type PodSpec,
-  podCidrsOf,
-} from './objects.ts';
+import { controllerOf, describeObject, isFinished, keyOf, type Node, type Pod, type PodSpec } from './objects.ts';
 
 /** Whether the node's labels and taints let a pod in; room is another matter. */
 export function nodeAccepts(node: Node, { nodeSelector, tolerations }: PodSpec): boolean {
@@ -47,11 +35,9 @@ const CORDON: Node['spec']['taints'][number] = {
 interface Seat {
   readonly name: string;
   node: Node;
-  /** Pods that count against status.allocatable.pods, and those of them that need an address of the node's range. */
+  /** Pods that count against status.allocatable.pods. */
   pods: number;
-  addresses: number;
   podLimit: number;
-  addressLimit: number;
   /** Ports of the node that its pods have taken, as `TCP/9100`. */
   readonly hostPorts: Set<string>;
   /** How many pods here have the owner of the pod that is being placed. */
@@ -62,7 +48,6 @@ interface Seat {
 interface Bound {
   readonly seat: Seat;
   readonly owner: string;
-  readonly needsAddress: boolean;
   readonly hostPorts: readonly string[];
 }
 
@@ -100,11 +85,11 @@ export class Scheduler {
         this.#seatOf.delete(name);
       } else if (seat === undefined) {
         const hostPorts = new Set<string>();
-        const added = { name, node, pods: 0, addresses: 0, hostPorts, ofOwner: 0, ...limitsOf(node) };
+        const added = { name, node, pods: 0, hostPorts, ofOwner: 0, podLimit: podLimitOf(node) };
         this.#seats.push(added);
         this.#seatOf.set(name, added);
       } else {
-        Object.assign(seat, { node, ...limitsOf(node) });
+        Object.assign(seat, { node, podLimit: podLimitOf(node) });
       }
     }
     this.#countAgain();
@@ -148,7 +133,7 @@ export class Scheduler {
     let best = this.#firstEmptiest(pod, hostPorts);
     for (const seat of best === undefined ? this.#seats : []) {
       if (best !== undefined && !isEmptier(seat, best)) continue;
-      if (hasRoom(seat, pod) && hasPorts(seat, hostPorts) && nodeAccepts(seat.node, pod.spec)) best = seat;
+      if (hasRoom(seat) && hasPorts(seat, hostPorts) && nodeAccepts(seat.node, pod.spec)) best = seat;
     }
     for (const [seat] of siblings) seat.ofOwner = 0;
     return best;
@@ -161,7 +146,7 @@ export class Scheduler {
     if (this.#fullerBefore === this.#seats.length) this.#countAgain();
     const seat = this.#seats[this.#fullerBefore];
     if (seat === undefined || seat.ofOwner > 0) return undefined;
-    return hasRoom(seat, pod) && hasPorts(seat, hostPorts) && nodeAccepts(seat.node, pod.spec) ? seat : undefined;
+    return hasRoom(seat) && hasPorts(seat, hostPorts) && nodeAccepts(seat.node, pod.spec) ? seat : undefined;
   }
 
   #countAgain(): void {
@@ -172,14 +157,12 @@ export class Scheduler {
     ); // 0 without seats
   }
 
-  /** Why a pod waits. Throws if it is for want of an address: then the pod range is planned too small. */
+  /** Why a pod waits. Whether a node has an address left is not asked: that is its network's matter. */
   #whyNot(pod: Pod): string {
     const willing = this.#seats.filter(({ node }) => nodeAccepts(node, pod.spec));
     const withRoom = willing.filter((seat) => seat.pods < seat.podLimit);
-    const hostPorts = hostPortsOf(pod);
-    const withPorts = withRoom.filter((seat) => hasPorts(seat, hostPorts));
-    if (withPorts.length > 0) throw this.#exhausted(pod, withPorts);
-    if (withRoom.length > 0) return `every node that may take it has a pod with host port ${hostPorts.join(' or ')}`;
+    if (withRoom.length > 0)
+      return `every node that may take it has a pod with host port ${hostPortsOf(pod).join(' or ')}`;
     if (willing.length > 0) return 'every node that may take it has as many pods as its status.allocatable.pods';
     if (this.#seats.length === 0) return 'there is no node';
     const { nodeSelector } = pod.spec;
@@ -190,40 +173,14 @@ export class Scheduler {
     return `spec.nodeSelector: no node has ${selector.join(',')}`;
   }
 
-  #exhausted(pod: Pod, seats: readonly Seat[]): ObjectError {
-    const owner = this.#topOwner(pod);
-    const field =
-      owner.kind === 'Pod' ? 'status.podIP' : owner.kind === 'DaemonSet' ? 'spec.template' : 'spec.replicas';
-    const full = seats
-      .slice(0, 3)
-      .map(({ name, node, addresses }) => `${name} has ${addresses} in ${podCidrsOf(node).join()}`);
-    const others = seats.length > full.length ? `, and so on for ${seats.length - full.length} more` : '';
-    const problem = `pod range exhausted, no address for Pod ${keyOf(pod)}: ${full.join(', ')}${others}`;
-    return new ObjectError(owner, `${field}: ${problem}`);
-  }
-
-  /** The Deployment of the ReplicaSet of the pod: the object that somebody wrote. */
-  #topOwner(object: KubeObject): KubeObject {
-    const reference = controllerOf(object);
-    if (reference === undefined || !('namespace' in object.metadata)) return object;
-    const kind = (['ReplicaSet', 'Deployment', 'StatefulSet', 'DaemonSet'] as const).find(
-      (known) => known === reference.kind,
-    );
-    const owner = kind && this.#apiServer.get(kind, `${object.metadata.namespace}/${reference.name}`);
-    return owner === undefined ? object : this.#topOwner(owner);
-  }
-
   #count(pod: Pod, seat: Seat | undefined): void {
     const key = keyOf(pod);
     if (seat === undefined || this.#bound.has(key)) return;
     const owner = ownerOf(pod);
-    const needsAddress = takesAddressOf(pod, seat.node);
-    if (needsAddress && seat.addresses >= seat.addressLimit) throw this.#exhausted(pod, [seat]);
     const hostPorts = hostPortsOf(pod).filter((port) => !seat.hostPorts.has(port));
-    this.#bound.set(key, { seat, owner, needsAddress, hostPorts });
+    this.#bound.set(key, { seat, owner, hostPorts });
     for (const port of hostPorts) seat.hostPorts.add(port);
     seat.pods++;
-    if (needsAddress) seat.addresses++;
     const siblings = this.#byOwner.get(owner) ?? new Map<Seat, number>();
     this.#byOwner.set(owner, siblings.set(seat, (siblings.get(seat) ?? 0) + 1));
   }
@@ -232,13 +189,12 @@ export class Scheduler {
   #uncount(key: string): boolean {
     const bound = this.#bound.get(key);
     if (bound === undefined) return false;
-    const { seat, owner, needsAddress, hostPorts } = bound;
+    const { seat, owner, hostPorts } = bound;
     this.#bound.delete(key);
     for (const port of hostPorts) seat.hostPorts.delete(port);
     seat.pods--;
     this.#fewestPods = Math.min(this.#fewestPods, seat.pods);
     this.#fullerBefore = 0;
-    if (needsAddress) seat.addresses--;
     const siblings = this.#byOwner.get(owner);
     const left = (siblings?.get(seat) ?? 0) - 1;
     if (left > 0) siblings?.set(seat, left);
@@ -250,8 +206,7 @@ export class Scheduler {
 
 const isEmptier = (a: Seat, b: Seat): boolean => a.ofOwner < b.ofOwner || (a.ofOwner === b.ofOwner && a.pods < b.pods);
 
-const hasRoom = (seat: Seat, pod: Pod): boolean =>
-  seat.pods < seat.podLimit && (pod.spec.hostNetwork || seat.addresses < seat.addressLimit);
+const hasRoom = (seat: Seat): boolean => seat.pods < seat.podLimit;
 
 const hasPorts = (seat: Seat, hostPorts: readonly string[]): boolean =>
   hostPorts.every((port) => !seat.hostPorts.has(port));
@@ -265,23 +220,9 @@ function hostPortsOf({ spec: { hostNetwork, containers } }: Pod): string[] {
   );
 }
 
-/** Not one on the node's network, nor one of a snapshot whose plugin does not cut the pod range by nodes. */
-function takesAddressOf({ spec, status: { podIP } }: Pod, node: Node): boolean {
-  const ranges = podCidrsOf(node).map(parseAnyPrefix);
-  if (spec.hostNetwork || ranges.length === 0) return false;
-  if (podIP === undefined) return true;
-  const { family, ip } = parseAddress(podIP);
-  return ranges.some((range) => range.family === family && contains(range, ip));
-}
-
-function limitsOf(node: Node): { podLimit: number; addressLimit: number } {
+function podLimitOf(node: Node): number {
   const { pods } = node.status.allocatable;
-  // Network, broadcast (of IPv4) and the gateway (the bridge's own address) are not for pods.
-  const room = podCidrsOf(node)
-    .map(parseAnyPrefix)
-    .map((range) => Math.max(0, addressCount(range) - (range.family === 4 ? 3 : 2)));
-  const addressLimit = room.length === 0 ? 0 : Math.min(...room);
-  return { podLimit: pods === undefined ? Number.POSITIVE_INFINITY : Number(pods), addressLimit };
+  return pods === undefined ? Number.POSITIVE_INFINITY : Number(pods);
 }
 
 /** Pods of one owner are spread; a pod without an owner is alone. */

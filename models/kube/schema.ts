@@ -181,6 +181,7 @@ const containerPort = z.object({
   containerPort: portNumber,
   protocol: protocol.default('TCP'),
   hostPort: portNumber.optional(),
+  hostIP: ipAddress.optional(),
 });
 
 const seconds = z.int('a whole number of seconds').min(0, 'a whole number of seconds');
@@ -209,32 +210,49 @@ const container = z.object({
     .optional(),
 });
 
-const podSpec = z.object({
-  nodeName: objectName.optional(),
-  nodeSelector: strings.default({}),
-  tolerations: z
-    .array(
-      z.object({
-        key: z.string().optional(),
-        operator: z.enum(['Equal', 'Exists']).default('Equal'),
-        value: z.string().default(''),
-        effect: z.enum(['NoSchedule', 'PreferNoSchedule', 'NoExecute']).optional(),
-        /** How long the pod may stay where the taint is; absent: for ever. */
-        tolerationSeconds: z.int().optional(),
-      }),
-    )
-    .default([]),
-  hostNetwork: z.boolean().default(false),
-  hostname: z.string().optional(),
-  subdomain: z.string().optional(),
-  terminationGracePeriodSeconds: seconds.default(30),
-  containers: z.array(container).min(1, 'at least one container'),
-  /** Those that restart (`restartPolicy: Always`) are sidecars: their ports count. */
-  initContainers: z.array(container.extend({ restartPolicy: z.string().optional() })).default([]),
-  /** Not modelled, kept to say so. */
-  affinity: z.unknown().optional(),
-  topologySpreadConstraints: z.unknown().optional(),
-});
+const podSpec = z
+  .object({
+    nodeName: objectName.optional(),
+    nodeSelector: strings.default({}),
+    tolerations: z
+      .array(
+        z.object({
+          key: z.string().optional(),
+          operator: z.enum(['Equal', 'Exists']).default('Equal'),
+          value: z.string().default(''),
+          effect: z.enum(['NoSchedule', 'PreferNoSchedule', 'NoExecute']).optional(),
+          /** How long the pod may stay where the taint is; absent: for ever. */
+          tolerationSeconds: z.int().optional(),
+        }),
+      )
+      .default([]),
+    hostNetwork: z.boolean().default(false),
+    hostname: z.string().optional(),
+    subdomain: z.string().optional(),
+    /** Absent: ClusterFirst. */
+    dnsPolicy: z.enum(['ClusterFirst', 'ClusterFirstWithHostNet', 'Default', 'None']).optional(),
+    dnsConfig: z
+      .object({
+        nameservers: z.array(ipAddress).max(3, 'at most 3 name servers').default([]),
+        searches: z.array(z.string()).max(32, 'at most 32 domains').default([]),
+        options: z
+          .array(z.object({ name: z.string(), value: z.string('a string (a number needs quotes)').optional() }))
+          .default([]),
+      })
+      .optional(),
+    hostAliases: z.array(z.object({ ip: ipAddress, hostnames: z.array(z.string()).default([]) })).optional(),
+    terminationGracePeriodSeconds: seconds.default(30),
+    containers: z.array(container).min(1, 'at least one container'),
+    /** Those that restart (`restartPolicy: Always`) are sidecars: their ports count. */
+    initContainers: z.array(container.extend({ restartPolicy: z.string().optional() })).default([]),
+    /** Not modelled, kept to say so. */
+    affinity: z.unknown().optional(),
+    topologySpreadConstraints: z.unknown().optional(),
+  })
+  .refine(({ dnsPolicy, dnsConfig }) => dnsPolicy !== 'None' || (dnsConfig?.nameservers.length ?? 0) > 0, {
+    path: ['dnsConfig', 'nameservers'],
+    message: 'a name server, as dnsPolicy is None',
+  });
 
 const pod = z.object({
   apiVersion: z.literal('v1').optional(),

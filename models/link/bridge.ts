@@ -3,7 +3,7 @@
 //
 // br_netfilter is a hook that the host fills (`netfilter`), so that this file knows nothing of iptables.
 //
-// Not modelled: spanning tree, VLANs, multicast snooping, port isolation.
+// Not modelled: spanning tree, VLANs, multicast snooping.
 
 import { ETHERNET_HEADER_BYTES, type Frame } from '../packet/frame.ts';
 import { formatMac, isGroupAddress, type Mac } from '../packet/mac.ts';
@@ -27,12 +27,19 @@ export class BridgePort implements FrameReceiver {
   readonly bridge: Bridge;
   readonly device: NetDevice;
   readonly number: number;
+  /** No frame goes from one isolated port to another (`bridge link set dev DEVICE isolated on`). */
+  readonly isolated: boolean;
   #hairpin: boolean;
 
-  constructor(bridge: Bridge, device: NetDevice, { number, hairpin }: { number: number; hairpin: boolean }) {
+  constructor(
+    bridge: Bridge,
+    device: NetDevice,
+    { number, hairpin, isolated }: { number: number; hairpin: boolean; isolated: boolean },
+  ) {
     this.bridge = bridge;
     this.device = device;
     this.number = number;
+    this.isolated = isolated;
     this.#hairpin = hairpin;
   }
 
@@ -69,6 +76,7 @@ export class Bridge extends NetDevice {
   readonly #ports: (BridgePort | undefined)[] = [];
   /** MACs of the bridge and its ports: frames for them go up. */
   readonly #localMacs = new Set<Mac>();
+  #promiscuous = false;
 
   constructor(options: NetDeviceOptions) {
     super(options);
@@ -84,14 +92,32 @@ export class Bridge extends NetDevice {
     this.cpus.forgetWays();
   }
 
+  /** `ip link set BRIDGE promisc on`: what it bridges goes up, too. The IP stack drops what was not sent to the bridge's MAC. */
+  get promiscuous(): boolean {
+    return this.#promiscuous;
+  }
+
+  set promiscuous(promiscuous: boolean) {
+    this.#promiscuous = promiscuous;
+    this.cpus.forgetWays();
+  }
+
+  /** The port of that device, if it is one. */
+  portOf(device: NetDevice): BridgePort | undefined {
+    return this.#ports.find((port) => port?.device === device);
+  }
+
   get ports(): BridgePort[] {
     return this.#ports.filter((port) => port !== undefined);
   }
 
   /** `ip link set DEVICE master BRIDGE`. */
-  addPort(device: NetDevice, { hairpin = false }: { hairpin?: boolean } = {}): BridgePort {
+  addPort(
+    device: NetDevice,
+    { hairpin = false, isolated = false }: { hairpin?: boolean; isolated?: boolean } = {},
+  ): BridgePort {
     this.cpus.forgetWays();
-    const port = new BridgePort(this, device, { number: this.#ports.length, hairpin });
+    const port = new BridgePort(this, device, { number: this.#ports.length, hairpin, isolated });
     this.#ports.push(port);
     this.#localMacs.add(device.mac);
     device.receiver = port;
@@ -105,17 +131,29 @@ export class Bridge extends NetDevice {
     port.device.receiver = undefined;
   }
 
-  /** A frame that came in by a port (and passed PREROUTING, where br_netfilter is on). */
-  forward(frame: Frame, ingress: BridgePort): void {
+  /**
+   * A frame that came in by a port (and passed PREROUTING, where br_netfilter is on). `wasForBridge`: by its MAC, before
+   * br_netfilter sent it to another one (PACKET_HOST).
+   */
+  forward(frame: Frame, ingress: BridgePort, { wasForBridge = false }: { wasForBridge?: boolean } = {}): void {
     if (this.fdb.learn(frame.srcMac, ingress.number, this.cpus.instant)) this.cpus.forgetWays();
     const { recorder } = this.frames;
     if (recorder.isRecording) recorder.seenBy(this.fdb, this.fdb.slotOf(frame.srcMac));
     if (frame.dstMac === this.mac) return this.#passUp(frame);
     if (isGroupAddress(frame.dstMac)) return this.#toGroup(frame, ingress);
     const egress = this.#lookup(frame.dstMac);
-    if (egress !== undefined) return this.#forwardTo(egress, frame, ingress);
-    if (this.#localMacs.has(frame.dstMac)) return this.#passUp(frame);
-    this.#flood(frame, ingress);
+    if (egress === undefined && this.#localMacs.has(frame.dstMac)) return this.#passUp(frame);
+    const copy = this.#promiscuous && wasForBridge ? this.#copyOf(frame) : undefined;
+    if (egress !== undefined) this.#forwardTo(egress, frame, ingress);
+    else this.#flood(frame, ingress);
+    if (copy !== undefined) this.#passCopyUp(copy);
+  }
+
+  /** br_pass_frame_up: after the bridged frame has left. */
+  #passCopyUp(copy: Frame): void {
+    if (this.netfilter?.isFor(copy) === true && !this.netfilter.localIn(copy)) return;
+    copy.dstMac = this.mac; // the kernel goes by what it was, the stack here by the MAC
+    this.#passUp(copy);
   }
 
   /** First the ports have copies, then it goes up. */
@@ -128,6 +166,7 @@ export class Bridge extends NetDevice {
   /** The IP stack sends through the bridge device itself. */
   protected override carry(frame: Frame): void {
     this.cpus.charge(this.cpus.costs.bridgeNs);
+    frame.closeInnerChecksum();
     const egress = this.#lookup(frame.dstMac);
     if (egress === undefined) return this.#flood(frame, undefined);
     if (frame.journey !== undefined) this.#note(frame, `${formatMac(frame.dstMac)} is behind ${egress.device.name}`);
@@ -155,6 +194,10 @@ export class Bridge extends NetDevice {
       );
       return this.drop(frame, 'BRIDGE_NO_EGRESS');
     }
+    if (egress.isolated && ingress.isolated) {
+      this.#note(frame, `${formatMac(frame.dstMac)} is behind ${egress.device.name}; both ports are isolated`);
+      return this.drop(frame, 'BRIDGE_NO_EGRESS');
+    }
     if (frame.journey !== undefined) this.#note(frame, `${formatMac(frame.dstMac)} is behind ${egress.device.name}`);
     this.#send(egress, frame, ingress);
   }
@@ -177,7 +220,9 @@ export class Bridge extends NetDevice {
 
   /** The ports that a flooded frame may leave by: the newest one first, as new_nbp() puts them. */
   #egresses(ingress: BridgePort | undefined): BridgePort[] {
-    return this.ports.filter((port) => port.device.up && (port !== ingress || port.hairpin)).reverse();
+    return this.ports
+      .filter((port) => port.device.up && (port !== ingress || port.hairpin) && !(port.isolated && ingress?.isolated))
+      .reverse();
   }
 
   #send(egress: BridgePort, frame: Frame, ingress: BridgePort | undefined): void {

@@ -2,12 +2,32 @@
 
 import { ETHERNET_HEADER_BYTES, type Frame } from '../packet/frame.ts';
 import { NetDevice, type NetDeviceOptions } from './net-device.ts';
+import { TokenBucket, type TokenBucketSettings } from './token-bucket.ts';
 
 export class VethDevice extends NetDevice {
   /** The other end. Both ends exist before either is used. */
   peer: VethDevice | undefined;
+  #bucket: TokenBucket | undefined;
+
+  /** `tc qdisc replace dev DEVICE root tbf …`, or undefined without. What waits in one that goes, goes on in its time. */
+  get bucket(): TokenBucketSettings | undefined {
+    return this.#bucket?.settings;
+  }
+
+  set bucket(settings: TokenBucketSettings | undefined) {
+    this.cpus.forgetWays();
+    const { name, namespace, cpus, frames } = this;
+    const forward = (frame: Frame): void => this.#cross(frame);
+    this.#bucket =
+      settings && new TokenBucket(settings, { name: `${namespace}/${name}`, namespace, cpus, frames, forward });
+  }
 
   protected override carry(frame: Frame): void {
+    if (this.#bucket !== undefined) return this.#bucket.take(frame);
+    this.#cross(frame);
+  }
+
+  #cross(frame: Frame): void {
     const { peer } = this;
     if (peer === undefined || !peer.up) return this.drop(frame, 'DEV_READY');
     if (frame.sizeBytes > peer.mtuBytes + ETHERNET_HEADER_BYTES) return this.drop(frame, 'PKT_TOO_BIG'); // is_skb_forwardable

@@ -80,6 +80,11 @@ export class VxlanDevice extends NetDevice {
     this.#entries.set(mac, { remotes: [...remotes, remote], isStatic: true });
   }
 
+  /** `bridge fdb show dev DEVICE`: by MAC the endpoints, and whether somebody has said so. */
+  get forwarding(): ReadonlyMap<Mac, { readonly remotes: readonly Ip[]; readonly isStatic: boolean }> {
+    return this.#entries;
+  }
+
   /** `bridge fdb del MAC dev DEVICE`. */
   removeForwarding(mac: Mac): boolean {
     return this.#entries.delete(mac);
@@ -88,6 +93,7 @@ export class VxlanDevice extends NetDevice {
   protected override carry(frame: Frame): void {
     const remotes = (this.#entries.get(frame.dstMac) ?? this.#entries.get(ZERO_MAC))?.remotes;
     if (remotes === undefined) return this.drop(frame, 'NO_TX_TARGET');
+    frame.closeInnerChecksum();
     // Rules may send a tunnel's datagrams into a tunnel.
     const { cpus } = this;
     if (cpus.tunnelDepth === MOST_TUNNELS) return this.drop(frame, 'TX_RECURSION');

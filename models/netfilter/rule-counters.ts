@@ -40,10 +40,21 @@ export class RuleCounters implements PacketCounters {
     return slot === undefined ? 0 : this.#counts[2 * slot + 1]!;
   }
 
-  /** For a changed chain of `ruleCount` rules: what rule `i` has counted is now rule `placeOf(i)`'s. */
-  moved({ from, to, placeOf }: { from: number; to: number; placeOf: (ruleIndex: number) => number }): RuleCounters {
+  /** For a changed chain of `ruleCount` rules: what rule `i` has counted is now rule `placeOf(i)`'s, or nobody's. */
+  moved({
+    from,
+    to,
+    placeOf,
+  }: {
+    from: number;
+    to: number;
+    placeOf: (ruleIndex: number) => number | undefined;
+  }): RuleCounters {
     const moved = new RuleCounters(to);
-    for (let i = 0; i <= from; i++) if (this.packets(i) > 0) moved.add(placeOf(i), this.packets(i), this.bytes(i));
+    for (let i = 0; i <= from; i++) {
+      const place = this.packets(i) > 0 ? placeOf(i) : undefined;
+      if (place !== undefined) moved.add(place, this.packets(i), this.bytes(i));
+    }
     return moved;
   }
 

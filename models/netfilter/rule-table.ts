@@ -16,6 +16,12 @@ export interface ChainUse {
   readonly counters: RuleCounters;
 }
 
+interface ChainEdit {
+  readonly rules: readonly Rule[];
+  readonly placeOf: (rule: number) => number | undefined;
+  readonly policy?: ChainPolicy;
+}
+
 const NO_CHAINS: ReadonlyMap<string, Chain> = new Map();
 /** What builtin chains are until somebody changes them. */
 const EMPTY_BUILTINS: ReadonlyMap<string, Chain> = new Map(
@@ -115,8 +121,8 @@ export class RuleTable {
     this.#uses.delete(name);
   }
 
-  /** Other rules or policy for a chain; the counters of rule `i` go to rule `i + shift`. */
-  edit(name: string, { rules, shift, policy }: { rules: readonly Rule[]; shift: number; policy?: ChainPolicy }): void {
+  /** Other rules or policy for a chain; the counters of rule `i` go to rule `placeOf(i)`, or are lost. */
+  edit(name: string, { rules, placeOf, policy }: ChainEdit): void {
     const before = this.#uses.get(name);
     const chain = new Chain(name, rules, policy ?? this.chain(name)?.policy);
     this.#setOwn(name, chain);
@@ -125,7 +131,7 @@ export class RuleTable {
     const counters = before.counters.moved({
       from: last,
       to: rules.length,
-      placeOf: (rule) => (rule === last ? rules.length : rule + shift),
+      placeOf: (rule) => (rule === last ? rules.length : placeOf(rule)),
     });
     this.#uses.set(name, { chain, counters });
   }

@@ -93,19 +93,32 @@ export class RuleTables {
 
   appendRule(table: TableName, chainName: string, rule: Rule): void {
     const { rules } = this.#existing(table, chainName);
-    this.#tables[table].edit(chainName, { rules: [...rules, rule], shift: 0 });
+    this.#tables[table].edit(chainName, { rules: [...rules, rule], placeOf: (place) => place });
     this.#changed(table, this.#existing(table, chainName).memories);
   }
 
   prependRule(table: TableName, chainName: string, rule: Rule): void {
     const { rules } = this.#existing(table, chainName);
-    this.#tables[table].edit(chainName, { rules: [rule, ...rules], shift: 1 });
+    this.#tables[table].edit(chainName, { rules: [rule, ...rules], placeOf: (place) => place + 1 });
     this.#changed(table, this.#existing(table, chainName).memories);
+  }
+
+  /** `iptables -D CHAIN RULE`: the first rule with this text; returns whether there was one. */
+  deleteRule(table: TableName, chainName: string, text: string): boolean {
+    const { rules } = this.#existing(table, chainName);
+    const gone = rules.findIndex((rule) => rule.text === text);
+    if (gone < 0) return false;
+    this.#tables[table].edit(chainName, {
+      rules: rules.filter((_, place) => place !== gone),
+      placeOf: (place) => (place === gone ? undefined : place < gone ? place : place - 1),
+    });
+    this.#changed(table, this.#existing(table, chainName).memories);
+    return true;
   }
 
   setPolicy(table: TableName, chainName: BuiltinChain, policy: ChainPolicy): void {
     const { rules } = this.#existing(table, chainName);
-    this.#tables[table].edit(chainName, { rules, shift: 0, policy });
+    this.#tables[table].edit(chainName, { rules, placeOf: (place) => place, policy });
     this.#changed(table);
   }
 

@@ -191,6 +191,13 @@ export const addressCount = ({ family, length }: Prefix): number => 2 ** (addres
 export const addressAt = ({ family, net }: Prefix, index: number): Ip =>
   family === 4 ? (((net + index) | 0) as Ip) : addToIpv6(net, index);
 
+/** Which address of the prefix this is; {@link addressAt} the other way round. In IPv6 exact up to 2^53. */
+export function indexIn({ family, net }: Prefix, ip: Ip): number {
+  if (family === 4) return (ip - net) >>> 0;
+  const word = (index: 0 | 1 | 2 | 3): number => (ipv6Word(ip, index) >>> 0) - (ipv6Word(net, index) >>> 0);
+  return ((word(0) * 2 ** 32 + word(1)) * 2 ** 32 + word(2)) * 2 ** 32 + word(3);
+}
+
 /** Of an IPv4 prefix; IPv6 has no broadcast. */
 export const broadcastOf = ({ net, mask }: Prefix): Ip => (net | ~mask) as Ip;
 

@@ -12,6 +12,7 @@ import { Load } from './load.ts';
 import {
   DEFAULT_REQUEST,
   KeptAliveRequester,
+  type NamedTarget,
   NewConnectionRequester,
   type Requester,
   type RequestSettings,
@@ -19,7 +20,8 @@ import {
 } from './requester.ts';
 
 export interface ClientSettings {
-  readonly to: SocketAddress;
+  /** An address, or a name that is looked up for each request (each connection, where those are kept). */
+  readonly to: SocketAddress | NamedTarget;
   readonly protocol?: 'tcp' | 'udp';
   /** TCP: keep connections open. UDP: keep the socket, so that all requests are one conntrack flow. */
   readonly keepAlive?: boolean;
@@ -39,7 +41,7 @@ export function openLoop(
   process: Process,
   { arrivals, ...settings }: ClientSettings & { readonly arrivals: Arrivals },
 ): Load {
-  const load = settings.load ?? new Load();
+  const load = loadOf(process, settings);
   const requester = requesterOf(process, load, settings);
   const random = process.place.random(streamName(process, settings));
   let left = settings.requests ?? Number.POSITIVE_INFINITY;
@@ -64,7 +66,7 @@ export function closedLoop(
     ...settings
   }: ClientSettings & { readonly users?: number; readonly thinkTime?: Duration | DurationDistribution },
 ): Load {
-  const load = settings.load ?? new Load();
+  const load = loadOf(process, settings);
   const random = process.place.random(streamName(process, settings));
   const think = asDistribution(thinkTime);
   let left = settings.requests ?? Number.POSITIVE_INFINITY;
@@ -79,6 +81,11 @@ export function closedLoop(
   return load;
 }
 
+function loadOf({ place }: Process, { load = new Load() }: ClientSettings): Load {
+  place.sim.measures.add(load);
+  return load;
+}
+
 function requesterOf(process: Process, load: Load, settings: ClientSettings): Requester {
   const { to, requestBytes, responseBytes, timeout } = { ...DEFAULT_REQUEST, ...settings };
   const keep = settings.keepAlive ?? false;
@@ -90,5 +97,7 @@ function requesterOf(process: Process, load: Load, settings: ClientSettings): Re
 
 const ignore = (): void => {};
 
-const streamName = ({ name }: Process, { to, protocol = 'tcp' }: ClientSettings): string =>
-  `client/${name}/${protocol}/${to.family === 6 ? formatIp(to.ip, 6) : to.ip}:${to.port}`;
+function streamName({ name }: Process, { to, protocol = 'tcp' }: ClientSettings): string {
+  const target = 'resolve' in to ? to.name : `${to.family === 6 ? formatIp(to.ip, 6) : to.ip}:${to.port}`;
+  return `client/${name}/${protocol}/${target}`;
+}

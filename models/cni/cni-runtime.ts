@@ -1,0 +1,222 @@
+// What libcni does for a kubelet on one node: runs the plugins of a network's list for a container, each with the result of
+// the one before it; keeps the last result for DEL, which runs them backwards, and for CHECK
+// (CNI specification, sections 3 and 4).
+
+import type { NetworkNamespace } from '../host/network-namespace.ts';
+import { formatIp, type IpAddress } from '../packet/ip-address.ts';
+import { CNI_ERROR, CniError, failure } from './cni-error.ts';
+import type { CniHost } from './cni-host.ts';
+import { type NetworkConfigList, type PluginConfig, withRuntimeConfig } from './network-config.ts';
+import { readOptions } from './options.ts';
+import { type CniCommand, checkParameters } from './parameters.ts';
+import type { Attachment, CniCall, CniPlugin, Delegate } from './plugin.ts';
+import { findPlugin } from './plugins/registry.ts';
+import { type CniResult, sandboxPath } from './result.ts';
+
+export interface AttachmentCall extends Attachment {
+  readonly namespace: NetworkNamespace | undefined;
+  /** Arguments of capabilities, by name: `portMappings`, `bandwidth`. Plugins get those that they declare. */
+  readonly capabilities?: Readonly<Record<string, unknown>>;
+  /** Addresses that the container must have, one of each family at most (`args.cni.ips`). */
+  readonly requestedIps?: readonly IpAddress[];
+}
+
+interface Known {
+  readonly result: CniResult;
+  readonly capabilities: Readonly<Record<string, unknown>>;
+}
+
+interface Step {
+  readonly plugin: CniPlugin;
+  readonly config: PluginConfig;
+}
+
+export class CniRuntime {
+  readonly host: CniHost;
+  readonly list: NetworkConfigList;
+  readonly #own: readonly CniPlugin[];
+  readonly #steps: readonly Step[];
+  /** The cache of results, by attachment. */
+  readonly #known = new Map<string, Known>();
+  /** By configuration: read once. */
+  readonly #options = new WeakMap<PluginConfig, unknown>();
+
+  /** Throws a CniError for an unknown plugin or option, before anything is connected. */
+  constructor(host: CniHost, list: NetworkConfigList, plugins: readonly CniPlugin[] = []) {
+    this.host = host;
+    this.list = list;
+    this.#own = plugins;
+    this.#steps = list.plugins.map((config) => ({ plugin: findPlugin(config.type, plugins), config }));
+    for (const { plugin, config } of this.#steps) {
+      this.#optionsOf(plugin, config);
+      if (config.ipam?.type !== undefined) this.#optionsOf(findPlugin(config.ipam.type, plugins), config.ipam);
+    }
+  }
+
+  /** Connects a container; what was done is undone where a plugin fails. */
+  add(attachment: AttachmentCall): CniResult {
+    const key = keyOf(attachment);
+    checkParameters('ADD', environmentOf('ADD', attachment));
+    if (this.#known.has(key))
+      throw failure(
+        `container ${attachment.containerId} has ${attachment.ifName} in ${this.list.name} already; expected DEL first`,
+      );
+    let prevResult: CniResult | undefined;
+    try {
+      for (const step of this.#steps) prevResult = step.plugin.add(this.#call(step, attachment, prevResult));
+    } catch (error) {
+      this.#undo(attachment, prevResult);
+      throw error;
+    }
+    const { capabilities = NO_CAPABILITIES } = attachment;
+    this.#known.set(key, { result: prevResult!, capabilities });
+    return prevResult!;
+  }
+
+  /** Disconnects a container, if it is connected; stops at the first plugin that fails. */
+  del(attachment: AttachmentCall): void {
+    const key = keyOf(attachment);
+    checkParameters('DEL', environmentOf('DEL', attachment));
+    const { result, capabilities = NO_CAPABILITIES } = this.#known.get(key) ?? {};
+    const call = { capabilities, ...attachment };
+    for (const step of this.#steps.toReversed()) step.plugin.del(this.#call(step, call, result));
+    this.#known.delete(key);
+  }
+
+  /** Throws a CniError if something of what ADD made is missing. */
+  check(attachment: AttachmentCall): void {
+    if (this.list.disableCheck === true) return;
+    checkParameters('CHECK', environmentOf('CHECK', attachment));
+    const known = this.#known.get(keyOf(attachment));
+    if (known === undefined)
+      throw new CniError(
+        CNI_ERROR.unknownContainer,
+        `container ${attachment.containerId} has no ${attachment.ifName} in ${this.list.name}`,
+      );
+    const call = { capabilities: known.capabilities, ...attachment };
+    for (const step of this.#steps) step.plugin.check(this.#call(step, call, known.result));
+  }
+
+  /** Frees what belongs to other attachments than these. Goes on where a plugin fails, and reports all at the end. */
+  gc(validAttachments: readonly Attachment[]): void {
+    const problems: string[] = [];
+    const valid = new Set(validAttachments.map(keyOf));
+    for (const key of [...this.#known.keys()]) if (!valid.has(key)) this.#known.delete(key);
+    for (const { plugin, config } of this.#steps) {
+      const parts = [{ plugin, config }];
+      if (config.ipam?.type !== undefined)
+        parts.unshift({ plugin: findPlugin(config.ipam.type, this.#own), config: config.ipam });
+      for (const part of parts) {
+        try {
+          const collected = { ...part.config, 'cni.dev/valid-attachments': validAttachments.map(attachmentText) };
+          const options = this.#optionsOf(part.plugin, part.config);
+          part.plugin.gc?.({ network: this.list.name, config: collected, options, host: this.host, validAttachments });
+        } catch (error) {
+          if (!(error instanceof CniError)) throw error;
+          problems.push(error.message);
+        }
+      }
+    }
+    if (problems.length > 0) throw failure(problems.join('; '));
+  }
+
+  /** Throws a CniError if a plugin says that it cannot connect containers now. */
+  status(): void {
+    for (const { plugin, config } of this.#steps)
+      plugin.status?.({ config, options: this.#optionsOf(plugin, config), host: this.host });
+  }
+
+  #undo(attachment: AttachmentCall, prevResult: CniResult | undefined): void {
+    for (const step of this.#steps.toReversed()) {
+      try {
+        step.plugin.del(this.#call(step, attachment, prevResult));
+      } catch (error) {
+        if (!(error instanceof CniError)) throw error; // the first failure is the one that counts
+      }
+    }
+  }
+
+  #call({ plugin, config }: Step, attachment: AttachmentCall, prevResult: CniResult | undefined): CniCall {
+    const { requestedIps = [], capabilities = NO_CAPABILITIES } = attachment;
+    const ips = requestedIps.map(({ family, ip }) => formatIp(ip, family));
+    const own = withRuntimeConfig(config, { ...capabilities, ...(ips.length > 0 && { ips }) });
+    const given = ips.length === 0 ? own : { ...own, args: { ...own.args, cni: { ...own.args?.cni, ips } } };
+    return this.#pluginCall(plugin, { config, given, attachment, prevResult, network: this.list.name });
+  }
+
+  /** `config` is the one that options are known by, `given` what this call adds to it. */
+  #pluginCall(
+    plugin: CniPlugin,
+    {
+      config,
+      given,
+      attachment: { containerId, ifName, namespace },
+      prevResult,
+      network,
+    }: {
+      config: PluginConfig;
+      given: PluginConfig;
+      attachment: AttachmentCall;
+      prevResult: CniResult | undefined;
+      network: string;
+    },
+  ): CniCall {
+    const { host } = this;
+    const { cniVersion } = this.list;
+    const common = { containerId, ifName, namespace, network, cniVersion, prevResult, host };
+    const delegate = (delegated: PluginConfig): Delegate =>
+      delegateTo(findPlugin(delegated.type, this.#own), (found) =>
+        this.#pluginCall(found, {
+          config: delegated,
+          given: { ...delegated, args: given.args, runtimeConfig: given.runtimeConfig } as PluginConfig,
+          attachment: { containerId, ifName, namespace },
+          prevResult,
+          network: (delegated.name as string | undefined) ?? network,
+        }),
+      );
+    const { ipam } = config;
+    const ipamCall = (found: CniPlugin): CniCall => ({
+      ...common,
+      config: given,
+      options: this.#optionsOf(found, ipam!),
+      ipam: undefined,
+      delegate,
+    });
+    return {
+      ...common,
+      config: given,
+      options: this.#optionsOf(plugin, config),
+      ipam: ipam?.type === undefined ? undefined : delegateTo(findPlugin(ipam.type, this.#own), ipamCall),
+      delegate,
+    };
+  }
+
+  #optionsOf(plugin: CniPlugin, config: PluginConfig): unknown {
+    let options = this.#options.get(config);
+    if (options === undefined) {
+      options = readOptions(plugin.options as Parameters<typeof readOptions>[0], config, `plugin ${plugin.type}`);
+      this.#options.set(config, options);
+    }
+    return options;
+  }
+}
+
+const NO_CAPABILITIES: Readonly<Record<string, unknown>> = {};
+
+/** What a real plugin would find in its environment. */
+const environmentOf = (command: CniCommand, { containerId, ifName, namespace }: AttachmentCall) => ({
+  CNI_COMMAND: command,
+  CNI_CONTAINERID: containerId,
+  CNI_IFNAME: ifName,
+  CNI_NETNS: namespace === undefined ? '' : sandboxPath(namespace.name),
+});
+
+const attachmentText = ({ containerId, ifName }: Attachment) => ({ containerID: containerId, ifname: ifName });
+
+const keyOf = ({ containerId, ifName }: Attachment): string => `${containerId}/${ifName}`;
+
+const delegateTo = (plugin: CniPlugin, callOf: (plugin: CniPlugin) => CniCall): Delegate => ({
+  add: () => plugin.add(callOf(plugin)),
+  del: () => plugin.del(callOf(plugin)),
+  check: () => plugin.check(callOf(plugin)),
+});

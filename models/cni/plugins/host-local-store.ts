@@ -1,0 +1,66 @@
+// What host-local keeps of one network on a node's disk: a file per address with its container and interface, and for each
+// set of ranges the address that was given last (backend/disk of containernetworking/plugins).
+
+import { formatIp, type Ip, type IpAddress, type IpFamily } from '../../packet/ip-address.ts';
+import type { Attachment } from '../plugin.ts';
+
+export class HostLocalStore {
+  readonly #byIp: Readonly<Record<IpFamily, Map<Ip, Attachment>>> = { 4: new Map(), 6: new Map() };
+  readonly #byHolder = new Map<string, readonly IpAddress[]>();
+  readonly #last: (IpAddress | undefined)[] = [];
+
+  /** False: somebody has it. */
+  reserve(address: IpAddress, holder: Attachment): boolean {
+    const taken = this.#byIp[address.family];
+    if (taken.has(address.ip)) return false;
+    taken.set(address.ip, holder);
+    const key = keyOf(holder);
+    this.#byHolder.set(key, (this.#byHolder.get(key) ?? []).concat(address));
+    return true;
+  }
+
+  has({ family, ip }: IpAddress): boolean {
+    return this.#byIp[family].has(ip);
+  }
+
+  heldBy(holder: Attachment): readonly IpAddress[] {
+    return this.#byHolder.get(keyOf(holder)) ?? [];
+  }
+
+  release(holder: Attachment): void {
+    for (const { family, ip } of this.heldBy(holder)) this.#byIp[family].delete(ip);
+    this.#byHolder.delete(keyOf(holder));
+  }
+
+  /** Releases what others than these hold. */
+  keepOnly(holders: readonly Attachment[]): void {
+    const kept = new Set(holders.map(keyOf));
+    for (const addresses of [...this.#byHolder.values()]) {
+      const { family, ip } = addresses[0]!;
+      const holder = this.#byIp[family].get(ip)!;
+      if (!kept.has(keyOf(holder))) this.release(holder);
+    }
+  }
+
+  lastReserved(set: number): IpAddress | undefined {
+    return this.#last[set];
+  }
+
+  setLastReserved(set: number, address: IpAddress): void {
+    this.#last[set] = address;
+  }
+
+  /** The directory, by file name. */
+  get files(): ReadonlyMap<string, string> {
+    const files = new Map<string, string>();
+    for (const family of [4, 6] as const) {
+      for (const [ip, { containerId, ifName }] of this.#byIp[family])
+        files.set(formatIp(ip, family), `${containerId}\r\n${ifName}`);
+    }
+    for (const [set, last] of this.#last.entries())
+      if (last !== undefined) files.set(`last_reserved_ip.${set}`, formatIp(last.ip, last.family));
+    return files;
+  }
+}
+
+const keyOf = ({ containerId, ifName }: Attachment): string => `${containerId}\r\n${ifName}`;
