@@ -16,6 +16,15 @@ test('prints a line for each suite that comes with podwire', async () => {
   expect(stdout).toMatch(/^endpoint-slices: (\d+) of \1 facts$/m);
 });
 
+test('lists the end-to-end tests, each with its outcome or the reason why it is not simulated', async () => {
+  const { exitCode, stdout } = await podwire(['conformance', 'kubernetes-e2e']);
+  expect(exitCode).toBe(0);
+  const [, passed, total, left] = /^kubernetes-e2e: (\d+) of (\d+) tests; (\d+) not modelled: /.exec(stdout) ?? [];
+  expect(stdout.match(/^ {2}pass: (conf|net)-\d+ /gm)).toHaveLength(Number(passed));
+  expect(stdout.match(/^ {2}not simulated \([^)]+\): (conf|net)-\d+ /gm)).toHaveLength(Number(left));
+  expect(Number(passed) + Number(left)).toBe(Number(total));
+});
+
 test('takes a file of any name for what it is, and the name of a suite for that suite', async () => {
   const file = directory.file('some-facts.json', bundled('endpoint-topology'));
   const { stdout } = await podwire(['conformance', file, 'endpoint-topology']);

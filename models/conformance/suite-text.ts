@@ -60,12 +60,14 @@ function describe(value: unknown): string {
 }
 
 /** One line, `kube-proxy-flows: 231 of 231 flows`, and below it each mismatch with what was expected and what came. */
-export function formatResult({ suite, unit, total, mismatches, notModelled }: SuiteResult): string {
+export function formatResult({ suite, unit, total, mismatches, notModelled, facts = [] }: SuiteResult): string {
   const left = [...notModelled.values()].reduce((sum, count) => sum + count, 0);
   const why = [...notModelled.keys()].join(', ');
   const lines = [
     `${suite}: ${total - left - mismatches.length} of ${total} ${unit}${left === 0 ? '' : `; ${left} not modelled: ${why}`}`,
   ];
+  for (const { name, outcome, reason } of facts)
+    lines.push(`  ${outcome}${reason === undefined ? '' : ` (${reason})`}: ${name}`);
   for (const { fact, differences } of mismatches) {
     lines.push(`  ${fact}`);
     for (const { part, expected, got } of differences) {

@@ -27,6 +27,15 @@ export interface SuiteResult {
   readonly mismatches: readonly Mismatch[];
   /** Facts that were not asked about, by what the model lacks: `mode nftables`. */
   readonly notModelled: ReadonlyMap<string, number>;
+  /** Every fact by name, in order, where a suite lists them. */
+  readonly facts?: readonly NamedFact[];
+}
+
+export interface NamedFact {
+  readonly name: string;
+  readonly outcome: 'pass' | 'fail' | 'not simulated';
+  /** Why it is not simulated. */
+  readonly reason?: string;
 }
 
 /** A fact that the model does not agree with. */
@@ -72,20 +81,29 @@ export class Tally {
   #total = 0;
   readonly #mismatches: Mismatch[] = [];
   readonly #notModelled = new Map<string, number>();
+  #facts: NamedFact[] | undefined;
+
+  /** From now on every fact is listed by name. */
+  listFacts(): void {
+    this.#facts = [];
+  }
 
   /** A fact that was asked about; without differences the model agrees. */
   fact(fact: string, differences: readonly Difference[]): void {
     this.#total++;
     if (differences.length > 0) this.#mismatches.push({ fact, differences });
+    this.#facts?.push({ name: fact, outcome: differences.length > 0 ? 'fail' : 'pass' });
   }
 
-  notModelled(what: string, count = 1): void {
+  notModelled(what: string, count = 1, name = what): void {
+    this.#facts?.push({ name, outcome: 'not simulated', reason: what });
     this.#total += count;
     this.#notModelled.set(what, (this.#notModelled.get(what) ?? 0) + count);
   }
 
-  result(): Pick<SuiteResult, 'total' | 'mismatches' | 'notModelled'> {
-    return { total: this.#total, mismatches: this.#mismatches, notModelled: this.#notModelled };
+  result(): Omit<SuiteResult, 'suite' | 'unit'> {
+    const facts = this.#facts && { facts: this.#facts };
+    return { total: this.#total, mismatches: this.#mismatches, notModelled: this.#notModelled, ...facts };
   }
 }
 

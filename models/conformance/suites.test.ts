@@ -126,6 +126,36 @@ describe('what the model does not agree with is told with what was expected and 
     ]);
   });
 
+  test.each<[id: string, change: (row: Json) => void, expected: string, got: string]>([
+    ['net-19', (row) => Object.assign(row.scenario!.steps![0]!.expect![0]!, { result: 'ok' }), 'ok', 'refused'],
+    [
+      'net-22',
+      (row) => Object.assign(row.scenario!.steps![0]!.expect![0]!, { backend: 'other' }),
+      'other',
+      'webserver',
+    ],
+    [
+      'net-03',
+      (row) => Object.assign(row.scenario!.steps![0]!.expect![0]!, { seenSource: 'p2 IP' }),
+      'p2 IP',
+      '10.244.0.2',
+    ],
+    [
+      'net-59',
+      (row) => Object.assign(row.scenario!.steps![1]!.expect![0]!, { backend: 'pod-server-1' }),
+      'pod-server-1',
+      'pod-server-2',
+    ],
+    ['net-116', (row) => Object.assign(row.scenario!.steps![0]!.expect![0]!, { serving: true }), 'true', 'false'],
+  ])('a step of an end-to-end test: %s', (id, change, expected, got) => {
+    const content: Json = JSON.parse(read('kubernetes-e2e'));
+    const row = content.further!.find((candidate) => `${candidate.id}` === id)!;
+    change(row);
+    const { mismatches, facts } = run(JSON.stringify({ ...content, conformance: [], further: [row] }));
+    expect(mismatches[0]?.differences[0]).toMatchObject({ expected, got });
+    expect(facts?.map(({ outcome }) => outcome)).toEqual(['fail']);
+  });
+
   test('whether conntrack is to be cleaned up', () => {
     const text = changedRow('endpoint-slices', { section: 'endpointUpdates', id: 'slice-removed' }, (row) => {
       Object.assign(row, { conntrackCleanupRequired: false });

@@ -7,6 +7,7 @@ import { ipamCni } from './ipam-cni.ts';
 import { kubeProxyFlows } from './kube-proxy-flows.ts';
 import { kubeProxyIptablesRules } from './kube-proxy-iptables-rules.ts';
 import { kubeProxyNftablesRules } from './kube-proxy-nftables-rules.ts';
+import { kubernetesE2e } from './kubernetes-e2e.ts';
 import { networkPolicyCyclonus } from './network-policy-cyclonus.ts';
 import { networkPolicyE2e } from './network-policy-e2e.ts';
 import type { Suite } from './suite.ts';
@@ -21,4 +22,5 @@ export const SUITES: readonly Suite[] = [
   dns,
   networkPolicyE2e,
   networkPolicyCyclonus,
+  kubernetesE2e,
 ];

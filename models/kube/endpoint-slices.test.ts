@@ -348,3 +348,22 @@ describe('the annotation with the time of the last change', () => {
     expect(at(9, () => cluster.api.delete('Pod', 'default/b'))).toEqual([undefined]);
   });
 });
+
+test('a slice that somebody deletes is made again', () => {
+  const { api, apply } = controlPlane();
+  apply(`
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec: {selector: {app: web}, ports: [{port: 80}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: web-0, labels: {app: web}}
+spec: {nodeName: node-1, containers: [{name: web}]}`);
+  const [slice] = api.list('EndpointSlice');
+  api.delete('EndpointSlice', `default/${slice!.metadata.name}`);
+  expect(api.list('EndpointSlice').map(({ endpoints }) => endpoints.map(({ targetRef }) => targetRef?.name))).toEqual([
+    ['web-0'],
+  ]);
+});

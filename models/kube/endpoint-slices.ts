@@ -104,6 +104,8 @@ export class EndpointSliceController {
   readonly #topology = new TopologyCache();
   /** What of each node matters to the topology, as it was last seen. */
   readonly #placeOfNode = new Map<string, string>();
+  /** Slices that it has deleted, and has not heard of yet. */
+  readonly #ownDeletions = new Set<string>();
   #topologyIsStale = false;
   /** Services that left out pods of a node which is not there yet, by its name. */
   readonly #waitingForNode = new Map<string, Set<string>>();
@@ -122,7 +124,11 @@ export class EndpointSliceController {
   }
 
   #onSlices(events: readonly WatchEvent<EndpointSlice>[]): void {
-    for (const { type, object } of events) this.#recordSlice(type, object);
+    for (const { type, object } of events) {
+      this.#recordSlice(type, object);
+      if (type === 'DELETED' && !this.#ownDeletions.delete(keyOf(object)) && isManaged(object))
+        this.#markDirty(`${object.metadata.namespace}/${object.metadata.labels[SERVICE_NAME_LABEL]}`);
+    }
   }
 
   #recordSlice(type: WatchEvent<EndpointSlice>['type'], { metadata }: EndpointSlice): void {
@@ -399,6 +405,7 @@ export class EndpointSliceController {
   }
 
   #delete(slice: EndpointSlice): void {
+    this.#ownDeletions.add(keyOf(slice));
     this.#apiServer.remove('EndpointSlice', keyOf(slice));
   }
 
@@ -440,6 +447,10 @@ export class EndpointSliceController {
     }
   }
 }
+
+/** One of its own that somebody else deletes is made again. */
+const isManaged = ({ metadata: { labels } }: EndpointSlice): boolean =>
+  labels[MANAGED_BY_LABEL] === CONTROLLER || labels[MANAGED_BY_LABEL] === MIRRORING_CONTROLLER;
 
 /** What one pod contributes to one Service. */
 interface PodEntry {

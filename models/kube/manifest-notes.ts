@@ -1,7 +1,8 @@
 // What in a set of manifests works, but probably not as meant. A note is one line that names file, document and field.
 
+import { routeNotes } from './http/route-notes.ts';
 import { LabelIndex } from './label-index.ts';
-import type { KubeObject, Labels, PodSpec, Service } from './objects.ts';
+import { describeObject, type KubeObject, type Labels, type PodSpec, type Service } from './objects.ts';
 
 /** What a Service may select: a pod, or the template of a workload that will make pods. */
 interface Candidate {
@@ -18,6 +19,8 @@ export function notesAbout(objects: readonly KubeObject[], placeOf: (object: Kub
     candidates.add(object.metadata.namespace, candidate.labels, candidate);
     for (const note of placementNotes(candidate.spec)) notes.push(`${placeOf(object)}: ${note}`);
   }
+  const names = new Set(objects.map(describeObject));
+  for (const object of objects) for (const note of routeNotes(object, names)) notes.push(`${placeOf(object)}: ${note}`);
   for (const object of objects) {
     if (object.kind !== 'Service') continue;
     const { selector, type } = object.spec;

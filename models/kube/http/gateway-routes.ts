@@ -7,7 +7,7 @@
 // rule. Of a GRPCRoute the service and the method have the place of the path.
 //
 // An HTTPS listener is served as an HTTP one: TLS is not modelled. A filter that is not modelled is passed over
-// (manifest-notes.ts says so). Regular expressions stand behind prefixes.
+// (route-notes.ts says so). Regular expressions stand behind prefixes.
 
 import {
   type HeaderEdits,

@@ -55,3 +55,16 @@ test('an update of a slice that tells a proxy nothing new calls for no sync', ()
   expect(tracker.apply({ type: 'DELETED', object: slice('web', []) })).toBe(true);
   expect(tracker.apply({ type: 'DELETED', object: slice('never-seen', []) })).toBe(false);
 });
+
+test.each(['service.kubernetes.io/headless', 'service.kubernetes.io/service-proxy-name'])(
+  'a Service with the label %s is not seen, whatever its value',
+  (label) => {
+    const tracker = trackerOf(web, slice('web', ['10.244.1.5']));
+    const labelled = { ...web, metadata: { ...web.metadata, labels: { [label]: '' } } };
+    expect(tracker.apply({ type: 'MODIFIED', object: labelled })).toBe(true);
+    expect(tracker.snapshot().ports).toEqual([]);
+    expect(tracker.apply({ type: 'MODIFIED', object: labelled })).toBe(false);
+    tracker.apply({ type: 'MODIFIED', object: web });
+    expect(tracker.snapshot().ports).toHaveLength(2);
+  },
+);

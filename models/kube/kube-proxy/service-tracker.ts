@@ -58,6 +58,11 @@ export const NO_SERVICES = new ServiceSnapshot([]);
 /** The label that says which Service an EndpointSlice belongs to. */
 const SERVICE_NAME_LABEL = 'kubernetes.io/service-name';
 
+/** kube-proxy does not list, and so does not see, Services and slices with one of these labels: they are for somebody else. */
+const HIDING_LABELS = ['service.kubernetes.io/service-proxy-name', 'service.kubernetes.io/headless'];
+const isHidden = ({ metadata: { labels } }: Service | EndpointSlice): boolean =>
+  HIDING_LABELS.some((label) => label in labels);
+
 export class ServiceTracker {
   readonly #services = new Map<string, Service>();
   readonly #slices = new Map<string, EndpointSlice>();
@@ -74,14 +79,16 @@ export class ServiceTracker {
   /** False if kube-proxy would not sync because of it: an update of a slice that tells it nothing new. */
   apply({ type, object }: WatchEvent<Service | EndpointSlice>): boolean {
     const key = keyOf(object);
+    const isGone = type === 'DELETED' || isHidden(object);
     if (object.kind === 'Service') {
-      if (type === 'DELETED') this.#services.delete(key);
+      if (isGone && type !== 'DELETED' && !this.#services.has(key)) return false;
+      if (isGone) this.#services.delete(key);
       else this.#services.set(key, object);
       this.#changed.add(key);
       return true;
     }
     const known = this.#slices.get(key);
-    const slice = type !== 'DELETED' && isSliceOf(this.#settings, object) ? object : undefined;
+    const slice = !isGone && isSliceOf(this.#settings, object) ? object : undefined;
     if (known === undefined ? slice === undefined : slice !== undefined && isSameSlice(known, slice)) return false;
     this.#removeSlice(key);
     if (slice !== undefined) this.#addSlice(key, slice);
