@@ -7,9 +7,22 @@
 // Each request pays with a second connection, of which it waits for no handshake.
 
 import { objectFrom } from '../models/kube/objects.ts';
-import { httpRequest } from '../models/workload/http.ts';
-import { DEFAULT_POOL, type ProxyBalancing } from '../models/workload/proxy/upstream.ts';
-import { atMost, echo, exactly, experiment, Load, meanFinding, ms, near, s, sumOf, us } from './podwire.ts';
+import type { ProxyBalancing } from '../models/workload/proxy/upstream.ts';
+import {
+  atMost,
+  DEFAULT_POOL,
+  echo,
+  exactly,
+  experiment,
+  httpRequest,
+  Load,
+  meanFinding,
+  ms,
+  near,
+  s,
+  sumOf,
+  us,
+} from './podwire.ts';
 
 const CONNECTIONS = 20;
 const BEFORE = 4;

@@ -33,7 +33,10 @@ export { objectFrom } from '../models/kube/objects.ts';
 export { bursts, constantRate, poisson } from '../models/workload/arrivals.ts';
 export { closedLoop, openLoop } from '../models/workload/client.ts';
 export { exponential, fixed, logNormal, uniform } from '../models/workload/duration-distribution.ts';
+export { httpRequest } from '../models/workload/http.ts';
 export { Load } from '../models/workload/load.ts';
+export { DEFAULT_PROXY, type ProxySettings } from '../models/workload/proxy/http-proxy.ts';
+export { DEFAULT_POOL, type PoolSettings } from '../models/workload/proxy/upstream.ts';
 export { echo } from '../models/workload/server.ts';
 export {
   atLeast,

@@ -10,9 +10,8 @@
 import { outsideClientIp } from '../models/host/outside-world.ts';
 import { objectFrom } from '../models/kube/objects.ts';
 import { formatIp } from '../models/packet/ip-address.ts';
-import { httpRequest } from '../models/workload/http.ts';
 import { ingressFor } from './ingress-pools.ts';
-import { type Cluster, exactly, experiment, Load, meanFinding, ms, s, sumOf } from './podwire.ts';
+import { type Cluster, exactly, experiment, httpRequest, Load, meanFinding, ms, s, sumOf } from './podwire.ts';
 import { webPod } from './web-pod.ts';
 
 const WAYS = [

@@ -3,6 +3,8 @@
 
 import { type Duration, ms, s } from '../../engine/time.ts';
 import { Cluster, type ClusterOptions } from '../cluster.ts';
+import type { RecordType } from '../dns/message.ts';
+import { formatRecord } from '../dns/message-text.ts';
 import type { Process } from '../host/process.ts';
 import { nodesFor } from '../kube/node-objects.ts';
 import {
@@ -27,6 +29,10 @@ export interface RecordedE2ePod {
   /** Ports by number, or by name. */
   readonly listens?: readonly number[] | undefined;
   readonly ports?: Readonly<Record<string, number>> | undefined;
+  readonly hostname?: string | undefined;
+  readonly subdomain?: string | undefined;
+  /** Beside those of the cluster. */
+  readonly searches?: readonly string[];
 }
 
 export type RecordedE2eService = Readonly<Record<string, unknown>> & {
@@ -55,17 +61,32 @@ export class E2eCluster {
   readonly cluster: Cluster;
   /** Noted by a step, for a later one. */
   formerHealthCheckNodePort: number | undefined;
+  latestName = '';
   #deletedService: Service | undefined;
   #clients = 0;
   #isRunning = false;
 
-  constructor(nodes: readonly string[], options: Partial<ClusterOptions> = {}) {
+  constructor(
+    nodes: readonly string[],
+    { dns = false, ...options }: Partial<ClusterOptions> & { readonly dns?: boolean } = {},
+  ) {
     this.cluster = new Cluster({ seed: 'kubernetes-e2e', ...options });
     const { nodes: complete } = nodesFor(nodes.map(nodeFrom), { ranges: this.cluster.ranges, count: nodes.length });
     this.cluster.apply(complete);
+    if (dns) this.cluster.addDns();
   }
 
-  addPod({ name, node, hostNetwork = false, listens, ports = {}, ready }: RecordedE2ePod): void {
+  addPod({
+    name,
+    node,
+    hostNetwork = false,
+    listens,
+    ports = {},
+    ready,
+    hostname,
+    subdomain,
+    searches,
+  }: RecordedE2ePod): void {
     const isClient = CLIENT.test(name);
     const numbered = (listens ?? (isClient ? [] : [80])).flatMap((port) =>
       (['TCP', 'UDP'] as const).map((protocol) => ({ containerPort: port, protocol })),
@@ -81,7 +102,15 @@ export class E2eCluster {
     this.cluster.apply([
       objectFrom('Pod', {
         metadata: { name, labels: { ...(isClient ? {} : SERVER_LABELS), pod: name } },
-        spec: { nodeName: node, hostNetwork, terminationGracePeriodSeconds: 600, containers: [container] },
+        spec: {
+          nodeName: node,
+          hostNetwork,
+          terminationGracePeriodSeconds: 600,
+          containers: [container],
+          hostname,
+          subdomain,
+          ...(searches && { dnsConfig: { searches } }),
+        },
       }),
     ]);
     // Before the run starts, probes have been passed already.
@@ -97,24 +126,33 @@ export class E2eCluster {
     return this.cluster.nodes[index % this.cluster.nodes.length]!.name;
   }
 
-  addService({ name, replicas = 0, ...spec }: RecordedE2eService): void {
+  addService({ name, replicas = 0, headless, ...spec }: RecordedE2eService): void {
     const { ports = [{ port: 80, targetPort: 80 }], selector = SERVER_LABELS, ...others } = spec;
     const given = selector === null ? {} : { selector };
-    this.cluster.apply([objectFrom('Service', { metadata: { name }, spec: { ...others, ...given, ports } } as never)]);
+    this.cluster.apply([
+      objectFrom('Service', {
+        metadata: { name },
+        spec: { ...others, ...given, ports, ...(headless === true && { clusterIP: 'None' }) },
+      } as never),
+    ]);
     this.addServers(replicas);
     if (this.#isRunning) this.settle();
   }
 
+  /** Without those that a cluster has of its own. */
+  get #services(): readonly Service[] {
+    const services = this.cluster.api.list('Service');
+    return services.filter(({ metadata }) => metadata.namespace === 'default' && metadata.name !== 'kubernetes');
+  }
+
   service(name?: string): Service | undefined {
-    const services = this.cluster.api
-      .list('Service')
-      .filter((service) => name === undefined || service.metadata.name === name);
+    const services = this.#services.filter(({ metadata }) => name === undefined || metadata.name === name);
     return services[0] ?? this.#deletedService;
   }
 
   /** The one that was made last. */
   get latestService(): Service | undefined {
-    return this.cluster.api.list('Service').at(-1) ?? this.#deletedService;
+    return this.#services.at(-1) ?? this.#deletedService;
   }
 
   updateService(change: Partial<Service['spec']>, name?: string): void {
@@ -260,6 +298,22 @@ export class E2eCluster {
     return latest;
   }
 
+  /** What the C library finds in a pod, by getaddrinfo or as records of a type. */
+  lookup(from: string, name: string, type: RecordType | undefined): readonly string[] {
+    const resolver = this.cluster.resolverOf(this.process(from, name));
+    let found: readonly string[] | undefined;
+    if (type === undefined)
+      resolver.lookup(name, {}, ({ addresses }) => {
+        found = addresses.map(({ ip, family }) => formatIp(ip, family));
+      });
+    else
+      resolver.search(name, type, ({ answer }) => {
+        found = answer?.answers.map(formatRecord) ?? [];
+      });
+    for (let second = 0; second < 30 && found === undefined; second++) this.cluster.runFor(s(1));
+    return found ?? [];
+  }
+
   endpointsOf(name?: string): string[] {
     return this.slicesOf(this.service(name)).flatMap(({ endpoints, ports }) =>
       endpoints.flatMap(({ targetRef, addresses, conditions }) =>
@@ -283,10 +337,8 @@ export class E2eCluster {
     return pod.status.podIP ?? keyOf(pod);
   }
 
-  isNodeAddress(text: string): boolean {
-    return this.cluster.nodes.some(({ machine }) =>
-      machine.root.stack.addresses.some(({ ip }) => formatIp(ip) === text),
-    );
+  podIpOr(name: string): string {
+    return this.cluster.api.get('Pod', `default/${name}`)?.status.podIP ?? 'none';
   }
 }
 

@@ -4,7 +4,7 @@
 import { s } from '../../engine/time.ts';
 import type { ClusterOptions } from '../cluster.ts';
 import { objectFrom } from '../kube/objects.ts';
-import { parseIp } from '../packet/ip-address.ts';
+import { formatIp, parseIp } from '../packet/ip-address.ts';
 import { type E2eCluster, SECONDARY_ADDRESS } from './e2e-cluster.ts';
 
 type Action = (cluster: E2eCluster) => void;
@@ -15,30 +15,22 @@ export interface E2eSetup {
   readonly before?: Action;
   /** The record's pods are made by steps. */
   readonly podsLater?: boolean;
+  /** It looks names up. */
+  readonly dns?: boolean;
   /** One per step, in order. */
   readonly steps?: readonly (Action | undefined)[];
 }
 
 /** Tests that cannot be asked, and what that takes. */
 export const NOT_SIMULATED: Readonly<Record<string, string>> = {
-  ...reasons('names in DNS', [
-    'conf-01',
-    'conf-02',
-    'conf-04',
-    'conf-05',
-    'conf-06',
-    'conf-28',
-    'net-101',
-    'net-102',
-    'net-103',
-    'net-106',
-  ]),
+  ...reasons('a record without steps', ['conf-05', 'conf-06']),
+  ...reasons('names of Services that begin with a digit, which a gate allows', ['net-103']),
+  ...reasons('the name that a host gives itself', ['net-106']),
   ...reasons('objects of the API server that no packet depends on', ['conf-16', 'conf-32', 'conf-33', 'conf-43']),
   ...reasons('the API server as a proxy, or as an endpoint', ['conf-22', 'conf-37', 'net-07']),
   ...reasons('how long a real control plane takes', ['conf-24']),
   ...reasons('restarts of kube-proxy', ['net-06']),
   ...reasons('sockets of SCTP', ['net-38', 'net-54', 'net-34']),
-  ...reasons('host ports with addresses of their own', ['net-117']),
   ...reasons('session affinity of the load balancer itself', ['net-70']),
   ...reasons('metrics and modes over HTTP', ['net-56', 'net-65']),
 };
@@ -99,6 +91,39 @@ const replaceUdpServer: Action = (cluster) => {
 const LOCAL_NODE_PORT = { type: 'NodePort', externalTrafficPolicy: 'Local', ports: [{ port: 80, targetPort: 80 }] };
 
 export const SETUPS: Readonly<Record<string, E2eSetup>> = {
+  'conf-01': { dns: true },
+  'conf-02': {
+    dns: true,
+    steps: [
+      NOTHING,
+      (cluster) => cluster.updateService({ externalName: 'bar.example.com' }),
+      (cluster) =>
+        cluster.updateService({
+          type: 'ClusterIP',
+          externalName: undefined,
+          ports: [{ name: 'http', protocol: 'TCP', port: 80, targetPort: 80 }],
+        }),
+    ],
+  },
+  'conf-04': { dns: true },
+  'conf-28': {
+    dns: true,
+    before: (cluster) => {
+      servers(1)(cluster);
+      cluster.addService({ name: 'nodeport-service', type: 'NodePort' });
+    },
+    steps: [
+      (cluster) =>
+        cluster.updateService({
+          ...{ type: 'ExternalName', externalName: 'externalsvc.default.svc.cluster.local' },
+          ...{ clusterIP: undefined, clusterIPs: undefined, ipFamilies: undefined, ipFamilyPolicy: undefined },
+          ports: cluster.service()!.spec.ports.map(({ nodePort: _nodePort, ...port }) => port),
+          externalTrafficPolicy: undefined,
+        }),
+    ],
+  },
+  'net-101': { dns: true, before: withSearches(Array.from({ length: 6 }, (_, i) => `${'x'.repeat(38)}${i}.example`)) },
+  'net-102': { dns: true, before: withSearches(['.', '_sip._tcp.abc_d.example.com']) },
   'conf-09': {
     steps: [
       (cluster) =>
@@ -301,6 +326,25 @@ export const SETUPS: Readonly<Record<string, E2eSetup>> = {
       },
     ],
   },
+  'net-117': {
+    steps: [
+      (cluster) => {
+        const nodeIP = formatIp(cluster.cluster.node('n1').ip);
+        const sockets = [
+          { hostIP: '127.0.0.1', protocol: 'TCP' },
+          { hostIP: nodeIP, protocol: 'TCP' },
+          { hostIP: nodeIP, protocol: 'UDP' },
+        ] as const;
+        for (const [i, socket] of sockets.entries()) {
+          const ports = [{ containerPort: 8080, hostPort: 54_323, ...socket }];
+          cluster.cluster.apply([
+            objectFrom('Pod', { metadata: { name: `pod${i}` }, spec: { containers: [{ name: 'main', ports }] } }),
+          ]);
+        }
+        cluster.settle();
+      },
+    ],
+  },
   'net-120': {
     options: { proxy: 'nftables' },
     before: (cluster) => {
@@ -315,6 +359,10 @@ export const SETUPS: Readonly<Record<string, E2eSetup>> = {
 const HEADLESS = { 'service.kubernetes.io/headless': '' };
 /** Within so long a client of one port is to reach the new server. */
 export const UDP_WAIT = s(60);
+
+function withSearches(searches: readonly string[]): Action {
+  return (cluster) => cluster.addPod({ name: 'client', node: 'n1', searches });
+}
 
 function udpPair(hostNetwork = false): Action {
   return (cluster) => {

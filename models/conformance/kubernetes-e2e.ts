@@ -5,6 +5,7 @@
 
 import { z } from 'zod';
 import { s } from '../../engine/time.ts';
+import type { RecordType } from '../dns/message.ts';
 import { outsideClientIp } from '../host/outside-world.ts';
 import { ObjectError } from '../kube/object-error.ts';
 import { isOfFamily } from '../kube/objects.ts';
@@ -90,7 +91,7 @@ function differencesOf(
   { nodes = ['n1', 'n2'], pods = [], services = [], steps = [] }: NonNullable<E2eTest['scenario']>,
 ): Difference[] {
   const setup = SETUPS[id] ?? {};
-  const cluster = new E2eCluster(nodes, setup.options);
+  const cluster = new E2eCluster(nodes, { ...setup.options, dns: setup.dns === true });
   setup.before?.(cluster);
   if (setup.podsLater !== true) for (const one of pods) cluster.addPod(asServed(one));
   const isLoneService =
@@ -123,8 +124,10 @@ const asServed = ({
   serving,
   listens,
   ports,
+  hostname,
+  subdomain,
 }: z.output<typeof pod>): RecordedE2ePod => ({
-  ...{ name, node, hostNetwork, listens, ports },
+  ...{ name, node, hostNetwork, listens, ports, hostname, subdomain },
   ready: readinessGate === true ? false : serving === true ? undefined : ready,
 });
 
@@ -133,7 +136,27 @@ const asServed = ({
 function ask(cluster: E2eCluster, expected: E2eExpectation): Difference[] {
   if (expected.from !== undefined && expected.to !== undefined)
     return askConnection(cluster, { ...expected, from: expected.from, to: expected.to });
+  if (typeof expected.lookup === 'string') return askName(cluster, expected.lookup, expected);
   return Object.entries(expected).flatMap(([field, value]) => askField(cluster, field, value, expected));
+}
+
+/** `same` is the name that was asked for before; the namespace of a record is `default` here. */
+function askName(cluster: E2eCluster, lookup: string, { from = 'client', type, result }: E2eExpectation): Difference[] {
+  const name = lookup === 'same' ? cluster.latestName : lookup.replace('<ns>', 'default');
+  cluster.latestName = name;
+  const recordType = type ?? (result === 'CNAME' ? 'CNAME' : undefined);
+  const found = cluster.lookup(from, name, recordType as RecordType | undefined);
+  const got = found.join(', ') || 'nothing';
+  const expected =
+    {
+      ok: 'ok',
+      CNAME: 'CNAME',
+      'own pod IP': cluster.podIpOr('dns-test'),
+      'pod IP': cluster.podIpOr('p'),
+      'the new clusterIP': cluster.service()?.spec.clusterIP ?? 'none',
+    }[String(result)] ?? String(result);
+  const isSo = expected === 'ok' ? found.length > 0 : found.some((text) => text.split(' ').includes(expected));
+  return isSo ? [] : [{ part: `${name} ${recordType ?? ''}`, expected, got }];
 }
 
 /** Enough that each of three backends is seen by a share of at least a quarter, but for a chance below 1e-5. */
@@ -312,6 +335,8 @@ function askField(cluster: E2eCluster, field: string, value: unknown, all: E2eEx
     case 'serving':
     case 'terminating':
       return compare(first?.endpoints[0]?.conditions[field]);
+    case 'schedulable':
+      return compare(cluster.cluster.api.list('Pod').every(({ spec }) => spec.nodeName !== undefined));
     case 'spec':
       return askSpec(cluster, value as Readonly<Record<string, unknown>>);
     case 'successRatioAtLeast':
@@ -322,8 +347,13 @@ function askField(cluster: E2eCluster, field: string, value: unknown, all: E2eEx
 }
 
 function askSpec(cluster: E2eCluster, expected: Readonly<Record<string, unknown>>): Difference[] {
-  const { type, externalName = '', clusterIP = '' } = cluster.service()!.spec;
-  const got: Readonly<Record<string, string>> = { type, externalName, clusterIP: clusterIP === '' ? '' : 'allocated' };
+  const { type, externalName = '', clusterIP = '', ports } = cluster.service()!.spec;
+  const got: Readonly<Record<string, string>> = {
+    type,
+    externalName,
+    clusterIP: clusterIP === '' ? '' : 'allocated',
+    nodePort: `${ports[0]?.nodePort ?? 0}`,
+  };
   return Object.entries(expected).flatMap(([field, value]) =>
     compareText(String(value), got[field] ?? 'nothing', `spec.${field}`),
   );

@@ -147,9 +147,15 @@ describe('what the model does not agree with is told with what was expected and 
       'pod-server-2',
     ],
     ['net-116', (row) => Object.assign(row.scenario!.steps![0]!.expect![0]!, { serving: true }), 'true', 'false'],
+    [
+      'conf-02',
+      (row) => Object.assign(row.scenario!.steps![1]!.expect![0]!, { result: 'foo.example.com.' }),
+      'foo.example.com.',
+      'dns-test-service-3.default.svc.cluster.local. 30 IN CNAME bar.example.com.',
+    ],
   ])('a step of an end-to-end test: %s', (id, change, expected, got) => {
     const content: Json = JSON.parse(read('kubernetes-e2e'));
-    const row = content.further!.find((candidate) => `${candidate.id}` === id)!;
+    const row = [...content.conformance!, ...content.further!].find((candidate) => `${candidate.id}` === id)!;
     change(row);
     const { mismatches, facts } = run(JSON.stringify({ ...content, conformance: [], further: [row] }));
     expect(mismatches[0]?.differences[0]).toMatchObject({ expected, got });

@@ -5,7 +5,8 @@
 // programs: what comes out is the same.
 //
 // Destinations within the cluster (pods, nodes, Services) are never meant. Not modelled: interfaces by name, nodeSelectors
-// of pods, the time that an agent takes after it has heard.
+// of pods, the time that an agent takes after it has heard. A node that is no longer the gateway keeps the address that it had
+// as one, so a policy's egressIP should not move between nodes that are both up.
 
 import type { EgressWay } from '../host/egress.ts';
 import { type IpAddress, type IpFamily, type Prefix, parseAddress, parseAnyPrefix } from '../packet/ip-address.ts';

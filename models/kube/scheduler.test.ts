@@ -144,3 +144,24 @@ test('pods on the node’s network need no address', () => {
   api.createAll([pod('a', { hostNetwork: true }), pod('b', { hostNetwork: true }), pod('c')]);
   expect(nodesOf(pods())).toEqual(['node-1', 'node-1', 'node-1']);
 });
+
+test('host ports conflict at the same address, and at every address with all', () => {
+  const { api } = controlPlane({ nodes: 0 });
+  api.create(nodeAt(1));
+  const withPort = (name: string, protocol: 'TCP' | 'UDP', hostIP?: string) =>
+    api.create(
+      pod(name, {
+        containers: [
+          { name: 'main', ports: [{ containerPort: 80, hostPort: 8080, protocol, ...(hostIP && { hostIP }) }] },
+        ],
+      }),
+    );
+  withPort('loopback', 'TCP', '127.0.0.1');
+  withPort('node', 'TCP', '192.168.0.11');
+  withPort('again', 'TCP', '192.168.0.11');
+  withPort('every', 'TCP', '0.0.0.0');
+  withPort('udp', 'UDP');
+  withPort('udp-loopback', 'UDP', '127.0.0.1');
+  const placed = api.list('Pod').filter(({ spec }) => spec.nodeName !== undefined);
+  expect(placed.map(({ metadata }) => metadata.name)).toEqual(['loopback', 'node', 'udp']);
+});

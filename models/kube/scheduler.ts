@@ -38,7 +38,7 @@ interface Seat {
   /** Pods that count against status.allocatable.pods. */
   pods: number;
   podLimit: number;
-  /** Ports of the node that its pods have taken, as `TCP/9100`. */
+  /** Ports of the node that its pods have taken: `TCP/9100`, or at one of its addresses `TCP/9100 at 192.168.0.11`. */
   readonly hostPorts: Set<string>;
   /** How many pods here have the owner of the pod that is being placed. */
   ofOwner: number;
@@ -209,14 +209,23 @@ const isEmptier = (a: Seat, b: Seat): boolean => a.ofOwner < b.ofOwner || (a.ofO
 const hasRoom = (seat: Seat): boolean => seat.pods < seat.podLimit;
 
 const hasPorts = (seat: Seat, hostPorts: readonly string[]): boolean =>
-  hostPorts.every((port) => !seat.hostPorts.has(port));
+  seat.hostPorts.size === 0 || hostPorts.every((port) => !isTaken(seat.hostPorts, port));
+
+/** At every address a port conflicts with itself at any (HostPortInfo.CheckConflict). */
+function isTaken(taken: ReadonlySet<string>, hostPort: string): boolean {
+  const [port] = hostPort.split(' at ');
+  if (taken.has(hostPort) || taken.has(port!)) return true;
+  return hostPort === port && [...taken].some((other) => other.startsWith(`${port} at `));
+}
 
 /** On the node's network every port of a container is one of the node. */
 function hostPortsOf({ spec: { hostNetwork, containers } }: Pod): string[] {
   return containers.flatMap(({ ports }) =>
-    ports.flatMap(({ protocol, containerPort, hostPort = hostNetwork ? containerPort : undefined }) =>
-      hostPort === undefined ? [] : [`${protocol}/${hostPort}`],
-    ),
+    ports.flatMap(({ protocol, containerPort, hostIP, hostPort = hostNetwork ? containerPort : undefined }) => {
+      if (hostPort === undefined) return [];
+      const isAtEvery = hostIP === undefined || hostIP === '0.0.0.0' || hostIP === '::';
+      return [`${protocol}/${hostPort}${isAtEvery ? '' : ` at ${hostIP}`}`];
+    }),
   );
 }
 
