@@ -1,7 +1,8 @@
 // Packets per wall second through the complete data path: UDP request and response between pods of all nodes, through a
 // Service (DNAT there, un-DNAT back), with kube-proxy's rules, conntrack, ARP, TTL and CPU accounting; journeys off.
 
-import { ms, us } from '../engine/time.ts';
+import type { Part } from '../engine/parallel/part.ts';
+import { type Duration, inUs, ms, us } from '../engine/time.ts';
 import { Cluster } from '../models/cluster.ts';
 import { parsePrefix } from '../models/packet/ip-address.ts';
 import type { TcpConnection, TcpHandlers } from '../models/transport/tcp-connection.ts';
@@ -44,6 +45,11 @@ export interface EchoOptions {
   readonly protocol?: 'udp' | 'tcp';
   /** All Services of the cluster; default, and at least: those that are asked, one per node. */
   readonly services?: number;
+  /** How often each pod asks; once a millisecond by default. */
+  readonly every?: Duration;
+  readonly cpusPerNode?: number;
+  /** Several workers simulate it together. */
+  readonly part?: Part;
 }
 
 /** Delivered requests and responses per second of one run, after a warm-up that fills neighbor tables and conntrack. */
@@ -78,17 +84,26 @@ const SERVER_PORT = 8080;
 const MESSAGE = { sizeBytes: 512, id: 0 };
 
 /**
- * Every pod answers behind one Service, and asks another one once a millisecond from one socket. Bare sockets and not a
+ * Every pod answers behind one Service, and asks another one again and again from one socket. Bare sockets and not a
  * workload's clients: the data path is to be measured, not how requests are accounted for.
  */
-export function buildEcho({ nodes, podsPerNode, protocol = 'udp', services = nodes }: EchoOptions): {
+export function buildEcho({
+  nodes,
+  podsPerNode,
+  protocol = 'udp',
+  services = nodes,
+  every = ms(1),
+  cpusPerNode = 2,
+  part,
+}: EchoOptions): {
   readonly cluster: Cluster;
-  /** Requests and responses that reached a socket so far. */
+  /** Requests and responses that reached a socket so far, of this part of the cluster. */
   delivered(): number;
 } {
   const serviceProtocol = protocol === 'tcp' ? 'TCP' : 'UDP';
   // A /24 for each node: the usual /16 is used up by 256 of them.
-  const cluster = new Cluster({ seed: 'bench', ranges: nodes > 256 ? { pod: parsePrefix('10.128.0.0/9') } : {} });
+  const ranges = nodes > 256 ? { pod: parsePrefix('10.128.0.0/9') } : {};
+  const cluster = new Cluster({ seed: 'bench', ranges, cpusPerNode, ...(part && { part }) });
   cluster.addNodes(nodes);
   for (let i = 0; i < nodes; i++) {
     const selects = cluster.addDeployment({ name: `echo-${i}`, replicas: podsPerNode, port: SERVER_PORT });
@@ -124,9 +139,9 @@ export function buildEcho({ nodes, podsPerNode, protocol = 'udp', services = nod
     }
     const ask = (): void => {
       send();
-      place.schedule(ms(1), ask, undefined);
+      place.schedule(every, ask, undefined);
     };
-    place.schedule(us((i * 7_919) % 1_000), ask, undefined); // not all in the same nanosecond
+    place.schedule(us((i * 7_919) % inUs(every)), ask, undefined); // not all in the same nanosecond
   }
   return { cluster, delivered: () => count };
 }

@@ -11,7 +11,7 @@ import { renderTable } from '../experiments/harness/report.ts';
 import type { BenchReport, BenchRow } from './report.ts';
 
 /** One module per subject; each exports `run`. */
-const SUBJECTS = ['end-to-end', 'event-list', 'chain-walk', 'conntrack'] as const;
+const SUBJECTS = ['end-to-end', 'parallel', 'event-list', 'chain-walk', 'conntrack'] as const;
 
 const COLUMNS = ['bench', 'case', 'variant', 'unit', 'value', 'samples', 'rsd'] as const;
 

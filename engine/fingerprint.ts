@@ -18,6 +18,12 @@ export class Fingerprint {
     this.#high = (this.#high + mix(high ^ key ^ Math.imul(time | 0, 0x27d4eb2f))) | 0;
   }
 
+  /** Adds the events of another fingerprint, given as text. */
+  merge(other: string): void {
+    this.#high = (this.#high + Number.parseInt(other.slice(0, 8), 16)) | 0;
+    this.#low = (this.#low + Number.parseInt(other.slice(8), 16)) | 0;
+  }
+
   /** 16 hexadecimal digits. */
   toString(): string {
     return hex(this.#high) + hex(this.#low);

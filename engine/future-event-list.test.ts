@@ -18,16 +18,26 @@ describe.each([
       fc.property(fc.array(step, { maxLength: 300 }), (steps) => {
         const list = createList();
         const sorted = new SortedArray();
+        let isExact = true; // nothing has been cancelled
         for (const [i, { act, delay, place }] of steps.entries()) {
           const time = at(Math.min(sorted.floor + delay, Number.MAX_SAFE_INTEGER));
           const key = place * 2 ** 37 + i;
           if (act === 'push') sorted.push(time, key, list.push(time, key));
-          else if (act === 'cancel') sorted.cancelOne(delay, (slot) => list.cancel(slot));
-          else
-            expect(popped(list, act === 'pop' ? END_OF_TIME : time)).toEqual(
-              sorted.popUntil(act === 'pop' ? END_OF_TIME : time),
-            );
+          else if (act === 'cancel')
+            sorted.cancelOne(delay, (slot) => {
+              list.cancel(slot);
+              isExact = false;
+            });
+          else {
+            const limit = act === 'pop' ? END_OF_TIME : time;
+            const earliest = popped(list, limit);
+            expect(earliest).toEqual(sorted.popUntil(limit));
+            if (earliest === undefined && act !== 'pop') expect(list.earliest()).toBeGreaterThan(limit);
+          }
           expect(list.size).toBe(sorted.events.length);
+          const first = Math.min(...sorted.events.map(({ time }) => time)); // infinite without any
+          if (isExact) expect(list.earliest()).toBe(first);
+          else expect(list.earliest()).toBeLessThanOrEqual(first);
         }
         while (sorted.events.length > 0) expect(popped(list, END_OF_TIME)).toEqual(sorted.popUntil(END_OF_TIME));
         expect(list.popUntil(END_OF_TIME)).toBeUndefined();

@@ -20,6 +20,12 @@ export interface FutureEventList {
   /** Removes the earliest event, unless it is later than `limit`, and returns its slot; the slot is free again. */
   popUntil(limit: Instant): number | undefined;
 
+  /**
+   * When the earliest pending event is, END_OF_TIME without any; where events have been cancelled perhaps the time of one
+   * of them, but never one that {@link popUntil} has passed.
+   */
+  earliest(): Instant;
+
   /** Removes a pending event. */
   cancel(slot: number): void;
 

@@ -3,7 +3,7 @@
 
 import { Heap } from 'heap-js';
 import { type FutureEventList, SLOT_LIMIT } from './future-event-list.ts';
-import { type Instant, START } from './time.ts';
+import { END_OF_TIME, type Instant, START } from './time.ts';
 
 export class HeapEventList implements FutureEventList {
   size = 0;
@@ -31,6 +31,10 @@ export class HeapEventList implements FutureEventList {
       first.cancelled = false;
     }
     return undefined;
+  }
+
+  earliest(): Instant {
+    return this.#heap.peek()?.time ?? END_OF_TIME;
   }
 
   /** Lazy: the entry stays in the heap until its time comes. */

@@ -3,8 +3,12 @@
 // Events run in order of (time, key). A key is the place's id and that place's own counter, not a global counter, so the
 // order of a place's events does not depend on what other places do, nor on how places are spread over workers.
 //
+// A simulator may be one worker's part of a run: then it runs the events of those places only that are at home with that
+// worker, and of those that are at home everywhere (parallel/part.ts).
+//
 // Not here: cancellation of whole groups, priorities, real time, processes that wait (a model is callbacks and timers).
 
+import assert from 'node:assert/strict';
 import { Fingerprint } from './fingerprint.ts';
 import { type FutureEventList, SLOT_LIMIT } from './future-event-list.ts';
 import { type RandomStream, RandomStreams } from './random.ts';
@@ -16,9 +20,21 @@ declare const handleBrand: unique symbol;
 /** Names one scheduled event, to cancel it. Harmless when it is stale: the event has run, or was cancelled. */
 export type EventHandle = number & { readonly [handleBrand]: true };
 
+/** Something that is measured at several places: what workers have measured adds up, in any order. */
+export interface Measure {
+  /** All of it, as plain data. */
+  snapshot(): unknown;
+  /** Adds what another worker has measured. */
+  add(snapshot: unknown): void;
+}
+
 export class Simulator {
   readonly seed: string;
   readonly random: RandomStreams;
+  /** In the order in which they were begun, which is the same at all workers. */
+  readonly measures = new Set<Measure>();
+  /** Which part of the run this is; 0 if it is all of it. */
+  readonly worker: number;
   readonly #events: FutureEventList;
   // What an event does, by its slot in the list. Both are cleared when the event has run, to let go of what they hold.
   readonly #actions: (Action | undefined)[] = [];
@@ -27,13 +43,20 @@ export class Simulator {
   readonly #generations: number[] = [];
   readonly #places = new Map<string, Place>();
   readonly #fingerprint = new Fingerprint();
+  /** Keys from here on are counted and fingerprinted: what happens everywhere is counted by the first worker. */
+  #countedFrom = 0;
   #now = START;
   #executedEvents = 0;
   #running = false;
   #stopped = false;
 
-  constructor({ seed, eventList = new TimingWheel() }: { seed: string; eventList?: FutureEventList }) {
+  constructor({
+    seed,
+    eventList = new TimingWheel(),
+    worker = 0,
+  }: { seed: string; eventList?: FutureEventList; worker?: number }) {
     this.seed = seed;
+    this.worker = worker;
     this.random = new RandomStreams(seed);
     this.#events = eventList;
   }
@@ -46,6 +69,11 @@ export class Simulator {
     return this.#events.size;
   }
 
+  /** When the next event is; END_OF_TIME without any. */
+  get nextEvent(): Instant {
+    return this.#events.earliest();
+  }
+
   get executedEvents(): number {
     return this.#executedEvents;
   }
@@ -56,11 +84,16 @@ export class Simulator {
   }
 
   /** Creates a place. Names are unique; ids follow the order of creation. */
-  place(name: string): Place {
+  place(name: string, { home = 0 }: { home?: Home } = {}): Place {
     if (this.#places.has(name)) throw new Error(`place "${name}" exists already; names of places are unique`);
-    if (this.#places.size === PLACE_LIMIT) throw new RangeError(`more than ${PLACE_LIMIT} places`);
-    const place = new Place(this, name, this.#places.size);
+    const id = this.#places.size;
+    if (id === PLACE_LIMIT) throw new RangeError(`more than ${PLACE_LIMIT} places`);
+    const place = new Place(this, name, id, home);
     this.#places.set(name, place);
+    if (home === 'everywhere' && this.worker > 0) {
+      assert(this.#countedFrom === id * KEYS_PER_PLACE, 'places that are at home everywhere are created first');
+      this.#countedFrom = (id + 1) * KEYS_PER_PLACE;
+    }
     return place;
   }
 
@@ -91,6 +124,7 @@ export class Simulator {
    * because each would be boxed, once per event.
    */
   insert<A>(place: Place, delay: Duration, action: (argument: A) => void, argument: A): EventHandle {
+    if (!place.isHere) return NOT_HERE;
     const at = (this.#now + delay) as Instant;
     if (!(delay >= 0 && Number.isSafeInteger(at))) {
       throw new RangeError(`event at ${at} ns; expected whole nanoseconds, not before now, ${this.#now} ns`);
@@ -100,6 +134,21 @@ export class Simulator {
     this.#arguments[slot] = argument;
     if (slot === this.#generations.length) this.#generations.push(0);
     return (this.#generations[slot]! * SLOT_LIMIT + slot) as EventHandle;
+  }
+
+  /** Adds an event that a place of another worker has scheduled, with that place's key. */
+  insertFrom<A>(at: Instant, key: number, action: (argument: A) => void, argument: A): void {
+    assert(at >= this.#now, 'what comes from another worker comes in time');
+    const slot = this.#events.push(at, key);
+    this.#actions[slot] = action as Action;
+    this.#arguments[slot] = argument;
+    if (slot === this.#generations.length) this.#generations.push(0);
+  }
+
+  /** What other workers have run counts here, too. */
+  addRun({ executedEvents, fingerprint }: { executedEvents: number; fingerprint: string }): void {
+    this.#executedEvents += executedEvents;
+    this.#fingerprint.merge(fingerprint);
   }
 
   /** False if the event has run already or was cancelled. */
@@ -116,13 +165,17 @@ export class Simulator {
     const events = this.#events;
     const actions = this.#actions;
     const args = this.#arguments;
+    const countedFrom = this.#countedFrom;
     while (!this.#stopped) {
       const slot = events.popUntil(until);
       if (slot === undefined) return;
       const time = events.timeOf(slot);
       this.#now = time;
-      this.#executedEvents++;
-      this.#fingerprint.add(time, events.keyOf(slot));
+      const key = events.keyOf(slot);
+      if (key >= countedFrom) {
+        this.#executedEvents++;
+        this.#fingerprint.add(time, key);
+      }
       const action = actions[slot]!;
       const argument = args[slot];
       this.#release(slot); // first, because the action may schedule an event into this slot
@@ -142,24 +195,35 @@ type Action = (argument: never) => void;
 /** Generation and slot together are 53 bits. A stale handle would need 2^27 reuses of its slot to look alive again. */
 const GENERATION_MASK = 2 ** 27 - 1;
 
+/** Handle of an event that another worker runs: of no slot, and so as harmless as a stale one. */
+const NOT_HERE = -1 as EventHandle;
+
 const PLACE_LIMIT = 65_536;
 
 /** Keys of a place are `id * 2^37 + counter`: 65,536 places of 137 billion events each, exact in a float64. */
 const KEYS_PER_PLACE = 2 ** 37;
+
+/** The worker whose part of the run a place is in. */
+export type Home = number | 'everywhere';
 
 /** Where things happen: a machine, the switch, the control plane. Has its own order keys and random streams. */
 export class Place {
   readonly sim: Simulator;
   readonly name: string;
   readonly id: number;
+  readonly home: Home;
+  /** Its events run in this part of the run; others are dropped when they are scheduled. */
+  readonly isHere: boolean;
   /** For the simulator. */
   nextKey: number;
 
   /** Use {@link Simulator.place}. */
-  constructor(sim: Simulator, name: string, id: number) {
+  constructor(sim: Simulator, name: string, id: number, home: Home) {
     this.sim = sim;
     this.name = name;
     this.id = id;
+    this.home = home;
+    this.isHere = home === 'everywhere' || home === sim.worker;
     this.nextKey = id * KEYS_PER_PLACE;
   }
 

@@ -13,7 +13,7 @@
 // 3. A bucket of level 0 is one nanosecond. Only there must keys decide, and only if it holds more than one event.
 
 import { type FutureEventList, SLOT_LIMIT } from './future-event-list.ts';
-import type { Instant } from './time.ts';
+import { END_OF_TIME, type Instant } from './time.ts';
 
 const DIGIT_BITS = 10;
 const BUCKETS_PER_LEVEL = 1 << DIGIT_BITS; // 32 words of 32 bits, and so one word of summary
@@ -25,6 +25,9 @@ const LEVELS_PER_BLOCK = 3;
 const BLOCK_BUCKETS = LEVELS_PER_BLOCK * BUCKETS_PER_LEVEL;
 
 const NONE = -1;
+
+/** What {@link TimingWheel.earliest} found, in which bucket behind which first event, and where the cursor was. */
+const NOTHING_SEEN = { first: NONE, bucket: NONE, tick: 0, block: 0, time: 0 };
 
 export class TimingWheel implements FutureEventList {
   // Events by slot: four small arrays instead of one of records, because following `next` through an array of 4 bytes
@@ -50,6 +53,7 @@ export class TimingWheel implements FutureEventList {
 
   #size = 0;
   #garbage = 0;
+  #seen = NOTHING_SEEN;
 
   get size(): number {
     return this.#size;
@@ -91,6 +95,26 @@ export class TimingWheel implements FutureEventList {
         return undefined;
       }
     }
+  }
+
+  /** Looks at all events of the earliest bucket, once for as long as nothing is popped and it is the same bucket. */
+  earliest(): Instant {
+    if (this.#size === 0) return END_OF_TIME;
+    if (this.#ties.size > 0) return (this.#blockStart + this.#tick) as Instant;
+    let level = 0;
+    while (this.#summaries[level] === 0) level++;
+    const word = (level << 5) | lowestBit(this.#summaries[level]!);
+    const bucket = (word << 5) | lowestBit(this.#occupied[word]!);
+    const first = this.#heads[bucket]!;
+    const seen = this.#seen;
+    // An event is pushed in front of the others of its bucket, and they leave when the cursor moves there.
+    const isSeen = seen.first === first && seen.bucket === bucket;
+    if (isSeen && seen.tick === this.#tick && seen.block === this.#block) return seen.time as Instant;
+    let time = this.#times[first]!;
+    for (let slot = this.#next[first]!; slot !== NONE; slot = this.#next[slot]!)
+      if (this.#times[slot]! < time) time = this.#times[slot]!;
+    this.#seen = { first, bucket, tick: this.#tick, block: this.#block, time };
+    return time as Instant;
   }
 
   /** Marks the event; it leaves when its time comes, or with others when they outnumber the living. */
@@ -192,6 +216,7 @@ export class TimingWheel implements FutureEventList {
 
   /** Frees every cancelled event. Looks at every event and bucket, which as many cancels have earned. */
   #sweep(): void {
+    this.#seen = NOTHING_SEEN;
     while (this.#ties.size > 0) this.#keep(this.#ties.pop());
     for (let bucket = 0; bucket < this.#heads.length; bucket++) {
       let slot = this.#heads[bucket]!;
@@ -207,6 +232,7 @@ export class TimingWheel implements FutureEventList {
   /** An empty wheel may have any cursor. Cancelled events could have drawn it beyond what may still be pushed. */
   #startOver(): undefined {
     if (this.#garbage > 0) this.#sweep();
+    this.#seen = NOTHING_SEEN;
     this.#block = 0;
     this.#blockStart = 0;
     this.#tick = 0;

@@ -7,21 +7,22 @@
 // shares within the accuracy of counting.
 
 import { chiSquarePValue } from './harness/confidence.ts';
-import { echo, experiment, Load, ms, s, us } from './podwire.ts';
+import { atMost, echo, exactly, experiment, Load, meanFinding, ms, s, us } from './podwire.ts';
 
 const NODES = 60;
 const PODS = 6;
 
+const MODES = ['iptables', 'nftables', 'ipvs'] as const;
+const CONNECTIONS_PER_NODE = [1, 2, 6, 20] as const;
+
 export default experiment({
   name: 'first-server-bias',
   question: 'Which pods get the first connections of many nodes?',
-  factors: {
-    proxy: ['iptables', 'nftables', 'ipvs'],
-    connectionsPerNode: [1, 2, 6, 20],
-  },
-  replications: 5,
+  factors: { proxy: MODES, connectionsPerNode: CONNECTIONS_PER_NODE },
+  replications: 20,
   warmUp: ms(0),
   duration: s(3),
+  divisible: true,
 
   build({ proxy, connectionsPerNode }, cluster) {
     cluster.addNodes(NODES, { proxy });
@@ -35,25 +36,41 @@ export default experiment({
         thinkTime: ms(20),
         load,
       });
-    return { load, proxy, connectionsPerNode };
+    return load;
   },
 
-  measure({ load, proxy, connectionsPerNode }) {
+  measure(load) {
     const counts = [...load.perServer.values()];
     while (counts.length < PODS) counts.push(0); // pods that nobody asked
     const expected = load.completed / PODS;
-    const most = Math.max(...counts);
-    const mostByTurns = NODES * Math.ceil(connectionsPerNode / PODS);
-    const p = chiSquarePValue(counts.map((observed) => ({ observed, expected })));
     return {
       connections: load.completed,
-      maxToMean: most / expected,
+      most: Math.max(...counts),
+      maxToMean: Math.max(...counts) / expected,
       idlePods: counts.filter((count) => count === 0).length,
-      chiSquareP: p,
+      chiSquare: counts.reduce((sum, count) => sum + (count - expected) ** 2 / expected, 0),
+      chiSquareP: chiSquarePValue(counts.map((observed) => ({ observed, expected }))),
       latencyP99Us: load.latency.quantileUs(0.99),
       failed: load.failed,
-      /** 1 if the busiest pod has exactly what the turns give it, or the coins may be fair. */
-      asExpected: (proxy === 'ipvs' ? most === mostByTurns : p > 0.001) ? 1 : 0,
     };
   },
+
+  findings: (runs) =>
+    MODES.flatMap((proxy) =>
+      CONNECTIONS_PER_NODE.flatMap((connectionsPerNode) => {
+        const cells = runs.at({ proxy, connectionsPerNode });
+        const where = `${proxy}, ${connectionsPerNode} per node`;
+        if (proxy === 'ipvs')
+          return meanFinding(
+            `${where}: connections of the busiest pod`,
+            cells.map(({ most }) => most),
+            exactly(NODES * Math.ceil(connectionsPerNode / PODS)),
+          );
+        return meanFinding(
+          `${where}: chi-square over its degrees of freedom`,
+          cells.map(({ chiSquare }) => chiSquare / (PODS - 1)),
+          atMost(2),
+        );
+      }),
+    ),
 });

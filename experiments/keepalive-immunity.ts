@@ -26,6 +26,7 @@ export default experiment({
   replications: 3,
   warmUp: ms(15),
   duration: ms(30),
+  divisible: true,
 
   clusterOptions: () => ({ cpusPerNode: CPUS }),
 

@@ -22,6 +22,7 @@ export default experiment({
   replications: 10,
   warmUp: ms(500),
   duration: s(1),
+  divisible: true,
 
   build({ connections, connection }, cluster) {
     cluster.addNodes(3);

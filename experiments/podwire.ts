@@ -47,6 +47,7 @@ export {
   sumOf,
 } from './harness/expectation.ts';
 export type { Experiment, ExperimentDefinition, Factors, Level, Levels, Measures } from './harness/experiment.ts';
+export { type EndedLookup, type LookupPlan, NameLookups } from './name-lookups.ts';
 
 /** Defines an experiment on a {@link Cluster}: see experiments/README.md. */
 export const experiment = experimentsOn<Cluster, Omit<ClusterOptions, 'seed' | 'costs'>, typeof CLUSTER_FACTORS>(

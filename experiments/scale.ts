@@ -43,6 +43,7 @@ export default experiment({
   replications: 1,
   warmUp: ms(50),
   duration: MEASURED,
+  divisible: true,
 
   build({ nodes, services }, cluster): Scale {
     checkMemory(sizeOf({ nodes, services }));

@@ -18,6 +18,7 @@ export default experiment({
   replications: 10,
   warmUp: ms(100),
   duration: s(1),
+  divisible: true,
 
   build({ services, proxy, connection }, cluster) {
     cluster.addNodes(3, { proxy });

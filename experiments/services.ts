@@ -40,6 +40,7 @@ export default function services(options: ServicesOptions): Experiment {
     replications: 1,
     warmUp: ms(200),
     duration: ms(durationMs),
+    divisible: pcap === undefined ? true : 'a capture has the packets of all nodes in their order',
 
     build(_levels, cluster) {
       const capture = pcap === undefined ? undefined : captureAtNics(cluster);

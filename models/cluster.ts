@@ -3,22 +3,30 @@
 // Before the run starts, what is applied takes effect at once; after that a change reaches controllers, kubelets and
 // proxies one watch delay later each, as from a real API server.
 
+import { CoupledError } from '../engine/parallel/coupled-error.ts';
+import type { Part } from '../engine/parallel/part.ts';
 import { Simulator } from '../engine/simulator.ts';
 import { type Duration, formatInstant, type Instant, ms, parseInstant } from '../engine/time.ts';
+import { ClusterDns, type ResolverOptions } from './cluster-dns.ts';
 import { CniError, RangeConfigError } from './cni/cni-error.ts';
 import type { BridgeSettings, PodNetwork } from './cni/networks/pod-network.ts';
 import { makeNetwork, type NetworkChoice } from './cni/networks/registry.ts';
 import { type CostModel, LINUX_6_18 } from './cpu/cost-model.ts';
+import type { DnsServer } from './dns/dns-server.ts';
+import type { StubResolver } from './dns/stub-resolver.ts';
 import { Fabric } from './host/fabric.ts';
 import type { Machine } from './host/machine.ts';
+import { NodeHomes } from './host/node-homes.ts';
 import { OutsideWorld } from './host/outside-world.ts';
 import type { Process } from './host/process.ts';
 import { ApiServer, type WatchEvent } from './kube/api-server.ts';
 import { DEFAULT_LOAD_BALANCER, LoadBalancer, type LoadBalancerSettings } from './kube/cloud/load-balancer.ts';
 import { loadBalancerIp, ServiceController } from './kube/cloud/service-controller.ts';
-import { ClusterNode, type FamilyOfCluster } from './kube/cluster-node.ts';
+import { ClusterNode, DEFAULT_EGRESS, type EgressSettings, type FamilyOfCluster } from './kube/cluster-node.ts';
 import type { ControllerClock } from './kube/controller-clock.ts';
+import { EgressGatewayController } from './kube/egress-gateways.ts';
 import { EndpointSliceController, TRIGGER_TIME_ANNOTATION } from './kube/endpoint-slices.ts';
+import { DEFAULT_HTTP_PROXY, type HttpProxySettings, ProxyController } from './kube/http/proxy-controller.ts';
 import type { HealthServer } from './kube/kube-proxy/health-server.ts';
 import { DEFAULT_SYNC, type KubeProxy, type ProxyChange, type SyncSettings } from './kube/kube-proxy/kube-proxy.ts';
 import { ProxyMetrics } from './kube/kube-proxy/proxy-metrics.ts';
@@ -62,11 +70,15 @@ import {
 import { Scheduler } from './kube/scheduler.ts';
 import { resolveTarget, type Target } from './kube/target.ts';
 import { WorkloadController } from './kube/workloads.ts';
+import { FrameBorder } from './link/frame-border.ts';
 import type { WireSettings } from './link/wire.ts';
+import type { DropReason } from './packet/drop-reason.ts';
 import { FrameStore } from './packet/frame-store.ts';
-import { addressAt, formatIp, type IpFamily, parseIpv6Prefix, parsePrefix } from './packet/ip-address.ts';
-import { closedLoop, openLoop } from './workload/client.ts';
+import { addressAt, contains, formatIp, type IpFamily, parseIpv6Prefix, parsePrefix } from './packet/ip-address.ts';
+import { type ClientSettings, closedLoop, openLoop } from './workload/client.ts';
 import type { Load } from './workload/load.ts';
+import { messageRecords } from './workload/message-record.ts';
+import { HttpProxy } from './workload/proxy/http-proxy.ts';
 import { echo, Server, type ServerSettings } from './workload/server.ts';
 
 export interface ClusterOptions {
@@ -96,12 +108,25 @@ export interface ClusterOptions {
   readonly nodeLifecycle?: Partial<NodeLifecycleSettings>;
   /** Of the cloud, for Services of type LoadBalancer. */
   readonly loadBalancer?: Partial<LoadBalancerSettings>;
+  /** How pods leave the cluster. */
+  readonly egress?: Partial<EgressSettings>;
+  /** Routers outside know the way to pods, as they do where a cloud routes pod ranges. */
+  readonly podsAreRouted?: boolean;
+  /** What serves Ingresses and Gateways. */
+  readonly httpProxy?: Partial<HttpProxySettings>;
   /** How NetworkPolicies are enforced, and how soon. */
   readonly networkPolicy?: Partial<EnforcementSettings>;
   /** What answers at endpoints whose Deployment does not say. */
   readonly server?: ServerSettings;
+  /** Several workers simulate the run, each of them with a cluster of its own: this is one part of that. */
+  readonly part?: Part;
 }
 
+/** Settings of a client that may know its server by a name only. */
+export type ByName<Settings extends ClientSettings> = Omit<Settings, 'to'> & { readonly to: Settings['to'] | string };
+
+/** DNS as kubeadm installs it, but for what is said here. */
+export type DnsChoice = ConstructorParameters<typeof ClusterDns>[1];
 /** A program that wanted a port which another one in its network namespace has (EADDRINUSE). */
 export interface BindFailure {
   /** `namespace/name` */
@@ -128,8 +153,11 @@ export class Cluster {
   /** Of the kube-proxies of all nodes; each has its own, too. */
   readonly kubeProxyMetrics = new ProxyMetrics();
   readonly #options: ClusterOptions;
+  readonly #border: FrameBorder | undefined;
+  readonly #homes: NodeHomes;
   readonly #fabric: Fabric;
   readonly #families: readonly ClusterFamily[];
+  readonly #egress: EgressSettings;
   readonly #network: PodNetwork;
   readonly #nodes = new Map<string, ClusterNode>();
   readonly #pods = new Map<string, RunningPod>();
@@ -139,6 +167,7 @@ export class Cluster {
   readonly #podLifecycle: PodLifecycle;
   readonly #nodeLifecycle: NodeLifecycleController;
   readonly #serviceController: ServiceController;
+  readonly #proxyController: ProxyController;
   /** Made for the first Service of type LoadBalancer. */
   #loadBalancer: LoadBalancer | undefined;
   readonly #controlPlane;
@@ -148,14 +177,20 @@ export class Cluster {
   #hasPolicyNews = false;
   readonly #loads = new Set<Load>();
   readonly #servers = new Map<string, Server>();
+  /** Of pods that serve Ingresses and Gateways. */
+  readonly #httpProxies = new Map<string, HttpProxy>();
   /** How the pods of a Deployment made by {@link addDeployment} answer, by the value of their `app` label. */
   readonly #serverSettings = new Map<string, ServerSettings>();
+  #dns: ClusterDns | undefined;
   /** Pods that their nodes' networks could not connect, with what they said. */
   readonly #creating = new Map<string, string>();
   readonly #bindFailures: BindFailure[] = [];
+  #outsideServer: Server | undefined;
   #idleEndpoints = 0;
   #started = false;
   #rulesVisitedBefore = 0;
+  /** Since measuring began, by the nodes of other workers. */
+  #rulesVisitedElsewhere = 0;
   #hasNews = false;
 
   constructor(options: ClusterOptions) {
@@ -169,16 +204,21 @@ export class Cluster {
       throw new RangesError(
         `cni ${options.cni}: has no pod range per node to close; expected networkPolicy.unknownPods open`,
       );
+    this.#egress = { ...DEFAULT_EGRESS, ...options.egress };
     this.#network = makeNetwork(options.cni ?? 'bridge', {
       families: this.ipFamilies,
       podRange: (family) => rangeOf(this.ranges, 'pod', family)!,
       bridge: options.bridge ?? {},
+      masquerades: this.#egress.masquerade === 'outside the cluster',
     });
-    this.sim = new Simulator({ seed: options.seed });
-    this.#controlPlane = this.sim.place('control-plane');
+    const { part, wire = {} } = options;
+    this.sim = new Simulator({ seed: options.seed, worker: part?.index ?? 0 });
+    // What the control plane does depends on nothing that nodes do: all workers can do it.
+    this.#controlPlane = this.sim.place('control-plane', { home: 'everywhere' });
     const { frames } = this;
-    const { wire = {} } = options;
-    this.#fabric = new Fabric(this.sim, { frames, wire });
+    this.#border = part && new FrameBorder(part, { frames, messages: messageRecords });
+    this.#homes = new NodeHomes(part?.workers ?? 1);
+    this.#fabric = new Fabric(this.sim, { frames, wire, border: this.#border });
     const nodeRanges = this.ipFamilies.map((family) => rangeOf(this.ranges, 'node', family)!);
     this.outside = new OutsideWorld(this.sim, { frames, fabric: this.#fabric, nodeRanges, wire });
     const random = (consumer: string) => this.#controlPlane.random(consumer);
@@ -201,6 +241,18 @@ export class Cluster {
     new WorkloadController(this.api, { random: random('workloads'), clock });
     this.#scheduler = new Scheduler(this.api);
     this.#podLifecycle = this.#runPods();
+    this.#proxyController = new ProxyController(this.api, {
+      settings: { ...DEFAULT_HTTP_PROXY, ...options.httpProxy },
+      soon: (action) => this.#soon(action),
+    });
+    new EgressGatewayController(this.api, {
+      soon: (action) => this.#soon(action),
+      use: (name, ways, addresses) => {
+        this.#nodes.get(name)?.useEgress(ways, addresses);
+        for (const address of addresses)
+          if (!contains(rangeOf(this.ranges, 'node', address.family)!, address.ip)) this.outside.announce(address);
+      },
+    });
     this.#nodeLifecycle = new NodeLifecycleController(this.api, {
       draws: new NamedDraws(random('node-lifecycle')),
       clock,
@@ -223,13 +275,23 @@ export class Cluster {
   /** A cluster from manifests, with their nodes or, if they have none, `nodes` generated ones. */
   static fromManifests(
     manifests: Manifests,
-    { nodes: count = 3, ...options }: ClusterOptions & { readonly nodes?: number },
+    {
+      nodes: count = 3,
+      dns,
+      ...options
+    }: ClusterOptions & {
+      readonly nodes?: number;
+      /** Names are answered; absent: the cluster has no DNS. */
+      readonly dns?: DnsChoice;
+    },
   ): Cluster {
     const ranges = rangesFor(manifests.objects, options.ranges, options.ipFamily);
     const cluster = new Cluster({ ...options, ranges });
+    if (dns !== undefined) cluster.#dns = cluster.#newDns(dns);
     const { nodes, notes } = nodesFor(manifests.objects, { ranges, count });
     cluster.notes.push(...manifests.notes, ...notes);
     manifests.locating(() => cluster.apply([...nodes, ...manifests.objects.filter(({ kind }) => kind !== 'Node')]));
+    if (cluster.#dns !== undefined) cluster.apply(cluster.#dns.missingObjects());
     return cluster;
   }
 
@@ -358,11 +420,31 @@ export class Cluster {
     });
   }
 
+  /** CoreDNS behind the Service kube-dns, and what belongs to it. After nodes have been added, before the start. */
+  addDns(choice: DnsChoice = {}): void {
+    if (this.#started) throw new RangeError('addDns after the start of a run; expected it before');
+    this.#dns ??= this.#newDns(choice);
+    this.apply(this.#dns.missingObjects());
+  }
+
+  #newDns(choice: DnsChoice): ClusterDns {
+    const { api, outside } = this;
+    const hasStarted = (): boolean => this.#started;
+    const proxyModeOf = (node: string) => this.#nodes.get(node)?.kubeProxy.mode;
+    return new ClusterDns({ api, outside, hasStarted, proxyModeOf }, choice);
+  }
+
   /** A pod to send from. Its name may have a namespace: `default` is added. */
   addPod({ name, namespace = 'default', node }: { name: string; namespace?: string; node?: string }): RunningPod {
     const spec = { containers: [{ name: 'main' }], ...(node === undefined ? {} : { nodeName: node }) };
     this.apply([objectFrom('Pod', { apiVersion: 'v1', metadata: { name, namespace }, spec })]);
     return this.pod(`${namespace}/${name}`);
+  }
+
+  /** A server on the machine outside, at a port of its address: where pods go when they leave the cluster. */
+  serveOutside(protocol: 'TCP' | 'UDP', port: number): void {
+    this.#outsideServer ??= new Server(this.outside.client, this.#options.server);
+    this.#outsideServer.listen(protocol, port);
   }
 
   /** `kubectl scale deployment`. During a run it takes its time, as on a real cluster. */
@@ -437,6 +519,11 @@ export class Cluster {
     return this.#loadBalancer;
   }
 
+  /** Proxies that serve Ingresses and Gateways, by pod. */
+  get httpProxies(): ReadonlyMap<string, HttpProxy> {
+    return this.#httpProxies;
+  }
+
   /** Pods that no node takes, or that name one that is not there, one line each. */
   get schedulingNotes(): readonly string[] {
     const lost = this.api
@@ -490,9 +577,20 @@ export class Cluster {
     return resolveTarget(this.api, target, { defaultNamespace: namespace, protocol, family });
   }
 
+  /** Throws a RangeError for a cluster without DNS. */
+  get dns(): ClusterDns {
+    if (this.#dns === undefined) throw new RangeError('the cluster has no DNS; expected addDns() before');
+    return this.#dns;
+  }
+
+  /** The C library's resolver in a pod, or on a node. A new one each time: a thread of its own. */
+  resolverOf(process: Process, options: ResolverOptions = {}): StubResolver {
+    return this.dns.resolverOf(process, options);
+  }
+
   /** Rules that packets have visited since measuring began, on all nodes. */
   get rulesVisited(): number {
-    return this.#rulesVisited() - this.#rulesVisitedBefore;
+    return this.#rulesVisited() - this.#rulesVisitedBefore + this.#rulesVisitedElsewhere;
   }
 
   #rulesVisited(): number {
@@ -506,26 +604,72 @@ export class Cluster {
     if (this.#started) return;
     for (const kubeProxy of this.#kubeProxies()) kubeProxy.syncAtOnce();
     for (const { policyAgent } of this.#nodes.values()) policyAgent.syncAtOnce();
+    this.#dns?.startCaches(this.nodes);
     this.#serviceController.start();
     this.#started = true;
   }
 
   run(until: Instant): void {
     this.start();
-    this.sim.run({ until });
+    const { part } = this.#options;
+    if (part === undefined) this.sim.run({ until });
+    else this.#runPart(part, until);
+  }
+
+  #runPart(part: Part, until: Instant): void {
+    part.run(this.sim, this.#border!, until);
+    const own = this.frames.ownTotals();
+    const [sent = 0, delivered = 0, dropped = 0, inFlight = 0] = part.sums(Object.values(own));
+    this.frames.elsewhere = {
+      sent: sent - own.sent,
+      delivered: delivered - own.delivered,
+      dropped: dropped - own.dropped,
+      inFlight: inFlight - own.inFlight,
+    };
+  }
+
+  /**
+   * The run is over: what was measured at places of other workers comes to the first one. That is loads, counts of events,
+   * of frames and of rules visited. True if this is the first worker, or the only one.
+   */
+  gather(): boolean {
+    const { part } = this.#options;
+    if (part === undefined) return true;
+    const { sim, frames } = this;
+    const { executedEvents, fingerprint } = sim;
+    const measures = [...sim.measures];
+    const own: PartOfResults = {
+      run: { executedEvents, fingerprint },
+      drops: frames.drops(),
+      rulesVisited: this.rulesVisited,
+      measures: measures.map((measure) => measure.snapshot()),
+    };
+    for (const results of part.gather(own)) {
+      sim.addRun(results.run);
+      frames.addDrops(results.drops);
+      this.#rulesVisitedElsewhere += results.rulesVisited;
+      for (const [i, snapshot] of results.measures.entries()) measures[i]!.add(snapshot);
+    }
+    return part.index === 0;
   }
 
   runFor(duration: Duration): void {
     this.run((this.sim.now + duration) as Instant);
   }
 
-  /** A load that {@link startMeasuring} resets. */
-  openLoop(process: Process, settings: Parameters<typeof openLoop>[1]): Load {
-    return this.#register(openLoop(process, settings));
+  /** A load that {@link startMeasuring} resets. `to` may be a name, which the process's C library resolves: `http://web.shop`. */
+  openLoop(process: Process, settings: ByName<Parameters<typeof openLoop>[1]>): Load {
+    return this.#register(openLoop(process, this.#located(process, settings)));
   }
 
-  closedLoop(process: Process, settings: Parameters<typeof closedLoop>[1]): Load {
-    return this.#register(closedLoop(process, settings));
+  closedLoop(process: Process, settings: ByName<Parameters<typeof closedLoop>[1]>): Load {
+    return this.#register(closedLoop(process, this.#located(process, settings)));
+  }
+
+  #located<Settings extends ClientSettings>(process: Process, settings: ByName<Settings>): Settings {
+    const { to } = settings;
+    const located = typeof to === 'string' ? this.dns.targetOf(process, to) : to;
+    return { ...settings, to: located } as unknown as Settings;
   }
 
   #register(load: Load): Load {
@@ -555,6 +699,12 @@ export class Cluster {
     else this.api.deliverInTurn(handler);
   }
 
+  /** When all that happens at this instant has happened; before the start, when all is told. */
+  #soon(action: () => void): void {
+    if (this.#started) this.#controlPlane.scheduleAt(this.sim.now, call, action);
+    else this.api.deliverInTurn(action);
+  }
+
   #onNodes(events: readonly WatchEvent<Node>[]): void {
     const added: ClusterNode[] = [];
     for (const { type, object } of events) {
@@ -565,11 +715,12 @@ export class Cluster {
         () =>
           new ClusterNode({
             object,
-            machine: { sim: this.sim, frames: this.frames, costs, cpuCount },
+            machine: { sim: this.sim, frames: this.frames, costs, cpuCount, home: this.#homes.next() },
             fabric: this.#fabric,
             families: this.#families,
             ranges: this.ranges,
             network: this.#network,
+            egress: this.#egress,
             proxy: {
               mode: this.#proxyMode,
               sync: this.#syncOf(this.#proxyMode),
@@ -581,6 +732,7 @@ export class Cluster {
           }),
       );
       this.#nodes.set(node.name, node);
+      if (this.#options.podsAreRouted === true) this.#routeFromOutside(node);
       added.push(node);
       if (this.#loadBalancer !== undefined) serveHealth(node);
       if (!this.#started) continue;
@@ -589,6 +741,10 @@ export class Cluster {
     }
     if (added.length > 0) this.#network.connect(added.map(({ networkNode }) => networkNode));
     this.#serviceController.hearOfNodes();
+  }
+
+  #routeFromOutside(node: ClusterNode): void {
+    for (const { family, ip } of node.addresses) this.outside.routeToPods(node.podRangeOf(family)!, { via: ip });
   }
 
   #makeLoadBalancer(): LoadBalancer {
@@ -619,14 +775,22 @@ export class Cluster {
         isConnected: (pod) => nodeOf(pod) !== undefined && !this.#nodeLifecycle.isSilent(pod.spec.nodeName ?? ''),
         start: (pod) => this.#startPod(pod, nodeOf(pod) as ClusterNode),
         terminate: (pod, exited) => {
-          const server = this.#servers.get(keyOf(pod));
-          if (server === undefined) exited();
-          else server.terminate(exited);
+          if (this.#options.part !== undefined && this.#started)
+            throw new CoupledError(
+              'a pod ends, and when its server has answered all requests, the kubelet knows at once',
+            );
+          const program = this.#programOf(keyOf(pod));
+          if (program === undefined) exited();
+          else program.terminate(exited);
         },
-        exit: (pod) => this.#servers.get(keyOf(pod))?.exit(),
+        exit: (pod) => this.#programOf(keyOf(pod))?.exit(),
         remove: (pod) => this.#removePod(keyOf(pod), nodeOf(pod)),
       },
     });
+  }
+
+  #programOf(key: string): Server | HttpProxy | DnsServer | undefined {
+    return this.#servers.get(key) ?? this.#httpProxies.get(key) ?? this.#dns?.servers.get(key);
   }
 
   #startPod(pod: Pod, node: ClusterNode): PodAddresses | 'failed' {
@@ -638,9 +802,16 @@ export class Cluster {
     const addresses = addressesOf(running);
     if (!hostNetwork)
       for (const address of addresses) if (!node.covers(address)) this.#network.routeAlone(address, node.networkNode);
+    if (this.#proxyController.isProxy(pod)) this.#startHttpProxy(pod, running);
     this.#startContainers(pod, running);
     const podIps = addresses.map(({ family, ip }) => formatIp(ip, family));
     return { ...podIpStatus(podIps), hostIP: formatIp(node.ip, node.family) };
+  }
+
+  #startHttpProxy(pod: Pod, running: RunningPod): void {
+    const proxy = new HttpProxy(running, this.#proxyController.settings.proxy);
+    this.#httpProxies.set(running.name, proxy);
+    this.#proxyController.serve(pod, proxy);
   }
 
   /** Undefined: the network could not connect the pod. A pod of a snapshot that cannot have its address is an error. */
@@ -684,7 +855,9 @@ export class Cluster {
 
   #removePod(key: string, node: ClusterNode | undefined): void {
     this.#servers.delete(key);
+    this.#dns?.servers.delete(key);
     this.#creating.delete(key);
+    if (this.#httpProxies.delete(key)) this.#proxyController.forget(key);
     node?.kubelet.stop(key);
     this.#pods.delete(key);
   }
@@ -743,15 +916,18 @@ export class Cluster {
   }
 
   #listen(pod: RunningPod, { protocol, port }: { protocol: ServiceProtocol; port: number | undefined }): void {
-    if (protocol === 'SCTP' || port === undefined) return;
-    const server = this.#servers.get(pod.name) ?? this.#addServer(pod);
+    if (protocol === 'SCTP' || port === undefined || this.#httpProxies.has(pod.name)) return;
+    const server = this.#servers.get(pod.name) ?? this.#dns?.servers.get(pod.name) ?? this.#addServer(pod);
     const other = this.#neighborOn({ protocol, port }, pod);
     if (other === undefined) server.listen(protocol, port);
     else this.#refuseBind({ pod: pod.name, protocol, port }, `${pod.node} gave it to Pod ${other}`);
   }
 
-  #addServer(pod: RunningPod): Server {
-    const app = this.api.get('Pod', pod.name)?.metadata.labels.app ?? '';
+  #addServer(pod: RunningPod): Server | DnsServer {
+    const object = this.api.get('Pod', pod.name);
+    const names = object === undefined ? undefined : this.#dns?.serverFor(object, pod);
+    if (names !== undefined) return names;
+    const app = object?.metadata.labels.app ?? '';
     const server = new Server(pod, this.#serverSettings.get(app) ?? this.#options.server);
     this.#servers.set(pod.name, server);
     return server;
@@ -760,7 +936,7 @@ export class Cluster {
   /** The name of another pod that has the port: pods on the node's network share its ports. */
   #neighborOn({ protocol, port }: { protocol: 'TCP' | 'UDP'; port: number }, pod: RunningPod): string | undefined {
     if (pod.namespace !== this.node(pod.node).machine.root) return undefined;
-    for (const [name, server] of this.#servers)
+    for (const [name, server] of [...this.#servers, ...(this.#dns?.servers ?? [])])
       if (name !== pod.name && server.process.namespace === pod.namespace && server.listensOn(protocol, port))
         return name;
     return undefined;
@@ -769,6 +945,14 @@ export class Cluster {
   #note(text: string): void {
     if (!this.notes.includes(text)) this.notes.push(text);
   }
+}
+
+/** What one worker tells the first one at the end. */
+interface PartOfResults {
+  readonly run: { readonly executedEvents: number; readonly fingerprint: string };
+  readonly drops: ReadonlyMap<DropReason, number>;
+  readonly rulesVisited: number;
+  readonly measures: readonly unknown[];
 }
 
 function newFamily(family: IpFamily): ClusterFamily {

@@ -7,8 +7,17 @@ import { type Duration, inUs } from '../time.ts';
 const BUCKETS_PER_OCTAVE = 128;
 const OCTAVE_BITS = 7;
 
+/** All that a histogram knows, as plain data. */
+export interface HistogramSnapshot {
+  readonly counts: Float64Array;
+  readonly count: number;
+  readonly sum: number;
+  readonly min: number;
+  readonly max: number;
+}
+
 export class Histogram {
-  #counts = new Float64Array(4 * BUCKETS_PER_OCTAVE);
+  #counts: Float64Array = new Float64Array(4 * BUCKETS_PER_OCTAVE);
   #count = 0;
   #sum = 0;
   #min = Number.POSITIVE_INFINITY;
@@ -33,6 +42,20 @@ export class Histogram {
     this.#sum += other.#sum;
     this.#min = Math.min(this.#min, other.#min);
     this.#max = Math.max(this.#max, other.#max);
+  }
+
+  snapshot(): HistogramSnapshot {
+    return { counts: this.#counts, count: this.#count, sum: this.#sum, min: this.#min, max: this.#max };
+  }
+
+  static of({ counts, count, sum, min, max }: HistogramSnapshot): Histogram {
+    const histogram = new Histogram();
+    histogram.#counts = counts;
+    histogram.#count = count;
+    histogram.#sum = sum;
+    histogram.#min = min;
+    histogram.#max = max;
+    return histogram;
   }
 
   /**

@@ -59,9 +59,10 @@ const EXAMPLES = [
 
 function sendRequests(cluster: Cluster, options: ConntrackOptions): void {
   const { protocol, requests, at } = options;
-  const { sender, target } = requestIn(cluster, options);
+  const { sender, target, http } = requestIn(cluster, options);
   cluster.start();
-  const load = cluster.closedLoop(sender, { to: target, protocol, requests, thinkTime: ms(0), keepAlive: false });
+  const how = { requests, thinkTime: ms(0), keepAlive: false, ...(http && { http }) };
+  const load = cluster.closedLoop(sender, { to: target, protocol, ...how });
   if (at !== undefined) return cluster.run(after(START, at));
   do cluster.runFor(ms(100));
   while (load.started < requests || load.outstanding > 0);

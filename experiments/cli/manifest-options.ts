@@ -2,7 +2,7 @@
 
 import { closeSync, openSync, readSync } from 'node:fs';
 import { join } from 'node:path';
-import { Cluster } from '../../models/cluster.ts';
+import { Cluster, type DnsChoice } from '../../models/cluster.ts';
 import { CNI_NETWORK_NOTES, CNI_NETWORKS, type CniNetworkName } from '../../models/cni/networks/registry.ts';
 import { PROXY_MODE_NOTES, PROXY_MODES, type ProxyMode } from '../../models/kube/kube-proxy/proxy-mode.ts';
 import { type ManifestFile, readManifests } from '../../models/kube/manifests.ts';
@@ -117,7 +117,8 @@ export function rangesOf({ podRange, serviceRange, nodeRange }: ManifestOptions)
  * that a controller makes have the same names there.
  */
 export function clusterOf(
-  options: ManifestOptions & Partial<ClusterChoice> & { readonly seed: number; readonly cost?: GivenCosts },
+  options: ManifestOptions &
+    Partial<ClusterChoice> & { readonly seed: number; readonly cost?: GivenCosts; readonly dns?: DnsChoice },
   { stderr }: CommandContext,
   files: readonly ManifestFile[] = readManifestFiles(options),
 ): Cluster {
@@ -129,6 +130,7 @@ export function clusterOf(
     ...(options.proxy && { proxy: options.proxy }),
     ...(options.force && { force: true }),
     ...(options.ipFamily && { ipFamily: options.ipFamily }),
+    ...(options.dns && { dns: options.dns }),
     ...(options.cni && { cni: options.cni }),
   });
   for (const note of [...cluster.notes, ...cluster.schedulingNotes]) stderr.write(`note: ${note}\n`);

@@ -10,8 +10,10 @@ import { addConntrack } from './conntrack.ts';
 import { addList } from './list.ts';
 import { addNetfilter } from './netfilter.ts';
 import { addParity } from './parity.ts';
+import { addPaths } from './paths.ts';
 import { addPlot } from './plot.ts';
 import { addReach } from './reach.ts';
+import { addResolve } from './resolve.ts';
 import { addRules } from './rules.ts';
 import { addRun } from './run.ts';
 import { addTrace } from './trace.ts';
@@ -38,7 +40,9 @@ const USER_ERRORS: ReadonlySet<string> = new Set([
 const COMMANDS = [
   addRun,
   addTrace,
+  addPaths,
   addReach,
+  addResolve,
   addRules,
   addNetfilter,
   addConntrack,

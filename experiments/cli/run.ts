@@ -23,7 +23,8 @@ export interface RunOptions {
   readonly set?: readonly string[];
   readonly replications?: number;
   readonly seed: number;
-  readonly workers: number;
+  /** Default: one per CPU. A lone run is divided over them only if they are asked for. */
+  readonly workers?: number;
   readonly out: string;
   /** Read already. */
   readonly cost?: GivenCosts;
@@ -53,7 +54,7 @@ export function addSweepOptions(command: Command): Command {
   return command
     .option('--replications <n>', "runs per variant (default: the experiment's)", wholeNumber({ to: 100_000 }))
     .option('--seed <n>', 'seed of all random numbers', wholeNumber({ from: 0 }), 1)
-    .option('--workers <n>', 'worker threads', wholeNumber(), availableParallelism())
+    .option('--workers <n>', 'worker threads; a lone run is divided over them (default: one per CPU)', wholeNumber())
     .option('--out <dir>', 'directory of the results', join('results', 'out'))
     .option(
       '--cost <file>',
@@ -101,7 +102,7 @@ export async function runExperiment(
 ): Promise<FinishedSweep> {
   const { experiment, module, options: moduleOptions } = loaded;
   const { name } = experiment;
-  const { cost = SHIPPED_COSTS } = options;
+  const { cost = SHIPPED_COSTS, workers = availableParallelism() } = options;
   const about = describeSweep(experiment, options);
   const plan = planRuns(about);
   const results = new ResultFile({ directory: options.out, name, factors: about.factors });
@@ -119,8 +120,11 @@ export async function runExperiment(
   const interruption = interruptible();
   try {
     const outcome = await sweep({
-      ...{ plan, module, options: moduleOptions, workers: options.workers, signal: interruption.signal },
+      ...{ plan, module, options: moduleOptions, workers, signal: interruption.signal },
       costs: cost.costs,
+      ...(options.workers !== undefined && {
+        onUndivided: (reason: string) => context.stderr.write(`note: one worker, not ${workers}: ${reason}\n`),
+      }),
       ...(options.workerModule && { workerModule: options.workerModule }),
       onFinished: progress.step,
       onResult(run, result) {
@@ -140,7 +144,6 @@ export async function runExperiment(
     progress.stop();
     results.close();
     tableFiles.close();
-    const { workers } = options;
     record.write(join(options.out, `${name}.run.json`), { wallSeconds: secondsSoFar(), workers, findings });
   }
   context.stdout.write(summary.render({ isTerminal: context.stdout.isTTY === true }));

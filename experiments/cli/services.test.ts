@@ -79,6 +79,30 @@ test('the same plan gives the same bytes: on one worker or two, with a capture o
   expect(read('other/services-latency.csv')).not.toBe(read('one/services-latency.csv'));
 });
 
+test('the run of the bundled shop gives the same bytes on one, two and three workers', OF_PROCESSES, async () => {
+  for (const workers of [1, 2, 3]) {
+    const { exitCode, stderr } = await runServices(`--duration 300 --out shop-${workers} --workers ${workers}`);
+    expect(exitCode).toBe(0);
+    expect(stderr).not.toContain('one worker');
+  }
+  const recordOf = (workers: number) => JSON.parse(read(`shop-${workers}/services.run.json`));
+  for (const workers of [2, 3]) {
+    for (const table of ['', '-latency', '-load'])
+      expect(read(`shop-${workers}/services${table}.csv`)).toBe(read(`shop-1/services${table}.csv`));
+    const { wallSeconds: _, packetsPerWallSecond: __, ...record } = recordOf(workers);
+    expect({ ...record, workers: 1 }).toMatchObject(
+      (({ wallSeconds: _, packetsPerWallSecond: __, ...one }) => one)(recordOf(1)),
+    );
+  }
+});
+
+test('a lone run with a capture says why it has one worker', OF_PROCESSES, async () => {
+  const line = `-f ${manifests} --duration 200 --workers 2 --pcap ${directory.join('lone.pcapng')} --out lone`;
+  const { exitCode, stderr } = await runServices(line);
+  expect(exitCode).toBe(0);
+  expect(stderr).toContain('note: one worker, not 2: a capture has the packets of all nodes in their order\n');
+});
+
 test('compares IP families: both addresses of a Service are asked, and its load balancer', OF_PROCESSES, async () => {
   const both = TWO_NODES.replace('type: NodePort\n', 'type: LoadBalancer\n  ipFamilyPolicy: PreferDualStack\n');
   const file = directory.file(

@@ -213,7 +213,7 @@ test('the examples of the help work', async () => {
     const args = command.replace('node-port.pcapng', directory.join('node-port.pcapng')).split(' ');
     const seen = await podwire(args);
     expect(seen, command).toMatchObject({ exitCode: 0, stderr: '' });
-    expect(seen.stdout).toMatch(/answered by shop\/|shop\/metrics/);
+    expect(seen.stdout).toMatch(/answered by (shop\/|outside)|shop\/metrics/);
   }
 });
 
@@ -286,6 +286,19 @@ describe('wrong use is told in one line, and nothing is written', () => {
     ['--from client --to :80', '":80": expected NAME, NAMESPACE/NAME, an IPv4 or [IPv6] address, and perhaps :PORT'],
     ['--from client --to a:b:c', '"a:b:c": expected NAME'],
     ['--from client --to fd00::1', '"fd00::1": expected NAME'],
+    [
+      '--from client --to http://nowhere.example/',
+      '"http://nowhere.example/": no Ingress, Gateway or Service has the host',
+    ],
+    ['--from client --to http:///x', '"http:///x": expected a URL such as'],
+    [`--from client --to http://web.default/ --protocol udp`, '--protocol udp: expected tcp, as --to is a URL'],
+    [`${TO_WEB} --method POST`, '--method POST: expected --to to be a URL'],
+    [`${TO_WEB} --header a:b`, '--header a:b: expected --to to be a URL'],
+    [
+      '--from client --to http://web.default/ --header nothing',
+      "--header nothing: expected a header such as 'x-version: 2'",
+    ],
+    ['--from client --to outside:0', '--to outside:0: port "0"; expected a number from 1 to 65535'],
     [`${TO_WEB} --protocol sctp`, "argument 'sctp' is invalid. Expected tcp or udp."],
     [`${TO_WEB} --seed x`, "argument 'x' is invalid. Expected a whole number from 0."],
     [`${TO_WEB} --pcap ${directory.join('none/x.pcapng')}`, `cannot write ${directory.join('none/x.pcapng')}: ENOENT`],

@@ -1,14 +1,12 @@
 // podwire trace: the journey of one request and of its answer, stage by stage; on demand as JSON and as a capture.
 
-import { writeFileSync } from 'node:fs';
 import { type Instant, inUs, ms, s } from '../../engine/time.ts';
 import type { Cluster } from '../../models/cluster.ts';
 import type { Journey } from '../../models/packet/journey.ts';
 import { formatJourney, journeyToJson } from '../../models/packet/journey-text.ts';
-import { PcapngWriter } from '../../models/packet/pcapng.ts';
 import type { Load } from '../../models/workload/load.ts';
 import { type GivenCosts, readCosts } from '../harness/given-costs.ts';
-import { cannot } from '../harness/user-error.ts';
+import { captureOf, writeCapture } from './capture.ts';
 import { type Command, type CommandContext, examples, wholeNumber } from './command-line.ts';
 import {
   addClusterChoice,
@@ -48,6 +46,8 @@ export function addTrace(program: Command, context: CommandContext): void {
 const EXAMPLES = [
   'podwire trace --from shop/orders-db-0 --to shop/catalog:80',
   'podwire trace --from outside --to node-1:30080 --pcap node-port.pcapng',
+  'podwire trace -f my-manifests.yaml --from outside --to http://shop.example.com/cart --header "x-version: 2"',
+  'podwire trace --from shop/orders-db-0 --to outside:443',
   'podwire trace --from node-1 --to shop/metrics:statsd --protocol udp --json',
   'podwire trace --ip-family dual --from shop/orders-db-0 --to shop/catalog:80 --family 6',
   'podwire trace -f my-manifests.yaml --from my-pod --to my-service',
@@ -56,11 +56,17 @@ const EXAMPLES = [
 /** Sends one request and lets the run go on until it has ended, and its connection has been closed. */
 function traceRequest(cluster: Cluster, options: TraceOptions): Load {
   const { protocol, pcap } = options;
-  const { sender, target } = requestIn(cluster, options);
+  const { sender, target, http } = requestIn(cluster, options);
   cluster.start();
   cluster.frames.followAll();
   const capture = pcap === undefined ? undefined : captureOf(cluster);
-  const load = cluster.closedLoop(sender, { to: target, protocol, requests: 1, thinkTime: ms(0) });
+  const load = cluster.closedLoop(sender, {
+    to: target,
+    protocol,
+    requests: 1,
+    thinkTime: ms(0),
+    ...(http && { http }),
+  });
   for (let second = 1; second <= LONGEST_TRACE_SECONDS && (load.started === 0 || load.outstanding > 0); second++) {
     cluster.run(s(second) as number as Instant);
   }
@@ -72,23 +78,6 @@ function traceRequest(cluster: Cluster, options: TraceOptions): Load {
 
 /** Longer than a client waits for an answer. */
 const LONGEST_TRACE_SECONDS = 30;
-
-function captureOf(cluster: Cluster): PcapngWriter {
-  const capture = new PcapngWriter();
-  for (const machine of cluster.machines) {
-    for (const namespace of machine.namespaces)
-      for (const device of namespace.devices) device.tap = capture.addTap(device);
-  }
-  return capture;
-}
-
-function writeCapture(file: string, capture: PcapngWriter): void {
-  try {
-    writeFileSync(file, capture.bytes());
-  } catch (error) {
-    throw cannot('write', file, error);
-  }
-}
 
 /** Frames that carry the conversation: no questions about neighbors, no bare acknowledgements, no copies for others. */
 function isTold({ title, steps }: Journey): boolean {

@@ -4,6 +4,7 @@
 // A run builds a cluster, lets it warm up, resets the statistics of the load, and measures for a fixed time. Not
 // offered: a run length that depends on the precision reached, and factors that are not plain values.
 
+import type { Part } from '../../engine/parallel/part.ts';
 import { after, type Duration, type Instant } from '../../engine/time.ts';
 import type { CostModel } from '../../models/cpu/cost-model.ts';
 import type { FrameTotals } from '../../models/packet/frame-store.ts';
@@ -31,6 +32,11 @@ export interface ExperimentCluster {
   run(until: Instant): void;
   /** The warm-up is over: loads forget what they have counted so far. */
   startMeasuring(): void;
+  /**
+   * The run is over; where it was divided over workers, what they measured comes to the first of them. False: this is not
+   * that one.
+   */
+  gather?(): boolean;
   /** Throws when a frame is neither delivered nor dropped nor in flight. */
   assertConserved(): void;
 }
@@ -54,6 +60,12 @@ export interface ExperimentDefinition<C, F extends Factors, L, M extends Measure
   readonly warmUp: Duration;
   /** Measured time, after the warm-up. */
   readonly duration: Duration;
+  /**
+   * May one run be divided over workers, each of which simulates some of the nodes? True if build, story and measure go by
+   * loads, by objects of the API server, and by what the cluster counts as a whole (frames, rulesVisited), and not by what
+   * is on one node, or what they count themselves while it runs. A text says why not.
+   */
+  readonly divisible?: true | string;
   /** What the cluster has to be made with, for what cannot be changed once it is there. */
   clusterOptions?(levels: Levels<F>): Partial<O>;
   /** Builds one variant and returns its load. */
@@ -85,11 +97,15 @@ export interface Experiment {
   readonly replications: number;
   readonly warmUp: Duration;
   readonly duration: Duration;
+  /** Why a run cannot be divided over workers; undefined if it can. */
+  readonly indivisible: string | undefined;
   /**
    * One run, from an empty cluster to its measures; at the shipped costs unless others are given. `levels` has one of each
    * factor, and of the held factors that were asked for.
    */
   run(levels: Levels, seed: string, costs?: CostModel): RunResult;
+  /** One worker's part of a run; the first worker gets the results of the whole. */
+  runPart(levels: Levels, seed: string, part: Part, costs?: CostModel): RunResult | undefined;
   findings(runs: readonly MeasuredRun[]): readonly Finding[];
   readonly charts: readonly ChartColumns[];
 }
@@ -117,7 +133,7 @@ export function experimentsOn<
   O extends object = object,
   const H extends Factors = Record<never, never>,
 >(
-  createCluster: (options: { seed: string; costs?: CostModel } & Partial<O> & Partial<Levels<H>>) => C,
+  createCluster: (options: { seed: string; costs?: CostModel; part?: Part } & Partial<O> & Partial<Levels<H>>) => C,
   clusterFactors: H = {} as H,
 ) {
   return function experiment<const F extends Factors, L, M extends Measures>(
@@ -126,18 +142,23 @@ export function experimentsOn<
     check(definition);
     const { name, question, factors, replications, warmUp, duration, charts = [] } = definition;
     const held = Object.entries(clusterFactors).filter(([factor]) => !Object.hasOwn(factors, factor));
+    const { divisible = `experiment ${name} does not say that its runs are divisible` } = definition;
+    const run = (levels: Levels, seed: string, costs?: CostModel, part?: Part): RunResult | undefined => {
+      const asked = Object.fromEntries(
+        Object.entries(levels).filter(([factor]) => held.some(([own]) => own === factor)),
+      );
+      const options = definition.clusterOptions?.(levels as Levels<F>) ?? ({} as Partial<O>);
+      const given = { seed, ...(costs && { costs }), ...(part && { part }) };
+      const cluster = createCluster({ ...given, ...options, ...(asked as Partial<Levels<H>>) });
+      return runOnce(definition, cluster, levels as Levels<F>);
+    };
     return {
       kind: EXPERIMENT_KIND,
       ...{ name, question, factors, replications, warmUp, duration, charts },
       heldFactors: Object.fromEntries(held),
-      run(levels, seed, costs) {
-        const asked = Object.fromEntries(
-          Object.entries(levels).filter(([factor]) => held.some(([own]) => own === factor)),
-        );
-        const options = definition.clusterOptions?.(levels as Levels<F>) ?? ({} as Partial<O>);
-        const cluster = createCluster({ seed, ...(costs && { costs }), ...options, ...(asked as Partial<Levels<H>>) });
-        return runOnce(definition, cluster, levels as Levels<F>);
-      },
+      indivisible: divisible === true ? undefined : divisible,
+      run: (levels, seed, costs) => run(levels, seed, costs)!,
+      runPart: (levels, seed, part, costs) => run(levels, seed, costs, part),
       findings: (runs) => definition.findings?.(new MeasuredRuns(runs as readonly MeasuredRun<F, M>[])) ?? [],
     };
   };
@@ -151,7 +172,7 @@ function runOnce<C extends ExperimentCluster, F extends Factors, L, M extends Me
   definition: ExperimentDefinition<C, F, L, M>,
   cluster: C,
   levels: Levels<F>,
-): RunResult {
+): RunResult | undefined {
   const load = definition.build(levels, cluster);
   cluster.run(after(cluster.sim.now, definition.warmUp));
   cluster.startMeasuring();
@@ -159,6 +180,7 @@ function runOnce<C extends ExperimentCluster, F extends Factors, L, M extends Me
   const story = definition.story?.(cluster, load);
   if (story !== undefined) tell(story, cluster, end);
   cluster.run(end);
+  if (cluster.gather?.() === false) return undefined;
   cluster.assertConserved();
   const { executedEvents: events, fingerprint } = cluster.sim;
   const frames = cluster.frames.totals();

@@ -1,6 +1,9 @@
-// One worker thread of a sweep: loads the experiment once, then does the runs it is given, one at a time.
+// One worker thread of a sweep: loads the experiment once, then does the runs it is given, one at a time; or its part of a
+// run that is divided over several workers.
 
-import { parentPort, workerData } from 'node:worker_threads';
+import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
+import { CoupledError } from '../../engine/parallel/coupled-error.ts';
+import { Part, type PartMail, type PartStart } from '../../engine/parallel/part.ts';
 import type { CostModel } from '../../models/cpu/cost-model.ts';
 import { type Experiment, isExperiment, type RunResult } from './experiment.ts';
 import type { PlannedRun } from './plan.ts';
@@ -11,10 +14,21 @@ export interface WorkerStart {
   readonly options?: unknown;
   /** The shipped ones if absent. */
   readonly costs?: CostModel;
+  /** Absent: whole runs. */
+  readonly part?: PartOfWorker;
 }
 
-/** What a worker answers to a PlannedRun. Errors cross threads as data: a structured clone loses their class. */
-export type WorkerAnswer = { readonly result: RunResult } | { readonly error: ThrownInWorker };
+export interface PartOfWorker {
+  readonly start: PartStart;
+  /** To the first worker, or the first worker's to the others. */
+  readonly ports: readonly MessagePort[];
+}
+
+/**
+ * What a worker answers to a PlannedRun; a part that is not the first has no result. Errors cross threads as data: a
+ * structured clone loses their class.
+ */
+export type WorkerAnswer = { readonly result: RunResult | undefined } | { readonly error: ThrownInWorker };
 
 export interface ThrownInWorker {
   readonly name: string;
@@ -24,6 +38,7 @@ export interface ThrownInWorker {
 
 process.setSourceMapsEnabled(true);
 const start = workerData as WorkerStart;
+const part = start.part && new Part(start.part.start, mailOf(start.part.ports));
 const experiment = await load(start);
 parentPort?.on('message', (run: PlannedRun) => parentPort?.postMessage(answer(run)));
 
@@ -34,12 +49,27 @@ async function load({ module, options }: WorkerStart): Promise<Experiment> {
   return loaded;
 }
 
-function answer({ levels, seed }: PlannedRun): WorkerAnswer {
+function answer(run: PlannedRun): WorkerAnswer {
   try {
-    return { result: experiment.run(levels, seed, start.costs) };
+    return { result: resultOf(run) };
   } catch (thrown) {
+    part?.end();
     if (!(thrown instanceof Error)) return { error: { name: 'Error', message: String(thrown), stack: undefined } };
     const { name, message, stack } = thrown;
     return { error: { name, message, stack } };
   }
+}
+
+function resultOf({ levels, seed }: PlannedRun): RunResult | undefined {
+  if (part === undefined) return experiment.run(levels, seed, start.costs);
+  if (experiment.indivisible !== undefined) throw new CoupledError(experiment.indivisible);
+  return experiment.runPart(levels, seed, part, start.costs);
+}
+
+/** A message that has been sent is there at once: nobody waits for it. */
+function mailOf(ports: readonly MessagePort[]): PartMail {
+  return {
+    send: (data) => ports[0]!.postMessage(data),
+    receive: () => ports.map((port) => receiveMessageOnPort(port)!.message),
+  };
 }

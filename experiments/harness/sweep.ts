@@ -2,12 +2,13 @@
 // when it has finished one; a result that comes early waits for those before it, so what is handed on is always a
 // growing prefix of the plan.
 
-import { once } from 'node:events';
-import { Worker } from 'node:worker_threads';
+import type { Worker } from 'node:worker_threads';
 import type { CostModel } from '../../models/cpu/cost-model.ts';
+import { IndivisibleError, runDivided } from './divided-run.ts';
 import type { RunResult } from './experiment.ts';
-import { describeLevels, type PlannedRun } from './plan.ts';
-import type { ThrownInWorker, WorkerAnswer, WorkerStart } from './sweep-worker.ts';
+import type { PlannedRun } from './plan.ts';
+import { answerOf, errorOf, startWorker } from './run-worker.ts';
+import type { WorkerStart } from './sweep-worker.ts';
 
 export interface SweepOptions {
   readonly plan: readonly PlannedRun[];
@@ -18,6 +19,8 @@ export interface SweepOptions {
   /** The shipped ones if absent. */
   readonly costs?: CostModel;
   readonly workers: number;
+  /** A lone run is divided over the workers. Called instead if that cannot be, with the reason; one worker does it then. */
+  readonly onUndivided?: (reason: string) => void;
   /** Called in plan order. */
   onResult(run: PlannedRun, result: RunResult): void;
   /** Called when a run has finished, in any order. */
@@ -28,13 +31,15 @@ export interface SweepOptions {
   readonly workerModule?: URL;
 }
 
-const WORKER_MODULE = new URL('./sweep-worker.js', import.meta.url);
-
 /** The first run that fails ends the sweep with its error. */
 export async function sweep(options: SweepOptions): Promise<'finished' | 'interrupted'> {
+  const { plan, onUndivided, workers: count } = options;
+  if (onUndivided !== undefined && plan.length === 1 && count > 1) return sweepDivided(options, plan[0]!, onUndivided);
   const inOrder = new ResultsInOrder(options);
   const waiting = options.plan.values();
-  const workers = Array.from({ length: Math.min(options.workers, options.plan.length) }, () => startWorker(options));
+  const workers = Array.from({ length: Math.min(options.workers, options.plan.length) }, () =>
+    startWorker(startOf(options), options),
+  );
   try {
     await Promise.all(workers.map((worker) => work(worker, waiting, inOrder, options)));
     return 'finished';
@@ -46,10 +51,29 @@ export async function sweep(options: SweepOptions): Promise<'finished' | 'interr
   }
 }
 
-function startWorker({ module, options, costs, workerModule = WORKER_MODULE }: SweepOptions): Worker {
-  const start: WorkerStart = { module, options, ...(costs && { costs }) };
-  return new Worker(workerModule, { workerData: start });
+async function sweepDivided(
+  options: SweepOptions,
+  run: PlannedRun,
+  onUndivided: (reason: string) => void,
+): Promise<'finished' | 'interrupted'> {
+  try {
+    const result = await runDivided(run, { ...options, start: startOf(options) });
+    options.onResult(run, result);
+    options.onFinished?.();
+    return 'finished';
+  } catch (error) {
+    if (options.signal?.aborted) return 'interrupted';
+    if (!(error instanceof IndivisibleError)) throw error;
+    onUndivided(error.message);
+    return sweep({ ...options, workers: 1 });
+  }
 }
+
+const startOf = ({ module, options, costs }: SweepOptions): WorkerStart => ({
+  module,
+  options,
+  ...(costs && { costs }),
+});
 
 /** All workers share the iterator: each run is taken once. */
 async function work(
@@ -62,35 +86,10 @@ async function work(
     worker.postMessage(run);
     const answer = await answerOf(worker, signal);
     if ('error' in answer) throw errorOf(run, answer.error);
-    inOrder.add(run, answer.result);
+    inOrder.add(run, answer.result!);
     onFinished?.();
   }
   await worker.terminate();
-}
-
-/** Rejects when the worker throws outside a run (loading, out of memory), exits, or is interrupted. */
-async function answerOf(worker: Worker, signal: AbortSignal | undefined): Promise<WorkerAnswer> {
-  const listening = new AbortController();
-  const both = signal === undefined ? listening.signal : AbortSignal.any([signal, listening.signal]);
-  const exited = once(worker, 'exit', { signal: both }).then(([code]) => {
-    throw new Error(`a worker of the sweep ended by itself with exit code ${code}`);
-  });
-  try {
-    const [answer] = await Promise.race([once(worker, 'message', { signal: both }), exited]);
-    return answer;
-  } finally {
-    exited.catch(() => undefined);
-    listening.abort();
-  }
-}
-
-function errorOf(run: PlannedRun, { name, message, stack }: ThrownInWorker): Error {
-  const error = new Error(
-    `${[describeLevels(run.levels), `replication ${run.replication}`].join(' ').trim()}: ${message}`,
-  );
-  error.name = name;
-  if (stack !== undefined) error.stack = stack;
-  return error;
 }
 
 class ResultsInOrder {

@@ -136,7 +136,7 @@ function cluster(
 ): NetworkNode[] {
   const lab = new CniLab();
   const podRange = () => parsePrefix('10.244.0.0/16');
-  const network = flannelNetwork({ families: [4], podRange, bridge: {} }, backend);
+  const network = flannelNetwork({ families: [4], podRange, bridge: {}, masquerades: true }, backend);
   return nodes.map(({ subnet, address, nicAddress = address }, i): NetworkNode => {
     const common = { sim: lab.sim, frames: lab.frames, costs: FREE, forwarding: true };
     const machine = new Machine({ ...common, name: `n${i}` });

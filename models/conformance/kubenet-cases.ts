@@ -60,7 +60,7 @@ function kubenetNode(hairpin: HairpinMode = 'hairpin-veth', nonMasquerade = '10.
   lab.addNic('eth0', ['192.168.0.2/16']);
   const { hairpinMode, promiscMode } = hairpinOptions(hairpin);
   const bridge = { hairpinMode, ...(promiscMode && { promiscuous: true }) };
-  const cluster = { families: [4] as const, podRange: () => POD_RANGE, bridge };
+  const cluster = { families: [4] as const, podRange: () => POD_RANGE, bridge, masquerades: true };
   const network = kubenetNetwork(cluster, parsePrefix(nonMasquerade));
   const nic = lab.machine.root.deviceNamed('eth0');
   const families = [{ family: 4 as const, ip: parseIp('192.168.0.2'), podRange: parsePrefix('10.244.1.0/24') }];

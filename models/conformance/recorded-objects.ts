@@ -3,10 +3,17 @@
 // could change what a proxy does.
 
 import { z } from 'zod';
-import { type EndpointSlice, type NetworkPolicy, type ObjectOf, objectFrom, type Service } from '../kube/objects.ts';
+import {
+  type EndpointSlice,
+  type NetworkPolicy,
+  type ObjectOf,
+  objectFrom,
+  type Pod,
+  type Service,
+} from '../kube/objects.ts';
 import { parseManifest } from '../kube/schema.ts';
 
-type RecordedKind = 'Service' | 'EndpointSlice' | 'NetworkPolicy';
+type RecordedKind = 'Service' | 'EndpointSlice' | 'NetworkPolicy' | 'Pod';
 
 const recordedObject = <K extends RecordedKind>(kind: K): z.ZodType<ObjectOf<K>> =>
   z.unknown().transform((manifest, context) => {
@@ -26,6 +33,25 @@ const recordedObject = <K extends RecordedKind>(kind: K): z.ZodType<ObjectOf<K>>
 export const recordedService: z.ZodType<Service> = recordedObject('Service');
 export const recordedSlice: z.ZodType<EndpointSlice> = recordedObject('EndpointSlice');
 export const recordedPolicy: z.ZodType<NetworkPolicy> = recordedObject('NetworkPolicy');
+/** Containers are of no account to whoever looks at a pod's addresses. */
+export const recordedPod: z.ZodType<Pod> = z.preprocess(
+  (manifest) => (manifest instanceof Object ? { spec: { containers: [{ name: 'main' }] }, ...manifest } : manifest),
+  recordedObject('Pod'),
+);
+/** A Service that may have an address and no ports, as no API server would take it. */
+export const recordedServiceOfAnyPorts: z.ZodType<Service> = z.unknown().transform((manifest, context) => {
+  const shape = nameAndPorts.safeParse(manifest);
+  const spec = shape.success ? shape.data.spec : undefined;
+  const isPortless = spec !== undefined && spec.ports === undefined;
+  const parsed = recordedService.safeParse(
+    isPortless ? { ...shape.data, spec: { ...spec, ports: [{ port: 1 }] } } : manifest,
+  );
+  if (!parsed.success) {
+    for (const { path, message } of parsed.error.issues) context.addIssue({ code: 'custom', path: [...path], message });
+    return z.NEVER;
+  }
+  return isPortless ? { ...parsed.data, spec: { ...parsed.data.spec, ports: [] } } : parsed.data;
+});
 
 /** The manifest as an API server would let it pass, and the name that it had. */
 function admit(manifest: unknown): { readonly admissible: unknown; readonly name: string } {

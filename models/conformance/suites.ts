@@ -1,5 +1,6 @@
 // Every suite. A new one is a file in this folder and its name in this list; its recorded facts go into NAME.json.
 
+import { dns } from './dns.ts';
 import { endpointSlices } from './endpoint-slices.ts';
 import { endpointTopology } from './endpoint-topology.ts';
 import { ipamCni } from './ipam-cni.ts';
@@ -17,6 +18,7 @@ export const SUITES: readonly Suite[] = [
   endpointTopology,
   endpointSlices,
   ipamCni,
+  dns,
   networkPolicyE2e,
   networkPolicyCyclonus,
 ];

@@ -34,7 +34,8 @@ export class CpuSet {
   icmpLocks = 0;
   readonly #cpus: Cpu[];
   #offsetNs = 0;
-  #visiting = false;
+  /** Always, on a machine that another worker simulates: nothing begins there, and what is submitted is dropped. */
+  #visiting: boolean;
   #postponed: (() => void)[] | undefined;
   #flowHashSecret: number | undefined;
 
@@ -42,6 +43,7 @@ export class CpuSet {
     if (!(Number.isInteger(count) && count >= 1)) throw new RangeError(`${count} CPUs; expected at least 1`);
     this.place = place;
     this.costs = costs;
+    this.#visiting = !place.isHere;
     this.#cpus = Array.from({ length: count }, () => new Cpu());
   }
 

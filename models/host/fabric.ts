@@ -5,7 +5,7 @@ import type { Place, Simulator } from '../../engine/simulator.ts';
 import { FREE } from '../cpu/cost-model.ts';
 import { CpuSet } from '../cpu/cpu-set.ts';
 import { Bridge } from '../link/bridge.ts';
-import { connectWire, WireDevice, type WireSettings } from '../link/wire.ts';
+import { connectWire, type WireBorder, WireDevice, type WireSettings } from '../link/wire.ts';
 import type { FrameStore } from '../packet/frame-store.ts';
 import { localMac } from '../packet/mac.ts';
 import type { Machine } from './machine.ts';
@@ -16,13 +16,19 @@ export class Fabric {
   readonly #cpus: CpuSet;
   readonly #frames: FrameStore;
   readonly #wire: Partial<WireSettings>;
+  readonly #border: WireBorder | undefined;
   #ports = 0;
 
-  constructor(sim: Simulator, { frames, wire }: { frames: FrameStore; wire: Partial<WireSettings> }) {
+  /** `border`: of a run that several workers simulate. */
+  constructor(
+    sim: Simulator,
+    { frames, wire, border }: { frames: FrameStore; wire: Partial<WireSettings>; border?: WireBorder | undefined },
+  ) {
     this.#place = sim.place('fabric');
     this.#cpus = new CpuSet(this.#place, { count: 1, costs: FREE });
     this.#frames = frames;
     this.#wire = wire;
+    this.#border = border;
     this.bridge = new Bridge(this.#device('switch'));
   }
 
@@ -31,7 +37,7 @@ export class Fabric {
     const nic = machine.addNic(nicName);
     const port = new WireDevice(this.#device(`port-${machine.name}`));
     this.bridge.addPort(port);
-    connectWire(nic, port, this.#wire);
+    connectWire(nic, port, { ...this.#wire, border: this.#border });
     return nic;
   }
 

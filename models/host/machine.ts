@@ -1,7 +1,7 @@
 // One computer: CPUs, a root network namespace, and the namespaces made in it. A Kubernetes node is one; so are the
 // gateway and the clients outside the cluster.
 
-import type { Place, Simulator } from '../../engine/simulator.ts';
+import type { Home, Place, Simulator } from '../../engine/simulator.ts';
 import { type CostModel, LINUX_6_18 } from '../cpu/cost-model.ts';
 import { CpuSet } from '../cpu/cpu-set.ts';
 import { flowCacheOf } from '../ip/flow-cache.ts';
@@ -21,6 +21,8 @@ export interface MachineOptions {
   readonly costs?: CostModel;
   /** net.ipv4.ip_forward of the root namespace. */
   readonly forwarding: boolean;
+  /** The worker that simulates it, where there are several; the first one by default. */
+  readonly home?: Home;
 }
 
 /** Serial numbers of MACs are made of the place and a counter of its own: 24 bits are enough for any machine. */
@@ -37,9 +39,9 @@ export class Machine {
   #macs = 0;
   #nextCpu = 0;
 
-  constructor({ name, sim, frames, cpuCount = 2, costs = LINUX_6_18, forwarding }: MachineOptions) {
+  constructor({ name, sim, frames, cpuCount = 2, costs = LINUX_6_18, forwarding, home = 0 }: MachineOptions) {
     this.name = name;
-    this.place = sim.place(name);
+    this.place = sim.place(name, { home });
     this.cpus = new CpuSet(this.place, { count: cpuCount, costs });
     this.frames = frames;
     this.root = this.#make(name, forwarding);

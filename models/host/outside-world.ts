@@ -95,8 +95,12 @@ export class OutsideWorld {
 
   /** The gateway knows the way to a pod, as the routers of a data centre do that nodes announce their pods to. */
   routeToPod({ family, ip }: IpAddress, { via }: { readonly via: Ip }): void {
-    const destination = prefix(ip, addressBits(family), family);
-    stackOf(this.gateway.root, family).addRoute({ destination, gateway: via, device: this.#inner });
+    this.routeToPods(prefix(ip, addressBits(family), family), { via });
+  }
+
+  /** The same for all pods of a node. */
+  routeToPods(destination: Prefix, { via }: { readonly via: Ip }): void {
+    stackOf(this.gateway.root, destination.family).addRoute({ destination, gateway: via, device: this.#inner });
   }
 
   /** The gateway finds this address on the nodes' network, where a load balancer answers for it. */

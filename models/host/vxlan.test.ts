@@ -192,6 +192,34 @@ test('a route to the endpoint that leads into the tunnel is refused before any r
   expect(printIptablesSave(n1.root.netfilter!.tables, { counters: true })).toContain('[0:0] -A OUTPUT');
 });
 
+describe('NAT of the datagrams', () => {
+  beforeEach(() => {
+    n1.root.stack.addAddress(n1.uplink, parseIp('192.168.0.9'), 24);
+    loadRules(
+      n1.root,
+      `*nat
+      :POSTROUTING ACCEPT [0:0]
+      -A POSTROUTING -p udp -m udp --dport 8472 -j SNAT --to-source 192.168.0.9
+      COMMIT`,
+    );
+  });
+  const arrivals = (seen: readonly string[]): readonly string[] => seen.filter((line) => line.startsWith('p2/'));
+
+  test('around a packet whose checksum its sender has written changes nothing for the receiver', () => {
+    expect(arrivals(lab.send('p1', 'udp 10.244.1.2:1 > 10.244.2.2:2'))).toHaveLength(1);
+  });
+
+  test('around one whose checksum is still open spoils theirs: a cable brings them to a node that drops them', () => {
+    loadRules(
+      n2.root,
+      '*mangle\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -p udp -m conntrack --ctstate INVALID\nCOMMIT\n',
+    );
+    expect(arrivals(lab.send('p1', 'udp 10.244.1.2:1 > 10.244.2.2:2', { isChecksumOpen: true }))).toEqual([]);
+    expect(lab.frames.drops().get('UDP_CSUM')).toBe(1);
+    expect(printIptablesSave(n2.root.netfilter!.tables, { counters: true })).toContain('[1:78] -A PREROUTING');
+  });
+});
+
 test('the hash of a flow does not cross a cable: every machine works out its own', () => {
   const isKnown: Record<string, boolean> = {};
   for (const { uplink } of [n1, n2]) uplink.tap = ({ flowHash }) => (isKnown[uplink.namespace] = flowHash !== 0);

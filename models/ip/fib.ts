@@ -1,7 +1,7 @@
 // The forwarding table of one network namespace: longest prefix wins, then the lower metric. Table `local` (the host's
 // own addresses) and table `main` are one here, because the kernel asks them in that order and local routes are /32.
 //
-// Not modelled: policy routing (`ip rule`), ECMP, TOS routes.
+// Policy routing is in source-routes.ts. Not modelled: ECMP, TOS routes.
 
 import type { NetDevice } from '../link/net-device.ts';
 import {

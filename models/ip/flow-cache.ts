@@ -155,6 +155,7 @@ export class FlowCache implements WayWriter {
       frame.etherType === ETHERTYPE_IPV4 &&
       !frame.moreFragments &&
       frame.fragmentOffset === 0 &&
+      frame.inner?.isChecksumOpen !== true && // NAT does to it what it does not to others of the flow
       frame.journey === undefined &&
       frame.mark === 0 &&
       frame.conntrackState === 0 &&

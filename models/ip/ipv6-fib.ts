@@ -5,7 +5,7 @@
 // Handles have no bits to mask, so a table per prefix length is keyed by a hash of the first bits; entries of one hash
 // are told apart by comparing.
 //
-// Not modelled: policy routing, ECMP, routes by source address.
+// Policy routing is in source-routes.ts. Not modelled: ECMP, routes by source address.
 
 import type { NetDevice } from '../link/net-device.ts';
 import { ANY_IP, type Ip, type Prefix } from '../packet/ip-address.ts';

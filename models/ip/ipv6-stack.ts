@@ -71,6 +71,7 @@ import { type DiscoveryStack, NeighborDiscovery } from './neighbor-discovery.ts'
 import type { NeighborTable } from './neighbor-table.ts';
 import { Reassembly, type ReassemblyLimits } from './reassembly.ts';
 import { errorByRoute, type SendError } from './send-error.ts';
+import { SourceRoutes } from './source-routes.ts';
 import type { ProtocolHandler } from './stack.ts';
 
 /** The stack of both families that this one is half of. */
@@ -95,6 +96,7 @@ export class Ipv6Stack implements DiscoveryStack {
   readonly cpus: CpuSet;
   readonly frames: FrameStore;
   readonly fib = new Ipv6Fib();
+  readonly sourceRoutes: SourceRoutes;
   readonly neighbors: NeighborTable;
   readonly settings = new Ipv6Settings();
   readonly #host: Ipv6Host;
@@ -115,6 +117,7 @@ export class Ipv6Stack implements DiscoveryStack {
     this.#host = host;
     this.name = host.name;
     this.cpus = host.cpus;
+    this.sourceRoutes = new SourceRoutes(() => host.cpus.forgetWays());
     this.frames = host.frames;
     this.#identification = random.bits31();
     this.#discovery = new NeighborDiscovery(this, random);
@@ -141,7 +144,7 @@ export class Ipv6Stack implements DiscoveryStack {
     }
     // What comes by loopback was routed when it was sent (skb_valid_dst in ip6_rcv_finish), also to a link's own address.
     if (device === this.#loopback && dstIp === sentTo) return this.#localDeliver(frame, device);
-    const route = this.#lookup(dstIp, device);
+    const route = this.sourceRoutes.routeOf(frame.srcIp, dstIp, this.#lookup(dstIp, device));
     if (route?.type === 'local' || route?.type === 'anycast') return this.#localDeliver(frame, device);
     this.#forward(frame, device, route);
   }

@@ -90,6 +90,7 @@ import { PathMtus } from './path-mtu.ts';
 import { Reassembly, type ReassemblyLimits } from './reassembly.ts';
 import { fillReset, icmpCodeOf, mayCauseReset } from './reject.ts';
 import { errorByRoute, type SendError } from './send-error.ts';
+import { SourceRoutes } from './source-routes.ts';
 
 /** A transport protocol on top of the stack. */
 export interface ProtocolHandler {
@@ -149,6 +150,7 @@ export class IpStack implements FrameReceiver, NetfilterStack {
   readonly cpus: CpuSet;
   readonly frames: FrameStore;
   readonly fib = new Fib();
+  readonly sourceRoutes: SourceRoutes;
   readonly neighbors: NeighborTable;
   readonly settings = new Ipv4Settings();
   readonly #pathMtus = new PathMtus(this.settings);
@@ -184,6 +186,7 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     this.#flows = flows;
     this.#socketIngress = flows?.newIngress() ?? 0;
     this.fib.whenChanged = () => cpus.forgetWays();
+    this.sourceRoutes = new SourceRoutes(() => cpus.forgetWays());
   }
 
   get netfilter(): Netfilter | undefined {
@@ -239,7 +242,7 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     const { dstIp } = frame;
     const unusable = this.#unusableAddress(frame.srcIp, dstIp, settings);
     if (unusable !== undefined) return this.drop(frame, unusable);
-    const route = this.fib.lookup(dstIp);
+    const route = this.sourceRoutes.routeOf(frame.srcIp, dstIp, this.fib.lookup(dstIp));
     const isForAll = route?.type === 'broadcast' || dstIp === LIMITED_BROADCAST_IP || dstIp === ANY_IP;
     if (isForAll || route?.type === 'local') {
       const source = this.#judgeSource(frame.srcIp, device, undefined, settings);
@@ -687,6 +690,7 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     if (frame.family === 4 && this.#isRoutedToMany(frame)) return;
     // Also a reset that only crosses a bridge needs a route (ip_route_me_harder in nf_send_reset).
     if (!mayCauseReset(frame) || this.routeTo(frame.srcIp, frame.family) === undefined) return;
+    this.#netfilter?.conntrack.closeByReset(frame);
     const reset = this.frames.allocate();
     fillReset(reset, frame);
     const port =

@@ -6,12 +6,17 @@
 import type { RandomStream } from '../../engine/random.ts';
 import { formatInstant, type Instant, START } from '../../engine/time.ts';
 import { Allocations, DEFAULT_NODE_PORTS, type PortRange } from './allocations.ts';
+import { checkGateway, checkGrpcRoute, checkHttpRoute } from './http/gateway-validation.ts';
+import { checkIngress } from './http/ingress-validation.ts';
 import { labelsOfNamespace } from './network-policy/policy-objects.ts';
 import { checkNetworkPolicy } from './network-policy/policy-validation.ts';
 import { ObjectError } from './object-error.ts';
 import {
   addressOfNode,
   describeObject,
+  type GrpcRoute,
+  type HttpRoute,
+  type Ingress,
   isFinished,
   isTerminating,
   type Kind,
@@ -205,8 +210,9 @@ export class ApiServer {
 
   /** What of an object can be judged without the others, and defaults that depend on several of its fields. */
   #admitNew(object: KubeObject): KubeObject {
-    if (object.kind === 'NetworkPolicy') checkNetworkPolicy(object);
+    checkAlone(object);
     if (object.kind === 'Namespace') return withNameLabel(object);
+    if (isAgedKind(object)) return this.#withCreation(object);
     if (object.kind !== 'Service') return object;
     checkService(object);
     checkNewService(object);
@@ -214,16 +220,16 @@ export class ApiServer {
   }
 
   /** Of other kinds nobody asks. */
-  #withCreation(service: Service): Service {
-    const { metadata } = service;
+  #withCreation<T extends Aged>(object: T): T {
+    const { metadata } = object;
     const creationTimestamp = metadata.creationTimestamp ?? formatInstant(this.#now());
-    return { ...service, metadata: { ...metadata, creationTimestamp } };
+    return { ...object, metadata: { ...metadata, creationTimestamp } };
   }
 
   #admitUpdate(before: KubeObject, after: KubeObject): KubeObject {
     if (after.kind === 'Node' && before.kind === 'Node')
       return { ...after, spec: { ...after.spec, ...podCidrsAfter(before, after) } };
-    if (after.kind === 'NetworkPolicy') checkNetworkPolicy(after);
+    checkAlone(after);
     if (after.kind === 'Namespace') return withNameLabel(after);
     if (after.kind !== 'Service' || before.kind !== 'Service') return after;
     const service = withAllocatedBefore(before, after);
@@ -264,6 +270,29 @@ export class ApiServer {
     }
   }
 }
+
+/** What is refused of an object whatever others there are, and whatever it was before. Services have more to them. */
+function checkAlone(object: KubeObject): void {
+  switch (object.kind) {
+    case 'NetworkPolicy':
+      return checkNetworkPolicy(object);
+    case 'Ingress':
+      return checkIngress(object);
+    case 'Gateway':
+      return checkGateway(object);
+    case 'HTTPRoute':
+      return checkHttpRoute(object);
+    case 'GRPCRoute':
+      return checkGrpcRoute(object);
+    default:
+  }
+}
+
+/** Of these somebody asks which one is older. */
+type Aged = Service | Ingress | HttpRoute | GrpcRoute;
+
+const isAgedKind = (object: KubeObject): object is Ingress | HttpRoute | GrpcRoute =>
+  object.kind === 'Ingress' || object.kind === 'HTTPRoute' || object.kind === 'GRPCRoute';
 
 /**
  * A controller looks at an object only when it has heard of what belongs to it (informers sync before a controller

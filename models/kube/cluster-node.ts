@@ -3,12 +3,20 @@
 import { CniHost, type IsReserved } from '../cni/cni-host.ts';
 import { CniRuntime } from '../cni/cni-runtime.ts';
 import type { NetworkNode, NodeNetwork, PodNetwork } from '../cni/networks/pod-network.ts';
+import {
+  DEFAULT_MASQUERADE_AGENT,
+  type EgressWay,
+  type MasqueradeAgentSettings,
+  masqueradeByAgent,
+  useEgressWays,
+} from '../host/egress.ts';
 import type { Fabric } from '../host/fabric.ts';
-import { addAddress, addDefaultRoute } from '../host/ip-setup.ts';
+import { addAddress, addDefaultRoute, stackOf } from '../host/ip-setup.ts';
 import { Machine, type MachineOptions } from '../host/machine.ts';
 import { gatewayOf } from '../host/outside-world.ts';
 import type { Process } from '../host/process.ts';
 import {
+  addressBits,
   type Ip,
   type IpAddress,
   type IpFamily,
@@ -35,6 +43,17 @@ export interface FamilyOfCluster {
   readonly services: () => ServiceSnapshot;
 }
 
+/** How pods' packets leave the cluster, if no egress gateway is meant. */
+export interface EgressSettings extends MasqueradeAgentSettings {
+  /**
+   * `outside the cluster`: the network plugin's rule, with the node's address to all but pods; `ip-masq-agent`: its rules,
+   * with the ranges below; `none`: pods keep their address, and the routers must know the way back.
+   */
+  readonly masquerade: 'outside the cluster' | 'ip-masq-agent' | 'none';
+}
+
+export const DEFAULT_EGRESS: EgressSettings = { masquerade: 'outside the cluster', ...DEFAULT_MASQUERADE_AGENT };
+
 export interface ClusterNodeOptions {
   /** The API object, with an InternalIP and a pod range of each of the cluster's families. */
   readonly object: Node;
@@ -44,6 +63,7 @@ export interface ClusterNodeOptions {
   readonly families: readonly FamilyOfCluster[];
   readonly ranges: ClusterRanges;
   readonly network: PodNetwork;
+  readonly egress: EgressSettings;
   readonly proxy: {
     readonly mode: ProxyMode;
     readonly sync: SyncSettings;
@@ -88,6 +108,7 @@ export class ClusterNode {
     families,
     ranges,
     network,
+    egress,
     proxy,
     enforcement,
     isReserved,
@@ -105,6 +126,8 @@ export class ClusterNode {
     const host = new CniHost(this.machine, { isReserved });
     this.networkNode = { name: this.name, host, nic, families: this.#families };
     this.#network = network.join(this.networkNode);
+    if (egress.masquerade === 'ip-masq-agent')
+      for (const { family } of this.#families) masqueradeByAgent(this.machine, family, egress);
     const { configList, plugins, gateways } = this.#network;
     const cni = new CniRuntime(host, configList, plugins);
     this.kubelet = new Kubelet(this.machine, { cni, nodeIps: this.#families });
@@ -131,6 +154,15 @@ export class ClusterNode {
     if (family === 6) root.stack.enableIpv6().setForwarding(1);
     addAddress(root, nic, { family, ip, length: nodeRange.length });
     addDefaultRoute(root, nic, { family, ip: gatewayOf(nodeRange) });
+  }
+
+  /** Pods that leave the cluster by a gateway, and on that the addresses with which they do. */
+  useEgress(ways: readonly EgressWay[], addresses: readonly IpAddress[]): void {
+    const { root } = this.machine;
+    for (const { family, ip } of addresses)
+      if (!stackOf(root, family).addresses.some((own) => own.ip === ip))
+        addAddress(root, root.deviceNamed(this.#nicName), { family, ip, length: addressBits(family) });
+    for (const { family } of this.#families) useEgressWays(this.machine, this.#nicName, family, ways);
   }
 
   /** Its InternalIPs, one of each family of the cluster, the first one first. */

@@ -7,7 +7,7 @@ import { ManifestError } from './manifest-error.ts';
 import { notesAbout } from './manifest-notes.ts';
 import { ObjectError } from './object-error.ts';
 import { describeObject, type KubeObject, type Node } from './objects.ts';
-import { apiVersionOf, modelledKind, parseManifest } from './schema.ts';
+import { apiVersionOf, isClusterScoped, modelledKind, parseManifest } from './schema.ts';
 import { readYaml } from './yaml-text.ts';
 
 export interface ManifestFile {
@@ -156,7 +156,7 @@ function nameOf(kind: string, value: unknown): string {
   const name = fieldOf(metadata, 'name');
   if (typeof name !== 'string') return kind;
   const namespace = fieldOf(metadata, 'namespace') ?? 'default';
-  return kind === 'Node' || kind === 'Namespace' ? `${kind} ${name}` : `${kind} ${String(namespace)}/${name}`;
+  return isClusterScoped(kind) ? `${kind} ${name}` : `${kind} ${String(namespace)}/${name}`;
 }
 
 function fieldOf(value: unknown, field: string): unknown {

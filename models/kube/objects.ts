@@ -29,6 +29,14 @@ export type Service = ObjectOf<'Service'>;
 export type EndpointSlice = ObjectOf<'EndpointSlice'>;
 export type Endpoints = ObjectOf<'Endpoints'>;
 export type NetworkPolicy = ObjectOf<'NetworkPolicy'>;
+export type EgressGatewayPolicy = ObjectOf<'CiliumEgressGatewayPolicy'>;
+export type IngressClass = ObjectOf<'IngressClass'>;
+export type Ingress = ObjectOf<'Ingress'>;
+export type GatewayClass = ObjectOf<'GatewayClass'>;
+export type Gateway = ObjectOf<'Gateway'>;
+export type HttpRoute = ObjectOf<'HTTPRoute'>;
+export type GrpcRoute = ObjectOf<'GRPCRoute'>;
+export type ReferenceGrant = ObjectOf<'ReferenceGrant'>;
 
 /** What makes pods from a template. */
 export type Workload = Deployment | ReplicaSet | StatefulSet | DaemonSet;

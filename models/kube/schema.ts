@@ -4,10 +4,45 @@
 // Known fields are strict, as the API server is: `port: "80"` is an error. Errors are phrases that go after "expected".
 // A kind is added here, in `kinds` and in objects.ts.
 
-import { z } from 'zod';
-import { isIpv4, isIpv6, parsePrefix } from '../packet/ip-address.ts';
+import { isIpv4, isIpv6 } from '../packet/ip-address.ts';
+import { egressGatewayPolicy } from './egress-schema.ts';
+import {
+  clusterMetadata,
+  count,
+  ipAddress,
+  ipPrefix,
+  isIpv4Prefix,
+  isIpv6Prefix,
+  labelSelector,
+  listOf,
+  metadata,
+  objectName,
+  optionalName,
+  podCidr,
+  portName,
+  portNumber,
+  protocol,
+  strings,
+  timestamp,
+  wholeNumber,
+  z,
+} from './fields.ts';
+import {
+  GATEWAY_API,
+  GATEWAY_GROUP,
+  gateway,
+  gatewayClass,
+  grpcRoute,
+  httpRoute,
+  referenceGrant,
+} from './http/gateway-schema.ts';
+import { ingress, ingressClass } from './http/ingress-schema.ts';
 
 export type Kind = keyof typeof kinds;
+
+/** Kinds whose objects belong to no namespace. */
+export const isClusterScoped = (kind: string): boolean =>
+  ['Node', 'Namespace', 'IngressClass', 'GatewayClass', 'CiliumEgressGatewayPolicy'].includes(kind);
 
 /** One thing wrong with one field: `${field}: expected ${expected}, got ${got}`. */
 export interface FieldProblem {
@@ -35,7 +70,14 @@ export function parseManifest<K extends Kind>(
 
 /** The kind of that name in that API group and version, if Podwire models it. */
 export function modelledKind(apiVersion: string, kind: string): Kind | undefined {
-  return Object.hasOwn(kinds, kind) && kinds[kind as Kind].apiVersion === apiVersion ? (kind as Kind) : undefined;
+  return Object.hasOwn(kinds, kind) && isVersionOf(kind as Kind, apiVersion) ? (kind as Kind) : undefined;
+}
+
+/** The Gateway API has had its kinds as v1beta1 before, with the same fields. */
+function isVersionOf(kind: Kind, apiVersion: string): boolean {
+  const { apiVersion: own } = kinds[kind];
+  if (!own.startsWith(GATEWAY_GROUP)) return own === apiVersion;
+  return apiVersion === `${GATEWAY_GROUP}/v1` || apiVersion === `${GATEWAY_GROUP}/v1beta1`;
 }
 
 /** The `apiVersion` that manifests of a kind carry; undefined for a kind that is not modelled. */
@@ -80,94 +122,6 @@ function show(value: unknown): string {
   const text = JSON.stringify(value);
   return text.length <= 80 ? text : `${text.slice(0, 77)}...`;
 }
-
-// ---- fields -------------------------------------------------------------------------------------------------------
-
-const wholeNumber = (least: number, most: number) => {
-  const error = `a number from ${least} to ${most}`;
-  return z.int(error).min(least, error).max(most, error);
-};
-
-const portNumber = wholeNumber(1, 65_535);
-const count = wholeNumber(0, 1_000_000);
-/** IANA_SVC_NAME, the rule for names of container ports. */
-const PORT_NAME = 'a port name of at most 15 lower-case letters, digits and "-"';
-const portName = z.string(PORT_NAME).regex(/^(?=.*[a-z])[a-z0-9]([a-z0-9-]{0,13}[a-z0-9])?$/, PORT_NAME);
-/** An empty port name is an absent one: the API prints `name: ""` in slices and nothing in Services. */
-const optionalName = z
-  .string()
-  .transform((name) => (name === '' ? undefined : name))
-  .optional();
-const ipAddress = z.string().refine((text) => isIpv4(text) || isIpv6(text), 'an IP address');
-const podCidr = z
-  .string()
-  .refine((text) => isIpv4Prefix(text) || isIpv6Prefix(text), 'an IP range such as 10.244.1.0/24');
-/** The API server lets blanks around it pass. */
-const ipPrefix = z
-  .string()
-  .refine((text) => isIpv4Prefix(text.trim()) || isIpv6Prefix(text.trim()), 'an IP range such as 10.0.0.0/8');
-const protocol = z.enum(['TCP', 'UDP', 'SCTP']);
-const strings = z.record(z.string(), z.string('a string (a number or boolean needs quotes)'));
-
-function isIpv4Prefix(text: string): boolean {
-  try {
-    return text.includes('/') && parsePrefix(text) !== undefined;
-  } catch {
-    return false;
-  }
-}
-
-function isIpv6Prefix(text: string): boolean {
-  const [address = '', length = ''] = text.split('/');
-  return isIpv6(address) && /^\d{1,3}$/.test(length) && Number(length) <= 128 && text === `${address}/${length}`;
-}
-
-const NAME = 'a name of lower-case letters, digits, "-" and "."';
-const objectName = z
-  .string(NAME)
-  .max(253, NAME)
-  .regex(/^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/, NAME);
-
-const ownerReference = z.object({
-  kind: z.string(),
-  name: z.string(),
-  uid: z.string().optional(),
-  controller: z.boolean().optional(),
-});
-
-/** `null` in what kubectl makes of a template. */
-const timestamp = z
-  .string()
-  .nullish()
-  .transform((text) => text ?? undefined)
-  .optional();
-
-const clusterMetadata = z.object({
-  name: objectName,
-  uid: z.string().optional(),
-  labels: strings.default({}),
-  annotations: strings.default({}),
-  ownerReferences: z.array(ownerReference).default([]),
-  creationTimestamp: timestamp,
-  /** Present while the object is being deleted gracefully: the pod is terminating. */
-  deletionTimestamp: z.string().optional(),
-  deletionGracePeriodSeconds: z.int().min(0).optional(),
-});
-
-const metadata = clusterMetadata.extend({ namespace: objectName.default('default') });
-
-const labelSelector = z.object({
-  matchLabels: strings.default({}),
-  matchExpressions: z
-    .array(
-      z.object({
-        key: z.string(),
-        operator: z.enum(['In', 'NotIn', 'Exists', 'DoesNotExist']),
-        values: z.array(z.string()).default([]),
-      }),
-    )
-    .default([]),
-});
 
 // ---- nodes and namespaces -----------------------------------------------------------------------------------------
 
@@ -256,32 +210,49 @@ const container = z.object({
     .optional(),
 });
 
-const podSpec = z.object({
-  nodeName: objectName.optional(),
-  nodeSelector: strings.default({}),
-  tolerations: z
-    .array(
-      z.object({
-        key: z.string().optional(),
-        operator: z.enum(['Equal', 'Exists']).default('Equal'),
-        value: z.string().default(''),
-        effect: z.enum(['NoSchedule', 'PreferNoSchedule', 'NoExecute']).optional(),
-        /** How long the pod may stay where the taint is; absent: for ever. */
-        tolerationSeconds: z.int().optional(),
-      }),
-    )
-    .default([]),
-  hostNetwork: z.boolean().default(false),
-  hostname: z.string().optional(),
-  subdomain: z.string().optional(),
-  terminationGracePeriodSeconds: seconds.default(30),
-  containers: z.array(container).min(1, 'at least one container'),
-  /** Those that restart (`restartPolicy: Always`) are sidecars: their ports count. */
-  initContainers: z.array(container.extend({ restartPolicy: z.string().optional() })).default([]),
-  /** Not modelled, kept to say so. */
-  affinity: z.unknown().optional(),
-  topologySpreadConstraints: z.unknown().optional(),
-});
+const podSpec = z
+  .object({
+    nodeName: objectName.optional(),
+    nodeSelector: strings.default({}),
+    tolerations: z
+      .array(
+        z.object({
+          key: z.string().optional(),
+          operator: z.enum(['Equal', 'Exists']).default('Equal'),
+          value: z.string().default(''),
+          effect: z.enum(['NoSchedule', 'PreferNoSchedule', 'NoExecute']).optional(),
+          /** How long the pod may stay where the taint is; absent: for ever. */
+          tolerationSeconds: z.int().optional(),
+        }),
+      )
+      .default([]),
+    hostNetwork: z.boolean().default(false),
+    hostname: z.string().optional(),
+    subdomain: z.string().optional(),
+    /** Absent: ClusterFirst. */
+    dnsPolicy: z.enum(['ClusterFirst', 'ClusterFirstWithHostNet', 'Default', 'None']).optional(),
+    dnsConfig: z
+      .object({
+        nameservers: z.array(ipAddress).max(3, 'at most 3 name servers').default([]),
+        searches: z.array(z.string()).max(32, 'at most 32 domains').default([]),
+        options: z
+          .array(z.object({ name: z.string(), value: z.string('a string (a number needs quotes)').optional() }))
+          .default([]),
+      })
+      .optional(),
+    hostAliases: z.array(z.object({ ip: ipAddress, hostnames: z.array(z.string()).default([]) })).optional(),
+    terminationGracePeriodSeconds: seconds.default(30),
+    containers: z.array(container).min(1, 'at least one container'),
+    /** Those that restart (`restartPolicy: Always`) are sidecars: their ports count. */
+    initContainers: z.array(container.extend({ restartPolicy: z.string().optional() })).default([]),
+    /** Not modelled, kept to say so. */
+    affinity: z.unknown().optional(),
+    topologySpreadConstraints: z.unknown().optional(),
+  })
+  .refine(({ dnsPolicy, dnsConfig }) => dnsPolicy !== 'None' || (dnsConfig?.nameservers.length ?? 0) > 0, {
+    path: ['dnsConfig', 'nameservers'],
+    message: 'a name server, as dnsPolicy is None',
+  });
 
 const pod = z.object({
   apiVersion: z.literal('v1').optional(),
@@ -600,13 +571,6 @@ const endpoints = z.object({
 
 // ---- network policies ---------------------------------------------------------------------------------------------
 
-/** `null` and nothing are an empty list, as in Go. */
-const listOf = <Item extends z.ZodType>(item: Item) =>
-  z
-    .array(item)
-    .nullish()
-    .transform((given) => given ?? []);
-
 const policyCidr = z
   .string()
   .refine((text) => isIpv4Prefix(text) || isIpv6Prefix(text), 'an IP range such as 10.0.0.0/8');
@@ -661,4 +625,12 @@ const kinds = {
   EndpointSlice: { apiVersion: 'discovery.k8s.io/v1', schema: endpointSlice },
   Endpoints: { apiVersion: 'v1', schema: endpoints },
   NetworkPolicy: { apiVersion: 'networking.k8s.io/v1', schema: networkPolicy },
+  IngressClass: { apiVersion: 'networking.k8s.io/v1', schema: ingressClass },
+  Ingress: { apiVersion: 'networking.k8s.io/v1', schema: ingress },
+  GatewayClass: { apiVersion: GATEWAY_API, schema: gatewayClass },
+  Gateway: { apiVersion: GATEWAY_API, schema: gateway },
+  HTTPRoute: { apiVersion: GATEWAY_API, schema: httpRoute },
+  GRPCRoute: { apiVersion: GATEWAY_API, schema: grpcRoute },
+  CiliumEgressGatewayPolicy: { apiVersion: 'cilium.io/v2', schema: egressGatewayPolicy },
+  ReferenceGrant: { apiVersion: 'gateway.networking.k8s.io/v1beta1', schema: referenceGrant },
 } as const;

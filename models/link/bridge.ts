@@ -168,6 +168,7 @@ export class Bridge extends NetDevice {
   /** The IP stack sends through the bridge device itself. */
   protected override carry(frame: Frame): void {
     this.cpus.charge(this.cpus.costs.bridgeNs);
+    frame.closeInnerChecksum();
     const egress = this.#lookup(frame.dstMac);
     if (egress === undefined) return this.#flood(frame, undefined);
     if (frame.journey !== undefined) this.#note(frame, `${formatMac(frame.dstMac)} is behind ${egress.device.name}`);

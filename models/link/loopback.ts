@@ -10,6 +10,7 @@ export class LoopbackDevice extends NetDevice {
   protected override carry(frame: Frame): void {
     frame.dstMac = this.mac;
     frame.srcMac = this.mac;
+    frame.closeInnerChecksum();
     this.deliverInTurn(frame);
   }
 }

@@ -93,6 +93,7 @@ export class VxlanDevice extends NetDevice {
   protected override carry(frame: Frame): void {
     const remotes = (this.#entries.get(frame.dstMac) ?? this.#entries.get(ZERO_MAC))?.remotes;
     if (remotes === undefined) return this.drop(frame, 'NO_TX_TARGET');
+    frame.closeInnerChecksum();
     // Rules may send a tunnel's datagrams into a tunnel.
     const { cpus } = this;
     if (cpus.tunnelDepth === MOST_TUNNELS) return this.drop(frame, 'TX_RECURSION');

@@ -7,7 +7,7 @@
 // Not modelled: preamble and inter-frame gap (`sizeBytes` is what is serialized), autonegotiation, flow control.
 
 import type { RandomStream } from '../../engine/random.ts';
-import type { Place } from '../../engine/simulator.ts';
+import type { Home, Place } from '../../engine/simulator.ts';
 import { type Duration, type Instant, us } from '../../engine/time.ts';
 import { NETDEV_MAX_BACKLOG } from '../cpu/cpu-set.ts';
 import { steeringHash } from '../packet/flow-hash.ts';
@@ -69,7 +69,9 @@ export class WireDevice extends NetDevice implements FrameHolder {
   /** The last bit of a frame has come in: an event of its own. */
   arrive(frame: Frame): void {
     frame.clearMetadata();
-    frame.flowHash = 0; // only bytes cross a cable
+    frame.flowHash = 0; // only bytes cross a cable, checksums among them
+    frame.isChecksumOpen = false;
+    frame.closeInnerChecksum();
     const { cpus } = this;
     // Receive-side scaling: the same flow always meets the same CPU.
     const cpu = cpus.count === 1 ? 0 : steeringHash(frame) % cpus.count;
@@ -100,6 +102,8 @@ export class WireDirection implements FrameHolder {
   readonly #queueLimit: Duration;
   #busyUntil = 0 as Instant;
   #inFlight = 0;
+  /** Takes frames whose arrival another worker simulates. */
+  #crossing: WireCrossing | undefined;
 
   constructor(from: WireDevice, to: WireDevice, settings: WireSettings) {
     const { rateBps, queueBytes, lossFraction } = settings;
@@ -122,6 +126,22 @@ export class WireDirection implements FrameHolder {
     return this.#inFlight;
   }
 
+  /** Where its ends are at home, when several workers simulate the run. */
+  get homes(): { readonly from: Home; readonly to: Home } {
+    return { from: this.#place.home, to: this.#to.cpus.place.home };
+  }
+
+  /** Its frames leave this worker. */
+  cross(crossing: WireCrossing): void {
+    this.#crossing = crossing;
+  }
+
+  /** A frame of another worker is under way on the cable. */
+  takeOver(frame: Frame, at: Instant, key: number): void {
+    this.#inFlight++;
+    this.#place.sim.insertFrom(at, key, this.#arrive, frame);
+  }
+
   carry(frame: Frame): void {
     const now = this.#from.cpus.instant;
     const start = this.#busyUntil > now ? this.#busyUntil : now;
@@ -135,6 +155,9 @@ export class WireDirection implements FrameHolder {
     if (this.#loss !== undefined && this.#loss.uniform() < this.#lossFraction) {
       return this.#from.drop(frame, 'WIRE_LOSS'); // lost on the cable: the transmitter was busy with it all the same
     }
+    if (this.#crossing !== undefined) {
+      return this.#crossing.carry(frame, (sent + this.#delay) as Instant, this.#place.nextKey++);
+    }
     this.#inFlight++;
     this.#place.schedule((sent - this.#place.now + this.#delay) as Duration, this.#arrive, frame);
   }
@@ -145,9 +168,31 @@ export class WireDirection implements FrameHolder {
   };
 }
 
+/** Between the parts of a run that several workers simulate (frame-border.ts). */
+export interface WireBorder {
+  /** A wire is there; all workers hear of all wires, in the same order. */
+  add(wire: WireDirection): void;
+}
+
+/** A wire from a place of this worker to one of another. */
+export interface WireCrossing {
+  /** A frame that arrives `at` the other end; the order key is its arrival's. */
+  carry(frame: Frame, at: Instant, key: number): void;
+}
+
 /** Connects two NICs, which may stand in different places, with the same settings both ways. */
-export function connectWire(a: WireDevice, b: WireDevice, settings: Partial<WireSettings> = {}): void {
+export function connectWire(
+  a: WireDevice,
+  b: WireDevice,
+  { border, ...settings }: Partial<WireSettings> & { readonly border?: WireBorder | undefined } = {},
+): void {
   const complete = { ...DEFAULT_WIRE, ...settings };
-  a.plug(new WireDirection(a, b, complete));
-  b.plug(new WireDirection(b, a, complete));
+  for (const [from, to] of [
+    [a, b],
+    [b, a],
+  ] as const) {
+    const direction = new WireDirection(from, to, complete);
+    from.plug(direction);
+    border?.add(direction);
+  }
 }

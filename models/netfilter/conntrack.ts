@@ -18,7 +18,7 @@
 import { after, type Duration, type Instant, START, s } from '../../engine/time.ts';
 import { FREE, interpolateNs, type PiecewiseLinear } from '../cpu/cost-model.ts';
 import type { ConnectionTracker } from '../packet/flow-recorder.ts';
-import { type Frame, PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_TCP, PROTOCOL_UDP, TCP_RST } from '../packet/frame.ts';
+import { type Frame, PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_TCP, PROTOCOL_UDP } from '../packet/frame.ts';
 import { ICMPV6_REDIRECT } from '../packet/icmpv6.ts';
 import { type Ip, type IpAddress, type IpFamily, isIpv6LinkLocal } from '../packet/ip-address.ts';
 import type { ConnectionQuery, ZonedTuple } from './connection-query.ts';
@@ -291,6 +291,7 @@ export class Conntrack implements ConnectionQuery, ConnectionTracker {
     // ended. An invalid one gets another chance.
     if (frame.conntrackEntry !== 0 || (frame.conntrackState & ~CT_INVALID) !== 0) return SKIPPED;
     const { protocol } = frame;
+    if (frame.isChecksumWrong && frame.hasWrongChecksum) return this.#invalid(frame);
     if (isIcmp(protocol) && !isIcmpQueryOrAnswer(protocol, frame.icmpType)) return this.#trackIcmpMessage(frame);
     const kind = packProtocol(protocol, frame.family);
     const zone = frame.conntrackZone;
@@ -381,11 +382,10 @@ export class Conntrack implements ConnectionQuery, ConnectionTracker {
 
   /**
    * A rule answers the segment by a reset: its connection is over, whatever the two ends have yet to hear
-   * (nf_conntrack_tcp_set_closing). Resets themselves are not answered.
+   * (nf_conntrack_tcp_set_closing).
    */
-  closeByReset({ conntrackEntry, protocol, tcpFlags }: Frame): void {
+  closeByReset({ conntrackEntry }: Frame): void {
     const index = indexOf(conntrackEntry);
-    if (protocol !== PROTOCOL_TCP || (tcpFlags & TCP_RST) !== 0) return;
     if ((this.#statusOf(index) & (CONFIRMED | DYING)) !== CONFIRMED) return;
     const at = index * BYTES_PER_ENTRY + TCP_STATE;
     if (this.table.bytes[at] === CLOSE) return;

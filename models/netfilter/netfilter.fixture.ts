@@ -191,6 +191,7 @@ export class TestNode implements NetfilterStack {
   }
 
   reject(frame: Frame, _hook: Hook, rejectWith: string): void {
+    if (rejectWith === 'tcp-reset') this.netfilter.conntrack.closeByReset(frame);
     this.rejects.push(`${rejectWith}: ${printPacket(frame)}`);
   }
 }

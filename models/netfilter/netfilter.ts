@@ -92,7 +92,10 @@ export interface NetfilterStack {
   routeToServer?(frame: Frame, ip: Ip): DeviceRef | 'here' | undefined;
   /** A packet that IPVS sends to another host has passed OUTPUT: it leaves by POSTROUTING, as if it had been made here. */
   sendOn?(frame: Frame): void;
-  /** Answers the frame with an ICMP error or a TCP reset. Netfilter drops the frame afterwards. */
+  /**
+   * Answers the frame with an ICMP error, or a TCP reset that closes its connection (Conntrack.closeByReset) if it can be
+   * sent. Netfilter drops the frame afterwards.
+   */
   reject(frame: Frame, hook: Hook, rejectWith: RejectType, inDevice: DeviceRef | undefined): void;
 }
 
@@ -378,9 +381,7 @@ export class Netfilter implements RuleVisits {
   }
 
   #reject(given: RejectType | undefined, frame: Frame, hook: Hook, inDevice: DeviceRef | undefined): void {
-    const rejectWith = given ?? defaultRejectType(frame.family);
-    if (rejectWith === 'tcp-reset') this.conntrack.closeByReset(frame);
-    this.#stack.reject(frame, hook, rejectWith, inDevice);
+    this.#stack.reject(frame, hook, given ?? defaultRejectType(frame.family), inDevice);
   }
 
   #drop(frame: Frame, reason: DropReason): false {

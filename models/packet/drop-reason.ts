@@ -39,6 +39,7 @@ export const DROP_REASONS = [
   'CONNTRACK_FULL', //       nf_conntrack_max reached
   'CONNTRACK_CLASH', //      lost the race at confirm (insert_failed)
   'NO_BACKEND', //           a load balancer has no healthy node for it (ours: no kernel does this)
+  'UDP_CSUM', //             a datagram with a wrong checksum
   'NO_SOCKET', //            nobody listens on the port
   'SOCKET_RCVBUFF', //       the receive buffer of a socket is full
   'LISTEN_OVERFLOW', //      the accept or SYN queue of a listener is full

@@ -3,6 +3,7 @@
 //
 // Ended frames are pooled: nothing is allocated per frame in steady state.
 
+import assert from 'node:assert/strict';
 import type { Instant } from '../../engine/time.ts';
 import { DROP_REASONS, type DropReason } from './drop-reason.ts';
 import { FlowRecorder } from './flow-recorder.ts';
@@ -23,8 +24,12 @@ export interface FrameTotals {
   readonly inFlight: number;
 }
 
+const NOTHING: FrameTotals = { sent: 0, delivered: 0, dropped: 0, inFlight: 0 };
+
 export class FrameStore {
   readonly recorder = new FlowRecorder();
+  /** What other workers count, where there are any: as of their last meeting. */
+  elsewhere: FrameTotals = NOTHING;
   readonly #pool: Frame[] = [];
   readonly #holders: FrameHolder[] = [];
   readonly #drops = new Map<DropReason, number>(DROP_REASONS.map((reason) => [reason, 0]));
@@ -33,6 +38,9 @@ export class FrameStore {
   #sent = 0;
   #delivered = 0;
   #dropped = 0;
+  /** To other workers, and from them. */
+  #handedOver = 0;
+  #takenOver = 0;
   #following = false;
 
   /** From now on every new frame keeps a {@link Journey}. For traces: costs memory per step. */
@@ -102,12 +110,36 @@ export class FrameStore {
     this.#release(frame);
   }
 
+  /** The frame goes on at another worker. */
+  handOver(frame: Frame): void {
+    this.#handedOver++;
+    this.#release(frame);
+  }
+
+  /** A blank frame for one that comes from another worker, where it was sent. */
+  takeOver(): Frame {
+    this.#takenOver++;
+    return this.#take();
+  }
+
   /** Wires, backlogs and queues register once, when they are built. */
   addHolder(holder: FrameHolder): void {
     this.#holders.push(holder);
   }
 
   totals(): FrameTotals {
+    const { sent, delivered, dropped, inFlight } = this.elsewhere;
+    const own = this.ownTotals();
+    return {
+      sent: own.sent + sent,
+      delivered: own.delivered + delivered,
+      dropped: own.dropped + dropped,
+      inFlight: own.inFlight + inFlight,
+    };
+  }
+
+  /** Of this worker. */
+  ownTotals(): FrameTotals {
     const inFlight = this.#holders.reduce((sum, holder) => sum + holder.heldFrames, 0);
     return { sent: this.#sent, delivered: this.#delivered, dropped: this.#dropped, inFlight };
   }
@@ -117,14 +149,31 @@ export class FrameStore {
     return new Map([...this.#drops].filter(([, count]) => count > 0));
   }
 
+  /** What another worker's {@link drops} are counts here, too. */
+  addDrops(drops: ReadonlyMap<DropReason, number>): void {
+    for (const [reason, count] of drops) this.#drops.set(reason, this.#drops.get(reason)! + count);
+  }
+
   /** Throws an Error that lists the holders when the books do not balance. Call between events. */
   assertConserved(): void {
+    this.#assertBalance();
     const { sent, delivered, dropped, inFlight } = this.totals();
-    if (sent === delivered + dropped + inFlight) return;
+    const missing = sent - delivered - dropped - inFlight;
+    assert(missing === 0, `what one worker hands over is taken over by another: ${missing} frames are missing`);
+  }
+
+  /** The books of each worker balance by themselves. */
+  #assertBalance(): void {
+    const { sent, delivered, dropped, inFlight } = this.ownTotals();
+    if (sent + this.#takenOver === delivered + dropped + inFlight + this.#handedOver) return;
     const holders = this.#holders.filter(({ heldFrames }) => heldFrames !== 0);
+    const others =
+      this.#handedOver + this.#takenOver === 0
+        ? ''
+        : `, ${this.#handedOver} handed over to other workers, ${this.#takenOver} taken over from them`;
     throw new Error(
       `frames are not conserved: ${sent} sent, but ${delivered} delivered + ${dropped} dropped + ${inFlight} in flight` +
-        ` (${holders.map(({ holderName, heldFrames }) => `${holderName}: ${heldFrames}`).join(', ') || 'none held'})`,
+        ` (${holders.map(({ holderName, heldFrames }) => `${holderName}: ${heldFrames}`).join(', ') || 'none held'})${others}`,
     );
   }
 

@@ -53,6 +53,8 @@ export interface Message {
   readonly sizeBytes: number;
   /** Chosen by the application, for example a request number. */
   readonly id: number;
+  /** What it says, `sizeBytes` of it; absent where nobody reads it: then captures show filler. */
+  readonly bytes?: Uint8Array;
 }
 
 /** Neighbor discovery (RFC 4861): what a solicitation, an advertisement or a redirect says beside its ICMPv6 type. */
@@ -126,6 +128,14 @@ export class Frame {
   windowScaleOption = -1;
   timestampValue = 0;
   timestampEcho = 0;
+
+  /**
+   * Of a socket's packet: its checksum is left to the device by which it goes (CHECKSUM_PARTIAL). Devices finish it in time,
+   * so it tells only in a tunnel, where NAT takes the outer checksum for unfinished, too.
+   */
+  isChecksumOpen = false;
+  /** The checksum is wrong, for whoever looks at it: nobody does while that of `inner` is open. */
+  isChecksumWrong = false;
 
   /** VXLAN: the frame in this UDP datagram, owned by this one (FrameStore.encapsulate), and its network. */
   inner: Frame | undefined = undefined;
@@ -276,6 +286,8 @@ export class Frame {
     this.windowScaleOption = -1;
     this.timestampValue = 0;
     this.timestampEcho = 0;
+    this.isChecksumOpen = false;
+    this.isChecksumWrong = false;
     this.inner = undefined;
     this.vni = 0;
     this.whole = undefined;
@@ -284,6 +296,16 @@ export class Frame {
     this.messageEnds = undefined;
     this.flowHash = 0;
     this.clearMetadata();
+  }
+
+  /** A device sends it that can finish the checksum of a packet, but not of one in a tunnel's datagram (hw_enc_features). */
+  closeInnerChecksum(): void {
+    if (this.inner !== undefined) this.inner.isChecksumOpen = false;
+  }
+
+  /** Its checksum is known to be wrong here. */
+  get hasWrongChecksum(): boolean {
+    return this.isChecksumWrong && this.inner?.isChecksumOpen !== true;
   }
 
   /** What does not survive the frame's leaving a network namespace (skb_scrub_packet). */
@@ -357,6 +379,8 @@ export class Frame {
     this.windowScaleOption = other.windowScaleOption;
     this.timestampValue = other.timestampValue;
     this.timestampEcho = other.timestampEcho;
+    this.isChecksumOpen = other.isChecksumOpen;
+    this.isChecksumWrong = other.isChecksumWrong;
     this.copyInnerFrom(other);
     this.vni = other.vni;
     this.whole = other.whole;

@@ -216,6 +216,21 @@ describe('payload bytes', () => {
     frame.message = { id: 7, sizeBytes: 30 };
     expect(text([...encodeFrame(frame).subarray(42)])).toBe('message 7, 30 bytes\nmessage 7,');
   });
+
+  test('are those of a message with content', () => {
+    const hello = { id: 1, sizeBytes: 5, bytes: new TextEncoder().encode('hello') };
+    const datagram = ethernet({ protocol: PROTOCOL_UDP, payloadBytes: 5 });
+    datagram.message = hello;
+    expect(text([...encodeFrame(datagram).subarray(42)])).toBe('hello');
+
+    // A segment with the last two bytes of one message, a whole one, and what has no content.
+    const segment = ethernet({ protocol: PROTOCOL_TCP, payloadBytes: 12, sequence: 64 });
+    segment.messageEnds = [
+      { offset: 2, message: hello },
+      { offset: 7, message: hello },
+    ];
+    expect(text([...encodeFrame(segment).subarray(54)])).toBe('lohelloe 64 ');
+  });
 });
 
 describe('a frame has no bytes', () => {

@@ -1,10 +1,11 @@
 // Frames as bytes: exactly what a capture would hold, checksums included. Captures and comparisons with the real kernel
 // come here; models read the fields of Frame.
 //
-// Messages have a size and no content, so payloads are readable filler that depends only on where a byte belongs:
-// a retransmitted TCP segment has the bytes of the first one, however the stream was cut.
+// Most messages have a size and no content, so payloads are readable filler that depends only on where a byte belongs:
+// a retransmitted TCP segment has the bytes of the first one, however the stream was cut. A message with content stands as
+// it is; over TCP in the segment that carries its last byte.
 //
-// Not modelled: IP options, flow labels (0), the checksum of a datagram in fragments (no stack here makes any), an SCTP header (a
+// Not modelled: content of a TCP message in earlier segments than its last, IP options, flow labels (0), the checksum of a datagram in fragments (no stack here makes any), an SCTP header (a
 // Frame counts none), Ethernet padding and frame check sequence.
 
 import {
@@ -17,6 +18,7 @@ import {
   IPV4_HEADER_BYTES,
   IPV6_HEADER_BYTES,
   type Message,
+  type MessageEnd,
   PROTOCOL_ICMP,
   PROTOCOL_ICMPV6,
   PROTOCOL_TCP,
@@ -166,6 +168,7 @@ function encodeTcp(frame: Frame): Uint8Array {
     view.setUint32(at, 0x0103_0300 | frame.windowScaleOption); // no operation, window scale, 3 bytes
   }
   fillWithStream(bytes.subarray(headerBytes), frame.sequence);
+  for (const end of frame.messageEnds ?? []) putMessage(bytes.subarray(headerBytes), end);
   view.setUint16(16, checksum(bytes, pseudoHeaderSum(frame, bytes.length)));
   return bytes;
 }
@@ -276,7 +279,15 @@ function fillWithStream(bytes: Uint8Array, sequence: number): void {
   }
 }
 
-function fillWithMessage(bytes: Uint8Array, { id, sizeBytes }: Message): void {
+/** The part of a message that this segment carries, if it has content. Segments before its last one keep the filler. */
+function putMessage(bytes: Uint8Array, { offset, message }: MessageEnd): void {
+  if (message.bytes === undefined) return;
+  const start = offset - message.sizeBytes;
+  bytes.set(message.bytes.subarray(Math.max(0, -start)), Math.max(0, start));
+}
+
+function fillWithMessage(bytes: Uint8Array, { id, sizeBytes, bytes: content }: Message): void {
+  if (content !== undefined) return bytes.set(content.subarray(0, bytes.length));
   const line = `message ${id}, ${sizeBytes} bytes\n`;
   for (let at = 0; at < bytes.length; at += line.length) writeText(bytes, at, line);
 }

@@ -555,6 +555,7 @@ export class TcpConnection implements ConnectedSocket, SegmentOutput {
     frame.srcPort = this.localPort;
     frame.dstPort = this.remotePort;
     frame.flowHash = this.#flowHash;
+    frame.isChecksumOpen = true;
     return frame;
   }
 

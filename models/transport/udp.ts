@@ -107,6 +107,7 @@ export class UdpLayer implements ProtocolHandler {
   }
 
   receive(frame: Frame): void {
+    if (frame.isChecksumWrong && frame.hasWrongChecksum) return this.stack.drop(frame, 'UDP_CSUM');
     if (this.#tunnels !== undefined && frame.family === 4) {
       const tunnel = this.#tunnels.get(frame.dstPort);
       if (tunnel !== undefined) return tunnel.receive(frame);
@@ -186,15 +187,18 @@ export class UdpSocket implements BoundSocket {
     this.#flowHash = options.flowHash;
   }
 
-  /** Sends a datagram. Errors come to onError. Throws for a peer of a family that the socket does not serve. */
-  send(to: SocketAddress, message: Message): void {
+  /**
+   * Sends a datagram. Errors come to onError. Throws for a peer of a family that the socket does not serve. `cpu`: where the
+   * sending thread runs, if it is not the socket's.
+   */
+  send(to: SocketAddress, message: Message, cpu = this.cpu): void {
     if (this.#closed) return;
     const { family = 4 } = to;
     if (family !== this.family && (family === 6 || this.isIpv6Only || this.localIp !== ANY_IP)) {
       throw new RangeError(`send to ${formatSocketAddress(to.ip, to.port, family)} from a socket of another family`);
     }
     this.#outgoing.push(message, to);
-    this.#cpus.submit(this.cpu, UdpSocket.#onSend, this);
+    this.#cpus.submit(cpu, UdpSocket.#onSend, this);
   }
 
   /** Datagrams sent before still go out; nothing is heard any more. */
@@ -233,6 +237,7 @@ export class UdpSocket implements BoundSocket {
     frame.srcPort = socket.localPort;
     frame.dstPort = to.port;
     frame.flowHash = socket.#flowHash;
+    frame.isChecksumOpen = true;
     frame.payloadBytes = message.sizeBytes;
     frame.message = message;
     frame.updateSize();

@@ -7,10 +7,12 @@ import { formatIp } from '../packet/ip-address.ts';
 import type { SocketAddress } from '../transport/transport-stack.ts';
 import type { Arrivals } from './arrivals.ts';
 import { asDistribution, type DurationDistribution } from './duration-distribution.ts';
+import type { HttpRequest } from './http.ts';
 import { Load } from './load.ts';
 import {
   DEFAULT_REQUEST,
   KeptAliveRequester,
+  type NamedTarget,
   NewConnectionRequester,
   type Requester,
   type RequestSettings,
@@ -18,12 +20,15 @@ import {
 } from './requester.ts';
 
 export interface ClientSettings {
-  readonly to: SocketAddress;
+  /** An address, or a name that is looked up for each request (each connection, where those are kept). */
+  readonly to: SocketAddress | NamedTarget;
   readonly protocol?: 'tcp' | 'udp';
   /** TCP: keep connections open. UDP: keep the socket, so that all requests are one conntrack flow. */
   readonly keepAlive?: boolean;
   readonly requestBytes?: number;
   readonly responseBytes?: number;
+  /** What requests say to a proxy of HTTP; over TCP only. */
+  readonly http?: HttpRequest;
   readonly timeout?: Duration;
   /** Results go here; several clients may share one. */
   readonly load?: Load;
@@ -36,7 +41,7 @@ export function openLoop(
   process: Process,
   { arrivals, ...settings }: ClientSettings & { readonly arrivals: Arrivals },
 ): Load {
-  const load = settings.load ?? new Load();
+  const load = loadOf(process, settings);
   const requester = requesterOf(process, load, settings);
   const random = process.place.random(streamName(process, settings));
   let left = settings.requests ?? Number.POSITIVE_INFINITY;
@@ -61,7 +66,7 @@ export function closedLoop(
     ...settings
   }: ClientSettings & { readonly users?: number; readonly thinkTime?: Duration | DurationDistribution },
 ): Load {
-  const load = settings.load ?? new Load();
+  const load = loadOf(process, settings);
   const random = process.place.random(streamName(process, settings));
   const think = asDistribution(thinkTime);
   let left = settings.requests ?? Number.POSITIVE_INFINITY;
@@ -76,15 +81,23 @@ export function closedLoop(
   return load;
 }
 
+function loadOf({ place }: Process, { load = new Load() }: ClientSettings): Load {
+  place.sim.measures.add(load);
+  return load;
+}
+
 function requesterOf(process: Process, load: Load, settings: ClientSettings): Requester {
   const { to, requestBytes, responseBytes, timeout } = { ...DEFAULT_REQUEST, ...settings };
   const keep = settings.keepAlive ?? false;
-  const request: RequestSettings = { to, requestBytes, responseBytes, timeout, keepSocket: keep };
+  const { http } = settings;
+  const request: RequestSettings = { to, requestBytes, responseBytes, http, timeout, keepSocket: keep };
   if (settings.protocol === 'udp') return new UdpRequester(process, load, request);
   return keep ? new KeptAliveRequester(process, load, request) : new NewConnectionRequester(process, load, request);
 }
 
 const ignore = (): void => {};
 
-const streamName = ({ name }: Process, { to, protocol = 'tcp' }: ClientSettings): string =>
-  `client/${name}/${protocol}/${to.family === 6 ? formatIp(to.ip, 6) : to.ip}:${to.port}`;
+function streamName({ name }: Process, { to, protocol = 'tcp' }: ClientSettings): string {
+  const target = 'resolve' in to ? to.name : `${to.family === 6 ? formatIp(to.ip, 6) : to.ip}:${to.port}`;
+  return `client/${name}/${protocol}/${target}`;
+}

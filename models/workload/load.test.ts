@@ -81,8 +81,8 @@ test('answers are counted by server and by source, and kept by group', () => {
   ]);
   expect([...load.perSource]).toEqual([['10.244.0.2', 3]]);
   expect([...load.groups].map(([name, { latency }]) => [name, latency.count, latency.max])).toEqual([
-    ['same node', 1, us(50)],
     ['other node', 2, us(90)],
+    ['same node', 1, us(50)],
   ]);
 });
 
@@ -94,4 +94,31 @@ test('latencies merge', () => {
   both.merge(two);
   expect([both.latency.count, both.connect.count, both.request.count]).toEqual([2, 1, 2]);
   expect([both.latency.min, both.latency.max]).toEqual([us(50), us(90)]);
+});
+
+test('what two workers have seen adds up, in the order of names whoever was first', () => {
+  const groupBy = ({ server }: { server: string }) => (server === 'web-0' ? 'same node' : 'other node');
+  const answers = ['web-1', 'web-0', 'web-2', 'web-0', 'web-1'].map((server, i) =>
+    completion(10 * i, 10 * i + i, 100 + 20 * i, server),
+  );
+  const [one, first, second] = [new Load({ groupBy }), new Load({ groupBy }), new Load({ groupBy })];
+  for (const [i, answer] of answers.entries())
+    for (const load of [one, i % 2 === 0 ? first : second]) {
+      load.begin(answer.began);
+      load.complete(answer);
+    }
+  for (const load of [one, second]) {
+    load.begin(at(7));
+    load.fail(at(7), 'timed out');
+  }
+  first.add(structuredClone(second.snapshot()));
+  expect(first.snapshot()).toEqual({
+    ...one.snapshot(),
+    groups: expect.anything(), // those and the next are in the order in which they came
+    perServer: expect.anything(),
+  });
+  expect([...first.perServer]).toEqual([...one.perServer]);
+  expect([...first.groups].map(([name, group]) => [name, group.latenciesSnapshot()])).toEqual(
+    [...one.groups].map(([name, group]) => [name, group.latenciesSnapshot()]),
+  );
 });

@@ -1,23 +1,53 @@
 // What clients saw of a service: latencies, who answered, what failed and why.
 
-import { Histogram } from '../../engine/stats/histogram.ts';
+import type { Measure } from '../../engine/simulator.ts';
+import { Histogram, type HistogramSnapshot } from '../../engine/stats/histogram.ts';
 import { between, type Instant, START } from '../../engine/time.ts';
-import { formatIp, type Ip } from '../packet/ip-address.ts';
+import { formatIp, type Ip, parseAddress } from '../packet/ip-address.ts';
 import type { TcpCloseReason } from '../transport/tcp-connection.ts';
 import type { SocketError } from '../transport/udp.ts';
 import type { Response } from './message.ts';
 
 /** Why a request got no answer, as its client sees it. */
-export type Failure = Exclude<TcpCloseReason, 'closed'> | SocketError | 'closed early';
+export type Failure =
+  | Exclude<TcpCloseReason, 'closed'>
+  | SocketError
+  | 'closed early'
+  | 'name not resolved'
+  | `HTTP ${number}`;
 
 /** An answered request. */
 export interface Completion {
-  /** The first system call: connect, where there is one. */
+  /** The lookup of the server's name, or else the first system call: connect, where there is one. */
   readonly began: Instant;
+  /** The server's name was resolved; absent for a client that knew the address. */
+  readonly resolved?: Instant | undefined;
   /** The request was sent; on a new TCP connection, once that was established. */
   readonly sent: Instant;
   readonly now: Instant;
   readonly response: Response;
+}
+
+interface LatenciesSnapshot {
+  readonly latency: HistogramSnapshot;
+  readonly connect: HistogramSnapshot;
+  readonly request: HistogramSnapshot;
+}
+
+/** Counts by name, as plain data. */
+type Counts = readonly (readonly [name: string, count: number])[];
+
+interface LoadSnapshot {
+  readonly all: LatenciesSnapshot;
+  readonly groups: readonly (readonly [name: string, LatenciesSnapshot])[];
+  readonly perServer: Counts;
+  readonly perSource: Counts;
+  readonly perForwardedFor: Counts;
+  readonly lookup: HistogramSnapshot;
+  readonly failures: readonly (readonly [Failure, count: number])[];
+  readonly started: number;
+  readonly completed: number;
+  readonly failed: number;
 }
 
 /** Latencies of answered requests. */
@@ -29,9 +59,9 @@ export class Latencies {
   /** send() of the request to the last byte of the answer. */
   request = new Histogram();
 
-  record({ began, sent, now }: Completion): void {
+  record({ began, resolved = began, sent, now }: Completion): void {
     this.latency.record(between(began, now));
-    if (sent > began) this.connect.record(between(began, sent));
+    if (sent > resolved) this.connect.record(between(resolved, sent));
     this.request.record(between(sent, now));
   }
 
@@ -41,6 +71,17 @@ export class Latencies {
     this.request.merge(other.request);
   }
 
+  latenciesSnapshot(): LatenciesSnapshot {
+    const { latency, connect, request } = this;
+    return { latency: latency.snapshot(), connect: connect.snapshot(), request: request.snapshot() };
+  }
+
+  addLatencies({ latency, connect, request }: LatenciesSnapshot): void {
+    this.latency.merge(Histogram.of(latency));
+    this.connect.merge(Histogram.of(connect));
+    this.request.merge(Histogram.of(request));
+  }
+
   reset(): void {
     this.latency = new Histogram();
     this.connect = new Histogram();
@@ -48,13 +89,19 @@ export class Latencies {
   }
 }
 
-/** The results of one or more clients. Requests that began before measuring began do not count. */
-export class Load extends Latencies {
+/**
+ * The results of one or more clients. Requests that began before measuring began do not count. Whatever is told by name is
+ * in the order of names, which does not depend on who was first.
+ */
+export class Load extends Latencies implements Measure {
+  /** Lookups of the server's name, of requests that were answered. */
+  lookup = new Histogram();
   readonly #groupOf: ((response: Response) => string) | undefined;
   readonly #groups = new Map<string, Latencies>();
   readonly #perServer = new Map<string, number>();
   /** By address, IPv4 and IPv6: a number may be one of each. */
   readonly #perSource = { 4: new Map<Ip, number>(), 6: new Map<Ip, number>() } as const;
+  readonly #perForwardedFor = new Map<string, number>();
   readonly #failures = new Map<Failure, number>();
   #since = START;
   #started = 0;
@@ -84,26 +131,33 @@ export class Load extends Latencies {
     return this.#started - this.#completed - this.#failed;
   }
 
-  /** Latencies by group, in the order in which groups first had an answer. */
+  /** Latencies by group. */
   get groups(): ReadonlyMap<string, Latencies> {
-    return this.#groups;
+    return inOrder(this.#groups);
   }
 
-  /** Answers by server, in the order in which servers first answered. */
+  /** Answers by server. */
   get perServer(): ReadonlyMap<string, number> {
-    return this.#perServer;
+    return inOrder(this.#perServer);
   }
 
   /** Answers by the source address that the server saw, as text. */
   get perSource(): ReadonlyMap<string, number> {
     const families = [4, 6] as const;
-    return new Map(
-      families.flatMap((family) => [...this.#perSource[family]].map(([ip, count]) => [formatIp(ip, family), count])),
+    return inOrder(
+      new Map(
+        families.flatMap((family) => [...this.#perSource[family]].map(([ip, count]) => [formatIp(ip, family), count])),
+      ),
     );
   }
 
+  /** Answers by the client that X-Forwarded-For named to the server; without those of requests that had none. */
+  get perForwardedFor(): ReadonlyMap<string, number> {
+    return inOrder(this.#perForwardedFor);
+  }
+
   get failures(): ReadonlyMap<Failure, number> {
-    return this.#failures;
+    return inOrder(this.#failures);
   }
 
   /** Forgets what was seen so far: the warm-up is over. */
@@ -111,7 +165,9 @@ export class Load extends Latencies {
     this.#since = now;
     this.#started = this.#completed = this.#failed = 0;
     this.reset();
-    for (const counts of [this.#groups, this.#perServer, this.#failures, ...Object.values(this.#perSource)])
+    this.lookup = new Histogram();
+    const { 4: perIpv4, 6: perIpv6 } = this.#perSource;
+    for (const counts of [this.#groups, this.#perServer, this.#perForwardedFor, this.#failures, perIpv4, perIpv6])
       counts.clear();
   }
 
@@ -124,17 +180,19 @@ export class Load extends Latencies {
     if (completion.began < this.#since) return;
     this.#completed++;
     this.record(completion);
-    const { server, sourceSeen, sourceFamily } = completion.response;
-    const perSource = this.#perSource[sourceFamily];
-    this.#perServer.set(server, (this.#perServer.get(server) ?? 0) + 1);
-    perSource.set(sourceSeen, (perSource.get(sourceSeen) ?? 0) + 1);
+    const { began, resolved } = completion;
+    if (resolved !== undefined) this.lookup.record(between(began, resolved));
+    const { server, sourceSeen, sourceFamily, forwardedFor } = completion.response;
+    count(this.#perServer, server);
+    count(this.#perSource[sourceFamily], sourceSeen);
+    if (forwardedFor !== undefined) count(this.#perForwardedFor, forwardedFor);
     if (this.#groupOf !== undefined) this.#group(this.#groupOf(completion.response)).record(completion);
   }
 
   fail(began: Instant, failure: Failure): void {
     if (began < this.#since) return;
     this.#failed++;
-    this.#failures.set(failure, (this.#failures.get(failure) ?? 0) + 1);
+    count(this.#failures, failure);
   }
 
   /** Answered requests per second of virtual time since measuring began. */
@@ -148,4 +206,43 @@ export class Load extends Latencies {
     if (group === undefined) this.#groups.set(name, (group = new Latencies()));
     return group;
   }
+
+  snapshot(): LoadSnapshot {
+    return {
+      all: this.latenciesSnapshot(),
+      groups: [...this.#groups].map(([name, latencies]) => [name, latencies.latenciesSnapshot()]),
+      perServer: [...this.#perServer],
+      perSource: [...this.perSource],
+      perForwardedFor: [...this.#perForwardedFor],
+      lookup: this.lookup.snapshot(),
+      failures: [...this.#failures],
+      started: this.#started,
+      completed: this.#completed,
+      failed: this.#failed,
+    };
+  }
+
+  add(snapshot: LoadSnapshot): void {
+    const { all, groups, perServer, perSource, perForwardedFor, failures, started, completed, failed } = snapshot;
+    this.addLatencies(all);
+    for (const [name, latencies] of groups) this.#group(name).addLatencies(latencies);
+    for (const [server, answers] of perServer) count(this.#perServer, server, answers);
+    for (const [source, answers] of perSource) {
+      const { family, ip } = parseAddress(source);
+      count(this.#perSource[family], ip, answers);
+    }
+    for (const [client, answers] of perForwardedFor) count(this.#perForwardedFor, client, answers);
+    this.lookup.merge(Histogram.of(snapshot.lookup));
+    for (const [failure, requests] of failures) count(this.#failures, failure, requests);
+    this.#started += started;
+    this.#completed += completed;
+    this.#failed += failed;
+  }
 }
+
+function count<Name>(counts: Map<Name, number>, name: Name, amount = 1): void {
+  counts.set(name, (counts.get(name) ?? 0) + amount);
+}
+
+const inOrder = <Name extends string, Value>(map: ReadonlyMap<Name, Value>): ReadonlyMap<Name, Value> =>
+  new Map([...map].sort(([a], [b]) => (a < b ? -1 : 1)));

@@ -8,6 +8,7 @@ import type { Message } from '../packet/frame.ts';
 import type { TcpCloseReason, TcpConnection } from '../transport/tcp-connection.ts';
 import type { SocketAddress } from '../transport/transport-stack.ts';
 import { NoFreePortError, type UdpSocket } from '../transport/udp.ts';
+import type { HttpRequest } from './http.ts';
 import type { Failure, Load } from './load.ts';
 import { isResponse, type Request } from './message.ts';
 
@@ -16,11 +17,21 @@ export interface Requester {
   request(done: () => void): void;
 }
 
+/** A server by its name, which is looked up for each request, or for each connection that is opened. */
+export interface NamedTarget {
+  /** `web.shop:80`. */
+  readonly name: string;
+  /** undefined: there is no address. */
+  resolve(done: (address: SocketAddress | undefined) => void): void;
+}
+
 export interface RequestSettings {
-  readonly to: SocketAddress;
+  readonly to: SocketAddress | NamedTarget;
   readonly requestBytes: number;
   /** undefined: what the server sends by default. */
   readonly responseBytes: number | undefined;
+  /** What requests of HTTP say; undefined: they say nothing that a proxy could route by. */
+  readonly http: HttpRequest | undefined;
   /** The client gives up on a request, connect included, after so long. */
   readonly timeout: Duration;
   /** UDP: one socket for all requests, so that they are one conntrack flow. */
@@ -33,6 +44,7 @@ export const DEFAULT_REQUEST = { requestBytes: 256, responseBytes: undefined, ti
 interface Exchange {
   readonly id: number;
   readonly began: Instant;
+  resolved: Instant | undefined;
   sent: Instant;
   readonly done: () => void;
 }
@@ -58,11 +70,23 @@ abstract class BaseRequester implements Requester {
 
   protected begin(done: () => void): Exchange {
     const { now } = this.process.place;
-    const exchange: Exchange = { id: ++this.#lastId, began: now, sent: now, done };
+    const exchange: Exchange = { id: ++this.#lastId, began: now, resolved: undefined, sent: now, done };
     this.#exchanges.set(exchange.id, exchange);
     this.load.begin(now);
     if (!this.#timer.armed) this.#timer.start(this.settings.timeout);
     return exchange;
+  }
+
+  /** Goes on with the server's address: at once, or when its name is resolved, unless the client has given up by then. */
+  protected locate(exchange: Exchange, proceed: (to: SocketAddress) => void): void {
+    const { to } = this.settings;
+    if (!('resolve' in to)) return proceed(to);
+    to.resolve((address) => {
+      if (!this.#exchanges.has(exchange.id)) return;
+      if (address === undefined) return this.fail(exchange.id, 'name not resolved');
+      exchange.resolved = exchange.sent = this.process.place.now;
+      proceed(address);
+    });
   }
 
   /** The timer was set for an exchange that may have ended since. */
@@ -76,14 +100,18 @@ abstract class BaseRequester implements Requester {
   }
 
   protected messageOf({ id }: Exchange): Request {
-    return { kind: 'request', id, sizeBytes: this.settings.requestBytes, responseBytes: this.settings.responseBytes };
+    const { requestBytes: sizeBytes, responseBytes, http } = this.settings;
+    return { kind: 'request', id, sizeBytes, responseBytes, http };
   }
 
   /** An answer has come in; one to a request that has been given up on is ignored. Returns whether it was awaited. */
   protected answered(message: Message): boolean {
     const exchange = isResponse(message) ? this.#end(message.id) : undefined;
     if (exchange === undefined || !isResponse(message)) return false;
-    this.load.complete({ began: exchange.began, sent: exchange.sent, now: this.process.place.now, response: message });
+    const { began, resolved, sent } = exchange;
+    const { http: { status } = ANSWERED } = message;
+    if (status >= 400) this.load.fail(began, `HTTP ${status}`);
+    else this.load.complete({ began, resolved, sent, now: this.process.place.now, response: message });
     exchange.done();
     return true;
   }
@@ -106,15 +134,22 @@ abstract class BaseRequester implements Requester {
   }
 }
 
+/** An answer that is not of HTTP is a good one. */
+const ANSWERED = { status: 200 } as const;
+
 /** A connection per request: connect, ask, read, close. */
 export class NewConnectionRequester extends BaseRequester {
   readonly #connections = new Map<number, TcpConnection>();
 
   override request(done: () => void): void {
     const exchange = this.begin(done);
+    this.locate(exchange, (to) => this.#connect(exchange, to));
+  }
+
+  #connect(exchange: Exchange, to: SocketAddress): void {
     const { namespace, place, cpu } = this.process;
     const connection = namespace.tcp.connect(
-      { to: this.settings.to, cpu },
+      { to, cpu },
       {
         onConnected: (established) => {
           exchange.sent = place.now;
@@ -146,7 +181,7 @@ export class KeptAliveRequester extends BaseRequester {
   override request(done: () => void): void {
     const exchange = this.begin(done);
     const idle = this.#idle.pop();
-    if (idle === undefined) return this.#open(exchange);
+    if (idle === undefined) return this.locate(exchange, (to) => this.#open(exchange, to));
     idle.exchange = exchange;
     this.#busy.set(exchange.id, idle);
     idle.connection!.send(this.messageOf(exchange));
@@ -162,12 +197,12 @@ export class KeptAliveRequester extends BaseRequester {
     this.#busy.delete(id);
   }
 
-  #open(exchange: Exchange): void {
+  #open(exchange: Exchange, to: SocketAddress): void {
     const { namespace, place, cpu } = this.process;
     const kept: KeptConnection = { connection: undefined, exchange };
     this.#busy.set(exchange.id, kept);
     kept.connection = namespace.tcp.connect(
-      { to: this.settings.to, cpu },
+      { to, cpu },
       {
         onConnected: (established) => {
           exchange.sent = place.now;
@@ -206,6 +241,7 @@ export class UdpRequester extends BaseRequester {
   readonly #keepSocket: boolean;
   readonly #sockets = new Map<number, UdpSocket>();
   #kept: UdpSocket | undefined;
+  #known: SocketAddress | undefined;
   #latestId = 0;
 
   constructor(process: Process, load: Load, settings: RequestSettings) {
@@ -215,17 +251,26 @@ export class UdpRequester extends BaseRequester {
 
   override request(done: () => void): void {
     const exchange = this.begin(done);
-    this.#latestId = exchange.id;
-    const socket = this.#keepSocket ? (this.#kept ??= this.#bind(undefined)) : this.#bind(exchange.id);
-    if (socket === undefined) this.fail(exchange.id, 'no free port');
-    else socket.send(this.settings.to, this.messageOf(exchange));
+    if (this.#known !== undefined) return this.#send(exchange, this.#known);
+    this.locate(exchange, (to) => {
+      // A socket that is kept goes on to where it went first.
+      if (this.#keepSocket) this.#known = to;
+      this.#send(exchange, to);
+    });
   }
 
-  #bind(id: number | undefined): UdpSocket | undefined {
+  #send(exchange: Exchange, to: SocketAddress): void {
+    this.#latestId = exchange.id;
+    const socket = this.#keepSocket ? (this.#kept ??= this.#bind(undefined, to)) : this.#bind(exchange.id, to);
+    if (socket === undefined) this.fail(exchange.id, 'no free port');
+    else socket.send(to, this.messageOf(exchange));
+  }
+
+  #bind(id: number | undefined, to: SocketAddress): UdpSocket | undefined {
     const { namespace, cpu } = this.process;
     try {
       const socket = namespace.udp.bind(
-        { family: this.settings.to.family ?? 4, port: 0, cpu },
+        { family: to.family ?? 4, port: 0, cpu },
         {
           onDatagram: (message) => {
             if (this.answered(message) && id !== undefined) this.abandon(id);

@@ -10,6 +10,7 @@ import type { Ip, IpFamily } from '../packet/ip-address.ts';
 import type { TcpListener } from '../transport/tcp-layer.ts';
 import type { UdpSocket } from '../transport/udp.ts';
 import { asDistribution, type DurationDistribution } from './duration-distribution.ts';
+import { X_FORWARDED_FOR } from './http.ts';
 import { isRequest, type Request, type Response } from './message.ts';
 
 export interface ServerSettings {
@@ -32,6 +33,8 @@ export const echo = (settings: Partial<ServerSettings> = {}): ServerSettings => 
   if (!(complete.concurrency >= 1)) throw new RangeError(`concurrency ${complete.concurrency}; expected at least 1`);
   return complete;
 };
+
+const OK = { status: 200, headers: {} } as const;
 
 interface Job {
   readonly request: Request;
@@ -169,7 +172,9 @@ export class Server {
     this.#served++;
     const sizeBytes = request.responseBytes ?? this.#responseBytes;
     const { name: server } = this.process;
-    respond({ kind: 'response', id: request.id, sizeBytes, server, sourceSeen: from, sourceFamily: family });
+    const { id, http } = request;
+    const response: Response = { kind: 'response', id, sizeBytes, server, sourceSeen: from, sourceFamily: family };
+    respond(http === undefined ? response : { ...response, http: OK, forwardedFor: http.headers[X_FORWARDED_FOR] });
     const next = this.#waiting.shift();
     if (next !== undefined) this.#serve(next);
     else this.#exitIfIdle();

@@ -12,7 +12,7 @@ export function bridgeNetwork(cluster: NetworkCluster): PodNetwork {
   const { bridge: settings } = cluster;
   const { bridge: name = 'cbr0', mtuBytes = DEFAULT_MTU_BYTES, hairpinMode = true, promiscuous = false } = settings;
   return new NodeRangeNetwork(new HostGateway(cluster.families), (node) => {
-    masqueradeEgress(node, cluster);
+    if (cluster.masquerades) masqueradeEgress(node, cluster);
     const gateways = setUpBridge(node, { name, mtuBytes, settings });
     const ipam = { type: 'host-local', ranges: rangesOf(node), routes: defaultRoutes(node) };
     const bridge = {

@@ -62,7 +62,8 @@ class CalicoNetwork implements PodNetwork {
   join(node: NetworkNode): NodeNetwork {
     this.#nodes.set(node.name, node);
     this.#routing.attach(node);
-    for (const { family } of node.families) masquerade(node, this.#cluster.podRange(family));
+    if (this.#cluster.masquerades)
+      for (const { family } of node.families) masquerade(node, this.#cluster.podRange(family));
     const overhead = this.#encapsulation === 'vxlan' ? VXLAN_OVERHEAD_BYTES : 0;
     const mtu = this.#cluster.bridge.mtuBytes ?? node.nic.mtuBytes - overhead;
     const plugins = [{ type: 'calico', mtu, ipam: { type: this.#ipam.type } }, ...HOST_PORTS_AND_LIMITS];

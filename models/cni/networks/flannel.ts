@@ -58,9 +58,10 @@ function setUpNode(node: NetworkNode, cluster: NetworkCluster, backend: FlannelB
     network: cluster.podRange(family),
     subnet: podRange,
   }));
-  host.files.set(SUBNET_ENV_PATH, printSubnetEnv({ networks, mtuBytes, ipMasq: true }));
+  host.files.set(SUBNET_ENV_PATH, printSubnetEnv({ networks, mtuBytes, ipMasq: cluster.masquerades }));
   for (const { network, subnet } of networks) {
-    setChain(host, { table: 'nat', family: network.family, ...masqueradeChain(network, subnet) });
+    if (cluster.masquerades)
+      setChain(host, { table: 'nat', family: network.family, ...masqueradeChain(network, subnet) });
     setChain(host, { table: 'filter', family: network.family, ...forwardChain(network) });
   }
   const { bridge: name = 'cni0', hairpinMode = true, promiscuous = false } = settings;

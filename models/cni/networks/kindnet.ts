@@ -14,7 +14,8 @@ const CHAIN = 'KIND-MASQ-AGENT';
 
 export function kindnetNetwork(cluster: NetworkCluster): PodNetwork {
   return new NodeRangeNetwork(new HostGateway(cluster.families), (node) => {
-    for (const { family } of node.families) setMasqueradeChain(node.host, cluster.podRange(family));
+    if (cluster.masquerades)
+      for (const { family } of node.families) setMasqueradeChain(node.host, cluster.podRange(family));
     const ipam = {
       ...{ type: 'host-local', dataDir: '/run/cni-ipam-state' },
       ...{ ranges: rangesOf(node), routes: defaultRoutes(node) },

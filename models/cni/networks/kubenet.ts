@@ -87,7 +87,8 @@ export function kubenetNetwork(
     for (const { family } of node.families) {
       const range = family === 4 ? nonMasqueradeRange : cluster.podRange(6);
       const rule = kubenetMasqueradeRule(range);
-      if (rule !== undefined) new IptablesCommands(node.host.root, 'nat', family).append('POSTROUTING', rule);
+      if (rule !== undefined && cluster.masquerades)
+        new IptablesCommands(node.host.root, 'nat', family).append('POSTROUTING', rule);
     }
     const { plugins, ...list } = kubenetConfigList({
       mtuBytes,

@@ -27,7 +27,7 @@ export const ownNetwork =
   ({ plugins = [], configList, masquerade = true }: OwnNetwork) =>
   (cluster: NetworkCluster): PodNetwork =>
     new NodeRangeNetwork(new HostGateway(cluster.families), (node) => {
-      if (masquerade) masqueradeEgress(node, cluster);
+      if (masquerade && cluster.masquerades) masqueradeEgress(node, cluster);
       const list = readNetworkConfigList(
         configList({ name: node.name, ranges: rangesOf(node) }),
         `network of ${node.name}`,

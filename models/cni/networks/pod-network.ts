@@ -14,6 +14,8 @@ export interface NetworkCluster {
   /** Of all pods. */
   readonly podRange: (family: IpFamily) => Prefix;
   readonly bridge: BridgeSettings;
+  /** Do packets that leave the cluster get their node's address from the network? If not, it is left to others. */
+  readonly masquerades: boolean;
 }
 
 /** Of the nodes' bridges, where a network has them. */

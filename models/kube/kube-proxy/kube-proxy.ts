@@ -110,6 +110,10 @@ export class KubeProxy {
     });
   }
 
+  get mode(): ProxyMode {
+    return this.#options.mode;
+  }
+
   get hasSynced(): boolean {
     return this.#hasSynced;
   }

@@ -26,7 +26,9 @@ const TYPES = [
 ] as const;
 
 const SERVICE = table('nat', ['PREROUTING -d 10.96.0.1/32 -j DNAT --to-destination 10.244.2.2']);
-const rejectAll = table('filter', ['FORWARD -p udp -j REJECT', 'FORWARD -p tcp -j REJECT --reject-with tcp-reset']);
+const NEW = 'FORWARD -m conntrack --ctstate NEW';
+const RESET = 'FORWARD -p tcp -j REJECT --reject-with tcp-reset';
+const rejectAll = table('filter', ['FORWARD -p udp -j REJECT', RESET]);
 const NO_BRIDGE_RULES = { sysctls: { 'net.bridge.bridge-nf-call-iptables': 0 } };
 
 const rejected = ({
@@ -235,6 +237,31 @@ export const REJECTION: readonly Fact[] = [
     },
     shows: ['1: p1 gets tcp [AR] 10.244.1.3:80 > 10.244.1.2:40000 ttl 64'],
   }),
+  {
+    name: 'a-reset-that-cannot-be-sent-closes-nothing',
+    says: 'REJECT by a reset closes the connection only if there is a route by which to send it.',
+    case: {
+      topology: TWO_NODES,
+      // The first one is from where no route of the node leads.
+      rules: { n1: { backend: 'legacy', text: table('filter', [NEW]) } },
+      packets: [
+        { ...tcp, src: '203.0.113.9' },
+        tcp,
+        { rules: { n1: { backend: 'legacy', text: table('filter', [NEW, RESET]) } } },
+        { ...tcp, src: '203.0.113.9' },
+        tcp,
+      ],
+    },
+    watch: { connectionsOf: 'n1' },
+    shows: [
+      '1: p3 gets tcp [S] 203.0.113.9:40000 > 10.244.2.2:80 ttl 62',
+      '2: p3 gets tcp [S] 10.244.1.2:40000 > 10.244.2.2:80 ttl 62',
+      '4: nothing arrives',
+      '5: p1 gets tcp [AR] 10.244.2.2:80 > 10.244.1.2:40000 ttl 64',
+      'tcp 10.244.1.2:40000 > 10.244.2.2:80 CLOSE 10 s UNREPLIED',
+      'tcp 203.0.113.9:40000 > 10.244.2.2:80 SYN_SENT 120 s UNREPLIED',
+    ],
+  },
   {
     name: 'icmp-errors-are-limited-per-destination',
     says: 'Rate limit: 6 burst then 1/s per destination (20 rejects → 6 ICMPs).',
