@@ -23,7 +23,7 @@ import {
   parseAddress,
   prefix,
 } from '../packet/ip-address.ts';
-import { answerOf, type CaseInput, type Questions } from './address-case.ts';
+import type { CaseInput, Questions } from './address-case.ts';
 import { exploreFlow, type FlowOutcome } from './flow-explorer.ts';
 
 // ── bridge ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -294,5 +294,3 @@ const subnetOfText = (text: string) => {
   const { ip, family, length } = addressWithLength(text);
   return prefix(ip, length, family);
 };
-
-export const refusal = (action: () => unknown): string => (answerOf(action) as { error: string }).error;

@@ -4,6 +4,7 @@
 import { CniLab } from '../../cni/cni-lab.fixture.ts';
 import { IptablesCommands } from '../../cni/iptables-commands.ts';
 import { forwardChain, masqueradeChain, setChain } from '../../cni/networks/flannel.ts';
+import { setMasqueradeChain } from '../../cni/networks/kindnet.ts';
 import { kubenetMasqueradeRule } from '../../cni/networks/masquerade-egress.ts';
 import type { PortMapping } from '../../cni/port-mapping.ts';
 import { addAddress } from '../../host/ip-setup.ts';
@@ -79,17 +80,13 @@ function drawDaemon(draw: Draw, { host }: CniLab, node: ParityNode): void {
     const subnet = parseAnyPrefix(range);
     const { family } = subnet;
     const network = parseAnyPrefix(CLUSTER_RANGES[family]);
-    const nat = new IptablesCommands(host.root, 'nat', family);
     if (daemon === 'flannel') {
       setChain(host, { table: 'nat', family, ...masqueradeChain(network, subnet) });
       setChain(host, { table: 'filter', family, ...forwardChain(network) });
     } else if (daemon === 'kindnet') {
-      nat.ensureChain('KIND-MASQ-AGENT');
-      nat.append('KIND-MASQ-AGENT', `-d ${CLUSTER_RANGES[family]} -j RETURN`);
-      nat.append('KIND-MASQ-AGENT', '-j MASQUERADE');
-      nat.ensure('POSTROUTING', '-m addrtype ! --dst-type LOCAL -j KIND-MASQ-AGENT');
+      setMasqueradeChain(host, network);
     } else {
-      nat.append('POSTROUTING', kubenetMasqueradeRule(network)!);
+      new IptablesCommands(host.root, 'nat', family).append('POSTROUTING', kubenetMasqueradeRule(network)!);
     }
   }
 }
