@@ -15,7 +15,7 @@ interface FewRuns {
 }
 
 const EXPERIMENTS: readonly FewRuns[] = [
-  { name: 'coredns-overload', set: ['clients=two attempts and a short queue'], replications: 2, findings: 2 },
+  { name: 'coredns-overload', set: ['clients=two attempts'], replications: 2, findings: 2 },
   {
     name: 'dns-race',
     set: ['case=Linux before 5.0,Linux 5.0 to 5.6', 'coreDnsPods=2'],
