@@ -11,7 +11,7 @@ const directory = new TemporaryDirectory();
 const manifests = directory.file('two-nodes.yaml', TWO_NODES);
 
 /** Several processes are started, each of which loads the charts' library. */
-const OF_PROCESSES = { timeout: 60_000 };
+const OF_PROCESSES = { timeout: 180_000 };
 
 const runServices = (line: string) =>
   startPodwire(['run', 'services', '--duration', '200', '--rate', '50', ...line.split(' ')], { cwd: directory.path });
@@ -81,7 +81,7 @@ test('the same plan gives the same bytes: on one worker or two, with a capture o
 
 test('the run of the bundled shop gives the same bytes on one, two and three workers', OF_PROCESSES, async () => {
   for (const workers of [1, 2, 3]) {
-    const { exitCode, stderr } = await runServices(`--duration 300 --out shop-${workers} --workers ${workers}`);
+    const { exitCode, stderr } = await runServices(`--duration 100 --out shop-${workers} --workers ${workers}`);
     expect(exitCode).toBe(0);
     expect(stderr).not.toContain('one worker');
   }
