@@ -219,6 +219,7 @@ export class E2eCluster {
 
   #addressOf(place: string, service: Service | undefined) {
     const at = (text: string) => parseAddress(text);
+    if (place === 'localhost') return at('127.0.0.1');
     if (place === 'LB') return at(service?.status.loadBalancer.ingress[0]?.ip ?? this.lastLoadBalancerIp!);
     if (place.endsWith(' secondary')) return at(SECONDARY_ADDRESS);
     const nodeName = place.replace(' primary', '');

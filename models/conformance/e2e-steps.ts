@@ -32,7 +32,7 @@ export const NOT_SIMULATED: Readonly<Record<string, string>> = {
   ...reasons('restarts of kube-proxy', ['net-06']),
   ...reasons('sockets of SCTP', ['net-38', 'net-54', 'net-34']),
   ...reasons('session affinity of the load balancer itself', ['net-70']),
-  ...reasons('metrics and modes over HTTP', ['net-56', 'net-65']),
+  ...reasons('metrics and modes over HTTP', ['net-56']),
 };
 
 function reasons(reason: string, ids: readonly string[]): Record<string, string> {
@@ -243,6 +243,10 @@ export const SETUPS: Readonly<Record<string, E2eSetup>> = {
   'net-60': { steps: [NOTHING, replaceUdpServer], podsLater: true, before: udpPair(true) },
   'net-63': {
     before: (cluster) => cluster.addService({ name: 'boom', ports: [{ port: 9000, targetPort: 9000 }] }),
+  },
+  'net-65': {
+    options: { proxyFlags: { iptables: { accounts: ['localhost_nps_accepted_pkts'] } } },
+    before: servers(1),
   },
   'net-67': {
     before: (cluster) => {

@@ -7,6 +7,7 @@ import { z } from 'zod';
 import { s } from '../../engine/time.ts';
 import type { RecordType } from '../dns/message.ts';
 import { outsideClientIp } from '../host/outside-world.ts';
+import { ACCOUNT_METRICS, type AccountMetricName } from '../kube/kube-proxy/proxy-metrics.ts';
 import { ObjectError } from '../kube/object-error.ts';
 import { isOfFamily } from '../kube/objects.ts';
 import { formatIp } from '../packet/ip-address.ts';
@@ -136,6 +137,7 @@ const asServed = ({
 function ask(cluster: E2eCluster, expected: E2eExpectation): Difference[] {
   if (expected.from !== undefined && expected.to !== undefined)
     return askConnection(cluster, { ...expected, from: expected.from, to: expected.to });
+  if (typeof expected.metric === 'string') return askMetric(cluster, expected.metric);
   if (typeof expected.lookup === 'string') return askName(cluster, expected.lookup, expected);
   return Object.entries(expected).flatMap(([field, value]) => askField(cluster, field, value, expected));
 }
@@ -157,6 +159,13 @@ function askName(cluster: E2eCluster, lookup: string, { from = 'client', type, r
     }[String(result)] ?? String(result);
   const isSo = expected === 'ok' ? found.length > 0 : found.some((text) => text.split(' ').includes(expected));
   return isSo ? [] : [{ part: `${name} ${recordType ?? ''}`, expected, got }];
+}
+
+/** That it grows: it is 0 before the first step. */
+function askMetric({ cluster }: E2eCluster, name: string): Difference[] {
+  if (!(name in ACCOUNT_METRICS)) return [{ part: name, expected: 'a metric', got: 'nothing' }];
+  const packets = cluster.nodes[0]!.kubeProxy.accountMetric(name as AccountMetricName);
+  return compareText('more than 0', packets > 0 ? 'more than 0' : `${packets}`, name);
 }
 
 /** Enough that each of three backends is seen by a share of at least a quarter, but for a chance below 1e-5. */

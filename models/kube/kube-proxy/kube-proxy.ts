@@ -17,7 +17,7 @@ import { BoundedFrequencyRunner } from './bounded-frequency-runner.ts';
 import { type ConnectionTable, type ConntrackCleanup, staleConnections } from './conntrack-cleanup.ts';
 import { HealthServer } from './health-server.ts';
 import type { ProxyNode } from './port-on-node.ts';
-import { ProxyMetrics } from './proxy-metrics.ts';
+import { ACCOUNT_METRICS, type AccountMetricName, ProxyMetrics } from './proxy-metrics.ts';
 import {
   type NodeRules,
   type Proxier,
@@ -73,7 +73,10 @@ export interface KubeProxyOptions {
   /** What proxies have heard of until now. */
   readonly services: () => ServiceSnapshot;
   /** Of the node. */
-  readonly rules: () => NodeRules & { readonly conntrack: ConnectionTable };
+  readonly rules: () => NodeRules & {
+    readonly conntrack: ConnectionTable;
+    readonly accounts: ReadonlyMap<string, { readonly packets: number }>;
+  };
   readonly flags: ProxyFlags;
 }
 
@@ -142,6 +145,11 @@ export class KubeProxy {
     const { place, sync } = this.#options;
     if (!this.#hasSynced) return false;
     return this.#behindSince === undefined || between(this.#behindSince, place.now) < 2 * sync.syncPeriod;
+  }
+
+  /** 0 without a rule that counts: flag `accounts` of mode iptables. */
+  accountMetric(name: AccountMetricName): number {
+    return this.#options.rules().accounts.get(ACCOUNT_METRICS[name])?.packets ?? 0;
   }
 
   /** What has been heard at this instant; a proxy that has just started syncs without any. */
