@@ -68,6 +68,7 @@ import {
   rangesFor,
 } from './kube/ranges.ts';
 import { Scheduler } from './kube/scheduler.ts';
+import type { FeatureGates } from './kube/service-validation.ts';
 import { resolveTarget, type Target } from './kube/target.ts';
 import { WorkloadController } from './kube/workloads.ts';
 import { FrameBorder } from './link/frame-border.ts';
@@ -102,6 +103,8 @@ export interface ClusterOptions {
   readonly proxySync?: Partial<SyncSettings>;
   /** Other flags of kube-proxy. */
   readonly proxyFlags?: ProxyFlags;
+  /** Of the API server. */
+  readonly featureGates?: FeatureGates;
   /** From a change in the API server until a controller, kubelet or proxy has heard of it. */
   readonly watchDelay?: Duration;
   /** How soon the control plane gives up a node that is gone. */
@@ -225,6 +228,7 @@ export class Cluster {
     const deliver = (handler: () => void): void => this.#deliver(handler);
     this.api = new ApiServer({
       ...{ random: random('api-server'), ranges: this.ranges, isForced: options.force ?? false },
+      featureGates: options.featureGates ?? {},
       ...{ deliver, now: () => this.sim.now },
     });
     this.#serviceController = new ServiceController(this.api, {

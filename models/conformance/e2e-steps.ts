@@ -24,8 +24,6 @@ export interface E2eSetup {
 /** Tests that cannot be asked, and what that takes. */
 export const NOT_SIMULATED: Readonly<Record<string, string>> = {
   ...reasons('a record without steps', ['conf-05', 'conf-06']),
-  ...reasons('names of Services that begin with a digit, which a gate allows', ['net-103']),
-  ...reasons('the name that a host gives itself', ['net-106']),
   ...reasons('objects of the API server that no packet depends on', ['conf-16', 'conf-32', 'conf-33', 'conf-43']),
   ...reasons('the API server as a proxy, or as an endpoint', ['conf-22', 'conf-37', 'net-07']),
   ...reasons('how long a real control plane takes', ['conf-24']),
@@ -124,6 +122,14 @@ export const SETUPS: Readonly<Record<string, E2eSetup>> = {
   },
   'net-101': { dns: true, before: withSearches(Array.from({ length: 6 }, (_, i) => `${'x'.repeat(38)}${i}.example`)) },
   'net-102': { dns: true, before: withSearches(['.', '_sip._tcp.abc_d.example.com']) },
+  'net-103': {
+    dns: true,
+    options: { featureGates: { RelaxedServiceNameValidation: true } },
+    before: (cluster) => cluster.addService({ name: '1kubernetes' }),
+  },
+  'net-106': {
+    before: (cluster) => cluster.addPod({ name: 'p', node: 'n1', hostNetwork: true, hostname: 'another-name' }),
+  },
   'conf-09': {
     steps: [
       (cluster) =>

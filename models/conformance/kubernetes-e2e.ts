@@ -155,6 +155,7 @@ function askName(cluster: E2eCluster, lookup: string, { from = 'client', type, r
       CNAME: 'CNAME',
       'own pod IP': cluster.podIpOr('dns-test'),
       'pod IP': cluster.podIpOr('p'),
+      ClusterIP: cluster.service()?.spec.clusterIP ?? 'none',
       'the new clusterIP': cluster.service()?.spec.clusterIP ?? 'none',
     }[String(result)] ?? String(result);
   const isSo = expected === 'ok' ? found.length > 0 : found.some((text) => text.split(' ').includes(expected));
@@ -344,6 +345,10 @@ function askField(cluster: E2eCluster, field: string, value: unknown, all: E2eEx
     case 'serving':
     case 'terminating':
       return compare(first?.endpoints[0]?.conditions[field]);
+    case 'hostname': {
+      const [{ node = 'none', hostname = 'none' } = {}] = cluster.cluster.pods;
+      return compareText(value === 'node hostname' ? node : String(value), hostname, field);
+    }
     case 'schedulable':
       return compare(cluster.cluster.api.list('Pod').every(({ spec }) => spec.nodeName !== undefined));
     case 'spec':
