@@ -6,7 +6,7 @@
 import { CoupledError } from '../engine/parallel/coupled-error.ts';
 import type { Part } from '../engine/parallel/part.ts';
 import { Simulator } from '../engine/simulator.ts';
-import { type Duration, formatInstant, type Instant, ms, parseInstant } from '../engine/time.ts';
+import { type Duration, formatInstant, type Instant, ms, parseInstant, s } from '../engine/time.ts';
 import { ClusterDns, type ResolverOptions } from './cluster-dns.ts';
 import { CniError, RangeConfigError } from './cni/cni-error.ts';
 import type { BridgeSettings, PodNetwork } from './cni/networks/pod-network.ts';
@@ -485,6 +485,12 @@ export class Cluster {
     this.node(name).connected = true;
     this.#nodeLifecycle.recover(name);
     this.#podLifecycle.catchUp(name);
+  }
+
+  /** kube-proxy of a node ends, and a new one begins `downtime` later: until then nobody follows changes. */
+  restartKubeProxy(name: string, { downtime = KUBE_PROXY_DOWNTIME }: { downtime?: Duration } = {}): void {
+    this.start();
+    this.node(name).restartKubeProxy(downtime);
   }
 
   /** What the pod's readiness probe finds from now on. `key` is `namespace/name`. */
@@ -977,6 +983,9 @@ function changeOf({ type, object }: WatchEvent<Service | EndpointSlice>): ProxyC
 
 /** From the API server to a watcher: a few milliseconds on an idle control plane. */
 const DEFAULT_WATCH_DELAY = ms(5);
+
+/** Assumed: kubelet starts a container that has ended at once, and kube-proxy lists Services and slices before it syncs. */
+const KUBE_PROXY_DOWNTIME = s(2);
 
 /** Addresses for endpoints where nobody answers: the ranges for benchmarks of network devices (RFC 2544, RFC 5180). */
 const IDLE_RANGES = { 4: parsePrefix('198.18.0.0/15'), 6: parseIpv6Prefix('2001:2::/48') } as const;

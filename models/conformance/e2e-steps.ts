@@ -27,7 +27,6 @@ export const NOT_SIMULATED: Readonly<Record<string, string>> = {
   ...reasons('objects of the API server that no packet depends on', ['conf-16', 'conf-32', 'conf-33', 'conf-43']),
   ...reasons('the API server as a proxy, or as an endpoint', ['conf-22', 'conf-37', 'net-07']),
   ...reasons('how long a real control plane takes', ['conf-24']),
-  ...reasons('restarts of kube-proxy', ['net-06']),
   ...reasons('sockets of SCTP', ['net-38', 'net-54', 'net-34']),
   ...reasons('session affinity of the load balancer itself', ['net-70']),
   ...reasons('metrics and modes over HTTP', ['net-56']),
@@ -179,6 +178,19 @@ export const SETUPS: Readonly<Record<string, E2eSetup>> = {
       addPod('pod2', 'n1', { ports: { portname2: 101 } }),
       deletePod('pod1'),
       deletePod('pod2'),
+    ],
+  },
+  'net-06': {
+    before: (cluster) => {
+      servers(2)(cluster);
+      cluster.addService({ name: 's1' });
+      cluster.addService({ name: 's2' });
+    },
+    steps: [
+      (cluster) => {
+        for (const { name } of cluster.cluster.nodes) cluster.cluster.restartKubeProxy(name);
+        cluster.settle();
+      },
     ],
   },
   'net-12': {

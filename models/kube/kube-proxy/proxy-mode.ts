@@ -81,6 +81,8 @@ export interface Proxier {
   /** What the next sync is going to be. */
   nextKind(rules: NodeRules): 'full' | 'partial';
   needFullSync(): void;
+  /** It looks at nothing any more. */
+  stop?(): void;
 }
 
 export interface StartOptions {
@@ -183,6 +185,7 @@ function startIpvs(options: StartOptions): Proxier {
     },
     nextKind: () => proxier.nextKind,
     needFullSync: () => proxier.needFullSync(),
+    stop: () => check.stop(),
   };
 }
 
