@@ -28,7 +28,6 @@ export const NOT_SIMULATED: Readonly<Record<string, string>> = {
   ...reasons('the API server as a proxy, or as an endpoint', ['conf-22', 'conf-37', 'net-07']),
   ...reasons('how long a real control plane takes', ['conf-24']),
   ...reasons('sockets of SCTP', ['net-38', 'net-54', 'net-34']),
-  ...reasons('session affinity of the load balancer itself', ['net-70']),
   ...reasons('metrics and modes over HTTP', ['net-56']),
 };
 
@@ -292,6 +291,13 @@ export const SETUPS: Readonly<Record<string, E2eSetup>> = {
   'net-69': {
     before: servers(2),
     steps: [NOTHING, (cluster) => cluster.updateService({ allocateLoadBalancerNodePorts: true })],
+  },
+  'net-70': {
+    before: (cluster) => {
+      servers(4)(cluster);
+      cluster.addService({ name: 's', ...LOCAL_NODE_PORT, type: 'LoadBalancer' });
+    },
+    steps: [affinity('ClientIP'), affinity('None')],
   },
   'net-73': {
     podsLater: true,
