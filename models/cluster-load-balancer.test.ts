@@ -198,7 +198,11 @@ describe('health checks', () => {
     const [to] = addressesOf(cluster);
     const settings = { to: to!, keepAlive: true, thinkTime: ms(10), timeout: s(1) };
     const clients = Array.from({ length: 30 }, () => cluster.closedLoop(cluster.outside.client, settings));
-    const nodesOf = ({ perServer }: Load) => [...perServer.keys()].map((server) => cluster.pod(server).node).sort().join();
+    const nodesOf = ({ perServer }: Load) =>
+      [...perServer.keys()]
+        .map((server) => cluster.pod(server).node)
+        .sort()
+        .join();
     cluster.runFor(s(1));
     const before = clients.map(nodesOf);
     expect(new Set(before)).toEqual(new Set(['node-1', 'node-2', 'node-3']));

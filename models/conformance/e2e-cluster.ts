@@ -32,7 +32,9 @@ export interface RecordedE2ePod {
   readonly hostname?: string | undefined;
   readonly subdomain?: string | undefined;
   /** Beside those of the cluster. */
-  readonly searches?: readonly string[];
+  readonly searches?: readonly string[] | undefined;
+  /** Of its resolv.conf, such as `use-vc`. */
+  readonly dnsOptions?: readonly string[] | undefined;
 }
 
 export type RecordedE2eService = Readonly<Record<string, unknown>> & {
@@ -85,7 +87,8 @@ export class E2eCluster {
     ready,
     hostname,
     subdomain,
-    searches,
+    searches = [],
+    dnsOptions = [],
   }: RecordedE2ePod): void {
     const isClient = CLIENT.test(name);
     const numbered = (listens ?? (isClient ? [] : [80])).flatMap((port) =>
@@ -109,7 +112,7 @@ export class E2eCluster {
           containers: [container],
           hostname,
           subdomain,
-          ...(searches && { dnsConfig: { searches } }),
+          dnsConfig: { searches: [...searches], options: dnsOptions.map((option) => ({ name: option })) },
         },
       }),
     ]);

@@ -23,7 +23,6 @@ export interface E2eSetup {
 
 /** Tests that cannot be asked, and what that takes. */
 export const NOT_SIMULATED: Readonly<Record<string, string>> = {
-  ...reasons('a record without steps', ['conf-05', 'conf-06']),
   ...reasons('objects of the API server that no packet depends on', ['conf-16', 'conf-32', 'conf-33', 'conf-43']),
   ...reasons('the API server as a proxy, or as an endpoint', ['conf-22', 'conf-37', 'net-07']),
   ...reasons('how long a real control plane takes', ['conf-24']),
@@ -102,6 +101,8 @@ export const SETUPS: Readonly<Record<string, E2eSetup>> = {
     ],
   },
   'conf-04': { dns: true },
+  'conf-05': { dns: true },
+  'conf-06': { dns: true },
   'conf-28': {
     dns: true,
     before: (cluster) => {

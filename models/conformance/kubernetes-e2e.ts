@@ -28,6 +28,7 @@ const pod = z.strictObject({
   node: z.string(),
   hostname: z.string().optional(),
   subdomain: z.string().optional(),
+  dnsOptions: texts.optional(),
   labels: z.record(z.string(), z.string()).optional(),
   hostNetwork: z.boolean().optional(),
   ready: z.boolean().optional(),
@@ -127,8 +128,9 @@ const asServed = ({
   ports,
   hostname,
   subdomain,
+  dnsOptions,
 }: z.output<typeof pod>): RecordedE2ePod => ({
-  ...{ name, node, hostNetwork, listens, ports, hostname, subdomain },
+  ...{ name, node, hostNetwork, listens, ports, hostname, subdomain, dnsOptions },
   ready: readinessGate === true ? false : serving === true ? undefined : ready,
 });
 
@@ -144,7 +146,11 @@ function ask(cluster: E2eCluster, expected: E2eExpectation): Difference[] {
 
 /** `same` is the name that was asked for before; the namespace of a record is `default` here. */
 function askName(cluster: E2eCluster, lookup: string, { from = 'client', type, result }: E2eExpectation): Difference[] {
-  const name = lookup === 'same' ? cluster.latestName : lookup.replace('<ns>', 'default');
+  const clusterIp = cluster.latestService?.spec.clusterIP ?? 'none';
+  const name =
+    lookup === 'same'
+      ? cluster.latestName
+      : lookup.replace('<ns>', 'default').replace('<reversed ClusterIP>', clusterIp.split('.').reverse().join('.'));
   cluster.latestName = name;
   const recordType = type ?? (result === 'CNAME' ? 'CNAME' : undefined);
   const found = cluster.lookup(from, name, recordType as RecordType | undefined);
@@ -155,7 +161,7 @@ function askName(cluster: E2eCluster, lookup: string, { from = 'client', type, r
       CNAME: 'CNAME',
       'own pod IP': cluster.podIpOr('dns-test'),
       'pod IP': cluster.podIpOr('p'),
-      ClusterIP: cluster.service()?.spec.clusterIP ?? 'none',
+      ClusterIP: clusterIp,
       'the new clusterIP': cluster.service()?.spec.clusterIP ?? 'none',
     }[String(result)] ?? String(result);
   const isSo = expected === 'ok' ? found.length > 0 : found.some((text) => text.split(' ').includes(expected));
