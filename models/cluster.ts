@@ -926,11 +926,13 @@ export class Cluster {
   }
 
   #listen(pod: RunningPod, { protocol, port }: { protocol: ServiceProtocol; port: number | undefined }): void {
-    if (protocol === 'SCTP' || port === undefined || this.#httpProxies.has(pod.name)) return;
+    if (port === undefined || this.#httpProxies.has(pod.name)) return;
     const server = this.#servers.get(pod.name) ?? this.#dns?.servers.get(pod.name) ?? this.#addServer(pod);
     const other = this.#neighborOn({ protocol, port }, pod);
-    if (other === undefined) server.listen(protocol, port);
-    else this.#refuseBind({ pod: pod.name, protocol, port }, `${pod.node} gave it to Pod ${other}`);
+    if (other !== undefined)
+      return this.#refuseBind({ pod: pod.name, protocol, port }, `${pod.node} gave it to Pod ${other}`);
+    if (server instanceof Server) server.listen(protocol, port);
+    else if (protocol !== 'SCTP') server.listen(protocol, port); // there is no DNS over SCTP
   }
 
   #addServer(pod: RunningPod): Server | DnsServer {
@@ -944,7 +946,7 @@ export class Cluster {
   }
 
   /** The name of another pod that has the port: pods on the node's network share its ports. */
-  #neighborOn({ protocol, port }: { protocol: 'TCP' | 'UDP'; port: number }, pod: RunningPod): string | undefined {
+  #neighborOn({ protocol, port }: { protocol: ServiceProtocol; port: number }, pod: RunningPod): string | undefined {
     if (pod.namespace !== this.node(pod.node).machine.root) return undefined;
     for (const [name, server] of [...this.#servers, ...(this.#dns?.servers ?? [])])
       if (name !== pod.name && server.process.namespace === pod.namespace && server.listensOn(protocol, port))

@@ -26,7 +26,7 @@ export const NOT_SIMULATED: Readonly<Record<string, string>> = {
   ...reasons('objects of the API server that no packet depends on', ['conf-16', 'conf-32', 'conf-33', 'conf-43']),
   ...reasons('the API server as a proxy, or as an endpoint', ['conf-22', 'conf-37', 'net-07']),
   ...reasons('how long a real control plane takes', ['conf-24']),
-  ...reasons('sockets of SCTP', ['net-38', 'net-54', 'net-34']),
+  ...reasons('which modules the kernel has loaded', ['net-34']),
   ...reasons('metrics and modes over HTTP', ['net-56']),
 };
 
@@ -256,6 +256,7 @@ export const SETUPS: Readonly<Record<string, E2eSetup>> = {
     steps: [NOTHING, (cluster) => cluster.delete('Service', 'node-port-service')],
   },
   'net-51': { before: netservers },
+  'net-54': { before: (cluster) => cluster.addPod({ name: 'netserver-0', node: 'n2', listens: [8082] }) },
   'net-58': { steps: [NOTHING, replaceUdpServer], podsLater: true, before: udpPair() },
   'net-59': { steps: [NOTHING, replaceUdpServer], podsLater: true, before: udpPair() },
   'net-60': { steps: [NOTHING, replaceUdpServer], podsLater: true, before: udpPair(true) },
