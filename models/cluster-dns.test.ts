@@ -298,3 +298,27 @@ describe('NodeLocal DNSCache', () => {
     },
   );
 });
+
+describe('a name in spec.hostname', () => {
+  function named(hostNetwork: boolean) {
+    const lab = new Lab();
+    const containers = [{ name: 'main' }];
+    const spec = { nodeName: 'node-1', hostNetwork, hostname: 'own-name', containers };
+    lab.cluster.apply([objectFrom('Pod', { metadata: { name: 'named' }, spec })]);
+    const { hostname } = lab.cluster.pod('default/named');
+    return { hostname, addresses: texts(lab.lookup('own-name', 'default/named').result.addresses), lab };
+  }
+
+  test('is what the pod calls itself, and in its /etc/hosts', () => {
+    const { hostname, addresses, lab } = named(false);
+    expect({ hostname, addresses }).toEqual({
+      hostname: 'own-name',
+      addresses: [formatIp(lab.cluster.pod('default/named').ip)],
+    });
+  });
+
+  test("means nothing on the node's network, where name and /etc/hosts are the node's", () => {
+    const { hostname, addresses } = named(true);
+    expect({ hostname, addresses }).toEqual({ hostname: 'node-1', addresses: [] });
+  });
+});

@@ -16,7 +16,7 @@ import type { ResourceRecord } from './dns/message.ts';
 import { type CacheSettings, KUBEADM_CACHE, NameCache } from './dns/name-cache.ts';
 import { NameServer } from './dns/name-server.ts';
 import { NODE_LOCAL_ADDRESSES, startNodeLocalCache } from './dns/node-local-cache.ts';
-import { podHosts } from './dns/pod-hosts.ts';
+import { aliasLines, podHosts } from './dns/pod-hosts.ts';
 import { type KubeletDns, type Libc, type PodDnsSpec, podResolvConf, type ResolvConf } from './dns/resolv-conf.ts';
 import { addressTypeOf } from './dns/service-records.ts';
 import { StaticZone } from './dns/static-zone.ts';
@@ -157,7 +157,7 @@ export class ClusterDns {
   ): StubResolver {
     const pod = this.#surroundings.api.get('Pod', process.name);
     const conf = this.resolvConfOf(process);
-    const hosts = pod === undefined ? [] : podHosts(namesOf(pod), this.settings.domain);
+    const hosts = pod === undefined ? [] : hostsOf(pod, this.settings.domain);
     return new StubResolver(process, { conf, libc, hosts, migrates, ...(onQuery && { onQuery }) });
   }
 
@@ -393,6 +393,10 @@ function ownAddressFor(clusterDns: string): string {
 const nodeOf = (process: Process): string => (isPod(process) ? process.node : process.name);
 
 const isPod = (process: Process): process is RunningPod => 'node' in process;
+
+/** On the node's network a pod has the node's file, which names no pod, and what it asks for besides (ensureHostsFile). */
+const hostsOf = (pod: Pod, domain: string) =>
+  pod.spec.hostNetwork ? aliasLines(namesOf(pod)) : podHosts(namesOf(pod), domain);
 
 const namesOf = (pod: Pod) => ({
   name: pod.metadata.name,

@@ -198,7 +198,11 @@ describe('health checks', () => {
     const [to] = addressesOf(cluster);
     const settings = { to: to!, keepAlive: true, thinkTime: ms(10), timeout: s(1) };
     const clients = Array.from({ length: 30 }, () => cluster.closedLoop(cluster.outside.client, settings));
-    const nodesOf = ({ perServer }: Load) => [...perServer.keys()].map((server) => cluster.pod(server).node).sort().join();
+    const nodesOf = ({ perServer }: Load) =>
+      [...perServer.keys()]
+        .map((server) => cluster.pod(server).node)
+        .sort()
+        .join();
     cluster.runFor(s(1));
     const before = clients.map(nodesOf);
     expect(new Set(before)).toEqual(new Set(['node-1', 'node-2', 'node-3']));
@@ -311,4 +315,23 @@ test('the same seed takes the same course', () => {
     return [cluster.sim.fingerprint, ...loads.map(({ perServer }) => [...perServer])];
   };
   expect(course()).toEqual(course());
+});
+
+describe('session affinity', () => {
+  test.each(['VIP', 'Proxy'] as const)('keeps a client with one node, in ipMode %s', (ipMode) => {
+    const cluster = balanced(
+      { sessionAffinity: 'ClientIP', externalTrafficPolicy: 'Local' },
+      { replicas: 6, loadBalancer: { healthCheck: QUICK, ipMode, algorithm: 'round robin' } },
+    );
+    cluster.start();
+    const nodesAsked = () => new Set(whoAnswers(cluster, cluster.outside.client).map((text) => text.split(' ')[0]));
+    expect(nodesAsked().size).toBe(1);
+    const service = serviceOf(cluster);
+    cluster.api.update({
+      ...service,
+      spec: { ...service.spec, sessionAffinity: 'None', sessionAffinityConfig: undefined },
+    });
+    cluster.runFor(s(5));
+    expect(nodesAsked().size).toBe(3);
+  });
 });

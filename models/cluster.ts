@@ -6,7 +6,7 @@
 import { CoupledError } from '../engine/parallel/coupled-error.ts';
 import type { Part } from '../engine/parallel/part.ts';
 import { Simulator } from '../engine/simulator.ts';
-import { type Duration, formatInstant, type Instant, ms, parseInstant } from '../engine/time.ts';
+import { type Duration, formatInstant, type Instant, ms, parseInstant, s } from '../engine/time.ts';
 import { ClusterDns, type ResolverOptions } from './cluster-dns.ts';
 import { CniError, RangeConfigError } from './cni/cni-error.ts';
 import type { BridgeSettings, PodNetwork } from './cni/networks/pod-network.ts';
@@ -68,6 +68,7 @@ import {
   rangesFor,
 } from './kube/ranges.ts';
 import { Scheduler } from './kube/scheduler.ts';
+import type { FeatureGates } from './kube/service-validation.ts';
 import { resolveTarget, type Target } from './kube/target.ts';
 import { WorkloadController } from './kube/workloads.ts';
 import { FrameBorder } from './link/frame-border.ts';
@@ -102,6 +103,8 @@ export interface ClusterOptions {
   readonly proxySync?: Partial<SyncSettings>;
   /** Other flags of kube-proxy. */
   readonly proxyFlags?: ProxyFlags;
+  /** Of the API server. */
+  readonly featureGates?: FeatureGates;
   /** From a change in the API server until a controller, kubelet or proxy has heard of it. */
   readonly watchDelay?: Duration;
   /** How soon the control plane gives up a node that is gone. */
@@ -225,6 +228,7 @@ export class Cluster {
     const deliver = (handler: () => void): void => this.#deliver(handler);
     this.api = new ApiServer({
       ...{ random: random('api-server'), ranges: this.ranges, isForced: options.force ?? false },
+      featureGates: options.featureGates ?? {},
       ...{ deliver, now: () => this.sim.now },
     });
     this.#serviceController = new ServiceController(this.api, {
@@ -481,6 +485,12 @@ export class Cluster {
     this.node(name).connected = true;
     this.#nodeLifecycle.recover(name);
     this.#podLifecycle.catchUp(name);
+  }
+
+  /** kube-proxy of a node ends, and a new one begins `downtime` later: until then nobody follows changes. */
+  restartKubeProxy(name: string, { downtime = KUBE_PROXY_DOWNTIME }: { downtime?: Duration } = {}): void {
+    this.start();
+    this.node(name).restartKubeProxy(downtime);
   }
 
   /** What the pod's readiness probe finds from now on. `key` is `namespace/name`. */
@@ -916,11 +926,13 @@ export class Cluster {
   }
 
   #listen(pod: RunningPod, { protocol, port }: { protocol: ServiceProtocol; port: number | undefined }): void {
-    if (protocol === 'SCTP' || port === undefined || this.#httpProxies.has(pod.name)) return;
+    if (port === undefined || this.#httpProxies.has(pod.name)) return;
     const server = this.#servers.get(pod.name) ?? this.#dns?.servers.get(pod.name) ?? this.#addServer(pod);
     const other = this.#neighborOn({ protocol, port }, pod);
-    if (other === undefined) server.listen(protocol, port);
-    else this.#refuseBind({ pod: pod.name, protocol, port }, `${pod.node} gave it to Pod ${other}`);
+    if (other !== undefined)
+      return this.#refuseBind({ pod: pod.name, protocol, port }, `${pod.node} gave it to Pod ${other}`);
+    if (server instanceof Server) server.listen(protocol, port);
+    else if (protocol !== 'SCTP') server.listen(protocol, port); // there is no DNS over SCTP
   }
 
   #addServer(pod: RunningPod): Server | DnsServer {
@@ -934,7 +946,7 @@ export class Cluster {
   }
 
   /** The name of another pod that has the port: pods on the node's network share its ports. */
-  #neighborOn({ protocol, port }: { protocol: 'TCP' | 'UDP'; port: number }, pod: RunningPod): string | undefined {
+  #neighborOn({ protocol, port }: { protocol: ServiceProtocol; port: number }, pod: RunningPod): string | undefined {
     if (pod.namespace !== this.node(pod.node).machine.root) return undefined;
     for (const [name, server] of [...this.#servers, ...(this.#dns?.servers ?? [])])
       if (name !== pod.name && server.process.namespace === pod.namespace && server.listensOn(protocol, port))
@@ -973,6 +985,9 @@ function changeOf({ type, object }: WatchEvent<Service | EndpointSlice>): ProxyC
 
 /** From the API server to a watcher: a few milliseconds on an idle control plane. */
 const DEFAULT_WATCH_DELAY = ms(5);
+
+/** Assumed: kubelet starts a container that has ended at once, and kube-proxy lists Services and slices before it syncs. */
+const KUBE_PROXY_DOWNTIME = s(2);
 
 /** Addresses for endpoints where nobody answers: the ranges for benchmarks of network devices (RFC 2544, RFC 5180). */
 const IDLE_RANGES = { 4: parsePrefix('198.18.0.0/15'), 6: parseIpv6Prefix('2001:2::/48') } as const;

@@ -16,6 +16,11 @@ test('prints a line for each suite that comes with podwire', async () => {
   expect(stdout).toMatch(/^endpoint-slices: (\d+) of \1 facts$/m);
 });
 
+interface E2eRecord {
+  readonly id: string;
+  readonly simulatable: string;
+}
+
 test('lists the end-to-end tests, each with its outcome or the reason why it is not simulated', async () => {
   const { exitCode, stdout } = await podwire(['conformance', 'kubernetes-e2e']);
   expect(exitCode).toBe(0);
@@ -23,6 +28,10 @@ test('lists the end-to-end tests, each with its outcome or the reason why it is 
   expect(stdout.match(/^ {2}pass: (conf|net)-\d+ /gm)).toHaveLength(Number(passed));
   expect(stdout.match(/^ {2}not simulated \([^)]+\): (conf|net)-\d+ /gm)).toHaveLength(Number(left));
   expect(Number(passed) + Number(left)).toBe(Number(total));
+  // What a simulation of packets can show at all passes.
+  const { conformance, further } = JSON.parse(bundled('kubernetes-e2e')) as Record<string, E2eRecord[]>;
+  const simulatable = [...conformance!, ...further!].filter((record) => record.simulatable === 'yes');
+  expect(simulatable.filter(({ id }) => !stdout.includes(`  pass: ${id} `))).toEqual([]);
 });
 
 test('takes a file of any name for what it is, and the name of a suite for that suite', async () => {

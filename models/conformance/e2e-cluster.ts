@@ -20,6 +20,7 @@ import { formatIp, parseAddress } from '../packet/ip-address.ts';
 import type { SocketAddress } from '../transport/transport-stack.ts';
 import { Load } from '../workload/load.ts';
 import { isResponse } from '../workload/message.ts';
+import type { ServerProtocol } from '../workload/server.ts';
 
 export interface RecordedE2ePod {
   readonly name: string;
@@ -32,7 +33,9 @@ export interface RecordedE2ePod {
   readonly hostname?: string | undefined;
   readonly subdomain?: string | undefined;
   /** Beside those of the cluster. */
-  readonly searches?: readonly string[];
+  readonly searches?: readonly string[] | undefined;
+  /** Of its resolv.conf, such as `use-vc`. */
+  readonly dnsOptions?: readonly string[] | undefined;
 }
 
 export type RecordedE2eService = Readonly<Record<string, unknown>> & {
@@ -85,11 +88,12 @@ export class E2eCluster {
     ready,
     hostname,
     subdomain,
-    searches,
+    searches = [],
+    dnsOptions = [],
   }: RecordedE2ePod): void {
     const isClient = CLIENT.test(name);
     const numbered = (listens ?? (isClient ? [] : [80])).flatMap((port) =>
-      (['TCP', 'UDP'] as const).map((protocol) => ({ containerPort: port, protocol })),
+      (['TCP', 'UDP', 'SCTP'] as const).map((protocol) => ({ containerPort: port, protocol })),
     );
     const named = Object.entries(ports).map(([portName, port]) => ({
       name: portName.slice(0, 15),
@@ -109,7 +113,7 @@ export class E2eCluster {
           containers: [container],
           hostname,
           subdomain,
-          ...(searches && { dnsConfig: { searches } }),
+          dnsConfig: { searches: [...searches], options: dnsOptions.map((option) => ({ name: option })) },
         },
       }),
     ]);
@@ -198,14 +202,14 @@ export class E2eCluster {
   }
 
   /** Where `clusterIP:80`, `n1:nodePort`, `LB:80/UDP` or `netserver-0:8083/TCP` is. */
-  target(to: string): { readonly address: SocketAddress; readonly protocol: 'TCP' | 'UDP' } {
-    const [, place = to, portText, protocolText] = /^(.+?)(?::([\w]+))?(?:\/(TCP|UDP))?$/.exec(to) ?? [];
+  target(to: string): { readonly address: SocketAddress; readonly protocol: ServerProtocol } {
+    const [, place = to, portText, protocolText] = /^(.+?)(?::([\w]+))?(?:\/(TCP|UDP|SCTP))?$/.exec(to) ?? [];
     const service = this.#serviceNamed(place);
     const servicePorts = service?.spec.ports ?? [];
     const isWanted = ({ port, protocol }: ServicePort) =>
       String(port) === portText && (protocolText ?? protocol) === protocol;
     const servicePort = servicePorts.find(isWanted) ?? servicePorts[0];
-    const protocol = (protocolText ?? servicePort?.protocol ?? 'TCP') as 'TCP' | 'UDP';
+    const protocol = (protocolText ?? servicePort?.protocol ?? 'TCP') as ServerProtocol;
     const isNodePort = portText === 'nodePort' || portText === 'X';
     const port = Number(isNodePort ? servicePort?.nodePort : (portText ?? servicePort?.port));
     return { address: { ...this.#addressOf(place, service), port }, protocol };
@@ -219,6 +223,7 @@ export class E2eCluster {
 
   #addressOf(place: string, service: Service | undefined) {
     const at = (text: string) => parseAddress(text);
+    if (place === 'localhost') return at('127.0.0.1');
     if (place === 'LB') return at(service?.status.loadBalancer.ingress[0]?.ip ?? this.lastLoadBalancerIp!);
     if (place.endsWith(' secondary')) return at(SECONDARY_ADDRESS);
     const nodeName = place.replace(' primary', '');
@@ -226,7 +231,9 @@ export class E2eCluster {
       this.cluster.nodes.find(({ name }) => name === nodeName) ??
       (place === 'node IP' ? this.cluster.nodes[0] : undefined);
     if (node !== undefined) return { family: node.family, ip: node.ip };
-    const pod = this.cluster.pods.find(({ name }) => name === `default/${place}`);
+    const pod = this.cluster.pods.find(
+      ({ name }) => name === `default/${place}` || (place === 'pod IP' && !CLIENT.test(name.slice('default/'.length))),
+    );
     if (pod !== undefined) return { family: pod.family, ip: pod.ip };
     return at(/^[\d.]+$/.test(place) ? place : clusterIpsOf(service!)[0]!);
   }
@@ -243,7 +250,7 @@ export class E2eCluster {
   askAt(
     sender: Process,
     to: SocketAddress,
-    protocol: 'TCP' | 'UDP',
+    protocol: ServerProtocol,
     { tries, bytes = 512 }: { tries: number; bytes?: number },
   ): Answers {
     const load = new Load();
@@ -255,7 +262,7 @@ export class E2eCluster {
       responseBytes: bytes,
       load,
     };
-    this.cluster.closedLoop(sender, { to, protocol: protocol === 'TCP' ? 'tcp' : 'udp', ...settings });
+    this.cluster.closedLoop(sender, { to, protocol: PROTOCOLS[protocol], ...settings });
     for (let second = 0; second < tries + 1 && (load.started < tries || load.outstanding > 0); second++)
       this.cluster.runFor(s(1));
     const failures = [...load.failures.keys()];
@@ -341,6 +348,8 @@ export class E2eCluster {
     return this.cluster.api.get('Pod', `default/${name}`)?.status.podIP ?? 'none';
   }
 }
+
+const PROTOCOLS = { TCP: 'tcp', UDP: 'udp', SCTP: 'sctp' } as const;
 
 const isRefusal = (failure: string): boolean => failure === 'refused' || failure.endsWith('unreachable');
 

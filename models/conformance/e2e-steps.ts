@@ -23,16 +23,11 @@ export interface E2eSetup {
 
 /** Tests that cannot be asked, and what that takes. */
 export const NOT_SIMULATED: Readonly<Record<string, string>> = {
-  ...reasons('a record without steps', ['conf-05', 'conf-06']),
-  ...reasons('names of Services that begin with a digit, which a gate allows', ['net-103']),
-  ...reasons('the name that a host gives itself', ['net-106']),
   ...reasons('objects of the API server that no packet depends on', ['conf-16', 'conf-32', 'conf-33', 'conf-43']),
   ...reasons('the API server as a proxy, or as an endpoint', ['conf-22', 'conf-37', 'net-07']),
   ...reasons('how long a real control plane takes', ['conf-24']),
-  ...reasons('restarts of kube-proxy', ['net-06']),
-  ...reasons('sockets of SCTP', ['net-38', 'net-54', 'net-34']),
-  ...reasons('session affinity of the load balancer itself', ['net-70']),
-  ...reasons('metrics and modes over HTTP', ['net-56', 'net-65']),
+  ...reasons('which modules the kernel has loaded', ['net-34']),
+  ...reasons('metrics and modes over HTTP', ['net-56']),
 };
 
 function reasons(reason: string, ids: readonly string[]): Record<string, string> {
@@ -106,6 +101,8 @@ export const SETUPS: Readonly<Record<string, E2eSetup>> = {
     ],
   },
   'conf-04': { dns: true },
+  'conf-05': { dns: true },
+  'conf-06': { dns: true },
   'conf-28': {
     dns: true,
     before: (cluster) => {
@@ -124,6 +121,14 @@ export const SETUPS: Readonly<Record<string, E2eSetup>> = {
   },
   'net-101': { dns: true, before: withSearches(Array.from({ length: 6 }, (_, i) => `${'x'.repeat(38)}${i}.example`)) },
   'net-102': { dns: true, before: withSearches(['.', '_sip._tcp.abc_d.example.com']) },
+  'net-103': {
+    dns: true,
+    options: { featureGates: { RelaxedServiceNameValidation: true } },
+    before: (cluster) => cluster.addService({ name: '1kubernetes' }),
+  },
+  'net-106': {
+    before: (cluster) => cluster.addPod({ name: 'p', node: 'n1', hostNetwork: true, hostname: 'another-name' }),
+  },
   'conf-09': {
     steps: [
       (cluster) =>
@@ -173,6 +178,19 @@ export const SETUPS: Readonly<Record<string, E2eSetup>> = {
       addPod('pod2', 'n1', { ports: { portname2: 101 } }),
       deletePod('pod1'),
       deletePod('pod2'),
+    ],
+  },
+  'net-06': {
+    before: (cluster) => {
+      servers(2)(cluster);
+      cluster.addService({ name: 's1' });
+      cluster.addService({ name: 's2' });
+    },
+    steps: [
+      (cluster) => {
+        for (const { name } of cluster.cluster.nodes) cluster.cluster.restartKubeProxy(name);
+        cluster.settle();
+      },
     ],
   },
   'net-12': {
@@ -238,11 +256,16 @@ export const SETUPS: Readonly<Record<string, E2eSetup>> = {
     steps: [NOTHING, (cluster) => cluster.delete('Service', 'node-port-service')],
   },
   'net-51': { before: netservers },
+  'net-54': { before: (cluster) => cluster.addPod({ name: 'netserver-0', node: 'n2', listens: [8082] }) },
   'net-58': { steps: [NOTHING, replaceUdpServer], podsLater: true, before: udpPair() },
   'net-59': { steps: [NOTHING, replaceUdpServer], podsLater: true, before: udpPair() },
   'net-60': { steps: [NOTHING, replaceUdpServer], podsLater: true, before: udpPair(true) },
   'net-63': {
     before: (cluster) => cluster.addService({ name: 'boom', ports: [{ port: 9000, targetPort: 9000 }] }),
+  },
+  'net-65': {
+    options: { proxyFlags: { iptables: { accounts: ['localhost_nps_accepted_pkts'] } } },
+    before: servers(1),
   },
   'net-67': {
     before: (cluster) => {
@@ -270,6 +293,13 @@ export const SETUPS: Readonly<Record<string, E2eSetup>> = {
   'net-69': {
     before: servers(2),
     steps: [NOTHING, (cluster) => cluster.updateService({ allocateLoadBalancerNodePorts: true })],
+  },
+  'net-70': {
+    before: (cluster) => {
+      servers(4)(cluster);
+      cluster.addService({ name: 's', ...LOCAL_NODE_PORT, type: 'LoadBalancer' });
+    },
+    steps: [affinity('ClientIP'), affinity('None')],
   },
   'net-73': {
     podsLater: true,

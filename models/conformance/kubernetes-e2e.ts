@@ -7,6 +7,7 @@ import { z } from 'zod';
 import { s } from '../../engine/time.ts';
 import type { RecordType } from '../dns/message.ts';
 import { outsideClientIp } from '../host/outside-world.ts';
+import { ACCOUNT_METRICS, type AccountMetricName } from '../kube/kube-proxy/proxy-metrics.ts';
 import { ObjectError } from '../kube/object-error.ts';
 import { isOfFamily } from '../kube/objects.ts';
 import { formatIp } from '../packet/ip-address.ts';
@@ -27,6 +28,7 @@ const pod = z.strictObject({
   node: z.string(),
   hostname: z.string().optional(),
   subdomain: z.string().optional(),
+  dnsOptions: texts.optional(),
   labels: z.record(z.string(), z.string()).optional(),
   hostNetwork: z.boolean().optional(),
   ready: z.boolean().optional(),
@@ -126,8 +128,9 @@ const asServed = ({
   ports,
   hostname,
   subdomain,
+  dnsOptions,
 }: z.output<typeof pod>): RecordedE2ePod => ({
-  ...{ name, node, hostNetwork, listens, ports, hostname, subdomain },
+  ...{ name, node, hostNetwork, listens, ports, hostname, subdomain, dnsOptions },
   ready: readinessGate === true ? false : serving === true ? undefined : ready,
 });
 
@@ -136,13 +139,18 @@ const asServed = ({
 function ask(cluster: E2eCluster, expected: E2eExpectation): Difference[] {
   if (expected.from !== undefined && expected.to !== undefined)
     return askConnection(cluster, { ...expected, from: expected.from, to: expected.to });
+  if (typeof expected.metric === 'string') return askMetric(cluster, expected.metric);
   if (typeof expected.lookup === 'string') return askName(cluster, expected.lookup, expected);
   return Object.entries(expected).flatMap(([field, value]) => askField(cluster, field, value, expected));
 }
 
 /** `same` is the name that was asked for before; the namespace of a record is `default` here. */
 function askName(cluster: E2eCluster, lookup: string, { from = 'client', type, result }: E2eExpectation): Difference[] {
-  const name = lookup === 'same' ? cluster.latestName : lookup.replace('<ns>', 'default');
+  const clusterIp = cluster.latestService?.spec.clusterIP ?? 'none';
+  const name =
+    lookup === 'same'
+      ? cluster.latestName
+      : lookup.replace('<ns>', 'default').replace('<reversed ClusterIP>', clusterIp.split('.').reverse().join('.'));
   cluster.latestName = name;
   const recordType = type ?? (result === 'CNAME' ? 'CNAME' : undefined);
   const found = cluster.lookup(from, name, recordType as RecordType | undefined);
@@ -153,10 +161,18 @@ function askName(cluster: E2eCluster, lookup: string, { from = 'client', type, r
       CNAME: 'CNAME',
       'own pod IP': cluster.podIpOr('dns-test'),
       'pod IP': cluster.podIpOr('p'),
+      ClusterIP: clusterIp,
       'the new clusterIP': cluster.service()?.spec.clusterIP ?? 'none',
     }[String(result)] ?? String(result);
   const isSo = expected === 'ok' ? found.length > 0 : found.some((text) => text.split(' ').includes(expected));
   return isSo ? [] : [{ part: `${name} ${recordType ?? ''}`, expected, got }];
+}
+
+/** That it grows: it is 0 before the first step. */
+function askMetric({ cluster }: E2eCluster, name: string): Difference[] {
+  if (!(name in ACCOUNT_METRICS)) return [{ part: name, expected: 'a metric', got: 'nothing' }];
+  const packets = cluster.nodes[0]!.kubeProxy.accountMetric(name as AccountMetricName);
+  return compareText('more than 0', packets > 0 ? 'more than 0' : `${packets}`, name);
 }
 
 /** Enough that each of three backends is seen by a share of at least a quarter, but for a chance below 1e-5. */
@@ -335,6 +351,10 @@ function askField(cluster: E2eCluster, field: string, value: unknown, all: E2eEx
     case 'serving':
     case 'terminating':
       return compare(first?.endpoints[0]?.conditions[field]);
+    case 'hostname': {
+      const [{ node = 'none', hostname = 'none' } = {}] = cluster.cluster.pods;
+      return compareText(value === 'node hostname' ? node : String(value), hostname, field);
+    }
     case 'schedulable':
       return compare(cluster.cluster.api.list('Pod').every(({ spec }) => spec.nodeName !== undefined));
     case 'spec':

@@ -126,7 +126,8 @@ export class DnsServer {
     return this.#waiting.length + this.#busy;
   }
 
-  listensOn(protocol: 'TCP' | 'UDP', port: number): boolean {
+  listensOn(protocol: 'TCP' | 'UDP' | 'SCTP', port: number): boolean {
+    if (protocol === 'SCTP') return false;
     const sockets = protocol === 'TCP' ? this.#listeners : this.#udpSockets;
     return sockets.some(({ localPort }) => localPort === port);
   }

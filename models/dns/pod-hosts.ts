@@ -31,12 +31,11 @@ export function podHosts(pod: NamedPod, clusterDomain: string): HostsLine[] {
   const hostname = podHostname(pod);
   const domain = podDomain(pod, clusterDomain);
   const names = domain === '' ? [hostname] : [`${hostname}.${domain}`, hostname];
-  return [
-    ...LOCAL,
-    ...pod.podIps.map((address) => ({ address, names })),
-    ...(pod.hostAliases ?? []).map(({ ip, hostnames }) => ({ address: ip, names: hostnames })),
-  ];
+  return [...LOCAL, ...pod.podIps.map((address) => ({ address, names })), ...aliasLines(pod)];
 }
+
+export const aliasLines = ({ hostAliases = [] }: Pick<NamedPod, 'hostAliases'>): HostsLine[] =>
+  hostAliases.map(({ ip, hostnames }) => ({ address: ip, names: hostnames }));
 
 const LOCAL: readonly HostsLine[] = [
   { address: '127.0.0.1', names: ['localhost'] },

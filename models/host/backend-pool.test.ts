@@ -35,6 +35,17 @@ test('the hash spreads flows evenly, and as it wants: another load balancer has 
   expect(orders[0]).not.toEqual(orders[1]);
 });
 
+test('with session affinity the hash decides of new flows, whatever the algorithm, and old ones stay', () => {
+  const pool = poolOf({ algorithm: 'round robin' });
+  expect([1, 2].map((port) => pool.choose(client(port), 7, START)?.name)).toEqual(['a', 'b']);
+  pool.affinity = 'ClientIP';
+  const names = [3, 4, 5, 6].map((port) => pool.choose(client(port), 7, START)?.name);
+  expect(new Set(names).size).toBe(1);
+  expect([1, 2].map((port) => pool.choose(client(port), 7, START)?.name)).toEqual(['a', 'b']);
+  const byHash = new Set(Array.from({ length: 30 }, (_, hash) => pool.choose(client(100 + hash), hash, START)?.name));
+  expect(byHash.size).toBe(3);
+});
+
 test('a flow stays where it is when others come or go, and moves when its own backend fails', () => {
   const pool = poolOf({ algorithm: 'round robin' });
   const [a, b, c] = backends as [Backend, Backend, Backend];

@@ -1,8 +1,11 @@
 // The nodes that a load balancer may send a service's traffic to, and which of them gets a flow. A flow stays where it is
 // until it has been silent for a while or its node fails its health checks; then it is given out again, as is a new one.
 //
-// Not modelled: weights, session affinity of the load balancer itself, slow start, draining of a node's flows. A pool
-// without a healthy node serves nobody: some clouds then send to all of them.
+// With session affinity new flows of a client go where a hash of its address says: to one node, until the healthy ones
+// change (Google's CLIENT_IP). How long a client is remembered (timeoutSeconds) means nothing to it.
+//
+// Not modelled: weights, slow start, draining of a node's flows. A pool without a healthy node serves nobody: some clouds
+// then send to all of them.
 
 import { after, type Duration, type Instant } from '../../engine/time.ts';
 import { socketFlowHash } from '../packet/flow-hash.ts';
@@ -30,7 +33,11 @@ interface Flow {
   seenAt: Instant;
 }
 
+export type SessionAffinity = 'None' | 'ClientIP';
+
 export class BackendPool {
+  /** Flows that there are stay where they are when it changes. */
+  affinity: SessionAffinity = 'None';
   readonly #settings: PoolSettings;
   #healthy: readonly Backend[] = [];
   /** By the client's address and port: all else of a flow is the pool's. */
@@ -52,7 +59,7 @@ export class BackendPool {
     for (const [client, { backend }] of this.#flows) if (!backends.includes(backend)) this.#flows.delete(client);
   }
 
-  /** Where the client's flow goes; undefined if no backend is healthy. `hash` is that of the flow. */
+  /** Where the client's flow goes; undefined if no backend is healthy. `hash` is that of the flow, or of the addresses alone. */
   choose(client: { readonly ip: Ip; readonly port: number }, hash: number, now: Instant): Backend | undefined {
     const key = client.ip * PORTS + client.port;
     const flow = this.#flows.get(key);
@@ -69,7 +76,7 @@ export class BackendPool {
 
   #next(hash: number): number {
     const { length } = this.#healthy;
-    if (this.#settings.algorithm === 'round robin') return this.#turn++ % length;
+    if (this.affinity === 'None' && this.#settings.algorithm === 'round robin') return this.#turn++ % length;
     return Math.floor(((socketFlowHash(hash ^ this.#settings.secret) >>> 0) / 2 ** 32) * length);
   }
 

@@ -12,6 +12,7 @@ import { Netfilter } from '../netfilter/netfilter.ts';
 import type { FrameStore } from '../packet/frame-store.ts';
 import type { Ip } from '../packet/ip-address.ts';
 import { type Mac, ZERO_MAC } from '../packet/mac.ts';
+import { SctpLayer } from '../transport/sctp-layer.ts';
 import type { SocketBalancer } from '../transport/socket-balancer.ts';
 import { TcpLayer } from '../transport/tcp-layer.ts';
 import { UdpLayer } from '../transport/udp.ts';
@@ -49,6 +50,7 @@ export class NetworkNamespace {
   readonly stack: IpStack;
   readonly udp: UdpLayer;
   readonly tcp: TcpLayer;
+  #sctp: SctpLayer | undefined;
   readonly #frames: FrameStore;
   readonly #devices = new Map<string, NetDevice>();
   /** The kernel's sockets for VXLAN, by port. */
@@ -65,6 +67,12 @@ export class NetworkNamespace {
     this.udp = new UdpLayer(this.stack, random);
     this.tcp = new TcpLayer(this.stack, random);
     this.add(new LoopbackDevice({ ...this.device('lo', ZERO_MAC), mtuBytes: LOOPBACK_MTU_BYTES }));
+  }
+
+  /** There from the first socket on, as the kernel loads its module then: before, its packets are of an unknown protocol. */
+  get sctp(): SctpLayer {
+    this.#sctp ??= new SctpLayer(this.stack, this.cpus.place.random(`sctp/${this.name}`));
+    return this.#sctp;
   }
 
   get netfilter(): Netfilter | undefined {

@@ -9,6 +9,7 @@ import type { NetDevice } from '../link/net-device.ts';
 import { steeringHash } from '../packet/flow-hash.ts';
 import { type Frame, PROTOCOL_SCTP, PROTOCOL_TCP, PROTOCOL_UDP } from '../packet/frame.ts';
 import { formatIp, type IpAddress, type IpFamily } from '../packet/ip-address.ts';
+import { hashOf } from '../transport/socket-table.ts';
 import type { BackendPool } from './backend-pool.ts';
 import { stackOf } from './ip-setup.ts';
 import type { NetworkNamespace } from './network-namespace.ts';
@@ -54,10 +55,11 @@ export class PacketBalancer {
 
   #pass(frame: Frame, device: NetDevice, pool: BackendPool): void {
     const { stack, cpus, name } = this.#namespace;
-    const { family, srcIp: ip, srcPort: port } = frame;
+    const { family, srcIp: ip, srcPort: port, dstIp } = frame;
     cpus.charge(cpus.costs.forwardNs);
     if (frame.ttl <= 1) return stack.drop(frame, 'IP_TTL');
-    const backend = pool.choose({ ip, port }, steeringHash(frame), cpus.instant);
+    const hash = pool.affinity === 'None' ? steeringHash(frame) : hashOf(family, dstIp, 0, ip, 0);
+    const backend = pool.choose({ ip, port }, hash, cpus.instant);
     if (backend === undefined) return stack.drop(frame, 'NO_BACKEND');
     frame.ttl--;
     frame.receivedOn = device;

@@ -35,6 +35,7 @@ import {
   checkNewService,
   checkService,
   checkServiceUpdate,
+  type FeatureGates,
   withAllocatedBefore,
   withServiceDefaults,
 } from './service-validation.ts';
@@ -58,6 +59,7 @@ export class ApiServer {
   readonly #allocations: Allocations;
   readonly #deliver: Deliver;
   readonly #now: () => Instant;
+  readonly #featureGates: FeatureGates;
   readonly #objects = new Map<Kind, Map<string, KubeObject>>();
   readonly #watchers = new Map<Kind, Set<Watcher>>();
   /** Deliveries that wait for the one that is running, so that no handler is called inside another. */
@@ -71,6 +73,7 @@ export class ApiServer {
     /** The ranges may overlap: nobody checks, and Services get addresses that pods have. */
     readonly isForced?: boolean;
     readonly nodePorts?: PortRange;
+    readonly featureGates?: FeatureGates;
     /** For watchers that bring none of their own. By default a change is delivered before the call that made it ends. */
     readonly deliver?: Deliver;
     /** Stamps what happens to objects, to the nanosecond; a real one keeps whole seconds. */
@@ -82,6 +85,7 @@ export class ApiServer {
     this.#allocations = new Allocations({ ranges: this.ranges, nodePorts, isForced }, options.random);
     this.#deliver = options.deliver ?? ((handler) => this.deliverInTurn(handler));
     this.#now = options.now ?? (() => START);
+    this.#featureGates = options.featureGates ?? {};
   }
 
   get now(): Instant {
@@ -214,7 +218,7 @@ export class ApiServer {
     if (object.kind === 'Namespace') return withNameLabel(object);
     if (isAgedKind(object)) return this.#withCreation(object);
     if (object.kind !== 'Service') return object;
-    checkService(object);
+    checkService(object, this.#featureGates);
     checkNewService(object);
     return this.#withCreation(withFamilies(withServiceDefaults(object), this.#allocations.serviceFamilies));
   }
@@ -233,7 +237,7 @@ export class ApiServer {
     if (after.kind === 'Namespace') return withNameLabel(after);
     if (after.kind !== 'Service' || before.kind !== 'Service') return after;
     const service = withAllocatedBefore(before, after);
-    checkService(service);
+    checkService(service, this.#featureGates);
     checkServiceUpdate(before, service);
     return withFamilies(withServiceDefaults(service), this.#allocations.serviceFamilies, before);
   }

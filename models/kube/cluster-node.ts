@@ -1,5 +1,6 @@
 // A Kubernetes node: a machine on the fabric with a bridge for its pods, a kubelet and a kube-proxy.
 
+import type { Duration } from '../../engine/time.ts';
 import { CniHost, type IsReserved } from '../cni/cni-host.ts';
 import { CniRuntime } from '../cni/cni-runtime.ts';
 import type { NetworkNode, NodeNetwork, PodNetwork } from '../cni/networks/pod-network.ts';
@@ -98,7 +99,10 @@ export class ClusterNode {
   readonly #network: NodeNetwork;
   readonly #nicName = 'eth0';
   readonly #families: readonly NodeFamily[];
-  readonly #startProxies: (mode: ProxyMode, sync: SyncSettings) => readonly KubeProxy[];
+  readonly #newProxies: (mode: ProxyMode, sync: SyncSettings) => readonly KubeProxy[];
+  #proxySync: SyncSettings;
+  /** Of kube-proxy. */
+  #restarts = 0;
   #kubeProxies: readonly KubeProxy[];
 
   constructor({
@@ -135,14 +139,16 @@ export class ClusterNode {
     const zone = object.metadata.labels['topology.kubernetes.io/zone'];
     this.rules = new MachineRules(this.machine, { name: this.#nicName, ip: this.ip });
     const rules = () => this.rules;
-    this.#startProxies = (mode, sync) =>
+    this.#newProxies = (mode, sync) =>
       this.#families.map(({ family, ip, ofCluster: { caches, services } }) => {
         const own = gateways.filter((gateway) => gateway.family === family).map((gateway) => gateway.ip);
         const node = { name: this.name, zone, ips: [ip, ...own] };
-        const random = place.random(family === 4 ? 'kube-proxy' : 'kube-proxy/ipv6');
+        const stream = family === 4 ? 'kube-proxy' : 'kube-proxy/ipv6';
+        const random = place.random(this.#restarts === 0 ? stream : `${stream}/restart-${this.#restarts}`);
         return new KubeProxy({ ...proxy, mode, sync, place, node, ranges, family, caches, services, random, rules });
       });
-    this.#kubeProxies = this.#startProxies(proxy.mode, proxy.sync);
+    this.#proxySync = proxy.sync;
+    this.#kubeProxies = this.#newProxies(proxy.mode, proxy.sync);
     const podRanges = this.#families.map(({ podRange }) => podRange);
     this.policyAgent = new PolicyAgent({ ...enforcement, place, rules, node: { name: this.name, podRanges } });
   }
@@ -202,7 +208,27 @@ export class ClusterNode {
   useProxy(mode: ProxyMode, sync: SyncSettings): void {
     if (this.#kubeProxies.some(({ hasSynced }) => hasSynced))
       throw new RangeError(`node ${this.name} has rules already; expected a mode before the start`);
-    this.#kubeProxies = this.#startProxies(mode, sync);
+    this.#proxySync = sync;
+    this.#kubeProxies = this.#newProxies(mode, sync);
+  }
+
+  /** kube-proxy ends; `downtime` later another one begins, which knows nothing of what the first has written. */
+  restartKubeProxy(downtime: Duration): void {
+    for (const kubeProxy of this.#kubeProxies) kubeProxy.stop();
+    const { mode, servesHealth } = this.kubeProxy;
+    const restart = ++this.#restarts;
+    this.machine.place.schedule(
+      downtime,
+      () => {
+        if (restart !== this.#restarts) return; // it has been restarted once more meanwhile
+        this.#kubeProxies = this.#newProxies(mode, this.#proxySync);
+        for (const kubeProxy of this.#kubeProxies) {
+          if (servesHealth) kubeProxy.serveHealth(this.process);
+          kubeProxy.hear([]);
+        }
+      },
+      undefined,
+    );
   }
 
   /** Cut off from the other machines, as by a cable that is pulled; what goes on within the node, goes on. */

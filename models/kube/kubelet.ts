@@ -13,6 +13,8 @@ import type { Ip, IpAddress } from '../packet/ip-address.ts';
 /** What a pod asks of its node's network. */
 export interface PodSandbox {
   readonly hostNetwork?: boolean;
+  /** Of its UTS namespace; on the node's network that is the node's, and nobody asks. */
+  readonly hostname?: string;
   readonly requestedIps?: readonly IpAddress[];
   readonly portMappings?: readonly PortMapping[] | undefined;
   readonly bandwidth?: PodBandwidth | undefined;
@@ -31,6 +33,8 @@ export interface RunningPod extends Process, IpAddress {
   /** Its address of the other family, on dual-stack nodes. */
   readonly secondaryIp: Ip | undefined;
   readonly node: string;
+  /** What gethostname tells its programs. */
+  readonly hostname: string;
 }
 
 /** The primary address first. */
@@ -76,7 +80,7 @@ export class Kubelet {
     this.machine.removeNamespace(name);
   }
 
-  #inOwnNamespace(name: string, { requestedIps, portMappings, bandwidth }: PodSandbox): RunningPod {
+  #inOwnNamespace(name: string, { hostname = name, requestedIps, portMappings, bandwidth }: PodSandbox): RunningPod {
     const namespace = this.machine.addNamespace(name);
     try {
       const { ips } = this.#cni.add({
@@ -84,7 +88,7 @@ export class Kubelet {
         ...(requestedIps !== undefined && { requestedIps }),
         ...((portMappings ?? bandwidth) !== undefined && { capabilities: { portMappings, bandwidth } }),
       });
-      return this.#pod(name, namespace, ips);
+      return this.#pod(name, namespace, { ips, hostname });
     } catch (error) {
       this.machine.removeNamespace(name);
       throw error;
@@ -92,14 +96,18 @@ export class Kubelet {
   }
 
   #inHostNetwork(name: string): RunningPod {
-    return this.#pod(name, this.machine.root, this.#nodeIps);
+    return this.#pod(name, this.machine.root, { ips: this.#nodeIps, hostname: this.machine.name });
   }
 
-  #pod(name: string, namespace: NetworkNamespace, ips: readonly IpAddress[]): RunningPod {
+  #pod(
+    name: string,
+    namespace: NetworkNamespace,
+    { ips, hostname }: { readonly ips: readonly IpAddress[]; readonly hostname: string },
+  ): RunningPod {
     const [{ family, ip }, second] = ips as readonly [IpAddress, IpAddress?];
     const { place } = this.machine;
     const cpu = this.machine.nextCpu();
-    return { name, place, namespace, cpu, family, ip, secondaryIp: second?.ip, node: this.machine.name };
+    return { name, place, namespace, cpu, family, ip, secondaryIp: second?.ip, node: this.machine.name, hostname };
   }
 }
 

@@ -43,6 +43,10 @@ export class MachineRules implements NodeRules {
     return this.#netfilter.conntrack;
   }
 
+  get accounts() {
+    return this.#netfilter.accounts;
+  }
+
   get ipvs() {
     return this.#netfilter.ipvs;
   }
@@ -52,6 +56,8 @@ export class MachineRules implements NodeRules {
     this.#ebpf ??= new EbpfDatapath(this.#machine, { device: this.#machine.root.deviceNamed(name), nodeIp });
     return this.#ebpf;
   }
+
+  readonly sysctl = (name: string, value: number): void => this.#machine.root.sysctl(name, value);
 
   readonly bindServiceAddresses = (ips: ReadonlySet<Ip>, family: IpFamily): void =>
     this.#machine.bindServiceAddresses(IPVS_DEVICE, ips, family);

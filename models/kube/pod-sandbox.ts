@@ -1,6 +1,7 @@
-// What a pod's object asks of the network of its node: addresses that it has already, host ports, bandwidth.
+// What a pod's object asks of the network of its node: its name there, addresses that it has already, host ports, bandwidth.
 
 import type { PortMapping } from '../cni/port-mapping.ts';
+import { podHostname } from '../dns/pod-hosts.ts';
 import { parseAddress } from '../packet/ip-address.ts';
 import type { PodBandwidth, PodSandbox } from './kubelet.ts';
 import { ObjectError } from './object-error.ts';
@@ -11,7 +12,9 @@ export function sandboxOf(pod: Pod): PodSandbox {
   if (pod.spec.hostNetwork) return { hostNetwork: true };
   const requestedIps = podIpsOf(pod).map(parseAddress);
   const portMappings = portMappingsOf(pod);
+  const { name } = pod.metadata;
   return {
+    hostname: podHostname({ name, hostname: pod.spec.hostname }),
     ...(requestedIps.length > 0 && { requestedIps }),
     ...(portMappings.length > 0 && { portMappings }),
     bandwidth: bandwidthOf(pod),

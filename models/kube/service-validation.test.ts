@@ -82,6 +82,18 @@ describe('refused with object and field:', () => {
     expect(() => apiServer().create(service({}, name))).toThrow(`Service default/${name}: metadata.name: expected at`),
   );
 
+  test('a name that begins with a digit, unless the gate RelaxedServiceNameValidation is on', () => {
+    const withGate = (isOn: boolean) => {
+      const random = new RandomStreams('test').stream('api');
+      return new ApiServer({ random, featureGates: { RelaxedServiceNameValidation: isOn } });
+    };
+    expect(() => withGate(false).create(service({}, '1web'))).toThrow('metadata.name: expected at most 63 lower-case');
+    expect(withGate(true).create(service({}, '1web')).metadata.name).toBe('1web');
+    expect(() => withGate(true).create(service({}, 'web.b'))).toThrow(
+      'digits and "-", neither the first nor the last a "-", got "web.b"',
+    );
+  });
+
   test('two node ports of one number: of one protocol always, of two unless they are one port', () => {
     const ports = (second: object) => [
       { name: 'a', port: 53, nodePort: 30_053 },

@@ -8,15 +8,18 @@ import { isIpv4, isIpv6 } from '../packet/ip-address.ts';
 import { ObjectError } from './object-error.ts';
 import { isExternal, mayHaveNodePorts, needsHealthCheck, type Service, type ServicePort } from './objects.ts';
 
+/** Of the API server, by their names. */
+export interface FeatureGates {
+  /** Names of Services may begin with a digit (KEP-5311; alpha in 1.34, off by default). */
+  readonly RelaxedServiceNameValidation?: boolean;
+}
+
 /** Throws an ObjectError about the first wrong field. The Service is as it was written, before anything is filled in. */
-export function checkService(service: Service): void {
+export function checkService(service: Service, gates: FeatureGates): void {
   const refuse: Refuse = (field, problem) => {
     throw new ObjectError(service, `${field}: ${problem}`);
   };
-  if (!DNS_LABEL_1035.test(service.metadata.name)) {
-    const expected = 'at most 63 lower-case letters, digits and "-", the first a letter, the last no "-"';
-    refuse('metadata.name', `expected ${expected}, got "${service.metadata.name}"`);
-  }
+  checkName(service.metadata.name, gates, refuse);
   checkType(service, refuse);
   checkPorts(service, refuse);
   checkAddresses(service, refuse);
@@ -54,6 +57,16 @@ export function checkServiceUpdate(before: Service, after: Service): void {
 }
 
 type Refuse = (field: string, problem: string) => void;
+
+function checkName(
+  name: string,
+  { RelaxedServiceNameValidation: isRelaxed = false }: FeatureGates,
+  refuse: Refuse,
+): void {
+  if ((isRelaxed ? DNS_LABEL_1123 : DNS_LABEL_1035).test(name)) return;
+  const ends = isRelaxed ? 'neither the first nor the last a "-"' : 'the first a letter, the last no "-"';
+  refuse('metadata.name', `expected at most 63 lower-case letters, digits and "-", ${ends}, got "${name}"`);
+}
 
 /** A name in DNS (RFC 1035 2.3.1). */
 const DNS_LABEL_1035 = /^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$/;

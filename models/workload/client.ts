@@ -16,14 +16,15 @@ import {
   NewConnectionRequester,
   type Requester,
   type RequestSettings,
+  SctpRequester,
   UdpRequester,
 } from './requester.ts';
 
 export interface ClientSettings {
   /** An address, or a name that is looked up for each request (each connection, where those are kept). */
   readonly to: SocketAddress | NamedTarget;
-  readonly protocol?: 'tcp' | 'udp';
-  /** TCP: keep connections open. UDP: keep the socket, so that all requests are one conntrack flow. */
+  readonly protocol?: 'tcp' | 'udp' | 'sctp';
+  /** TCP: keep connections open. SCTP: not modelled. UDP: keep the socket, so that all requests are one conntrack flow. */
   readonly keepAlive?: boolean;
   readonly requestBytes?: number;
   readonly responseBytes?: number;
@@ -92,6 +93,10 @@ function requesterOf(process: Process, load: Load, settings: ClientSettings): Re
   const { http } = settings;
   const request: RequestSettings = { to, requestBytes, responseBytes, http, timeout, keepSocket: keep };
   if (settings.protocol === 'udp') return new UdpRequester(process, load, request);
+  if (settings.protocol === 'sctp') {
+    if (keep) throw new RangeError('keepAlive over sctp; expected it over tcp or udp');
+    return new SctpRequester(process, load, request);
+  }
   return keep ? new KeptAliveRequester(process, load, request) : new NewConnectionRequester(process, load, request);
 }
 

@@ -5,6 +5,7 @@ import { after, type Duration, type Instant, s } from '../../engine/time.ts';
 import { Timer } from '../../engine/timer.ts';
 import type { Process } from '../host/process.ts';
 import type { Message } from '../packet/frame.ts';
+import type { SctpAssociation } from '../transport/sctp-association.ts';
 import type { TcpCloseReason, TcpConnection } from '../transport/tcp-connection.ts';
 import type { SocketAddress } from '../transport/transport-stack.ts';
 import { NoFreePortError, type UdpSocket } from '../transport/udp.ts';
@@ -170,6 +171,41 @@ export class NewConnectionRequester extends BaseRequester {
   protected override abandon(id: number): void {
     this.#connections.get(id)?.abort();
     this.#connections.delete(id);
+  }
+}
+
+/** An association per request. */
+export class SctpRequester extends BaseRequester {
+  readonly #associations = new Map<number, SctpAssociation>();
+
+  override request(done: () => void): void {
+    const exchange = this.begin(done);
+    this.locate(exchange, (to) => this.#connect(exchange, to));
+  }
+
+  #connect(exchange: Exchange, to: SocketAddress): void {
+    const { namespace, place, cpu } = this.process;
+    const association = namespace.sctp.connect(
+      { to, cpu },
+      {
+        onConnected: (established) => {
+          exchange.sent = place.now;
+          established.send(this.messageOf(exchange));
+        },
+        onMessage: (open, message) => {
+          this.#associations.delete(exchange.id);
+          this.answered(message);
+          open.close();
+        },
+        onClosed: (_closed, reason) => this.fail(exchange.id, reason === 'closed' ? 'closed early' : reason),
+      },
+    );
+    this.#associations.set(exchange.id, association);
+  }
+
+  protected override abandon(id: number): void {
+    this.#associations.get(id)?.abort();
+    this.#associations.delete(id);
   }
 }
 

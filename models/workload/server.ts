@@ -7,6 +7,7 @@ import { type Duration, us } from '../../engine/time.ts';
 import type { Process } from '../host/process.ts';
 import type { Message } from '../packet/frame.ts';
 import type { Ip, IpFamily } from '../packet/ip-address.ts';
+import type { SctpListener } from '../transport/sctp-layer.ts';
 import type { TcpListener } from '../transport/tcp-layer.ts';
 import type { UdpSocket } from '../transport/udp.ts';
 import { asDistribution, type DurationDistribution } from './duration-distribution.ts';
@@ -36,6 +37,8 @@ export const echo = (settings: Partial<ServerSettings> = {}): ServerSettings => 
 
 const OK = { status: 200, headers: {} } as const;
 
+export type ServerProtocol = 'TCP' | 'UDP' | 'SCTP';
+
 interface Job {
   readonly request: Request;
   readonly from: Ip;
@@ -52,9 +55,10 @@ export class Server {
   #random: RandomStream | undefined;
   readonly #waiting: Job[] = [];
   /** By protocol and port. */
-  readonly #sockets = new Map<string, TcpListener | UdpSocket>();
+  readonly #sockets = new Map<string, TcpListener | UdpSocket | SctpListener>();
   /** TCP ports that it has ever listened on: its connections outlive its listeners. */
   #ports: readonly number[] = [];
+  #hasSctp = false;
   #busy = 0;
   #served = 0;
   /** Who waits for the last request in service; set by SIGTERM. */
@@ -73,7 +77,7 @@ export class Server {
     return this.#served;
   }
 
-  listensOn(protocol: 'TCP' | 'UDP', port: number): boolean {
+  listensOn(protocol: ServerProtocol, port: number): boolean {
     return this.#sockets.has(`${protocol} ${port}`);
   }
 
@@ -83,16 +87,40 @@ export class Server {
   }
 
   /** Nothing happens if it listens there already. */
-  listen(protocol: 'TCP' | 'UDP', port: number): void {
+  listen(protocol: ServerProtocol, port: number): void {
     if (this.listensOn(protocol, port) || this.#exit !== undefined || this.#hasExited) return;
     if (protocol === 'TCP' && !this.#ports.includes(port)) this.#ports = this.#ports.concat(port);
-    const socket = protocol === 'TCP' ? this.#listenTcp(port) : this.#bindUdp(port);
-    this.#sockets.set(`${protocol} ${port}`, socket);
+    this.#sockets.set(`${protocol} ${port}`, this.#open(protocol, port));
   }
 
   /** `[::]` where there is IPv6, as servers do, which is both families; else 0.0.0.0. */
   get #family(): IpFamily {
     return this.process.namespace.stack.ipv6 === undefined ? 4 : 6;
+  }
+
+  #open(protocol: ServerProtocol, port: number): TcpListener | UdpSocket | SctpListener {
+    switch (protocol) {
+      case 'TCP':
+        return this.#listenTcp(port);
+      case 'UDP':
+        return this.#bindUdp(port);
+      case 'SCTP':
+        return this.#listenSctp(port);
+    }
+  }
+
+  #listenSctp(port: number): SctpListener {
+    this.#hasSctp = true;
+    const { namespace, cpu } = this.process;
+    return namespace.sctp.listen(
+      { family: this.#family, port, cpu },
+      {
+        onMessage: (association, message) => {
+          const { remoteIp: from, family } = association;
+          this.#take({ message, from, family, respond: (response) => association.send(response) });
+        },
+      },
+    );
   }
 
   #listenTcp(port: number): TcpListener {
@@ -144,6 +172,7 @@ export class Server {
     this.#waiting.length = 0;
     for (const connection of this.process.namespace.tcp.connections)
       if (this.#ports.includes(connection.localPort)) connection.close();
+    if (this.#hasSctp) for (const association of this.process.namespace.sctp.associations) association.close();
   }
 
   #exitIfIdle(): void {

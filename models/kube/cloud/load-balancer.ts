@@ -10,7 +10,13 @@
 import type { Simulator } from '../../../engine/simulator.ts';
 import { s } from '../../../engine/time.ts';
 import { FREE } from '../../cpu/cost-model.ts';
-import { type Backend, BackendPool, type BalancingAlgorithm, type PoolSettings } from '../../host/backend-pool.ts';
+import {
+  type Backend,
+  BackendPool,
+  type BalancingAlgorithm,
+  type PoolSettings,
+  type SessionAffinity,
+} from '../../host/backend-pool.ts';
 import type { Fabric } from '../../host/fabric.ts';
 import { addAddress, addDefaultRoute, stackOf } from '../../host/ip-setup.ts';
 import { Machine, type MachineOptions } from '../../host/machine.ts';
@@ -49,6 +55,7 @@ export interface BalancedPort extends Frontend {
   readonly nodePort: number | undefined;
   readonly healthCheckPort: number;
   readonly sourceRanges: readonly Prefix[];
+  readonly affinity: SessionAffinity;
   readonly backends: readonly BalancedNode[];
 }
 
@@ -127,6 +134,7 @@ export class LoadBalancer {
       const served = this.#served.get(key) ?? this.#open(port);
       this.#served.set(key, served);
       served.port = port;
+      served.pool.affinity = port.affinity;
       this.#check(served, port.backends, isFound);
       this.#refresh(served);
     }
@@ -159,7 +167,8 @@ export class LoadBalancer {
       protocol,
       targetFor: (client) => {
         if (sourceRanges.length > 0 && !allowed.some((range) => contains(range, client.ip))) return undefined;
-        const hash = hashOf(family, ip, port.port, client.ip, client.port);
+        const ports = pool.affinity === 'None' ? ([port.port, client.port] as const) : NO_PORTS;
+        const hash = hashOf(family, ip, ports[0], client.ip, ports[1]);
         const backend = pool.choose(client, hash, place.now);
         return backend && { family, ip: backend.ip, port: nodePort };
       },
@@ -226,6 +235,9 @@ export class LoadBalancer {
       });
   }
 }
+
+/** Those of a client's flows differ. */
+const NO_PORTS = [0, 0] as const;
 
 const keyOf = ({ family, ip, protocol, port }: Frontend): string => `${family} ${ip} ${protocol} ${port}`;
 

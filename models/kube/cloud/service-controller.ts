@@ -131,14 +131,14 @@ export class ServiceController {
   }
 
   #portsOf(service: Service): BalancedPort[] {
-    const { healthCheckNodePort, loadBalancerSourceRanges, ports } = service.spec;
+    const { healthCheckNodePort, loadBalancerSourceRanges, ports, sessionAffinity: affinity } = service.spec;
     const healthCheckPort = needsHealthCheck(service) ? (healthCheckNodePort ?? HEALTHZ_PORT) : HEALTHZ_PORT;
     const sourceRanges = loadBalancerSourceRanges.map((range) => parseAnyPrefix(range.trim()));
     return service.status.loadBalancer.ingress.flatMap(({ ip: text, ipMode: mode = 'VIP' }) => {
       if (text === undefined || !this.#isServed(text)) return [];
       const address = parseAddress(text);
       const backends = this.#nodesOf(address.family);
-      const common = { service: keyOf(service), ...address, mode, healthCheckPort, sourceRanges, backends };
+      const common = { service: keyOf(service), ...address, mode, healthCheckPort, sourceRanges, affinity, backends };
       return ports.map(({ protocol, port, nodePort }) => ({ ...common, protocol, port, nodePort }));
     });
   }

@@ -53,6 +53,11 @@ export class BoundedFrequencyRunner {
     if (!this.#isRunning) this.#scheduleRetry();
   }
 
+  /** For good; a run that goes on may end. */
+  stop(): void {
+    this.#timer.stop();
+  }
+
   #tryRun(): void {
     if (!this.#takeToken()) {
       // There is no token only if there was a run.

@@ -18,6 +18,7 @@ export class HealthServer {
   readonly #family: IpFamily;
   readonly #nodeName: string;
   readonly #isProxyHealthy: () => boolean;
+  readonly #own: { close(): void };
   /** Servers by healthCheckNodePort. */
   readonly #servers = new Map<number, { readonly service: string; close(): void }>();
   #readyEndpoints: ReadonlyMap<string, number> = new Map();
@@ -34,7 +35,7 @@ export class HealthServer {
     this.#family = family;
     this.#nodeName = nodeName;
     this.#isProxyHealthy = isProxyHealthy;
-    serveHealth(process, { family, port: HEALTHZ_PORT }, () => this.report(HEALTHZ_PORT));
+    this.#own = serveHealth(process, { family, port: HEALTHZ_PORT }, () => this.report(HEALTHZ_PORT));
   }
 
   /** What is answered on a port now. */
@@ -43,6 +44,13 @@ export class HealthServer {
     const readyEndpoints = service === undefined ? undefined : (this.#readyEndpoints.get(service) ?? 0);
     const isReady = port === HEALTHZ_PORT || (readyEndpoints ?? 0) > 0;
     return { status: isReady && this.#isProxyHealthy() ? 200 : 503, readyEndpoints };
+  }
+
+  /** Nobody listens on its ports any more. */
+  close(): void {
+    this.#own.close();
+    for (const server of this.#servers.values()) server.close();
+    this.#servers.clear();
   }
 
   /** SyncServices and SyncEndpoints: the rules serve these services now. */

@@ -98,14 +98,15 @@ export class IpvsSets {
     this.#family = family;
   }
 
-  /** `ipset create -exist` for each. */
+  /** `ipset create -exist` for each; what an earlier kube-proxy has left in them goes (syncIPSetEntries). */
   ensure(sets: IpSets): void {
     const hash = this.#family === 6 ? { family: this.#family } : {};
     for (const set of IPVS_SET_NAMES) {
       const [type] = SETS[set];
       const name = nameOfSet(set, this.#family);
-      if (sets.find(name) !== undefined) continue;
-      sets.create(name, type, type === 'bitmap:port' ? { range: { first: 0, last: 65_535 } } : hash);
+      const known = sets.find(name);
+      if (known !== undefined) known.flush();
+      else sets.create(name, type, type === 'bitmap:port' ? { range: { first: 0, last: 65_535 } } : hash);
     }
   }
 

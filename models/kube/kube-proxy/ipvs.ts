@@ -102,6 +102,7 @@ export class IpvsProxier {
   #node: ProxyNode;
   #services = NO_SERVICES;
   #needsFullSync = true;
+  #isFirst = true;
 
   /** `random` belongs to this node alone. */
   constructor(options: {
@@ -134,8 +135,10 @@ export class IpvsProxier {
 
   sync(node: IpvsNode, services: ServiceSnapshot): IpvsSyncReport {
     const isFull = this.#needsFullSync;
+    const isFirst = this.#isFirst;
+    this.#isFirst = false;
     const isKept = (port: ServicePort): boolean => !isFull && this.#plans.has(port) && services.has(port);
-    if (this.#services === NO_SERVICES) this.#configure(node);
+    if (isFirst) this.#configure(node);
     const gone = this.#services.ports.filter((port) => !isKept(port)).map((port) => this.#drop(port));
     const added = services.ports.filter((port) => !isKept(port)).map((port) => this.#take(port));
     for (const { entries } of added) for (const entry of entries) this.#sets.add(node.sets, entry);
@@ -143,7 +146,8 @@ export class IpvsProxier {
     const plans = services.ports.map((port) => this.#plans.get(port)!);
     installIpvsChains(node.tables, this.#cache.chainsFor(this.#chainContent(plans), this.#config));
     if (isFull || added.length + gone.length > 0) node.bindServiceAddresses(new Set(this.#bound.keys()));
-    for (const plan of added.flatMap(({ virtuals }) => virtuals)) this.#program(node.ipvs, plan);
+    for (const plan of added.flatMap(({ virtuals }) => virtuals)) this.#program(node.ipvs, plan, { isFirst });
+    if (isFirst) this.#deleteForeign(node.ipvs, plans);
     for (const plan of gone.flatMap(({ virtuals }) => virtuals)) this.#deleteUnused(node.ipvs, plan);
     this.#services = services;
     this.#needsFullSync = false;
@@ -197,12 +201,17 @@ export class IpvsProxier {
     };
   }
 
-  /** syncService and syncEndpoint. */
-  #program(ipvs: Ipvs, { address, settings, endpoints }: VirtualPlan): void {
+  /** syncService and syncEndpoint. The first time, servers that an earlier kube-proxy was draining get their weight back. */
+  #program(
+    ipvs: Ipvs,
+    { address, settings, endpoints }: VirtualPlan,
+    { isFirst }: { readonly isFirst: boolean },
+  ): void {
     const virtual = ipvs.find(address) ?? ipvs.addVirtual(address, settings);
     ipvs.editVirtual(virtual, settings);
     for (const { ip, port } of this.#inOrder(endpoints)) {
       const known = virtual.find(ip, port);
+      if (known !== undefined && isFirst && known.weight !== 1) ipvs.setWeight(virtual, known, 1);
       if (known !== undefined && !this.#termination.has(known)) continue;
       if (known !== undefined) this.#termination.cancel(ipvs, virtual, known);
       ipvs.addServer(virtual, { ip, port, weight: 1 });
@@ -211,6 +220,13 @@ export class IpvsProxier {
       const isWanted = endpoints.some(({ ip, port }) => server.ip === ip && server.port === port);
       if (!isWanted && !this.#termination.has(server)) this.#termination.end(ipvs, virtual, server);
     }
+  }
+
+  /** cleanLegacyService: an earlier kube-proxy has left them, and their Services are gone. */
+  #deleteForeign(ipvs: Ipvs, plans: readonly PortPlan[]): void {
+    const wanted = new Set(plans.flatMap(({ virtuals }) => virtuals.map(({ address }) => ipvs.find(address))));
+    for (const virtual of [...ipvs.virtualServers()])
+      if (virtual.family === this.#config.family && !wanted.has(virtual)) ipvs.deleteVirtual(virtual);
   }
 
   #inOrder(endpoints: readonly Endpoint[]): readonly Endpoint[] {

@@ -17,7 +17,7 @@ import { BoundedFrequencyRunner } from './bounded-frequency-runner.ts';
 import { type ConnectionTable, type ConntrackCleanup, staleConnections } from './conntrack-cleanup.ts';
 import { HealthServer } from './health-server.ts';
 import type { ProxyNode } from './port-on-node.ts';
-import { ProxyMetrics } from './proxy-metrics.ts';
+import { ACCOUNT_METRICS, type AccountMetricName, GAUGES, ProxyMetrics } from './proxy-metrics.ts';
 import {
   type NodeRules,
   type Proxier,
@@ -73,7 +73,10 @@ export interface KubeProxyOptions {
   /** What proxies have heard of until now. */
   readonly services: () => ServiceSnapshot;
   /** Of the node. */
-  readonly rules: () => NodeRules & { readonly conntrack: ConnectionTable };
+  readonly rules: () => NodeRules & {
+    readonly conntrack: ConnectionTable;
+    readonly accounts: ReadonlyMap<string, { readonly packets: number }>;
+  };
   readonly flags: ProxyFlags;
 }
 
@@ -87,6 +90,7 @@ export class KubeProxy {
   readonly #startedAt: Instant;
   #services = NO_SERVICES;
   #hasSynced = false;
+  #isStopped = false;
   /** When everything was last written. */
   #fullSyncAt: Instant | undefined;
   /** When the oldest change was heard of that the rules do not serve yet, and of those that no sync has taken yet. */
@@ -144,8 +148,28 @@ export class KubeProxy {
     return this.#behindSince === undefined || between(this.#behindSince, place.now) < 2 * sync.syncPeriod;
   }
 
+  /** 0 without a rule that counts: flag `accounts` of mode iptables. */
+  accountMetric(name: AccountMetricName): number {
+    return this.#options.rules().accounts.get(ACCOUNT_METRICS[name])?.packets ?? 0;
+  }
+
+  /** The process ends, in the midst of a sync if need be: what the node has of it stays, and nobody looks after it. */
+  stop(): void {
+    this.#isStopped = true;
+    this.#runner.stop();
+    this.#proxier.stop?.();
+    this.#healthServer?.close();
+    for (const gauge of GAUGES) this.metrics.set(gauge, 0); // it is no part of the cluster's sums any more
+  }
+
+  /** Load balancers ask it. */
+  get servesHealth(): boolean {
+    return this.#healthServer !== undefined;
+  }
+
   /** What has been heard at this instant; a proxy that has just started syncs without any. */
   hear(changes: readonly ProxyChange[]): void {
+    if (this.#isStopped) return;
     for (const change of changes) this.#note(change);
     this.#behindSince ??= this.#options.place.now;
     this.#queuedSince ??= this.#options.place.now;
@@ -183,6 +207,7 @@ export class KubeProxy {
     const extent = { kind, servicePorts: snapshot.ports.length, changed: snapshot.changedSince(before) };
     const lasting = syncDuration(sync.costs[mode], extent);
     const end = (): void => {
+      if (this.#isStopped) return;
       if (this.failing) this.#fail(kind);
       else {
         if (kind === 'full') this.#fullSyncAt = place.now;

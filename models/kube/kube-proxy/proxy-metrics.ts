@@ -4,6 +4,7 @@
 
 import { Histogram } from '../../../engine/stats/histogram.ts';
 import { type Duration, type Instant, inSeconds } from '../../../engine/time.ts';
+import type { KubeProxyAccount } from './iptables-fixed-chains.ts';
 
 export const DURATION_METRICS = [
   'kubeproxy_sync_proxy_rules_duration_seconds',
@@ -37,6 +38,13 @@ export const TIMESTAMPS = [
   'kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds',
 ] as const;
 export type TimestampName = (typeof TIMESTAMPS)[number];
+
+/** Counted by the kernel, in the accounts of `-m nfacct`, and read when somebody asks (1.33 and later). */
+export const ACCOUNT_METRICS = {
+  kubeproxy_iptables_ct_state_invalid_dropped_packets_total: 'ct_state_invalid_dropped_pkts',
+  kubeproxy_iptables_localhost_nodeports_accepted_packets_total: 'localhost_nps_accepted_pkts',
+} as const satisfies Readonly<Record<string, KubeProxyAccount>>;
+export type AccountMetricName = keyof typeof ACCOUNT_METRICS;
 
 /** Of one kube-proxy, or of all that are made with it as `total`: the sums of their counts, the latest of their times. */
 export class ProxyMetrics {

@@ -11,8 +11,9 @@ import type { RuleTables } from '../../netfilter/rule-tables.ts';
 import type { Ip, IpFamily } from '../../packet/ip-address.ts';
 import { type ClusterRanges, rangeOf } from '../ranges.ts';
 import { ebpfServices } from './ebpf.ts';
-import { DEFAULT_IPTABLES_CONFIG, IptablesProxier, type SyncReport } from './iptables.ts';
+import { DEFAULT_IPTABLES_CONFIG, type IptablesConfig, IptablesProxier, type SyncReport } from './iptables.ts';
 import { ServiceChainCache } from './iptables-chain-cache.ts';
+import { servesLoopback } from './iptables-fixed-chains.ts';
 import { DEFAULT_IPVS_CONFIG, type IpvsConfig, type IpvsNode, IpvsProxier } from './ipvs.ts';
 import { IpvsChainCache } from './ipvs-chains.ts';
 import { TERMINATION_CHECK_INTERVAL } from './ipvs-termination.ts';
@@ -47,6 +48,8 @@ export interface NodeRules {
   readonly nftables: Nftables;
   readonly sets: IpvsNode['sets'];
   readonly ipvs: IpvsNode['ipvs'];
+  /** `sysctl -w` on the node. */
+  readonly sysctl: (name: string, value: number) => void;
   /** Gives the node these addresses of Services and no others of the family. */
   readonly bindServiceAddresses: (ips: ReadonlySet<Ip>, family: IpFamily) => void;
   readonly ebpf: Pick<EbpfDatapath, 'configure' | 'replaceServices' | 'services'>;
@@ -54,6 +57,7 @@ export interface NodeRules {
 
 /** Flags of kube-proxy that belong to one mode. */
 export interface ProxyFlags {
+  readonly iptables?: Partial<Pick<IptablesConfig, 'localhostNodePorts' | 'nodePortAddresses' | 'accounts'>>;
   readonly ipvs?: Partial<Pick<IpvsConfig, 'scheduler' | 'endpointOrder' | 'masqueradeAll'>>;
   readonly ebpf?: Partial<NodePortSettings>;
 }
@@ -77,6 +81,8 @@ export interface Proxier {
   /** What the next sync is going to be. */
   nextKind(rules: NodeRules): 'full' | 'partial';
   needFullSync(): void;
+  /** It looks at nothing any more. */
+  stop?(): void;
 }
 
 export interface StartOptions {
@@ -119,12 +125,18 @@ const localDetectorOf = ({ ranges, family }: StartOptions) =>
 const tablesOf = ({ tables, tables6 }: NodeRules, family: IpFamily): RuleTables => (family === 6 ? tables6 : tables);
 
 function startIptables(options: StartOptions): Proxier {
-  const { node, family, caches, random } = options;
+  const { node, family, caches, random, flags } = options;
   const { syncPeriod } = options.sync;
-  const config = { ...DEFAULT_IPTABLES_CONFIG, family, localDetector: localDetectorOf(options) };
+  const config = { ...DEFAULT_IPTABLES_CONFIG, family, localDetector: localDetectorOf(options), ...flags.iptables };
   const proxier = new IptablesProxier({ node, config, cache: caches.iptables, random, syncPeriod });
+  let isFirst = true;
   return {
-    sync: (rules, services, now) => proxier.write(tablesOf(rules, family), services, now),
+    sync(rules, services, now) {
+      // NewProxier sets it once: without it, what a node sends to a node port on loopback does not get out to a pod.
+      if (isFirst && servesLoopback(config)) rules.sysctl('net.ipv4.conf.all.route_localnet', 1);
+      isFirst = false;
+      return proxier.write(tablesOf(rules, family), services, now);
+    },
     nextKind: (rules) => proxier.nextKind(tablesOf(rules, family)),
     needFullSync: () => proxier.needFullSync(),
   };
@@ -173,6 +185,7 @@ function startIpvs(options: StartOptions): Proxier {
     },
     nextKind: () => proxier.nextKind,
     needFullSync: () => proxier.needFullSync(),
+    stop: () => check.stop(),
   };
 }
 
