@@ -4,6 +4,7 @@
 import type { Part } from '../engine/parallel/part.ts';
 import { type Duration, ms, s } from '../engine/time.ts';
 import { Cluster } from './cluster.ts';
+import type { NetworkChoice } from './cni/networks/registry.ts';
 import type { Machine } from './host/machine.ts';
 import type { EstablishedChoice } from './kube/network-policy/policy-rules.ts';
 import { objectFrom } from './kube/objects.ts';
@@ -87,6 +88,8 @@ export interface Story {
   readonly nodes: number;
   readonly proxy: 'iptables' | 'nftables' | 'ipvs';
   readonly ipFamily: ClusterIpFamily;
+  /** Default: the cluster's. */
+  readonly cni?: NetworkChoice;
   readonly ipMode: 'VIP' | 'Proxy';
   readonly established: EstablishedChoice;
   readonly seed: number;
@@ -107,10 +110,10 @@ export interface Story {
  * the long way.
  */
 export function tell(
-  { nodes, proxy, ipFamily, ipMode, established, seed, rules, loads, steps }: Story,
+  { nodes, proxy, ipFamily, cni = 'bridge', ipMode, established, seed, rules, loads, steps }: Story,
   { hasNoFlowCache = false, part }: { hasNoFlowCache?: boolean; part?: Part } = {},
 ): object | undefined {
-  const options = { loadBalancer: { ipMode }, networkPolicy: { established }, ...(part && { part }) };
+  const options = { cni, loadBalancer: { ipMode }, networkPolicy: { established }, ...(part && { part }) };
   const cluster = new Cluster({ seed: `${seed}`, proxy, ipFamily, ...options });
   cluster.frames.recorder.isOff = hasNoFlowCache;
   cluster.addNodes(nodes);

@@ -24,20 +24,26 @@ beforeAll(async () => {
   } = await import(/* @vite-ignore */ module));
 }, 60_000);
 
+/** Frames in tunnels, and pods without a bridge. */
+const network = fc.constantFrom('bridge', 'flannel-vxlan', 'calico');
+
 test('runs on one, two and three workers are the same', { timeout: 300_000 }, async () => {
   let compared = 0;
   await fc.assert(
-    fc.asyncProperty(anyStory, fc.constantFrom(2, 3), async (story, workers) => {
+    fc.asyncProperty(anyStory, network, fc.constantFrom(2, 3), async (onBridges, cni, workers) => {
+      const story: Story = onBridges.ipFamily === 'ipv4' ? { ...onBridges, cni } : onBridges;
       const together = await onWorkers(story, workers);
-      // A pod that ends tells the kubelet at once.
-      if (together instanceof IndivisibleError)
-        return expect(story.steps.map(({ what }) => what)).toContain('one replica');
+      if (together instanceof IndivisibleError) {
+        // A pod that ends tells the kubelet at once.
+        expect(story.steps.map(({ what }) => what)).toContain('one replica');
+        return;
+      }
       expect(together).toEqual(run(story));
       compared++;
     }),
-    { numRuns: 20 },
+    { numRuns: 8, endOnFailure: true }, // threads are too slow to look for a smaller story,
   );
-  expect(compared).toBeGreaterThan(10);
+  expect(compared).toBeGreaterThan(2);
 });
 
 async function onWorkers(story: Story, workers: number): Promise<unknown> {

@@ -53,6 +53,5 @@ export function fillReset(reset: Frame, about: Frame): void {
     reset.acknowledgment = (about.sequence + length) | 0;
     reset.tcpFlags = TCP_RST | TCP_ACK;
   }
-  reset.isChecksumOpen = reset.family === 4; // nf_reject_ip6_tcphdr_put computes it
   reset.updateSize();
 }

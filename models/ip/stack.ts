@@ -693,6 +693,7 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     this.#netfilter?.conntrack.closeByReset(frame);
     const reset = this.frames.allocate();
     fillReset(reset, frame);
+    reset.isChecksumOpen = frame.family === 4; // nf_reject_ip6_tcphdr_put computes it
     const port =
       frame.physIn === undefined ? undefined : this.#devices.find(({ index }) => index === frame.physIn?.index);
     if (port !== undefined) return sendBackBy(port, reset, frame);
