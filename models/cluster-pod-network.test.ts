@@ -109,22 +109,39 @@ describe('in IPv6', () => {
     cluster.assertConserved();
   });
 
-  test('tunnels are of IPv4', () => {
-    expect(() => new Cluster({ seed: 'x', cni: 'flannel-vxlan', ipFamily: 'dual' })).toThrow(
-      'cni flannel-vxlan: tunnels of IPv6 are not modelled; expected a cluster of IPv4 only, or another network',
+  test.each(['flannel-vxlan', 'calico-ipip'] as const)('tunnels are of IPv4: %s', (cni) => {
+    expect(() => new Cluster({ seed: 'x', cni, ipFamily: 'dual' })).toThrow(
+      `cni ${cni}: tunnels of IPv6 are not modelled; expected a cluster of IPv4 only, or another network`,
     );
   });
 });
 
-test('with VXLAN pods have 50 bytes less', () => {
+test('through IP-in-IP a node is seen elsewhere by the address of its tunl0, the first of its block', () => {
+  const made = new Cluster({ seed: 'tunl0', cni: 'calico-ipip' });
+  made.addNodes(2);
+  addPod(made, 'web', { node: 'node-2', containers: [{ name: 'web', ports: [{ containerPort: 8080 }] }] });
+  const tunnel = made.node('node-2').machine.root.deviceNamed('tunl0');
+  expect(tunnel.mtuBytes).toBe(1480);
+  const { process, machine } = made.node('node-1');
+  const own = machine.root.stack.addresses.find(({ device }) => device.name === 'tunl0')!;
+  expect(formatIp(own.ip)).toBe('10.244.0.0'); // Calico gives all 64 addresses of a block away
+  expect(ask(made, process, { ...made.pod('default/web'), port: 8080 })).toBe('default/web saw 10.244.0.0');
+  made.assertConserved();
+});
+
+test('with VXLAN pods have 50 bytes less, with IP-in-IP 20', () => {
   const mtu = (cni: NonNullable<ClusterOptions['cni']>): number => {
     const cluster = new Cluster({ seed: 'mtu', cni });
     cluster.addNodes(1);
     return cluster.addPod({ name: 'a' }).namespace.deviceNamed('eth0').mtuBytes;
   };
-  expect([mtu('bridge'), mtu('flannel-vxlan'), mtu('flannel-host-gw'), mtu('calico-vxlan')]).toEqual([
-    1500, 1450, 1500, 1450,
-  ]);
+  expect([
+    mtu('bridge'),
+    mtu('flannel-vxlan'),
+    mtu('flannel-host-gw'),
+    mtu('calico-vxlan'),
+    mtu('calico-ipip'),
+  ]).toEqual([1500, 1450, 1500, 1450, 1480]);
 });
 
 test('containers of a pod meet on localhost, which no NAT sees, and one port is for one of them', () => {

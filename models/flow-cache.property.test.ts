@@ -21,3 +21,14 @@ test('runs with and without the flow cache are the same', { timeout: 120_000 }, 
   );
   expect(repeated).toBeGreaterThan(10_000);
 });
+
+test('so they are through tunnels, which are no way that is remembered', { timeout: 120_000 }, () => {
+  const anyNetwork = fc.constantFrom('flannel-vxlan', 'calico-ipip');
+  fc.assert(
+    fc.property(anyStory, anyNetwork, (told, cni) => {
+      const story = { ...told, ipFamily: 'ipv4' as const, cni };
+      expect(tell(story)).toEqual(tell(story, { hasNoFlowCache: true }));
+    }),
+    { numRuns: 20 },
+  );
+});

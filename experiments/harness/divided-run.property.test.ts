@@ -25,7 +25,7 @@ beforeAll(async () => {
 }, 60_000);
 
 /** Frames in tunnels, and pods without a bridge. */
-const network = fc.constantFrom('bridge', 'flannel-vxlan', 'calico');
+const network = fc.constantFrom('bridge', 'flannel-vxlan', 'calico', 'calico-ipip');
 
 test('runs on one, two and three workers are the same', { timeout: 300_000 }, async () => {
   let compared = 0;

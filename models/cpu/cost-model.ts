@@ -34,6 +34,9 @@ export interface CostModel {
   readonly vxlanEncapNs: number;
   /** UDP socket lookup of the outer packet, header check, and the way back into the stack. */
   readonly vxlanDecapNs: number;
+  /** The same for IP-in-IP, which has no UDP. */
+  readonly ipipEncapNs: number;
+  readonly ipipDecapNs: number;
 
   // ── netfilter ──────────────────────────────────────────────────────────────────────────────────────────────────────
   /** br_netfilter's own work per bridged frame, without rules. */
@@ -95,6 +98,8 @@ export const LINUX_6_18: CostModel = {
   reassemblyNs: 710,
   vxlanEncapNs: 1_165,
   vxlanDecapNs: 1_446,
+  ipipEncapNs: 1_165,
+  ipipDecapNs: 1_446,
   bridgeNetfilterNs: 477,
   baseChainNs: 50,
   nftBaseChainNs: 38,
@@ -169,6 +174,8 @@ export const FREE: CostModel = {
   reassemblyNs: 0,
   vxlanEncapNs: 0,
   vxlanDecapNs: 0,
+  ipipEncapNs: 0,
+  ipipDecapNs: 0,
   bridgeNetfilterNs: 0,
   baseChainNs: 0,
   nftBaseChainNs: 0,

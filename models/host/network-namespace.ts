@@ -4,11 +4,13 @@ import type { CpuSet } from '../cpu/cpu-set.ts';
 import type { FlowCache } from '../ip/flow-cache.ts';
 import { IpStack } from '../ip/stack.ts';
 import { Bridge } from '../link/bridge.ts';
+import { IpipDevice } from '../link/ipip.ts';
 import { LOOPBACK_MTU_BYTES, LoopbackDevice } from '../link/loopback.ts';
 import type { NetDevice, NetDeviceOptions } from '../link/net-device.ts';
 import { VXLAN_OVERHEAD_BYTES, VXLAN_PORT, VxlanDevice, VxlanEndpoint } from '../link/vxlan.ts';
 import type { ConntrackSettings } from '../netfilter/conntrack.ts';
 import { Netfilter } from '../netfilter/netfilter.ts';
+import { PROTOCOL_IPIP } from '../packet/frame.ts';
 import type { FrameStore } from '../packet/frame-store.ts';
 import type { Ip } from '../packet/ip-address.ts';
 import { type Mac, ZERO_MAC } from '../packet/mac.ts';
@@ -179,6 +181,16 @@ export class NetworkNamespace {
       underlay: this.stack,
     });
     endpoint.add(device);
+    return this.add(device);
+  }
+
+  /** `modprobe ipip; ip link set tunl0 up mtu BYTES`: a namespace has one such device. */
+  addIpip({ name = 'tunl0', mtuBytes }: { name?: string; mtuBytes: number }): IpipDevice {
+    if (this.stack.handlerOf(PROTOCOL_IPIP) !== undefined)
+      throw new RangeError(`${this.name} has a tunnel of IP in IP; expected no other than that one`);
+    const { mac: _, ...options } = this.device(name, ZERO_MAC);
+    const device = new IpipDevice({ ...options, mtuBytes, underlay: this.stack });
+    this.stack.register(PROTOCOL_IPIP, device);
     return this.add(device);
   }
 

@@ -8,6 +8,7 @@ import { Simulator } from '../../engine/simulator.ts';
 import { after, type Duration, ms } from '../../engine/time.ts';
 import { FREE } from '../cpu/cost-model.ts';
 import { Bridge } from '../link/bridge.ts';
+import { IPIP_OVERHEAD_BYTES, type IpipDevice } from '../link/ipip.ts';
 import type { NetDevice } from '../link/net-device.ts';
 import { createVethPair } from '../link/veth.ts';
 import type { VxlanDevice } from '../link/vxlan.ts';
@@ -32,6 +33,7 @@ export interface LabNode {
   /** Absent where pods have routed veths. */
   readonly bridge: Bridge | undefined;
   readonly vxlan: VxlanDevice | undefined;
+  readonly ipip: IpipDevice | undefined;
 }
 
 export interface LabPod {
@@ -58,7 +60,8 @@ export class PacketLab {
       podRange,
       routed = false,
       overlay = false,
-    }: { ip: string; podRange: string; routed?: boolean; overlay?: boolean },
+      ipip = false,
+    }: { ip: string; podRange: string; routed?: boolean; overlay?: boolean; ipip?: boolean },
   ): LabNode {
     const machine = new Machine({
       name,
@@ -78,8 +81,20 @@ export class PacketLab {
     const vxlan = overlay
       ? root.addVxlan({ name: 'vx0', mac: machine.nextMac(), vni: 1, local: parseIp(ip), lower: uplink })
       : undefined;
-    if (vxlan !== undefined) root.stack.addAddress(vxlan, range.net, 32);
-    const node: LabNode = { name, machine, root, ip: parseIp(ip), podRange: range, uplink, bridge, vxlan };
+    const tunnel = ipip ? root.addIpip({ mtuBytes: uplink.mtuBytes - IPIP_OVERHEAD_BYTES }) : undefined;
+    const overlayDevice = vxlan ?? tunnel;
+    if (overlayDevice !== undefined) root.stack.addAddress(overlayDevice, range.net, 32);
+    const node: LabNode = {
+      name,
+      machine,
+      root,
+      ip: parseIp(ip),
+      podRange: range,
+      uplink,
+      bridge,
+      vxlan,
+      ipip: tunnel,
+    };
     for (const other of this.#nodes) {
       routeBetween(node, other);
       routeBetween(other, node);
@@ -179,7 +194,7 @@ export function loadRules(namespace: NetworkNamespace, text: string): void {
 function routeBetween(from: LabNode, to: LabNode): void {
   const { stack } = from.root;
   if (from.vxlan === undefined || to.vxlan === undefined) {
-    stack.addRoute({ destination: to.podRange, device: from.uplink, gateway: to.ip });
+    stack.addRoute({ destination: to.podRange, device: from.ipip ?? from.uplink, gateway: to.ip });
     return;
   }
   stack.addRoute({ destination: to.podRange, device: from.vxlan, gateway: to.podRange.net });

@@ -43,7 +43,9 @@ export class Route {
 export interface SharedUse {
   readonly routes: SharedRoutes;
   readonly device: NetDevice;
-  /** The address by which the others know this host, and the source of what it sends by these routes. */
+  /** Of what this host sends by these routes (IPv4); absent: `host`. */
+  readonly source?: Ip;
+  /** The address by which the others know this host. */
   readonly host: Ip;
 }
 
@@ -132,7 +134,7 @@ export class Fib implements SharedRoutesReader {
     return this.#shared === undefined ? own : this.#searchShared(this.#shared, ip, own);
   }
 
-  #searchShared({ routes, device, host }: SharedUse, ip: Ip, own: Route | undefined): Route | undefined {
+  #searchShared({ routes, device, host, source = host }: SharedUse, ip: Ip, own: Route | undefined): Route | undefined {
     if (this.#taken === undefined) {
       this.#taken = new Map();
       routes.tellOnce(this);
@@ -142,7 +144,7 @@ export class Fib implements SharedRoutesReader {
     let route = this.#taken.get(found);
     if (route === undefined) {
       const { destination, gateway } = found;
-      route = new Route({ type: 'unicast', destination, device, gateway, source: host, metric: 0 });
+      route = new Route({ type: 'unicast', destination, device, gateway, source, metric: 0 });
       this.#taken.set(found, route);
     }
     return route;

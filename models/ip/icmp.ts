@@ -13,7 +13,6 @@ export const ICMP_PARAMETER_PROBLEM = 12;
 export const ICMP_NET_UNREACHABLE = 0;
 export const ICMP_HOST_UNREACHABLE = 1;
 export const ICMP_PROTOCOL_UNREACHABLE = 2;
-export const ICMP_PORT_UNREACHABLE = 3;
 export const ICMP_ADMINISTRATIVELY_PROHIBITED = 13;
 
 /** Code of time exceeded: fragments did not come in time. */

@@ -17,7 +17,7 @@ import { truesizeBytes } from '../packet/truesize.ts';
 import { timerDelay } from './kernel-timer.ts';
 import { NeighborSettingsOfDevices } from './neighbor-settings.ts';
 
-export type NeighborState = 'INCOMPLETE' | 'REACHABLE' | 'STALE' | 'DELAY' | 'PROBE' | 'FAILED' | 'PERMANENT';
+export type NeighborState = 'INCOMPLETE' | 'REACHABLE' | 'STALE' | 'DELAY' | 'PROBE' | 'FAILED' | 'PERMANENT' | 'NOARP';
 
 /** How a frame goes on once the MAC is known. */
 type Continuation = (frame: Frame, mac: Mac) => void;
@@ -159,12 +159,12 @@ export class NeighborTable implements FrameHolder {
     if (this.#latest?.device === device) this.#latest = undefined;
   }
 
-  /** Entries as `ip neigh` lists them. */
+  /** Entries as `ip neigh` lists them: without those that are not asked for. */
   *[Symbol.iterator](): Generator<Neighbor> {
     for (const entries of this.#byDevice?.values() ?? []) {
       for (const entry of entries.values()) {
         this.#age(entry);
-        yield entry;
+        if (entry.state !== 'NOARP') yield entry;
       }
     }
   }
@@ -180,6 +180,11 @@ export class NeighborTable implements FrameHolder {
     if (entry === undefined) {
       const made = new Entry(ip, device, new Timer(device.cpus.place, () => this.#expired(made)));
       entries.set(ip, (entry = made));
+      const mac = device.linkAddressOf(ip);
+      if (mac !== undefined) {
+        made.mac = mac;
+        made.state = 'NOARP'; // arp_constructor
+      }
     }
     this.#latest = entry;
     return entry;
@@ -195,6 +200,7 @@ export class NeighborTable implements FrameHolder {
         return true;
       }
       case 'PERMANENT':
+      case 'NOARP':
       case 'DELAY':
       case 'PROBE':
         return true;
@@ -283,6 +289,7 @@ export class NeighborTable implements FrameHolder {
       case 'STALE':
       case 'FAILED':
       case 'PERMANENT':
+      case 'NOARP':
         return;
     }
   };

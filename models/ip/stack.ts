@@ -46,6 +46,7 @@ import {
   ICMP_DEST_UNREACHABLE,
   ICMP_ECHO_REQUEST,
   ICMP_FRAGMENTATION_NEEDED,
+  ICMP_PORT_UNREACHABLE,
   ICMP_REDIRECT,
   ICMP_TIME_EXCEEDED,
 } from '../packet/icmp.ts';
@@ -76,7 +77,6 @@ import {
   ICMP_ADMINISTRATIVELY_PROHIBITED,
   ICMP_HOST_UNREACHABLE,
   ICMP_NET_UNREACHABLE,
-  ICMP_PORT_UNREACHABLE,
   ICMP_PROTOCOL_UNREACHABLE,
   ICMP_REASSEMBLY_TIME,
   isIcmpError,
@@ -371,13 +371,13 @@ export class IpStack implements FrameReceiver, NetfilterStack {
 
   /**
    * Sends a locally made packet; the frame is no longer the caller's, whatever comes back. The source address is chosen
-   * by route where it is ANY_IP. Returns what send() would fail with. A `tunnel` sends its datagrams by this way, too; it
-   * does not send into itself by any route, only by rules (udp_tunnel_dst_lookup).
+   * by route where it is ANY_IP. Returns what send() would fail with. A `tunnel` sends its packets by this way, too, with a
+   * `ttl` of its own where it has one; it does not send into itself by any route, only by rules (udp_tunnel_dst_lookup).
    */
-  send(frame: Frame, tunnel?: DeviceRef): SendError | undefined {
+  send(frame: Frame, tunnel?: DeviceRef, ttl?: number): SendError | undefined {
     if (frame.family === 6) return this.#sendOverIpv6(frame);
     if (tunnel === undefined && this.#repeat(frame)) return undefined;
-    const error = this.#send(frame, tunnel);
+    const error = this.#send(frame, tunnel, ttl);
     this.#flows?.finish();
     return error;
   }
@@ -403,7 +403,7 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     return false;
   }
 
-  #send(frame: Frame, tunnel?: DeviceRef): SendError | undefined {
+  #send(frame: Frame, tunnel?: DeviceRef, ttl = this.settings.ip_default_ttl): SendError | undefined {
     let route = this.fib.lookup(frame.dstIp);
     if (tunnel !== undefined && route?.device === tunnel) {
       this.drop(frame, 'TX_RECURSION');
@@ -412,8 +412,8 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     if (frame.srcIp === ANY_IP && route !== undefined) frame.srcIp = this.#sourceBy(route, frame.dstIp);
     if (frame.journey?.title === '') frame.journey.title = describeFlow(frame);
     if (route === undefined || !this.#mayLeave(frame, route)) return this.#unsendable(frame, route);
-    frame.ttl = this.settings.ip_default_ttl;
-    if (frame.dontFragment && !this.#discoversPathMtu(frame.dstIp)) frame.dontFragment = false;
+    frame.ttl = ttl;
+    if (frame.dontFragment && !this.#discoversPathMtu(frame.dstIp, tunnel)) frame.dontFragment = false;
     frame.identification = this.#identification = (this.#identification + 1) & 0xffff;
     if (frame.journey !== undefined) this.#noteRoute(frame, route);
     if (this.#netfilter !== undefined) {
@@ -596,8 +596,8 @@ export class IpStack implements FrameReceiver, NetfilterStack {
   }
 
   /** ip_dont_fragment: packets say that they must not be cut as long as there is a use in hearing of narrow ways. */
-  #discoversPathMtu(dst: Ip): boolean {
-    if (this.settings.ip_no_pmtu_disc !== 0) return false;
+  #discoversPathMtu(dst: Ip, tunnel: DeviceRef | undefined): boolean {
+    if (this.settings.ip_no_pmtu_disc !== 0 && tunnel === undefined) return false; // of sockets; not in iptunnel_xmit
     return this.#pathMtus.find(dst, this.cpus.instant)?.isLocked !== true;
   }
 

@@ -5,6 +5,7 @@ import type { CpuSet } from '../cpu/cpu-set.ts';
 import type { DropReason } from '../packet/drop-reason.ts';
 import type { DeviceRef, Frame } from '../packet/frame.ts';
 import type { FrameStore } from '../packet/frame-store.ts';
+import type { Ip } from '../packet/ip-address.ts';
 import type { Mac } from '../packet/mac.ts';
 
 /** Who takes frames that a device has received: the IP stack of its namespace, or the bridge it is a port of. */
@@ -87,6 +88,16 @@ export abstract class NetDevice implements DeviceRef {
   set tap(tap: DeviceTap | undefined) {
     this.#tap = tap;
     this.cpus.forgetWays();
+  }
+
+  /** Are its packets without an Ethernet header? Frames have one all the same, and nobody sees it. */
+  get isWithoutHeader(): boolean {
+    return false;
+  }
+
+  /** Of a next hop, where it follows from the IP address (IFF_NOARP); undefined: the next hop is to be asked. */
+  linkAddressOf(_ip: Ip): Mac | undefined {
+    return undefined;
   }
 
   /** Sends a frame out of this device; the frame is no longer the caller's. */

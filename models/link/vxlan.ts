@@ -7,18 +7,12 @@
 
 import type { CpuSet } from '../cpu/cpu-set.ts';
 import { lastingFlowHash } from '../packet/flow-hash.ts';
-import {
-  type DeviceRef,
-  ETHERTYPE_IPV4,
-  ETHERTYPE_IPV6,
-  type Frame,
-  PROTOCOL_UDP,
-  VXLAN_HEADER_BYTES,
-} from '../packet/frame.ts';
+import { type DeviceRef, type Frame, PROTOCOL_UDP, VXLAN_HEADER_BYTES } from '../packet/frame.ts';
 import type { FrameStore } from '../packet/frame-store.ts';
 import { formatIp, type Ip } from '../packet/ip-address.ts';
 import { formatMac, type Mac, ZERO_MAC } from '../packet/mac.ts';
 import { NetDevice, type NetDeviceOptions } from './net-device.ts';
+import { MOST_TUNNELS, outerCongestionBits } from './tunnel.ts';
 
 /** The port that Linux takes by default, from the time before the assignment of 4789; flannel keeps it. */
 export const VXLAN_PORT = 8472;
@@ -193,17 +187,3 @@ interface Entry {
 // net.ipv4.ip_local_port_range
 const FIRST_SOURCE_PORT = 32_768;
 const LAST_SOURCE_PORT = 60_999;
-
-/**
- * Within one another. dev_xmit_recursion counts each twice, as a device that sends and in iptunnel_xmit, which refuses
- * where more than IP_TUNNEL_RECURSION_LIMIT, 5, are on the way (Linux 6.18.44). A bridge above a tunnel counts, too;
- * that is not modelled.
- */
-const MOST_TUNNELS = 3;
-
-/** INET_ECN_encapsulate (RFC 3168): the tunnel is told of ECN, but not that congestion has been experienced. */
-function outerCongestionBits({ etherType, typeOfService }: Frame): number {
-  if (etherType !== ETHERTYPE_IPV4 && etherType !== ETHERTYPE_IPV6) return 0;
-  const bits = typeOfService & 3;
-  return bits === 3 ? 2 : bits;
-}

@@ -150,7 +150,7 @@ export class Nat {
     if (side === SOURCE) frame.srcIp = words[opposite + 1]! as Ip;
     else frame.dstIp = words[opposite]! as Ip;
     // The datagram's own checksum is finished by then (lco_csum), but NAT sees an open one (inet_proto_csum_replace4).
-    if (frame.inner?.isChecksumOpen === true) frame.isChecksumWrong = true;
+    if (frame.inner?.isChecksumOpen === true && frame.protocol === PROTOCOL_UDP) frame.isChecksumWrong = true;
     const { protocol } = frame;
     if (isIcmp(protocol)) frame.icmpIdentifier = srcPortOf(ports);
     else if (!hasPorts(protocol)) return true;

@@ -8,6 +8,7 @@ import {
   Frame,
   PROTOCOL_ICMP,
   PROTOCOL_ICMPV6,
+  PROTOCOL_IPIP,
   PROTOCOL_SCTP,
   PROTOCOL_TCP,
   PROTOCOL_UDP,
@@ -106,6 +107,10 @@ describe('a frame in one line', () => {
       '10.244.0.2 > 10.96.0.10 icmp 5/1 host redirect to 10.244.0.3 about 10.244.0.2:40000 > 10.96.0.10:80 udp',
       icmp({ icmpType: 5, icmpCode: 1, icmpGateway: parseIp('10.244.0.3'), quoted: datagram }),
     ],
+    [
+      '10.244.0.2 > 10.96.0.10 ipip: 10.244.0.2:40000 > 10.96.0.10:80 udp len 33',
+      frame({ protocol: PROTOCOL_IPIP, inner: datagram }),
+    ],
     ['10.244.0.2 > 10.96.0.10 icmp 11/0 ttl exceeded in transit', icmp({ icmpType: 11 })],
     ['10.244.0.2 > 10.96.0.10 icmp 3/99 destination unreachable', icmp({ icmpType: 3, icmpCode: 99 })],
     ['10.244.0.2 > 10.96.0.10 icmp 42/0', icmp({ icmpType: 42 })],
@@ -143,5 +148,5 @@ test('TCP flags are written as tcpdump writes them', () => {
 test('only protocols with ports show ports', () => {
   expect(formatTuple({ protocol: PROTOCOL_UDP, ...client })).toBe('10.244.0.2:40000 > 10.96.0.10:80');
   expect(formatTuple({ protocol: PROTOCOL_ICMP, ...client })).toBe('10.244.0.2 > 10.96.0.10');
-  expect([1, 6, 17, 132, 4].map(formatProtocol)).toEqual(['icmp', 'tcp', 'udp', 'sctp', 'protocol 4']);
+  expect([1, 6, 17, 132, 47].map(formatProtocol)).toEqual(['icmp', 'tcp', 'udp', 'sctp', 'protocol 47']);
 });

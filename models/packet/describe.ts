@@ -6,6 +6,7 @@ import {
   type Frame,
   PROTOCOL_ICMP,
   PROTOCOL_ICMPV6,
+  PROTOCOL_IPIP,
   PROTOCOL_SCTP,
   PROTOCOL_TCP,
   PROTOCOL_UDP,
@@ -33,7 +34,10 @@ import { formatMac } from './mac.ts';
 export function describeFrame(frame: Frame): string {
   if (frame.etherType === ETHERTYPE_ARP) return describeFlow(frame);
   const { protocol, tcpFlags, sequence, acknowledgment, window, payloadBytes, inner, vni } = frame;
-  if (inner !== undefined) return `${describeFlow(frame)} vxlan ${vni}: ${describeFrame(inner)}`;
+  if (inner !== undefined) {
+    const network = protocol === PROTOCOL_UDP ? ` vxlan ${vni}` : '';
+    return `${describeFlow(frame)}${network}: ${describeFrame(inner)}`;
+  }
   switch (protocol) {
     case PROTOCOL_TCP: {
       const ack = (tcpFlags & TCP_ACK) === 0 ? '' : ` ack ${acknowledgment >>> 0}`;
@@ -88,6 +92,8 @@ export function formatProtocol(protocol: number): string {
       return 'icmp';
     case PROTOCOL_ICMPV6:
       return 'icmpv6';
+    case PROTOCOL_IPIP:
+      return 'ipip';
     case PROTOCOL_TCP:
       return 'tcp';
     case PROTOCOL_UDP:

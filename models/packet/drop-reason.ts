@@ -12,10 +12,12 @@ export const DROP_REASONS = [
   'TX_RECURSION', //         a tunnel's packets go into tunnels again (ours: the kernel counts, and names no reason)
   'VXLAN_VNI_NOT_FOUND', //  no VXLAN device of that network on that port
   'VXLAN_ENTRY_EXISTS', //   the source belongs to another tunnel endpoint by a static entry
+  'IP_TUNNEL_ECN', //        congestion was seen outside a tunnel's packet, whose sender knows no ECN (the kernel gives none)
   'LOCAL_MAC', //            its own frame came back to a VXLAN device
   'IPV6DISABLED', //         the namespace has no IPv6
   'NOT_A_MEMBER', //         for a multicast group that nobody here listens to (the kernel gives no reason)
   'UNHANDLED_PROTO', //      no handler for this EtherType or IP protocol
+  'IP_INHDR', //             no packet where there should be one
   'IP_INVALID_SOURCE', //    the source is a group, the limited broadcast, or 0.0.0.0
   'IP_INVALID_DEST', //      the destination is 0.0.0.0
   'IP_LOCALNET', //          127.0.0.0/8 without route_localnet, or ::1, from or to another device than lo

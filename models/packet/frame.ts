@@ -15,6 +15,8 @@ export const ARP_REQUEST = 1;
 export const ARP_REPLY = 2;
 
 export const PROTOCOL_ICMP = 1;
+/** An IPv4 packet in a packet (RFC 2003). */
+export const PROTOCOL_IPIP = 4;
 export const PROTOCOL_TCP = 6;
 export const PROTOCOL_UDP = 17;
 export const PROTOCOL_ICMPV6 = 58;
@@ -137,7 +139,10 @@ export class Frame {
   /** The checksum is wrong, for whoever looks at it: nobody does while that of `inner` is open. */
   isChecksumWrong = false;
 
-  /** VXLAN: the frame in this UDP datagram, owned by this one (FrameStore.encapsulate), and its network. */
+  /**
+   * The frame in this one, which owns it (FrameStore.encapsulate): VXLAN's in a UDP datagram, with its network, or IP-in-IP's,
+   * whose Ethernet header is not among the bytes.
+   */
   inner: Frame | undefined = undefined;
   vni = 0;
 

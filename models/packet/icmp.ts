@@ -7,6 +7,8 @@ export const ICMP_REDIRECT = 5;
 export const ICMP_ECHO_REQUEST = 8;
 export const ICMP_TIME_EXCEEDED = 11;
 
+/** Of {@link ICMP_DEST_UNREACHABLE}: nobody takes it here. */
+export const ICMP_PORT_UNREACHABLE = 3;
 /** Code of {@link ICMP_DEST_UNREACHABLE} that carries the MTU of the next hop (RFC 1191). */
 export const ICMP_FRAGMENTATION_NEEDED = 4;
 

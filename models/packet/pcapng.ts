@@ -5,7 +5,7 @@
 // not come in the order of their instants, and readers expect them sorted.
 
 import type { Instant } from '../../engine/time.ts';
-import type { DeviceRef, Frame } from './frame.ts';
+import { type DeviceRef, ETHERNET_HEADER_BYTES, type Frame } from './frame.ts';
 import { formatMac, type Mac } from './mac.ts';
 import { encodeFrame } from './wire-bytes.ts';
 
@@ -14,6 +14,8 @@ export interface CapturedDevice extends DeviceRef {
   /** The network namespace: `node-1`, `default/web-0`. */
   readonly namespace: string;
   readonly mac: Mac;
+  /** Its packets have no Ethernet header; absent: they have. */
+  readonly isWithoutHeader?: boolean;
 }
 
 /** Fits the tap of a net device. */
@@ -28,7 +30,7 @@ export class PcapngWriter {
     const interfaceId = this.#interfaces.length;
     this.#interfaces.push(interfaceBlock(device));
     return (frame, direction, _device, at) => {
-      this.#packets.push({ at, block: packetBlock(frame, { interfaceId, direction, at }) });
+      this.#packets.push({ at, block: packetBlock(frame, { interfaceId, direction, at, device }) });
     };
   }
 
@@ -48,15 +50,15 @@ function sectionBlock(): Uint8Array {
   return encodeBlock(0x0a0d0d0a, [body, ...encodeOptions([{ code: SHB_USERAPPL, value: ascii('Podwire') }])]);
 }
 
-function interfaceBlock({ namespace, name, mac }: CapturedDevice): Uint8Array {
+function interfaceBlock({ namespace, name, mac, isWithoutHeader = false }: CapturedDevice): Uint8Array {
   const body = new Uint8Array(8); // the snapshot length stays 0: no limit
-  new DataView(body.buffer).setUint16(0, LINKTYPE_ETHERNET, LITTLE_ENDIAN);
+  new DataView(body.buffer).setUint16(0, isWithoutHeader ? LINKTYPE_RAW : LINKTYPE_ETHERNET, LITTLE_ENDIAN);
   const macBytes = formatMac(mac)
     .split(':')
     .map((byte) => Number.parseInt(byte, 16));
   const options = encodeOptions([
     { code: IF_NAME, value: ascii(`${namespace}/${name}`) },
-    { code: IF_MACADDR, value: Uint8Array.from(macBytes) },
+    ...(isWithoutHeader ? [] : [{ code: IF_MACADDR, value: Uint8Array.from(macBytes) }]),
     { code: IF_TSRESOL, value: Uint8Array.of(9) }, // 10^-9 s
   ]);
   return encodeBlock(1, [body, ...options]);
@@ -65,9 +67,14 @@ function interfaceBlock({ namespace, name, mac }: CapturedDevice): Uint8Array {
 /** An Enhanced Packet Block. */
 function packetBlock(
   frame: Frame,
-  { interfaceId, direction, at }: { interfaceId: number; direction: 'in' | 'out'; at: Instant },
+  {
+    interfaceId,
+    direction,
+    at,
+    device,
+  }: { interfaceId: number; direction: 'in' | 'out'; at: Instant; device: CapturedDevice },
 ): Uint8Array {
-  const data = encodeFrame(frame);
+  const data = encodeFrame(frame).subarray(device.isWithoutHeader === true ? ETHERNET_HEADER_BYTES : 0);
   const header = new Uint8Array(20);
   const view = new DataView(header.buffer);
   view.setUint32(0, interfaceId, LITTLE_ENDIAN);
@@ -89,6 +96,8 @@ function packetBlock(
 
 const LITTLE_ENDIAN = true;
 const LINKTYPE_ETHERNET = 1;
+/** Begins with the IP header. */
+const LINKTYPE_RAW = 101;
 const INBOUND = 1;
 const OUTBOUND = 2;
 

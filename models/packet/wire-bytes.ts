@@ -21,6 +21,7 @@ import {
   type MessageEnd,
   PROTOCOL_ICMP,
   PROTOCOL_ICMPV6,
+  PROTOCOL_IPIP,
   PROTOCOL_TCP,
   PROTOCOL_UDP,
   TCP_HEADER_BYTES,
@@ -135,6 +136,8 @@ function encodeTransport(frame: Frame): Uint8Array {
       return encodeIcmp(frame);
     case PROTOCOL_ICMPV6:
       return encodeIcmpv6(frame);
+    case PROTOCOL_IPIP:
+      return frame.inner === undefined ? new Uint8Array(frame.payloadBytes) : encodePacket(frame.inner);
     default:
       return new Uint8Array(frame.payloadBytes);
   }

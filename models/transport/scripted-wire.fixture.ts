@@ -5,7 +5,7 @@ import { Simulator } from '../../engine/simulator.ts';
 import { after, type Duration, type Instant, inMs, ms, ns, START } from '../../engine/time.ts';
 import { type CostModel, FREE } from '../cpu/cost-model.ts';
 import { CpuSet } from '../cpu/cpu-set.ts';
-import { fillIcmpError, ICMP_PORT_UNREACHABLE } from '../ip/icmp.ts';
+import { fillIcmpError } from '../ip/icmp.ts';
 import type { SendError } from '../ip/send-error.ts';
 import type { ProtocolHandler } from '../ip/stack.ts';
 import type { DropReason } from '../packet/drop-reason.ts';
@@ -21,7 +21,7 @@ import {
   TCP_SYN,
 } from '../packet/frame.ts';
 import { type FrameHolder, FrameStore } from '../packet/frame-store.ts';
-import { ICMP_DEST_UNREACHABLE } from '../packet/icmp.ts';
+import { ICMP_DEST_UNREACHABLE, ICMP_PORT_UNREACHABLE } from '../packet/icmp.ts';
 import { ANY_IP, type Ip, parseIp } from '../packet/ip-address.ts';
 import type { TcpConnection, TcpHandlers } from './tcp-connection.ts';
 import { TcpLayer } from './tcp-layer.ts';

@@ -1,16 +1,19 @@
 // A network in the manner of Calico's: routed veths without a bridge (plugins/calico.ts), addresses of blocks that nodes
-// claim from one pool per IP family, and routes to blocks, by the nodes' addresses (as BGP between all nodes would have
-// them) or through VXLAN.
+// claim from one pool per IP family, and routes to blocks: by the nodes' addresses (as BGP between all nodes would have
+// them), the same through IP-in-IP (`via NODE dev tunl0 onlink`), or through VXLAN.
 //
-// Not modelled: IP-in-IP, IPv6 through VXLAN, BGP itself (nodes know of a block at once), policies of its own kinds, and
-// the ipsets of its masquerade rule, which names the pool instead.
+// Not modelled: tunnels for other subnets only (CrossSubnet), tunnels of IPv6, BGP itself (nodes know of a block at once),
+// policies of its own kinds, the ipsets of its masquerade rule, which names the pool instead, and its rule that gives what a
+// node sends into a tunnel from another address of its own that of the tunnel; kube-proxy masquerades what that is for.
 
 import { stackOf } from '../../host/ip-setup.ts';
+import { IPIP_OVERHEAD_BYTES } from '../../link/ipip.ts';
 import { VXLAN_OVERHEAD_BYTES } from '../../link/vxlan.ts';
 import {
   addressBits,
   contains,
   formatPrefix,
+  type Ip,
   type IpAddress,
   type IpFamily,
   type Prefix,
@@ -23,12 +26,18 @@ import { type CniPlugin, cniPlugin } from '../plugin.ts';
 import { NO_RESULT, type ResultIp } from '../result.ts';
 import { BlockPool } from './block-pool.ts';
 import { HOST_PORTS_AND_LIMITS } from './bridge-network.ts';
-import { HostGateway } from './host-gateway.ts';
+import { HostGateway, type WayOut } from './host-gateway.ts';
 import type { NetworkCluster, NetworkNode, NodeNetwork, NodeRouting, PodNetwork } from './pod-network.ts';
 import { VxlanMesh } from './vxlan-mesh.ts';
 
-export const CALICO_ENCAPSULATIONS = ['none', 'vxlan'] as const;
+export const CALICO_ENCAPSULATIONS = ['none', 'ipip', 'vxlan'] as const;
 export type CalicoEncapsulation = (typeof CALICO_ENCAPSULATIONS)[number];
+
+const OVERHEAD_BYTES: Readonly<Record<CalicoEncapsulation, number>> = {
+  none: 0,
+  ipip: IPIP_OVERHEAD_BYTES,
+  vxlan: VXLAN_OVERHEAD_BYTES,
+};
 
 /** Of Calico's VXLAN: the port is the assigned one. */
 const VXLAN = { device: 'vxlan.calico', vni: 4096, port: 4789 } as const;
@@ -48,15 +57,35 @@ class CalicoNetwork implements PodNetwork {
     this.#cluster = cluster;
     this.#encapsulation = encapsulation;
     this.#pools = new Map(cluster.families.map((family) => [family, new BlockPool(cluster.podRange(family))]));
-    this.#routing =
-      encapsulation === 'none'
-        ? new HostGateway(cluster.families)
-        : new VxlanMesh({
-            ...VXLAN,
-            tunnelIp: ({ name }) => this.#pools.get(4)!.assign(name, `tunnel of ${name}`, () => false),
-          });
+    this.#routing = this.#makeRouting();
     for (const pool of this.#pools.values()) pool.whenClaimed = (block, node) => this.#announce(block, node);
     this.#ipam = calicoIpam(this.#pools);
+  }
+
+  #makeRouting(): NodeRouting {
+    const { families } = this.#cluster;
+    switch (this.#encapsulation) {
+      case 'none':
+        return new HostGateway(families);
+      case 'ipip':
+        return new HostGateway(families, (node) => this.#addTunnel(node));
+      case 'vxlan':
+        return new VxlanMesh({ ...VXLAN, tunnelIp: (node) => this.#tunnelIp(node) });
+    }
+  }
+
+  /** `tunl0`, with the address that the node's own connections to pods elsewhere come from (inet_select_addr). */
+  #addTunnel(node: NetworkNode): WayOut {
+    const { root } = node.host;
+    const device = root.addIpip({ name: 'tunl0', mtuBytes: node.nic.mtuBytes - IPIP_OVERHEAD_BYTES });
+    const source = this.#tunnelIp(node);
+    root.stack.addAddress(device, source, 32);
+    return { device, source };
+  }
+
+  /** The next address of the node's block: the first one, as a node joins before it has pods. */
+  #tunnelIp({ name }: NetworkNode): Ip {
+    return this.#pools.get(4)!.assign(name, `tunnel of ${name}`, () => false);
   }
 
   join(node: NetworkNode): NodeNetwork {
@@ -64,8 +93,7 @@ class CalicoNetwork implements PodNetwork {
     this.#routing.attach(node);
     if (this.#cluster.masquerades)
       for (const { family } of node.families) masquerade(node, this.#cluster.podRange(family));
-    const overhead = this.#encapsulation === 'vxlan' ? VXLAN_OVERHEAD_BYTES : 0;
-    const mtu = this.#cluster.bridge.mtuBytes ?? node.nic.mtuBytes - overhead;
+    const mtu = this.#cluster.bridge.mtuBytes ?? node.nic.mtuBytes - OVERHEAD_BYTES[this.#encapsulation];
     const plugins = [{ type: 'calico', mtu, ipam: { type: this.#ipam.type } }, ...HOST_PORTS_AND_LIMITS];
     const covers = ({ family, ip }: IpAddress): boolean => this.#pools.get(family)?.isOf(node.name, ip) === true;
     const configList = { cniVersion: '0.3.1', name: 'k8s-pod-network', plugins };

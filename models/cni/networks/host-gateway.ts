@@ -1,24 +1,35 @@
 // Routes between nodes in the manner of flannel's backend host-gw: every node routes every other node's pod range to that
-// node's address. They need a common layer 2. One table for all nodes (ip/shared-routes.ts).
+// node's address. They need a common layer 2, or a tunnel by which every node leads to every other (onlink). One table for
+// all nodes (ip/shared-routes.ts).
 //
 // In the manner of a daemon's watch of the nodes, but at once.
 
 import { stackOf } from '../../host/ip-setup.ts';
 import { SharedRoutes } from '../../ip/shared-routes.ts';
+import type { NetDevice } from '../../link/net-device.ts';
 import type { Ip, IpFamily, Prefix } from '../../packet/ip-address.ts';
 import { addressOf, type NetworkNode, type NodeRouting } from './pod-network.ts';
 
+/** By which device a node sends to the others, and as whom: absent, by the address that they know it by. */
+export interface WayOut {
+  readonly device: NetDevice;
+  readonly source?: Ip;
+}
+
 export class HostGateway implements NodeRouting {
+  readonly #wayOf: (node: NetworkNode) => WayOut;
   readonly #routes: ReadonlyMap<IpFamily, SharedRoutes>;
   readonly #nodes: Readonly<Record<IpFamily, Map<Ip, NetworkNode>>> = { 4: new Map(), 6: new Map() };
 
-  constructor(families: readonly IpFamily[]) {
+  constructor(families: readonly IpFamily[], wayOf: (node: NetworkNode) => WayOut = ({ nic }) => ({ device: nic })) {
+    this.#wayOf = wayOf;
     this.#routes = new Map(families.map((family) => [family, new SharedRoutes(family)]));
   }
 
   attach(node: NetworkNode): void {
+    const way = this.#wayOf(node);
     for (const { family, ip } of node.families) {
-      const use = { routes: this.#routes.get(family)!, device: node.nic, host: ip };
+      const use = { routes: this.#routes.get(family)!, host: ip, ...way };
       stackOf(node.host.root, family).fib.share(use);
       this.#nodes[family].set(ip, node);
     }

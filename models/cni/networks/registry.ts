@@ -17,6 +17,7 @@ export const CNI_NETWORKS = [
   'flannel-host-gw',
   'kindnet',
   'calico',
+  'calico-ipip',
   'calico-vxlan',
 ] as const;
 export type CniNetworkName = (typeof CNI_NETWORKS)[number];
@@ -49,6 +50,7 @@ const NETWORKS: Readonly<Record<CniNetworkName, Entry>> = {
   },
   kindnet: { make: kindnetNetwork, hasBridge: false, families: BOTH },
   calico: { make: (cluster) => calicoNetwork(cluster, 'none'), hasBridge: false, families: BOTH },
+  'calico-ipip': { make: (cluster) => calicoNetwork(cluster, 'ipip'), hasBridge: false, families: IPV4 },
   'calico-vxlan': { make: (cluster) => calicoNetwork(cluster, 'vxlan'), hasBridge: false, families: IPV4 },
 };
 
@@ -61,7 +63,8 @@ export const CNI_NETWORK_NOTES: Readonly<Record<CniNetworkName, string>> = {
   'flannel-host-gw': 'cni0 and routes',
   kindnet: 'routed veths of the plugin ptp',
   calico: 'routed veths with proxy ARP, blocks of addresses',
-  'calico-vxlan': 'the same through tunnels, IPv4 only',
+  'calico-ipip': 'the same through IP-in-IP, MTU 1480, IPv4 only',
+  'calico-vxlan': 'the same through VXLAN, MTU 1450, IPv4 only',
 };
 
 /** Throws a CniError for a network that cannot be had with these families or settings. */

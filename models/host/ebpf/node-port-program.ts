@@ -10,7 +10,6 @@
 import type { RandomStream } from '../../../engine/random.ts';
 import { after, type Duration, type Instant, s } from '../../../engine/time.ts';
 import type { DeviceProgram } from '../../ip/device-program.ts';
-import { ICMP_PORT_UNREACHABLE } from '../../ip/icmp.ts';
 import type { IpStack } from '../../ip/stack.ts';
 import { hasPorts } from '../../netfilter/connection-tuple.ts';
 import { formatTuple } from '../../packet/describe.ts';
@@ -23,7 +22,7 @@ import {
   TCP_RST,
   UDP_HEADER_BYTES,
 } from '../../packet/frame.ts';
-import { ICMP_DEST_UNREACHABLE, ICMP_FRAGMENTATION_NEEDED } from '../../packet/icmp.ts';
+import { ICMP_DEST_UNREACHABLE, ICMP_FRAGMENTATION_NEEDED, ICMP_PORT_UNREACHABLE } from '../../packet/icmp.ts';
 import { contains, type Ip } from '../../packet/ip-address.ts';
 import { Affinities, byChance, byMaglev } from './backend-choice.ts';
 import type { Backend, EbpfService, ServiceMap } from './service-map.ts';

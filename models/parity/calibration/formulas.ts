@@ -31,6 +31,8 @@ const forward = (time: TimeOf): number => time('route') - time('veth') - veth(ti
 /** The second fragment crosses one more veth pair. */
 const fragment = (time: TimeOf): number => (time('fragments.cut') - time('fragments.whole') - veth(time)) / 2;
 const encapsulation = (time: TimeOf): number => time('vxlan.encapsulated') - time('route');
+
+const decapsulation = (time: TimeOf): number => time('vxlan') - time('route.twice') - encapsulation(time);
 const conntrackNew = (time: TimeOf): number =>
   time('conntrack.request') - time('hook.filter.request') - 2 * lookup(time);
 const natLater = (time: TimeOf): number => time('dnat') - time('conntrack.1');
@@ -84,8 +86,11 @@ export const FORMULAS: { readonly [Name in CostName]?: Formula<number> } = {
   },
   vxlanDecapNs: {
     how: 'frames through a tunnel between two routers, less two routers and the encapsulation',
-    of: (time) => time('vxlan') - time('route.twice') - encapsulation(time),
+    of: decapsulation,
   },
+  // The module ipip is seldom there.
+  ipipEncapNs: { how: "assumed: as VXLAN's", derived: true, of: encapsulation },
+  ipipDecapNs: { how: "assumed: as VXLAN's", derived: true, of: decapsulation },
   natNs: {
     how: 'frames of a flow with DNAT, less frames of a tracked flow',
     of: natLater,
