@@ -169,14 +169,18 @@ describe('rules', () => {
     ]);
   });
 
-  test('that translate the packet outside leave an open checksum inside alone', () => {
-    n1.root.stack.addAddress(n1.uplink, parseIp('192.168.0.9'), 24);
+  test('that translate the packet outside spoil no checksum, as there is none around an open one inside', () => {
+    n1.root.stack.addAddress(n1.uplink, parseIp('192.168.0.9'), 32);
     loadRules(
       n1.root,
       `*nat
       :POSTROUTING ACCEPT [0:0]
       -A POSTROUTING -p 4 -j SNAT --to-source 192.168.0.9
       COMMIT`,
+    );
+    loadRules(
+      n2.root,
+      '*mangle\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -p 4 -m conntrack --ctstate INVALID -j DROP\nCOMMIT\n',
     );
     const seen = lab.send('p1', PACKET, { isChecksumOpen: true });
     expect(seen.at(-2)).toContain('n2/eth0 in 192.168.0.9 > 192.168.0.2 ipip');
