@@ -40,6 +40,15 @@ describe('a microservice shop', () => {
         `note: ${SHOP}: document 4 and 11 more: kind "ServiceAccount" is not modelled; skipped\n`,
     );
   });
+
+  test('all of its pods reach each other, and find its Services by name', { timeout: 60_000 }, async () => {
+    const { stdout } = await said(['reach', '-f', SHOP, '--port', '7070']);
+    expect(stdout).toMatch(/\n(\d+) of \1 reach\n$/);
+    const [checkout = 'none'] = /default\/checkout-\S+/.exec(stdout) ?? [];
+    const found = await said(['resolve', '-f', SHOP, '--from', checkout, 'cart']);
+    const [, address] = /cart\.default\.svc\.cluster\.local\. 30 IN A (\S+)/.exec(found.stdout) ?? [];
+    expect(found.stdout).toMatch(new RegExp(`\\n${address} after \\S+ µs, 2 queries\\n$`));
+  });
 });
 
 describe('a monitoring stack', () => {
@@ -70,6 +79,12 @@ describe('a monitoring stack', () => {
       'monitoring/metrics-store-operated:9090',
     ]);
     expect(stdout.trimEnd().split('\n').at(-1)).toMatch(/^answered by monitoring\/metrics-store-0 after /);
+  });
+
+  test('the name of a headless Service is that of all its pods', async () => {
+    const from = 'monitoring/metrics-store-0';
+    const { stdout } = await said(['resolve', '-f', MONITORING, '--from', from, 'metrics-store-operated']);
+    expect(stdout.match(/metrics-store-operated\.monitoring\.svc\.cluster\.local\. 30 IN A /g)).toHaveLength(2);
   });
 
   test('its policies keep others out', { timeout: 60_000 }, async () => {
