@@ -28,7 +28,7 @@ const EXPERIMENTS: readonly FewRuns[] = [
   { name: 'port-allocation', set: ['applications=50'], replications: 6, findings: 7 },
   { name: 'vxlan-mtu', set: ['responseBytes=20000'], replications: 2, findings: 6 },
   { name: 'external-traffic-policy', set: ['pods=2+1+0', 'proxy=iptables'], replications: 1, findings: 4 },
-  { name: 'first-server-bias', set: ['connectionsPerNode=6'], findings: 3 },
+  { name: 'first-server-bias', set: ['connectionsPerNode=6', 'proxy=ipvs'], replications: 2, findings: 1 },
   { name: 'hairpin', set: ['endpoints=2', 'proxy=iptables'], findings: 5 },
   { name: 'invalid-segments', set: [], findings: 8 },
   { name: 'load-distribution', set: ['connections=10'], findings: 2 },

@@ -13,8 +13,8 @@ import services from './services.ts';
 /** The first level of each factor: experiments list the smallest first. */
 const smallest = ({ factors }: Experiment): Levels => planRuns({ factors, replications: 1, seed: '1' })[0]!.levels;
 
-/** Too large to run three times, even at their smallest: published-charts.test.ts and load-distribution.test.ts ask the same. */
-const LARGE = ['endpoint-split', 'first-packet', 'programming-at-5000-nodes'];
+/** Too large to run three times, even at their smallest: other tests ask the same. */
+const LARGE = ['coredns-overload', 'endpoint-split', 'first-packet', 'programming-at-5000-nodes'];
 
 const files = REGISTRY.flatMap((registered) =>
   'module' in registered && !LARGE.includes(registered.name) ? [registered] : [],
