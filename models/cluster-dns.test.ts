@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { inMs, ms, s } from '../engine/time.ts';
-import { Cluster, type DnsChoice } from './cluster.ts';
+import { Cluster } from './cluster.ts';
+import type { DnsChoice } from './cluster-dns.ts';
 import { formatMessage } from './dns/message-text.ts';
 import { formatResolvConf } from './dns/resolv-conf.ts';
 import type { SentQuery } from './dns/stub-exchange.ts';

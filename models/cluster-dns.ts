@@ -67,6 +67,11 @@ export interface UpstreamSettings {
   readonly lossFraction: number;
 }
 
+/** DNS as kubeadm installs it, but for what is said here. */
+export type DnsChoice = Partial<Omit<ClusterDnsSettings, 'upstream'>> & {
+  readonly upstream?: Partial<UpstreamSettings>;
+};
+
 export const DEFAULT_CLUSTER_DNS: ClusterDnsSettings = {
   domain: 'cluster.local',
   replicas: 2,
@@ -111,10 +116,7 @@ export class ClusterDns {
   readonly #surroundings: DnsSurroundings;
   readonly #index = new ClusterIndex();
 
-  constructor(
-    surroundings: DnsSurroundings,
-    settings: Partial<Omit<ClusterDnsSettings, 'upstream'>> & { readonly upstream?: Partial<UpstreamSettings> },
-  ) {
+  constructor(surroundings: DnsSurroundings, settings: DnsChoice) {
     this.#surroundings = surroundings;
     const upstream = { ...DEFAULT_CLUSTER_DNS.upstream, ...settings.upstream };
     this.settings = { ...DEFAULT_CLUSTER_DNS, ...settings, upstream };

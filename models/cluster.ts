@@ -7,7 +7,7 @@ import { CoupledError } from '../engine/parallel/coupled-error.ts';
 import type { Part } from '../engine/parallel/part.ts';
 import { Simulator } from '../engine/simulator.ts';
 import { type Duration, formatInstant, type Instant, ms, parseInstant, s } from '../engine/time.ts';
-import { ClusterDns, type ResolverOptions } from './cluster-dns.ts';
+import { ClusterDns, type DnsChoice, type ResolverOptions } from './cluster-dns.ts';
 import { CniError, RangeConfigError } from './cni/cni-error.ts';
 import type { BridgeSettings, PodNetwork } from './cni/networks/pod-network.ts';
 import { makeNetwork, type NetworkChoice } from './cni/networks/registry.ts';
@@ -128,8 +128,6 @@ export interface ClusterOptions {
 /** Settings of a client that may know its server by a name only. */
 export type ByName<Settings extends ClientSettings> = Omit<Settings, 'to'> & { readonly to: Settings['to'] | string };
 
-/** DNS as kubeadm installs it, but for what is said here. */
-export type DnsChoice = ConstructorParameters<typeof ClusterDns>[1];
 /** A program that wanted a port which another one in its network namespace has (EADDRINUSE). */
 export interface BindFailure {
   /** `namespace/name` */
@@ -204,16 +202,16 @@ export class Cluster {
     this.ranges = completeRanges(options.ranges ?? {}, options.ipFamily);
     this.#families = familiesOf(this.ranges).map(newFamily);
     this.#egress = { ...DEFAULT_EGRESS, ...options.egress };
-    if (this.#enforcement.unknownPods === 'closed' && `${options.cni}`.startsWith('calico'))
-      throw new RangesError(
-        `cni ${options.cni}: has no pod range per node to close; expected networkPolicy.unknownPods open`,
-      );
     this.#network = makeNetwork(options.cni ?? 'bridge', {
       families: this.ipFamilies,
       podRange: (family) => rangeOf(this.ranges, 'pod', family)!,
       bridge: options.bridge ?? {},
       masquerades: this.#egress.masquerade === 'outside the cluster',
     });
+    if (this.#enforcement.unknownPods === 'closed' && !this.#network.usesNodeRanges)
+      throw new RangesError(
+        `cni ${typeof options.cni === 'string' ? options.cni : 'of its own'}: has no pod range per node to close; expected networkPolicy.unknownPods open`,
+      );
     const { part, wire = {} } = options;
     this.sim = new Simulator({ seed: options.seed, worker: part?.index ?? 0 });
     // What the control plane does depends on nothing that nodes do: all workers can do it.
@@ -669,17 +667,15 @@ export class Cluster {
 
   /** A load that {@link startMeasuring} resets. `to` may be a name, which the process's C library resolves: `http://web.shop`. */
   openLoop(process: Process, settings: ByName<Parameters<typeof openLoop>[1]>): Load {
-    return this.#register(openLoop(process, this.#located(process, settings)));
+    return this.#register(openLoop(process, { ...settings, to: this.#locate(process, settings.to) }));
   }
 
   closedLoop(process: Process, settings: ByName<Parameters<typeof closedLoop>[1]>): Load {
-    return this.#register(closedLoop(process, this.#located(process, settings)));
+    return this.#register(closedLoop(process, { ...settings, to: this.#locate(process, settings.to) }));
   }
 
-  #located<Settings extends ClientSettings>(process: Process, settings: ByName<Settings>): Settings {
-    const { to } = settings;
-    const located = typeof to === 'string' ? this.dns.targetOf(process, to) : to;
-    return { ...settings, to: located } as unknown as Settings;
+  #locate(process: Process, to: ClientSettings['to'] | string): ClientSettings['to'] {
+    return typeof to === 'string' ? this.dns.targetOf(process, to) : to;
   }
 
   #register(load: Load): Load {

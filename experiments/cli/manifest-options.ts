@@ -2,7 +2,8 @@
 
 import { closeSync, openSync, readSync } from 'node:fs';
 import { join } from 'node:path';
-import { Cluster, type DnsChoice } from '../../models/cluster.ts';
+import { Cluster } from '../../models/cluster.ts';
+import type { DnsChoice } from '../../models/cluster-dns.ts';
 import { CNI_NETWORK_NOTES, CNI_NETWORKS, type CniNetworkName } from '../../models/cni/networks/registry.ts';
 import { PROXY_MODE_NOTES, PROXY_MODES, type ProxyMode } from '../../models/kube/kube-proxy/proxy-mode.ts';
 import { type ManifestFile, readManifests } from '../../models/kube/manifests.ts';

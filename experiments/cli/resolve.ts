@@ -1,7 +1,8 @@
 // podwire resolve: a name looked up in a pod as its C library does it, query by query.
 
 import { inUs, ms } from '../../engine/time.ts';
-import type { Cluster, DnsChoice } from '../../models/cluster.ts';
+import type { Cluster } from '../../models/cluster.ts';
+import type { DnsChoice } from '../../models/cluster-dns.ts';
 import { absolute, DomainNameError, encodeLabels, reverseNameOf } from '../../models/dns/domain-name.ts';
 import { type DnsMessage, type RecordType, TYPE_CODES } from '../../models/dns/message.ts';
 import { formatQuestion, formatRecord } from '../../models/dns/message-text.ts';

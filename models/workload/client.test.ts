@@ -3,6 +3,7 @@ import { between, type Duration, type Instant, inUs, ms, ns, s, us } from '../..
 import { parseIp } from '../packet/ip-address.ts';
 import { bursts, constantRate } from './arrivals.ts';
 import { type ClientSettings, closedLoop, openLoop } from './client.ts';
+import { httpRequest } from './http.ts';
 import { type Failure, Load } from './load.ts';
 import type { Response } from './message.ts';
 import { echo, Server } from './server.ts';
@@ -62,6 +63,14 @@ describe('a closed-loop client', () => {
     world.runFor(s(1));
     expect([load.started, load.completed]).toEqual([10, 10]);
   });
+});
+
+test.each([
+  [{ protocol: 'udp', http: httpRequest('http://shop/cart') }, 'http over udp; expected it over tcp'],
+  [{ protocol: 'sctp', keepAlive: true }, 'keepAlive over sctp; expected it over tcp or udp'],
+] as const)('what a protocol does not do is refused: %o', (settings, message) => {
+  const world = served();
+  expect(() => closedLoop(world.client, { to: world.to(53), ...settings })).toThrow(message);
 });
 
 describe('connections', () => {

@@ -92,6 +92,8 @@ function requesterOf(process: Process, load: Load, settings: ClientSettings): Re
   const keep = settings.keepAlive ?? false;
   const { http } = settings;
   const request: RequestSettings = { to, requestBytes, responseBytes, http, timeout, keepSocket: keep };
+  if (http !== undefined && (settings.protocol ?? 'tcp') !== 'tcp')
+    throw new RangeError(`http over ${settings.protocol}; expected it over tcp`);
   if (settings.protocol === 'udp') return new UdpRequester(process, load, request);
   if (settings.protocol === 'sctp') {
     if (keep) throw new RangeError('keepAlive over sctp; expected it over tcp or udp');

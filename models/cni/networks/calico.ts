@@ -46,6 +46,7 @@ export const calicoNetwork = (cluster: NetworkCluster, encapsulation: CalicoEnca
   new CalicoNetwork(cluster, encapsulation);
 
 class CalicoNetwork implements PodNetwork {
+  readonly usesNodeRanges = false;
   readonly #cluster: NetworkCluster;
   readonly #pools: ReadonlyMap<IpFamily, BlockPool>;
   readonly #routing: NodeRouting;

@@ -6,6 +6,7 @@ import { isInPodRange } from './bridged-network.ts';
 import type { NetworkNode, NodeNetwork, NodeRouting, PodNetwork } from './pod-network.ts';
 
 export class NodeRangeNetwork implements PodNetwork {
+  readonly usesNodeRanges = true;
   readonly #routing: NodeRouting;
   readonly #setUp: (node: NetworkNode) => Omit<NodeNetwork, 'covers'>;
 

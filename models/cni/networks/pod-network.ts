@@ -46,6 +46,8 @@ export interface NetworkNodeFamily extends IpAddress {
 }
 
 export interface PodNetwork {
+  /** Do nodes give their pods addresses of the range that is cut for them? */
+  readonly usesNodeRanges: boolean;
   /** Sets a node up, before it has pods. Throws a CniError for a node that it cannot use. */
   join(node: NetworkNode): NodeNetwork;
   /** These nodes are known from now on: every node finds the ways to their pods, and they to those of the others. */
