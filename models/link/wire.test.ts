@@ -24,14 +24,17 @@ function cable(settings: Partial<WireSettings>, seed = 'wire') {
   const [near, far] = [end('near', 1), end('far', 2)];
   connectWire(near, far, { rateBps: 1e9, delay: us(5), ...settings });
   const arrivals: Instant[] = [];
+  /** Of each arrival: does it lack a checksum, or the packet in it? */
+  const lackChecksums: boolean[] = [];
   far.receiver = {
     receive(frame) {
       arrivals.push(sim.now);
+      lackChecksums.push(frame.isChecksumOpen || frame.inner?.isChecksumOpen === true);
       frames.deliver(frame);
     },
   };
   const frame = (sizeBytes: number): Frame => Object.assign(frames.allocate(), { sizeBytes });
-  return { sim, frames, wire: near, arrivals, frame };
+  return { sim, frames, wire: near, arrivals, lackChecksums, frame };
 }
 
 test('two back-to-back frames queue behind each other on the wire', () => {
@@ -40,6 +43,15 @@ test('two back-to-back frames queue behind each other on the wire', () => {
   wire.transmit(frame(1250)); // 10 us each at 1 Gbit/s, then 5 us of cable
   sim.run();
   expect(arrivals).toEqual([us(15), us(25)]);
+});
+
+test('what comes off a cable has its checksums, within tunnels, too', () => {
+  const { sim, frames, wire, lackChecksums, frame } = cable({});
+  wire.transmit(Object.assign(frame(125), { isChecksumOpen: true }));
+  const outer = frames.encapsulate(Object.assign(frame(125), { isChecksumOpen: true }));
+  wire.transmit(Object.assign(outer, { sizeBytes: 175 }));
+  sim.run();
+  expect(lackChecksums).toEqual([false, false]);
 });
 
 test('an idle wire starts at once, and costs one event per frame', () => {

@@ -86,6 +86,34 @@ export const OVERLAYS: readonly Fact[] = [
     shows: ['1: nothing arrives', '2: sent', 'counted: 2 sent, 1 answered'],
   },
   {
+    name: 'a-bridge-finishes-the-checksum-in-a-tunnel-s-datagram',
+    says: 'A bridge, unlike a veth pair, finishes the checksum inside a datagram that is sent through it: a pod answers the one around a raw packet, and drops the one that NAT has spoilt.',
+    case: {
+      topology: { ...TWO_NODES_WITH_STACKS, overlay: 'vxlan' },
+      rules: {
+        n1: {
+          backend: 'legacy',
+          text:
+            table('mangle', ['PREROUTING -p icmp']) +
+            table('nat', ['OUTPUT -p udp -m udp --dport 8472 -j DNAT --to-destination 10.244.1.3:9999']),
+        },
+      },
+      packets: [
+        udp,
+        {
+          socket: { do: 'connect', in: 'p1', proto: 'udp', ip: '10.244.2.2', port: 53, sport: 40_001, timeoutMs: 300 },
+        },
+      ],
+    },
+    watch: { counters: { answered: 'n1 mangle PREROUTING 1' } },
+    shows: [
+      '1: p2 gets udp 192.168.1.1:port 1 of 1024-65535 > 10.244.1.3:9999 ttl 64',
+      '2: sent',
+      '2: p2 gets udp 192.168.1.1:port 2 of 1024-65535 > 10.244.1.3:9999 ttl 64',
+      'counted: 1 answered',
+    ],
+  },
+  {
     name: 'vxlan-and-a-service-that-is-too-big',
     says: 'DNATed flow: ICMP 3/4 from the VIP, quoting the VIP.',
     case: {
