@@ -11,7 +11,7 @@ const directory = new TemporaryDirectory();
 const manifests = directory.file('two-nodes.yaml', TWO_NODES);
 
 /** Several processes are started, each of which loads the charts' library. */
-const OF_PROCESSES = { timeout: 180_000 };
+const OF_PROCESSES = { timeout: 60_000 };
 
 const runServices = (line: string) =>
   startPodwire(['run', 'services', '--duration', '200', '--rate', '50', ...line.split(' ')], { cwd: directory.path });

@@ -218,7 +218,7 @@ test('the examples of the help work', async () => {
 });
 
 /** Several programs are started. */
-const OF_PROCESSES = { timeout: 120_000 };
+const OF_PROCESSES = { timeout: 30_000 };
 
 describe('a capture', () => {
   const capture = directory.join('trace.pcapng');
