@@ -15,6 +15,8 @@ const OVERLAY_OF_IPV6 = dualStack({ ...TWO_NODES_WITH_STACKS, overlay: 'vxlan' }
 const to6 = { from: 'p1', src: 'fd00:10:244:1::2', dst: 'fd00:10:244:2::2', sport: 40_000, dport: 80 } as const;
 const from6 = { ...to6, from: 'p3', src: to6.dst, dst: to6.src, sport: 80, dport: 40_000 } as const;
 
+const NODE_3 = { name: 'n3', ip: '192.168.1.3', podCIDR: '10.244.3.0/24' } as const;
+
 const ping = { from: 'p1', proto: 'icmp', src: '10.244.1.2', dst: '10.244.2.2' } as const;
 
 /** Datagrams of the tunnel come back to a port where nobody listens, and answers to them are counted. */
@@ -111,6 +113,42 @@ export const OVERLAYS: readonly Fact[] = [
       '2: sent',
       '2: p2 gets udp 192.168.1.1:port 2 of 1024-65535 > 10.244.1.3:9999 ttl 64',
       'counted: 1 answered',
+    ],
+  },
+  {
+    name: 'a-spoilt-checksum-is-invalid-where-it-is-looked-at',
+    says: 'A tunnel finishes the checksum inside a datagram that NAT sends into it again; of a datagram that NAT has spoilt conntrack at the other end makes INVALID.',
+    case: {
+      topology: {
+        overlay: 'vxlan',
+        nodes: [...TWO_NODES_WITH_STACKS.nodes, { ...NODE_3, pods: [{ name: 'p9', ip: '10.244.3.2' }] }],
+      },
+      rules: {
+        n1: {
+          backend: 'legacy',
+          text: table('nat', ['OUTPUT -d 192.168.1.2 -p udp -m udp --dport 8472 -j DNAT --to-destination 10.244.3.2']),
+        },
+        n3: {
+          backend: 'legacy',
+          text: table('mangle', [
+            'PREROUTING -d 10.244.3.2 -m conntrack --ctstate NEW',
+            'PREROUTING -d 10.244.3.2 -m conntrack --ctstate INVALID',
+          ]),
+        },
+      },
+      packets: [
+        udp,
+        {
+          socket: { do: 'connect', in: 'p1', proto: 'udp', ip: '10.244.2.2', port: 53, sport: 40_001, timeoutMs: 300 },
+        },
+      ],
+    },
+    watch: { counters: { NEW: 'n3 mangle PREROUTING 1', INVALID: 'n3 mangle PREROUTING 2' } },
+    shows: [
+      '1: p9 gets udp 192.168.1.1:port 1 of 1024-65535 > 10.244.3.2:8472 ttl 63',
+      '2: sent',
+      '2: p9 gets udp 192.168.1.1:port 2 of 1024-65535 > 10.244.3.2:8472 ttl 63',
+      'counted: 1 NEW, 1 INVALID',
     ],
   },
   {
