@@ -644,7 +644,7 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     const error = this.frames.allocate();
     fillIcmpError(error, { about, type, code, mtuBytes, gateway });
     // Locally addressed packets are answered from the address they were sent to; others from the way back's address.
-    if (this.isLocal(about.dstIp)) error.srcIp = about.dstIp;
+    if (this.isLocal(about.dstIp) && !crossesBridge(about)) error.srcIp = about.dstIp;
     else if (this.settings.icmp_errors_use_inbound_ifaddr !== 0 && about.receivedOn !== undefined)
       error.srcIp = this.#addressOf(about.receivedOn, about.srcIp);
     this.#noteIcmp(about, error);
@@ -652,9 +652,10 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     this.#sendIcmp(error);
   }
 
-  /** RTCF_BROADCAST, RTCF_MULTICAST: flags of the route, which a packet that crosses a bridge does not have. */
-  #isRoutedToMany({ dstIp, receivedOn, physIn }: Frame): boolean {
-    if (receivedOn === undefined && physIn !== undefined) return false;
+  /** RTCF_BROADCAST, RTCF_MULTICAST. */
+  #isRoutedToMany(frame: Frame): boolean {
+    if (crossesBridge(frame)) return false;
+    const { dstIp } = frame;
     return isMulticast(dstIp) || dstIp === LIMITED_BROADCAST_IP || this.fib.lookup(dstIp)?.type === 'broadcast';
   }
 
@@ -962,6 +963,12 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     about.journey?.add({ at: this.cpus.instant, namespace: this.name, stage: 'icmp', text });
   }
 }
+
+/**
+ * br_netfilter asks rules about it, and it has no route: flags like RTCF_LOCAL are those of the bridge's fake one
+ * (bridge_parent_rtable).
+ */
+const crossesBridge = ({ receivedOn, physIn }: Frame): boolean => receivedOn === undefined && physIn !== undefined;
 
 /**
  * The answer to a frame that br_netfilter took from a bridge's port leaves by that port at once, as if the receiver had

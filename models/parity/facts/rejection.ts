@@ -228,6 +228,13 @@ export const REJECTION: readonly Fact[] = [
     shows: ['1: p1 gets icmp 3/3 10.244.1.1 > 10.244.1.2 about udp 10.244.1.2:40000 > 10.244.1.3:53 ttl 64'],
   }),
   rejected({
+    name: 'a-flooded-packet-for-the-node-is-rejected-by-the-bridge-s-address',
+    says: 'A packet that a bridge floods has no route of its own: the error is from the bridge, not from whom it was for.',
+    topology: TWO_NODES,
+    packet: { ...udp, dst: '192.168.1.1', dmac: '02:00:00:00:00:99' },
+    shows: ['1: p1 gets icmp 3/3 10.244.1.1 > 10.244.1.2 about udp 10.244.1.2:40000 > 192.168.1.1:53 ttl 64'],
+  }),
+  rejected({
     name: 'bridged-tcp-is-reset-by-the-peer-s-address',
     says: 'Bridged (L2) REJECT: RST from the peer address.',
     topology: TWO_NODES,
