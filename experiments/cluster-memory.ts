@@ -3,6 +3,7 @@
 
 import { freemem } from 'node:os';
 import { getHeapStatistics } from 'node:v8';
+import type { ClusterIpFamily } from '../models/kube/ranges.ts';
 import { UserError } from './harness/user-error.ts';
 
 export interface ClusterSize {
@@ -10,16 +11,22 @@ export interface ClusterSize {
   readonly pods: number;
   readonly services: number;
   readonly endpoints: number;
+  readonly ipFamily: ClusterIpFamily;
 }
 
 /** Of one cluster, built and not yet running: heap after a garbage collection, measured on Node 20 (`podwire run scale`). */
 const BYTES = { base: 20e6, node: 36e3, pod: 11.3e3, service: 6e3, endpoint: 2.2e3 };
 
+/** As many times as much as in IPv4. */
+const FAMILY_FACTORS = { ipv4: 1, ipv6: 1.4, dual: 1.7 } as const;
+
 /** V8 needs room for what is garbage already: beyond this share of its limit it collects all the time. */
 const USABLE_FRACTION = 0.8;
 
-export const estimatedBytes = ({ nodes, pods, services, endpoints }: ClusterSize): number =>
-  BYTES.base + nodes * BYTES.node + pods * BYTES.pod + services * BYTES.service + endpoints * BYTES.endpoint;
+export const estimatedBytes = ({ nodes, pods, services, endpoints, ipFamily }: ClusterSize): number =>
+  BYTES.base +
+  FAMILY_FACTORS[ipFamily] *
+    (nodes * BYTES.node + pods * BYTES.pod + services * BYTES.service + endpoints * BYTES.endpoint);
 
 /** What this process may still allocate. */
 export function availableBytes(): number {

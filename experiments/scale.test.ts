@@ -20,7 +20,17 @@ test('Services beyond the pods have endpoints where nobody is', () => {
     pods: 300,
     services: 1_000,
     endpoints: 300 + 2 * 700,
+    ipFamily: 'ipv4',
   });
+});
+
+test('addresses of IPv6, and of both families, need more memory', () => {
+  const bytes = (['ipv4', 'ipv6', 'dual'] as const).map((ipFamily) =>
+    estimatedBytes(sizeOf({ nodes: 100, services: 100, ipFamily })),
+  );
+  expect(bytes).toEqual([...bytes].sort((a, b) => a - b));
+  const { measures } = scale.run({ nodes: 300, services: 1, ipFamily: 'dual' }, '1/1'); // more than the usual 256
+  expect(measures).toMatchObject({ pods: 9_000, failed: 0 });
 });
 
 test('a cluster that is too large for the memory given is refused with an estimate', () => {

@@ -9,7 +9,9 @@
 
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
-import { parsePrefix } from '../models/packet/ip-address.ts';
+import type { ClusterIpFamily } from '../models/kube/ranges.ts';
+import { parseIpv6Prefix, parsePrefix } from '../models/packet/ip-address.ts';
+import { CLUSTER_FACTORS } from './cluster-factors.ts';
 import { type ClusterSize, checkMemory } from './cluster-memory.ts';
 import { experimentsOn } from './harness/experiment.ts';
 import { Cluster, Load, ms, us } from './podwire.ts';
@@ -22,10 +24,19 @@ const IDLE_ENDPOINTS = 2;
 
 const MEASURED = ms(100);
 
-/** 16,384 ranges of a /24 each: the default has 256. */
-const POD_RANGE = parsePrefix('10.128.0.0/10');
+const DEFAULT_IP_FAMILY = 'ipv4';
 
-const experiment = experimentsOn((options) => new Cluster({ ...options, ranges: { pod: POD_RANGE } }));
+/** 16,384 ranges of a /24, and 65,536 of a /64: the defaults have 256 of each. */
+const POD_RANGES = { ipv4: parsePrefix('10.128.0.0/10'), ipv6: parseIpv6Prefix('fd00:10::/48') };
+
+const podRangesOf = (ipFamily: ClusterIpFamily) =>
+  ipFamily === 'dual' ? { pod: POD_RANGES.ipv4, secondaryPod: POD_RANGES.ipv6 } : { pod: POD_RANGES[ipFamily] };
+
+const experiment = experimentsOn(
+  ({ ipFamily = DEFAULT_IP_FAMILY, ...options }) =>
+    new Cluster({ ...options, ipFamily, ranges: podRangesOf(ipFamily) }),
+  CLUSTER_FACTORS,
+);
 
 /** What is measured beside the load. */
 interface Scale {
@@ -45,15 +56,15 @@ export default experiment({
   duration: MEASURED,
   divisible: true,
 
-  build({ nodes, services }, cluster): Scale {
-    checkMemory(sizeOf({ nodes, services }));
+  build(levels, cluster): Scale {
+    checkMemory(sizeOf(levels));
     const heapBefore = heapBytes();
     const started = wallSeconds();
-    addServices(cluster, { nodes, services });
+    addServices(cluster, levels);
     cluster.start();
     const buildWallSeconds = wallSeconds() - started;
     const heap = heapBytes() - heapBefore;
-    const load = startClients(cluster, withPods({ nodes, services }));
+    const load = startClients(cluster, withPods(levels));
     return { load, buildWallSeconds, heapBytes: heap, began: { wallSeconds: 0, delivered: 0 } };
   },
 
@@ -76,22 +87,24 @@ export default experiment({
   },
 });
 
-interface Levels {
+export interface ScaleLevels {
   readonly nodes: number;
   readonly services: number;
+  /** Only if it was asked for. */
+  readonly ipFamily?: ClusterIpFamily;
 }
 
 /** Services that have pods; the rest have addresses where nobody is. */
-const withPods = ({ nodes, services }: Levels): number => Math.min(services, nodes * PODS_PER_NODE);
+const withPods = ({ nodes, services }: ScaleLevels): number => Math.min(services, nodes * PODS_PER_NODE);
 
-export function sizeOf({ nodes, services }: Levels): ClusterSize {
+export function sizeOf({ nodes, services, ipFamily = DEFAULT_IP_FAMILY }: ScaleLevels): ClusterSize {
   const pods = nodes * PODS_PER_NODE;
   const endpoints = pods + IDLE_ENDPOINTS * (services - withPods({ nodes, services }));
-  return { nodes, pods, services, endpoints };
+  return { nodes, pods, services, endpoints, ipFamily };
 }
 
 /** Each pod of the cluster is behind one Service; the scheduler spreads those of a Service over the nodes. */
-function addServices(cluster: Cluster, { nodes, services }: Levels): void {
+function addServices(cluster: Cluster, { nodes, services }: ScaleLevels): void {
   cluster.addNodes(nodes);
   const pods = nodes * PODS_PER_NODE;
   const served = withPods({ nodes, services });

@@ -7,7 +7,8 @@ import { csvLine, readCsv } from '../harness/csv.ts';
 import { type GrowthCurve, growthCurves } from '../harness/growth.ts';
 import { planRuns, selectLevels } from '../harness/plan.ts';
 import { renderTable } from '../harness/report.ts';
-import scale, { sizeOf } from '../scale.ts';
+import { UserError } from '../harness/user-error.ts';
+import scale, { type ScaleLevels, sizeOf } from '../scale.ts';
 import { type Command, type CommandContext, collect, examples } from './command-line.ts';
 import { addSweepOptions, type RunOptions, runExperiment } from './run.ts';
 
@@ -23,17 +24,31 @@ export const SCALE = {
         'Build clusters of up to 5,000 nodes and 10,000 Services. Wall time and memory differ from run to run: ' +
           'with several --workers they disturb each other.',
       )
-      .option('--set <factor=level,...>', 'run only these levels of nodes or services (may be repeated)', collect)
-      .addHelpText('after', examples('podwire run scale --workers 1', 'podwire run scale --set nodes=10,100'))
+      .option(
+        '--set <factor=level,...>',
+        'run only these levels of nodes or services, or with one other proxy, ipFamily or cni (may be repeated)',
+        collect,
+      )
+      .addHelpText(
+        'after',
+        examples(
+          'podwire run scale --workers 1',
+          'podwire run scale --set nodes=10,100',
+          'podwire run scale --set nodes=10,100 --set ipFamily=ipv6',
+        ),
+      )
       .action(async (_: unknown, command: Command) => runScale(command.optsWithGlobals<RunOptions>(), context));
   },
 };
 
 async function runScale(options: RunOptions, context: CommandContext): Promise<void> {
   // The largest first, before anything is written.
-  const factors = selectLevels(scale.factors, options.set ?? []);
+  const factors = selectLevels(scale.factors, options.set ?? [], scale.heldFactors);
+  for (const [factor, levels] of Object.entries(factors))
+    if (factor in scale.heldFactors && levels.length > 1)
+      throw new UserError(`--set ${factor}=${levels.join()}: curves are of one kind of cluster; expected one level`);
   const runs = planRuns({ factors, replications: 1, seed: '' });
-  for (const { levels } of runs) checkMemory(sizeOf(levels as { nodes: number; services: number }));
+  for (const { levels } of runs) checkMemory(sizeOf(levels as ScaleLevels & typeof levels));
   const module = new URL(`../scale${import.meta.url.slice(import.meta.url.lastIndexOf('.'))}`, import.meta.url).href;
   await runExperiment({ experiment: scale, module }, options, context);
   if (context.exitCode !== 0) return;
