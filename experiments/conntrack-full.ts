@@ -7,7 +7,8 @@
 // few entries those 8 are mostly empty (512 tuples in 262,144 buckets: 98 % of the time), and a new connection is dropped all
 // the same.
 
-import { parseIp } from '../models/packet/ip-address.ts';
+import { OUTSIDE_IPV6_RANGE, OUTSIDE_RANGE } from '../models/host/outside-world.ts';
+import { addressAt } from '../models/packet/ip-address.ts';
 import { atLeast, atMost, experiment, Load, ms, s, shareFinding, sumOf } from './podwire.ts';
 
 const MOST_ENTRIES = 256;
@@ -34,7 +35,8 @@ export default experiment({
     const { root } = cluster.node('node-1').machine;
     root.sysctl('net.netfilter.nf_conntrack_buckets', buckets);
     root.sysctl('net.netfilter.nf_conntrack_max', MOST_ENTRIES);
-    const server = { ip: SERVER, port: 80 };
+    const { family, ip } = cluster.outside.addresses[0]!;
+    const server = { family, ip, port: 80 };
     const kept = cluster.closedLoop(known!, { to: server, users: KNOWN, thinkTime: ms(20), keepAlive: true });
     cluster.runFor(ms(200));
     const rest = 2 * MOST_ENTRIES;
@@ -42,7 +44,7 @@ export default experiment({
       cluster.closedLoop(filler!, { to: server, users: rest, thinkTime: ms(500), keepAlive: true, timeout: s(10) });
     else
       cluster.closedLoop(filler!, {
-        to: NOBODY,
+        to: { family, ip: addressAt(family === 4 ? OUTSIDE_RANGE : OUTSIDE_IPV6_RANGE, NOBODY_INDEX), port: 9 },
         protocol: 'udp',
         users: rest,
         requests: rest,
@@ -97,6 +99,5 @@ export default experiment({
   charts: [{ x: 'tableFullOf', y: 'newcomersFailed', by: 'buckets' }],
 });
 
-/** The machine outside, and an address there where nobody is. */
-const SERVER = parseIp('203.0.113.10');
-const NOBODY = { ip: parseIp('203.0.113.99'), port: 9 };
+/** Of the addresses outside one where nobody is. */
+const NOBODY_INDEX = 99;

@@ -5,10 +5,9 @@
 // gets: of N nodes that have pods, each of the p pods of a node has the share 1 / (N p). Under policy Cluster nodes pass
 // connections on, so that pods have equal shares, and pods see the address of a node instead of the client's.
 
-import { outsideClientIp } from '../models/host/outside-world.ts';
 import { objectFrom } from '../models/kube/objects.ts';
 import { formatIp } from '../models/packet/ip-address.ts';
-import { atLeast, atMost, experiment, ms, near, s, shareFinding, sumOf } from './podwire.ts';
+import { atLeast, atMost, experiment, ms, near, s, shareFinding, sumOf, targetAt } from './podwire.ts';
 import { webPod } from './web-pod.ts';
 
 const PROXIES = ['iptables', 'nftables'] as const;
@@ -34,18 +33,18 @@ export default experiment({
     const spec = { type: 'LoadBalancer', externalTrafficPolicy: policy, selector: { app: 'web' }, ports } as const;
     cluster.apply([objectFrom('Service', { apiVersion: 'v1', metadata: { name: 'web' }, spec })]);
     const [{ ip } = {}] = cluster.api.get('Service', 'default/web')!.status.loadBalancer.ingress;
-    const to = cluster.resolve(`${ip}:80`);
-    return cluster.closedLoop(cluster.outside.client, { to, users: 20, thinkTime: ms(10) });
+    return cluster.closedLoop(cluster.outside.client, { to: targetAt(ip!, 80), users: 20, thinkTime: ms(10) });
   },
 
-  measure(load) {
+  measure(load, { outside }) {
+    const [client] = outside.addresses;
     const answers = [...load.perServer];
     const onFirstNode = answers.filter(([server]) => server.startsWith('default/web-0-'));
     return {
       requests: load.completed,
       failed: load.failed,
       answersOfFirstNode: sumOf(onFirstNode, ([, count]) => count),
-      clientSeen: load.perSource.get(formatIp(outsideClientIp(4))) ?? 0,
+      clientSeen: load.perSource.get(formatIp(client!.ip, client!.family)) ?? 0,
       busiestPodFraction: Math.max(...load.perServer.values()) / load.completed,
       idlestPodFraction: Math.min(...load.perServer.values()) / load.completed,
     };

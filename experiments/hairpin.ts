@@ -35,7 +35,7 @@ export default experiment({
     const web = cluster.addDeployment({ name: 'web', replicas: endpoints });
     cluster.addService({ name: 'web', port: 80, selects: web });
     return cluster.pods.map((pod) => {
-      const bridge = addressAt(cluster.node(pod.node).podRangeOf(4)!, 1);
+      const bridge = addressAt(cluster.node(pod.node).podRangeOf(pod.family)!, 1);
       const load = new Load({
         groupBy: ({ server, sourceSeen }) =>
           server !== pod.name ? 'another pod' : sourceSeen === bridge ? 'itself, seen as bridge' : 'itself',

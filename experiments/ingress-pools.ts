@@ -21,6 +21,7 @@ import {
   near,
   s,
   sumOf,
+  targetAt,
   us,
 } from './podwire.ts';
 
@@ -60,7 +61,7 @@ export default experiment({
     const [{ ip } = {}] = cluster.api.get('Ingress', 'default/web')?.status.loadBalancer.ingress ?? [];
     const load = new Load();
     cluster.closedLoop(cluster.outside.client, {
-      to: cluster.resolve(way === 'node port' ? `node-1:${nodePort}` : `${ip}:80`),
+      to: way === 'node port' ? cluster.resolve(`node-1:${nodePort}`) : targetAt(ip!, 80),
       ...{ users: CONNECTIONS, thinkTime: ms(5), keepAlive: true, http: httpRequest(`http://${HOST}/`), load },
     });
     cluster.runFor(s(1));

@@ -94,7 +94,8 @@ function sendStrays(connections: Cluster['pods'][number]['namespace']['tcp']['co
 
 /** As kube-proxy was before 1.15. */
 function removeInvalidRule(cluster: Cluster): void {
-  const { tables } = cluster.node('node-1').machine.root.netfilter!;
+  const { tables: tables4, tables6 } = cluster.node('node-1').machine.root.netfilter!;
+  const tables = cluster.ipFamilies[0] === 4 ? tables4 : tables6;
   const { rules } = tables.chain('filter', 'KUBE-FORWARD')!;
   const drops = ({ spec }: (typeof rules)[number]) => spec.target?.target === 'DROP';
   tables.replaceChains('filter', [

@@ -6,7 +6,6 @@
 // externalTrafficPolicy Local a node sends to its own pods only, and they see the client, as they see other pods that use
 // the cluster IP. A pod that uses the node port of another node is seen as that node, too.
 
-import { outsideClientIp } from '../models/host/outside-world.ts';
 import { objectFrom } from '../models/kube/objects.ts';
 import { formatIp } from '../models/packet/ip-address.ts';
 import {
@@ -45,14 +44,15 @@ export default experiment({
     cluster.apply([objectFrom('Service', { apiVersion: 'v1', metadata: { name: 'web' }, spec })]);
     const client = access.endsWith('from a pod') ? cluster.addPod({ name: 'client', node: 'node-1' }) : undefined;
     const load = new Load();
-    for (const { ip } of access === 'node port from a pod' ? cluster.nodes.slice(1) : cluster.nodes)
+    for (const { name } of access === 'node port from a pod' ? cluster.nodes.slice(1) : cluster.nodes)
       cluster.openLoop(client ?? cluster.outside.client, {
-        to: access === 'cluster IP from a pod' ? cluster.resolve('web:80') : { ip, port: NODE_PORT },
+        to: access === 'cluster IP from a pod' ? cluster.resolve('web:80') : cluster.resolve(`${name}:${NODE_PORT}`),
         arrivals: constantRate({ perSecond: 100 }),
         requests: REQUESTS_PER_NODE,
         load,
       });
-    return { load, clientIp: formatIp(client?.ip ?? outsideClientIp(4)) };
+    const { family, ip } = client ?? cluster.outside.addresses[0]!;
+    return { load, clientIp: formatIp(ip, family) };
   },
 
   measure: ({ load, clientIp }) => ({

@@ -6,11 +6,13 @@
 // nftables mode kube-proxy drops what is sent to addresses of the Services' range that no Service has (cluster-ips-check), and
 // looks at addresses as they are after translation: there no pod is reached at all, also by a Service. Disjoint ranges have nothing of this; Podwire refuses the others unless told `--force`.
 
-import { parsePrefix } from '../models/packet/ip-address.ts';
+import { type ClusterIpFamily, completeRanges } from '../models/kube/ranges.ts';
+import { addressAt, formatIp, type Prefix, prefix } from '../models/packet/ip-address.ts';
 import {
   atLeast,
   atMost,
   Cluster,
+  type ClusterOptions,
   constantRate,
   exactly,
   experiment,
@@ -28,9 +30,9 @@ const RANGES = ['disjoint', 'overlapping'] as const;
 const PROXIES = ['iptables', 'nftables'] as const;
 const TARGETS = ['the port of a Service', 'another port', 'another pod'] as const;
 
-/** Of Services; pods have the default range, or this one. */
-const SERVICE_RANGE = parsePrefix('10.96.0.0/16');
 const REQUESTS = 100;
+/** Of the addresses of Services one that no pod has. */
+const FREE_INDEX = 50;
 
 export default experiment({
   name: 'overlapping-ranges',
@@ -40,27 +42,30 @@ export default experiment({
   warmUp: ms(0),
   duration: s(2),
 
-  clusterOptions: ({ ranges, proxy }) => ({ ...rangesOf(ranges), force: true, proxy }),
+  clusterOptions: (levels) => ({ ...rangesOf(levels), force: true, proxy: levels.proxy }),
 
-  build({ ranges, target }, cluster) {
+  build(levels, cluster) {
+    const { ranges, target } = levels;
     cluster.addNodes(2);
     cluster.apply([
-      podAt('meant', 'node-2', [8080, 9000]),
-      podAt('other', 'node-2', [8080]),
-      webPod({ name: 'web', node: 'node-2' }),
+      podAt('meant', 'node-1', [8080, 9000]),
+      podAt('other', 'node-1', [8080]),
+      webPod({ name: 'web', node: 'node-1' }),
     ]);
     const meant = cluster.pod('default/meant');
     const ports = [{ port: 8080, targetPort: 8080 }];
-    const clusterIP = ranges === 'overlapping' ? textOf(cluster, 'meant') : '10.96.0.50';
+    const { family } = cluster.ranges.service;
+    const { ip } = ranges === 'overlapping' ? meant : { ip: addressAt(cluster.ranges.service, FREE_INDEX) };
+    const clusterIP = formatIp(ip, family);
     cluster.apply([
       objectFrom('Service', { metadata: { name: 'web' }, spec: { clusterIP, selector: { app: 'web' }, ports } }),
     ]);
     const asked = target === 'another pod' ? cluster.pod('default/other') : meant;
-    const load = cluster.openLoop(cluster.addPod({ name: 'client', node: 'node-1' }), {
-      ...{ to: { ip: asked.ip, port: target === 'another port' ? 9000 : 8080 }, requests: REQUESTS },
+    const load = cluster.openLoop(cluster.addPod({ name: 'client', node: 'node-2' }), {
+      ...{ to: { family, ip: asked.ip, port: target === 'another port' ? 9000 : 8080 }, requests: REQUESTS },
       ...{ arrivals: constantRate({ perSecond: 100 }), timeout: ms(500), load: new Load() },
     });
-    return { load, name: asked.name, refused: Number(isRefused(ranges)) };
+    return { load, name: asked.name, refused: Number(isRefused(levels)) };
   },
 
   measure: ({ load, name, refused }) => ({
@@ -108,14 +113,27 @@ function expectedOutcome(
   return target === 'the port of a Service' ? 'answeredByAnother' : 'answeredByMeant';
 }
 
-const rangesOf = (ranges: (typeof RANGES)[number]) => ({
-  ranges: { service: SERVICE_RANGE, ...(ranges === 'overlapping' && { pod: SERVICE_RANGE }) },
-});
+interface RangeLevels {
+  readonly ranges: (typeof RANGES)[number];
+  /** Only if it was asked for. */
+  readonly ipFamily?: ClusterIpFamily;
+}
+
+function rangesOf({ ranges, ipFamily }: RangeLevels): Partial<ClusterOptions> {
+  if (ranges === 'disjoint') return {};
+  const { service, secondaryService } = completeRanges({}, ipFamily);
+  const secondary = secondaryService && { secondaryPod: podRangeLike(secondaryService) };
+  return { ranges: { pod: podRangeLike(service), ...secondary } };
+}
+
+/** So that pods of the first node have addresses of Services. In IPv6 a node has a /64, and Services have less. */
+const podRangeLike = (service: Prefix): Prefix => (service.family === 4 ? service : prefix(service.net, 56, 6));
 
 /** Without `force`. */
-function isRefused(ranges: (typeof RANGES)[number]): boolean {
+function isRefused(levels: RangeLevels): boolean {
+  const { ipFamily } = levels;
   try {
-    new Cluster({ seed: 'refused', ...rangesOf(ranges) });
+    new Cluster({ seed: 'refused', ...rangesOf(levels), ...(ipFamily && { ipFamily }) });
     return false;
   } catch (error) {
     if (error instanceof Error && error.name === 'RangesError') return true;
@@ -128,5 +146,3 @@ const podAt = (name: string, node: string, ports: readonly number[]) =>
     metadata: { name },
     spec: { nodeName: node, containers: [{ name, ports: ports.map((containerPort) => ({ containerPort })) }] },
   });
-
-const textOf = (cluster: Cluster, pod: string): string => cluster.api.get('Pod', `default/${pod}`)!.status.podIP!;

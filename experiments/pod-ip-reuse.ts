@@ -2,11 +2,13 @@
 //
 // Expectation (projectcalico/calico#4152, aws/amazon-vpc-cni-k8s#3634, kubernetes/kubernetes#109414). As long as rules and
 // tracked flows lead to the old address, requests to the Service are answered by a stranger. host-local gives addresses
-// in turn, so that this takes as many new pods as the node has addresses: with a /29 five pods are enough, with a /24 they are
-// not, and requests are lost instead. When kube-proxy has caught up, new connections are refused: the Service has no endpoint.
+// in turn, so that this takes as many new pods as the node has addresses: with 8 of them (a /29; in IPv6 a /125, whose last
+// address can be used) five or six pods are enough, with 256 they are not, and requests are lost instead. When kube-proxy has caught up, new connections are refused: the Service has no endpoint.
 // A UDP client that keeps its socket stays with the stranger even then: from 1.32 kube-proxy ends the tracked flows of Services
 // that have endpoints only (see stale-udp), and this one's does not run out while it sends.
 
+import { rangeOf } from '../models/kube/ranges.ts';
+import { addressAt, addressBits, formatPrefix, prefix } from '../models/packet/ip-address.ts';
 import {
   atLeast,
   atMost,
@@ -21,11 +23,12 @@ import {
 } from './podwire.ts';
 import { webPod } from './web-pod.ts';
 
-const NODE_RANGES = ['/29', '/24'] as const;
+/** Of the range of each node. */
+const NODE_ADDRESSES = [8, 256] as const;
 /** UDP with one socket keeps to its tracked flow; TCP with a connection per request asks the rules each time. */
 const PROTOCOLS = ['udp', 'tcp'] as const;
 /** Of another application, on the node of the pod that goes, and soon gone themselves but for the last. */
-const NEW_PODS = 5;
+const NEW_PODS = { 4: 5, 6: 6 } as const;
 const CLIENTS = 10;
 const WINDOW = s(2);
 /** After a failure a kube-proxy tries again then. */
@@ -34,15 +37,15 @@ const SYNC_PERIOD = s(3);
 export default experiment({
   name: 'pod-ip-reuse',
   question: 'Whom do clients reach when the address of a pod that is gone belongs to another pod?',
-  factors: { nodeRange: NODE_RANGES, protocol: PROTOCOLS },
+  factors: { nodeAddresses: NODE_ADDRESSES, protocol: PROTOCOLS },
   replications: 3,
   warmUp: s(1),
   duration: s(10),
 
   clusterOptions: () => ({ proxySync: { minSyncPeriod: ms(100), syncPeriod: SYNC_PERIOD } }),
 
-  build({ nodeRange, protocol }, cluster) {
-    cluster.apply([1, 2].map((number) => nodeWithRange(number, nodeRange)));
+  build({ nodeAddresses, protocol }, cluster) {
+    cluster.addNodes([1, 2].map((number) => nodeWithRange(cluster, number, nodeAddresses)));
     cluster.apply([webPod({ name: 'web', node: 'node-2' })]);
     const transport = protocol === 'udp' ? 'UDP' : 'TCP';
     cluster.addService({ name: 'web', port: 80, protocol: transport, selects: { name: 'web' } });
@@ -58,10 +61,11 @@ export default experiment({
     const { kubeProxy } = cluster.node('node-1');
     kubeProxy.failing = true; // as long as programming takes on a bad day
     cluster.api.remove('Pod', 'default/web');
-    for (let number = 1; number <= NEW_PODS; number++) {
+    const newPods = NEW_PODS[cluster.ipFamilies[0]!]; // clients use the first family
+    for (let number = 1; number <= newPods; number++) {
       cluster.apply([stranger(number)]);
       yield ms(50);
-      if (number < NEW_PODS) cluster.api.remove('Pod', `default/stranger-${number}`);
+      if (number < newPods) cluster.api.remove('Pod', `default/stranger-${number}`);
     }
     yield ms(200);
     run.during = yield* watch(cluster, run.loads);
@@ -80,9 +84,9 @@ export default experiment({
   }),
 
   findings: (runs) =>
-    NODE_RANGES.flatMap((nodeRange) =>
+    NODE_ADDRESSES.flatMap((nodeAddresses) =>
       PROTOCOLS.flatMap((protocol) => {
-        const cells = runs.at({ nodeRange, protocol });
+        const cells = runs.at({ nodeAddresses, protocol });
         const during = {
           successes: sumOf(cells, (cell) => cell.answeredByStranger),
           trials: sumOf(cells, (cell) => cell.requests),
@@ -91,31 +95,31 @@ export default experiment({
           successes: sumOf(cells, (cell) => cell.answeredByStrangerLater),
           trials: sumOf(cells, (cell) => cell.requestsLater),
         };
-        const where = `node range ${nodeRange}, ${protocol}`;
+        const where = `${nodeAddresses} addresses, ${protocol}`;
         return [
           ...shareFinding(
             `${where}: answered by a stranger`,
             during,
-            nodeRange === '/29' ? atLeast(0.95) : atMost(0.05),
+            nodeAddresses === 8 ? atLeast(0.95) : atMost(0.05),
           ),
           ...shareFinding(
             `${where}: answered by a stranger once kube-proxy has caught up`,
             after,
-            nodeRange === '/29' && protocol === 'udp' ? atLeast(0.95) : atMost(0.05),
+            nodeAddresses === 8 && protocol === 'udp' ? atLeast(0.95) : atMost(0.05),
           ),
         ];
       }),
     ),
 
-  charts: [{ x: 'nodeRange', y: 'answeredByStrangerFraction', by: 'protocol' }],
+  charts: [{ x: 'nodeAddresses', y: 'answeredByStrangerFraction', by: 'protocol' }],
 });
 
-function nodeWithRange(number: number, length: (typeof NODE_RANGES)[number]) {
-  return objectFrom('Node', {
-    metadata: { name: `node-${number}` },
-    spec: { podCIDR: `10.244.${number}.0${length}` },
-    status: { addresses: [{ type: 'InternalIP', address: `192.168.0.${10 + number}` }] },
+function nodeWithRange({ ipFamilies, ranges }: Cluster, number: number, addresses: (typeof NODE_ADDRESSES)[number]) {
+  const podCIDRs = ipFamilies.map((family) => {
+    const first = addressAt(rangeOf(ranges, 'pod', family)!, number * Math.max(...NODE_ADDRESSES));
+    return formatPrefix(prefix(first, addressBits(family) - Math.log2(addresses), family));
   });
+  return objectFrom('Node', { metadata: { name: `node-${number}` }, spec: { podCIDR: podCIDRs[0], podCIDRs } });
 }
 
 /** Listens where the pod of the Service did. */

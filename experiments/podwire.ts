@@ -30,6 +30,7 @@ export type { ProxyMode } from '../models/kube/kube-proxy/proxy-mode.ts';
 export { IPTABLES_NFT_RESTORE, MEASURED_SYNC_COSTS, syncDuration } from '../models/kube/kube-proxy/sync-cost.ts';
 export type { EnforcementSettings } from '../models/kube/network-policy/policy-agent.ts';
 export { objectFrom } from '../models/kube/objects.ts';
+export { type Target, targetAt } from '../models/kube/target.ts';
 export { bursts, constantRate, poisson } from '../models/workload/arrivals.ts';
 export { closedLoop, openLoop } from '../models/workload/client.ts';
 export { exponential, fixed, logNormal, uniform } from '../models/workload/duration-distribution.ts';

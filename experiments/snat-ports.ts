@@ -8,8 +8,7 @@
 // (insert_failed), and TCP tries again after a second. With --random-fully both draw, and collide once in tens of
 // thousands (XING's report on flannel; "divides the rate by orders of magnitude").
 
-import { parseIp } from '../models/packet/ip-address.ts';
-import type { Cluster } from './podwire.ts';
+import type { Cluster, Target } from './podwire.ts';
 import { atMost, experiment, Load, ms, near, poisson, s, shareFinding, sumOf } from './podwire.ts';
 
 const PORTS = 1_000;
@@ -49,16 +48,19 @@ export default experiment({
     cluster.serveOutside('UDP', 53);
     for (let round = 0; round < ROUNDS; round++) cluster.serveOutside('TCP', FIRST_ROUND_PORT + round);
     cluster.start();
+    const [server] = cluster.outside.addresses;
     const load = new Load();
     const requests = FLOWS[scenario] / PODS;
     if (requests > 0)
       for (const pod of pods)
         cluster.openLoop(pod, {
-          to: { ip: SERVER, port: 53 },
+          to: { ...server!, port: 53 },
           ...{ protocol: 'udp', requests, timeout: s(1), arrivals: poisson({ perSecond: 100 }), load },
         });
     const race = { started: 0, late: 0 };
-    if (requests === 0) for (let round = 0; round < ROUNDS; round++) startRound(pods, round, race);
+    if (requests === 0)
+      for (let round = 0; round < ROUNDS; round++)
+        startRound(pods, { to: { ...server!, port: FIRST_ROUND_PORT + round }, round, race });
     return { load, race };
   },
 
@@ -96,16 +98,13 @@ const EXPECTED = {
   'one port at once': { 'kept if free': near(1 - 1 / PODS, { within: 0.06 }), '--random-fully': NOTHING },
 } as const;
 
-const SERVER = parseIp('203.0.113.10');
 const FIRST_ROUND_PORT = 1_000;
 
 /** All pods connect at the same instant, from the same port to the same server: in each round to another port of it. */
 function startRound(
   pods: readonly Cluster['pods'][number][],
-  round: number,
-  race: { started: number; late: number },
+  { to, round, race }: { to: Target; round: number; race: { started: number; late: number } },
 ): void {
-  const to = { ip: SERVER, port: FIRST_ROUND_PORT + round };
   for (const { place, namespace, cpu } of pods)
     place.schedule(
       ms(1 + 20 * round),

@@ -7,11 +7,24 @@
 // Ingress or a Gateway passes on has the address of the proxy's pod; whom the proxy has seen is in X-Forwarded-For, and
 // that is the client if its Service has policy Local. A server outside sees the pod's node. The mode does not matter.
 
-import { outsideClientIp } from '../models/host/outside-world.ts';
-import { objectFrom } from '../models/kube/objects.ts';
-import { formatIp } from '../models/packet/ip-address.ts';
+import { stackOf } from '../models/host/ip-setup.ts';
+import { LOAD_BALANCER_RANGES } from '../models/host/outside-world.ts';
+import { objectFrom, podIpsOf } from '../models/kube/objects.ts';
+import { contains, formatIp, parseAddress } from '../models/packet/ip-address.ts';
 import { ingressFor } from './ingress-pools.ts';
-import { type Cluster, exactly, experiment, httpRequest, Load, meanFinding, ms, s, sumOf } from './podwire.ts';
+import {
+  type Cluster,
+  exactly,
+  experiment,
+  httpRequest,
+  Load,
+  meanFinding,
+  ms,
+  s,
+  sumOf,
+  type Target,
+  targetAt,
+} from './podwire.ts';
 import { webPod } from './web-pod.ts';
 
 const WAYS = [
@@ -56,20 +69,20 @@ export default experiment({
     const load = new Load();
     for (const to of targetsOf(cluster, way))
       cluster.closedLoop(client, {
-        to: cluster.resolve(to),
+        to,
         requests: 50,
         thinkTime: ms(2),
         http: httpRequest(`http://${HOST}/`),
         load,
       });
-    const clientIp = isFromPod ? cluster.api.get('Pod', 'default/client')!.status.podIP! : formatIp(outsideClientIp(4));
-    return { load, clientIp };
+    const clientIps = isFromPod ? podIpsOf(cluster.api.get('Pod', 'default/client')!) : outsideIps(cluster);
+    return { load, clientIps };
   },
 
-  measure({ load, clientIp }, cluster) {
+  measure({ load, clientIps }, cluster) {
     const share = (counts: ReadonlyMap<string, number>, who: Who) =>
       sumOf(
-        [...counts].filter(([ip]) => whoHas(cluster, ip, clientIp) === who),
+        [...counts].filter(([ip]) => whoHas(cluster, ip, clientIps) === who),
         ([, count]) => count,
       ) / load.completed;
     return {
@@ -84,10 +97,10 @@ export default experiment({
     };
   },
 
-  tables: ({ load, clientIp }, cluster) => ({
+  tables: ({ load, clientIps }, cluster) => ({
     addresses: [...load.perSource].map(([sourceSeen, requests]) => ({
       sourceSeen,
-      whose: whoHas(cluster, sourceSeen, clientIp),
+      whose: whoHas(cluster, sourceSeen, clientIps),
       requests,
     })),
   }),
@@ -150,35 +163,41 @@ function expectedOf(way: Way, policy: Policy): { seen: Who; forwarded?: 'client'
   }
 }
 
-function targetsOf(cluster: Cluster, way: Way): string[] {
+function targetsOf(cluster: Cluster, way: Way): Target[] {
+  const { api } = cluster;
+  const named = (...names: string[]) => names.map((name) => cluster.resolve(name));
+  const at = (addresses: readonly string[]) => addresses.map((address) => targetAt(address, 80));
   switch (way) {
     case 'pod to pod':
-      return ['web-node-1:8080', 'web-node-2:8080'];
+      return named('web-node-1:8080', 'web-node-2:8080');
     case 'pod to ClusterIP':
-      return ['web:80'];
+      return named('web:80');
     case 'pod to node port':
-      return [`node-2:${NODE_PORT}`];
+      return named(`node-2:${NODE_PORT}`);
     case 'node port':
-      return [`node-1:${NODE_PORT}`, `node-2:${NODE_PORT}`];
+      return named(`node-1:${NODE_PORT}`, `node-2:${NODE_PORT}`);
     case 'load balancer (VIP)':
     case 'load balancer (Proxy)':
-      return cluster.api.get('Service', 'default/web')!.status.loadBalancer.ingress.map(({ ip }) => `${ip}:80`);
+      return at(api.get('Service', 'default/web')!.status.loadBalancer.ingress.map(({ ip }) => ip!));
     case 'Ingress':
-      return cluster.api.get('Ingress', 'default/web')!.status.loadBalancer.ingress.map(({ ip }) => `${ip}:80`);
+      return at(api.get('Ingress', 'default/web')!.status.loadBalancer.ingress.map(({ ip }) => ip!));
     case 'Gateway':
-      return cluster.api.get('Gateway', 'default/web')!.status.addresses.map(({ value }) => `${value}:80`);
+      return at(api.get('Gateway', 'default/web')!.status.addresses.map(({ value }) => value));
     case 'pod to outside':
-      return [`${formatIp(outsideClientIp(4))}:80`];
+      return at(outsideIps(cluster));
   }
 }
 
-function whoHas(cluster: Cluster, ip: string, clientIp: string): Who | 'nobody known' {
-  if (ip === clientIp) return 'client';
-  if (ip.startsWith('198.51.100.')) return 'load balancer';
-  const isProxy = [...cluster.httpProxies.keys()].some((pod) => cluster.api.get('Pod', pod)?.status.podIP === ip);
+const outsideIps = ({ outside }: Cluster): string[] => outside.addresses.map(({ ip, family }) => formatIp(ip, family));
+
+function whoHas(cluster: Cluster, ip: string, clientIps: readonly string[]): Who | 'nobody known' {
+  if (clientIps.includes(ip)) return 'client';
+  const { family, ip: address } = parseAddress(ip);
+  if (contains(LOAD_BALANCER_RANGES[family], address)) return 'load balancer';
+  const isProxy = [...cluster.httpProxies.keys()].some((pod) => podIpsOf(cluster.api.get('Pod', pod)!).includes(ip));
   if (isProxy) return 'proxy';
   const isOfNode = cluster.nodes.some(({ machine }) =>
-    machine.root.stack.addresses.some((own) => formatIp(own.ip) === ip),
+    stackOf(machine.root, family).addresses.some((own) => own.ip === address),
   );
   return isOfNode ? 'node' : 'nobody known';
 }

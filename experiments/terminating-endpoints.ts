@@ -9,7 +9,7 @@
 //   what a proxy did before KEP-1669, whatever the pod.
 
 import { objectFrom } from '../models/kube/objects.ts';
-import { atMost, constantRate, experiment, meanFinding, near, ns, s } from './podwire.ts';
+import { atMost, constantRate, experiment, meanFinding, near, ns, s, targetAt } from './podwire.ts';
 import { webPod } from './web-pod.ts';
 
 const PROXIES = ['iptables', 'nftables'] as const;
@@ -42,7 +42,7 @@ export default experiment({
     const spec = { type: 'LoadBalancer', externalTrafficPolicy: 'Local', selector: { app: 'web' }, ports } as const;
     cluster.apply([objectFrom('Service', { apiVersion: 'v1', metadata: { name: 'web' }, spec })]);
     const [{ ip } = {}] = cluster.api.get('Service', 'default/web')!.status.loadBalancer.ingress;
-    const to = cluster.resolve(`${ip}:80`);
+    const to = targetAt(ip!, 80);
     const arrivals = constantRate({ perSecond: REQUESTS_PER_SECOND });
     const load = cluster.openLoop(cluster.outside.client, { to, arrivals, timeout: s(2) });
     return { ending, load };

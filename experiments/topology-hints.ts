@@ -27,7 +27,7 @@ export default experiment({
   build({ pods, hints, proxy }, cluster) {
     cluster.useProxy(proxy);
     const replicas = podsPerZone(pods);
-    cluster.apply(replicas.map((_, zone) => nodeIn(zone)));
+    cluster.addNodes(replicas.map((_, zone) => nodeIn(zone)));
     replicas.forEach((count, zone) => {
       for (let index = 0; index < count; index++)
         cluster.apply([webPod({ name: `web-${zone}-${index}`, node: nodeName(zone) })]);
@@ -110,7 +110,7 @@ const nodeName = (zone: number): string => `node-${zone + 1}`;
 const nodeIn = (zone: number) =>
   objectFrom('Node', {
     metadata: { name: nodeName(zone), labels: { 'topology.kubernetes.io/zone': `zone-${zone + 1}` } },
-    status: { addresses: [{ type: 'InternalIP', address: `192.168.0.${11 + zone}` }], allocatable: { cpu: '4' } },
+    status: { allocatable: { cpu: '4' } },
   });
 
 const webService = (hints: (typeof HINTS)[number]) =>

@@ -307,11 +307,17 @@ export class Cluster {
     this.api.createAll(objects);
   }
 
-  /** Adds `node-1`, `node-2`, …; the numbers go on where an earlier call ended. */
-  addNodes(count: number, { proxy = this.#proxyMode }: { proxy?: ProxyMode } = {}): void {
+  /**
+   * Adds `node-1`, `node-2`, …; the numbers go on where an earlier call ended. Or the given ones, which get an address of each
+   * family where they have none.
+   */
+  addNodes(nodes: number | readonly Node[], { proxy = this.#proxyMode }: { proxy?: ProxyMode } = {}): void {
+    const { ranges } = this;
     const taken = this.#nodes.size;
-    const { nodes } = nodesFor([], { ranges: this.ranges, count: taken + count });
-    const added = nodes.slice(taken);
+    const added =
+      typeof nodes === 'number'
+        ? nodesFor([], { ranges, count: taken + nodes }).nodes.slice(taken)
+        : nodesFor(nodes, { ranges, count: 0, existing: this.api.list('Node') }).nodes;
     this.apply(added);
     if (proxy !== this.#proxyMode)
       for (const { metadata } of added) this.node(metadata.name).useProxy(proxy, this.#syncOf(proxy));

@@ -60,6 +60,8 @@ export class OutsideWorld {
   readonly machine: Machine;
   /** The client's program. */
   readonly client: Process;
+  /** The client's, one of each family of the cluster, the first one first. */
+  readonly addresses: readonly IpAddress[];
   readonly #inner: NetDevice;
 
   /** `nodeRanges`: one of each family that the nodes have. */
@@ -90,6 +92,7 @@ export class OutsideWorld {
       addAddress(this.machine.root, nic, { family, ip: client, length: range.length });
       addDefaultRoute(this.machine.root, nic, { family, ip: gateway });
     }
+    this.addresses = nodeRanges.map(({ family }) => ({ family, ip: outsideClientIp(family) }));
     this.client = { name: 'outside', place: this.machine.place, namespace: this.machine.root, cpu: 0 };
   }
 

@@ -124,7 +124,8 @@ function at(addresses: readonly string[], who: string, port: number, { text, fam
   throw new TargetError(`"${text}": ${who} has no ${expected} address`);
 }
 
-function targetAt(address: string, port: number): Target {
+/** Of an address as texts have it. Throws a RangeError for what is none. */
+export function targetAt(address: string, port: number): Target {
   const { family, ip } = parseAddress(address);
   return family === 4 ? { ip, port } : { family, ip, port };
 }
