@@ -37,6 +37,9 @@ export class CpuSet {
   /** Always, on a machine that another worker simulates: nothing begins there, and what is submitted is dropped. */
   #visiting: boolean;
   #postponed: (() => void)[] | undefined;
+  /** What is to be polled when nothing is postponed any more. */
+  #polls: (() => void)[] = [];
+  #held: (() => void)[] | undefined;
   #flowHashSecret: number | undefined;
 
   constructor(place: Place, { count, costs }: { count: number; costs: CostModel }) {
@@ -101,7 +104,12 @@ export class CpuSet {
     action();
     const { tunnelDepth, icmpLocks } = this;
     this.tunnelDepth = this.icmpLocks = 0; // what is sent has been sent
-    for (let i = 0; i < postponed.length; i++) postponed[i]!(); // what they hand over comes behind them
+    for (;;) {
+      for (let i = 0; i < postponed.length; i++) postponed[i]!(); // what they hand over comes behind them
+      postponed.length = 0;
+      if (this.#polls.length === 0) break;
+      for (const poll of this.#polls.splice(0)) poll();
+    }
     this.#postponed = undefined;
     this.tunnelDepth = tunnelDepth;
     this.icmpLocks = icmpLocks;
@@ -115,6 +123,30 @@ export class CpuSet {
   /** Only within a {@link batch}. */
   postpone(work: () => void): void {
     this.#postponed?.push(work);
+  }
+
+  /** Only within a {@link batch}: when all that has been postponed is done, as an instance of NAPI that was scheduled meanwhile. */
+  pollLater(poll: () => void): void {
+    this.#polls.push(poll);
+  }
+
+  /** Runs `action`, then what it has held back: what frames of a list meet before the first of them goes on, and the rest. */
+  together(action: () => void): void {
+    const held: (() => void)[] = [];
+    this.#held = held;
+    action();
+    this.#held = undefined;
+    for (const work of held) work();
+  }
+
+  /** Is the frame that has come in one of a list? Then its further way is to be held back. */
+  get isListing(): boolean {
+    return this.#held !== undefined;
+  }
+
+  /** Only where {@link isListing}. */
+  holdBack(work: () => void): void {
+    this.#held?.push(work);
   }
 
   /** Where frames go on this machine has changed, or may have. */

@@ -129,7 +129,7 @@ export class Ipv6Stack implements DiscoveryStack {
   /** A frame for the device's MAC or a group. */
   receive(frame: Frame, device: NetDevice): void {
     if (!this.#isAcceptable(frame, device)) return;
-    const { netfilter } = this.#host;
+    const { netfilter, cpus } = this.#host;
     const sentTo = frame.dstIp;
     if (frame.preRoutingDone) {
       // br_netfilter has been here with this frame; ip6_rcv_core forgets its largest fragment, so that it leaves whole if
@@ -137,6 +137,11 @@ export class Ipv6Stack implements DiscoveryStack {
       frame.preRoutingDone = false;
       if (frame.fragments !== undefined) frame.fragments = { ...frame.fragments, largestBytes: 0 };
     } else if (netfilter !== undefined && !netfilter.run(PREROUTING, frame, device, undefined)) return;
+    if (cpus.isListing) return cpus.holdBack(() => this.#route(frame, device, sentTo));
+    this.#route(frame, device, sentTo);
+  }
+
+  #route(frame: Frame, device: NetDevice, sentTo: Ip): void {
     const { dstIp } = frame;
     if (isIpv6Multicast(dstIp)) {
       if (this.#interfaceOf(device).isMember(dstIp, this.isRouter)) return this.#localDeliver(frame, device);

@@ -237,6 +237,11 @@ export class IpStack implements FrameReceiver, NetfilterStack {
       frame.preRoutingDone = false;
       if (frame.fragments !== undefined) frame.fragments = { ...frame.fragments, largestBytes: 0 };
     } else if (this.#netfilter !== undefined && !this.#netfilter.run(PREROUTING, frame, device, undefined)) return;
+    if (this.cpus.isListing) return this.cpus.holdBack(() => this.#route(frame, device));
+    this.#route(frame, device);
+  }
+
+  #route(frame: Frame, device: NetDevice): void {
     if (device === this.#loopback) return this.#localDeliver(frame, device, this.fib.lookup(frame.dstIp)); // routed when sent
     const settings = this.settings.of(device);
     const { dstIp } = frame;

@@ -23,7 +23,7 @@ import { ICMP_DEST_UNREACHABLE, ICMP_FRAGMENTATION_NEEDED, ICMP_PORT_UNREACHABLE
 import { ANY_IP, formatIp, type Ip } from '../packet/ip-address.ts';
 import { type Mac, ZERO_MAC } from '../packet/mac.ts';
 import { NetDevice, type NetDeviceOptions } from './net-device.ts';
-import { innerTypeOfService, MOST_TUNNELS, outerCongestionBits } from './tunnel.ts';
+import { innerTypeOfService, MOST_TUNNELS, outerCongestionBits, ReceiveCell } from './tunnel.ts';
 
 /** The outer header. */
 export const IPIP_OVERHEAD_BYTES = IPV4_HEADER_BYTES;
@@ -46,6 +46,7 @@ export interface IpipOptions extends Omit<NetDeviceOptions, 'mac'> {
 export class IpipDevice extends NetDevice {
   override readonly headroomBytes = IPIP_OVERHEAD_BYTES;
   readonly #underlay: IpipUnderlay;
+  readonly #cell = new ReceiveCell(this);
 
   constructor({ underlay, ...options }: IpipOptions) {
     super({ ...options, mac: ZERO_MAC });
@@ -121,7 +122,7 @@ export class IpipDevice extends NetDevice {
     frame.typeOfService = innerTos;
     frame.srcMac = frame.dstMac = this.mac;
     frame.mark = mark;
-    this.deliverInTurn(frame);
+    this.#cell.receive(frame);
   }
 
   /** ipip_err: of a tunnel to anybody only this matters. What the packet inside was too large for, its sender hears next time. */

@@ -1,6 +1,7 @@
 // What tunnels of IP have in common (net/ipv4/ip_tunnel_core.c, include/net/inet_ecn.h).
 
 import { ETHERTYPE_IPV4, ETHERTYPE_IPV6, type Frame } from '../packet/frame.ts';
+import type { NetDevice } from './net-device.ts';
 
 /**
  * Within one another. dev_xmit_recursion counts each twice, as a device that sends and in iptunnel_xmit, which refuses
@@ -32,4 +33,32 @@ export function innerTypeOfService(inner: number, outer: number): number | undef
   if (innerBits === NOT_ECT) return outerBits === CE ? undefined : inner;
   if (outerBits === CE) return inner | CE;
   return outerBits === ECT_1 && innerBits === ECT_0 ? (inner & ~ECN_MASK) | ECT_1 : inner;
+}
+
+/**
+ * What comes out of a tunnel waits for a poll (gro_cells_receive), which hands all of it over as a list: PREROUTING sees each
+ * frame before the first one goes on, so that two of a new connection are both NEW. One that comes alone does not wait.
+ *
+ * Not modelled: what GRO does in there, segments made one and taken apart again.
+ */
+export class ReceiveCell {
+  readonly #device: NetDevice;
+  readonly #arrived: Frame[] = [];
+
+  constructor(device: NetDevice) {
+    this.#device = device;
+  }
+
+  receive(frame: Frame): void {
+    const { cpus } = this.#device;
+    if (!cpus.isBatching) return this.#device.deliverInTurn(frame);
+    if (this.#arrived.push(frame) === 1) cpus.pollLater(() => this.#poll());
+  }
+
+  #poll(): void {
+    const frames = this.#arrived.splice(0);
+    this.#device.cpus.together(() => {
+      for (const frame of frames) this.#device.deliver(frame);
+    });
+  }
 }

@@ -12,7 +12,7 @@ import type { FrameStore } from '../packet/frame-store.ts';
 import { formatIp, type Ip } from '../packet/ip-address.ts';
 import { formatMac, type Mac, ZERO_MAC } from '../packet/mac.ts';
 import { NetDevice, type NetDeviceOptions } from './net-device.ts';
-import { MOST_TUNNELS, outerCongestionBits } from './tunnel.ts';
+import { MOST_TUNNELS, outerCongestionBits, ReceiveCell } from './tunnel.ts';
 
 /** The port that Linux takes by default, from the time before the assignment of 4789; flannel keeps it. */
 export const VXLAN_PORT = 8472;
@@ -46,6 +46,7 @@ export class VxlanDevice extends NetDevice {
   readonly #learning: boolean;
   readonly #underlay: VxlanUnderlay;
   readonly #entries = new Map<Mac, Entry>();
+  readonly #cell = new ReceiveCell(this);
 
   constructor(options: VxlanOptions) {
     super(options);
@@ -133,7 +134,7 @@ export class VxlanDevice extends NetDevice {
     frame.mark = mark;
     if (frame.srcMac === this.mac) return this.drop(frame, 'LOCAL_MAC');
     if (this.#learning && !this.#learn(frame.srcMac, srcIp)) return this.drop(frame, 'VXLAN_ENTRY_EXISTS');
-    this.deliverInTurn(frame);
+    this.#cell.receive(frame);
   }
 
   /** vxlan_snoop; false: the source claims a place that a static entry gives to another. */

@@ -330,4 +330,25 @@ export const OVERLAYS: readonly Fact[] = [
       'counted: 6 sent by n1, 6 by n2',
     ],
   },
+  {
+    name: 'what-leaves-a-tunnel-together-is-a-list',
+    says: 'Packets that leave a tunnel in one go are a list: two of a new connection are both NEW, and become one entry.',
+    case: {
+      topology: OVERLAY,
+      rules: {
+        // The two datagrams of a packet that had to be cut are sent back, in the tunnel.
+        n1: {
+          backend: 'legacy',
+          text: table('nat', [
+            'PREROUTING -i eth0 -p udp -j DNAT --to-destination 10.244.2.2',
+            'POSTROUTING -o vx0 -p udp -j MASQUERADE',
+          ]),
+        },
+        n2: { backend: 'legacy', text: table('mangle', ['PREROUTING -i vx0 -p udp -m conntrack --ctstate NEW']) },
+      },
+      packets: [{ ...tcp, from: 'p3', src: '10.244.2.2', dst: '10.244.1.2', pad: 1_460 }],
+    },
+    watch: { counters: { NEW: 'n2 mangle PREROUTING 1' }, steps: false },
+    shows: ['counted: 2 NEW'],
+  },
 ];
