@@ -342,6 +342,7 @@ export class TcpLayer implements ProtocolHandler, ConnectionLayer, FrameHolder {
     if (!mayCauseReset(about)) return;
     const reset = this.stack.frames.allocate();
     fillReset(reset, about);
+    reset.isChecksumOpen = about.family === 6; // tcp_v6_send_response; ip_send_unicast_reply computes it
     this.counters.resetsSent++;
     this.stack.cpus.charge(this.stack.cpus.costs.tcpSegmentNs);
     this.transmit(reset);

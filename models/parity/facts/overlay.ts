@@ -88,6 +88,21 @@ export const OVERLAYS: readonly Fact[] = [
     shows: ['1: nothing arrives', '2: sent', 'counted: 2 sent, 1 answered'],
   },
   {
+    name: 'a-reset-of-ipv6-has-its-checksum-open',
+    says: 'TCP computes the checksum of a reset without a connection in IPv4 (step 1) and leaves it open in IPv6 (step 2), so that NAT of a datagram around it spoils that.',
+    case: {
+      topology: OVERLAY_OF_IPV6,
+      rules: { n2: REDIRECTED },
+      packets: [tcp, { ...to6, proto: 'tcp' }],
+    },
+    watch: { counters: { sent: 'n2 mangle OUTPUT 1', answered: 'n2 mangle OUTPUT 2' } },
+    shows: [
+      '1: p3 gets tcp [S] 10.244.1.2:40000 > 10.244.2.2:80 ttl 62',
+      '2: p3 gets tcp [S] fd00:10:244:1::2:40000 > fd00:10:244:2::2:80 ttl 62',
+      'counted: 2 sent, 1 answered',
+    ],
+  },
+  {
     name: 'a-bridge-finishes-the-checksum-in-a-tunnel-s-datagram',
     says: 'A bridge, unlike a veth pair, finishes the checksum inside a datagram that is sent through it: a pod answers the one around a raw packet, and drops the one that NAT has spoilt.',
     case: {
