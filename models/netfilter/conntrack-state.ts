@@ -37,9 +37,15 @@ export const CONNTRACK_STATE_BITS: Readonly<Record<ConntrackState, number>> = {
   DNAT: CT_DNAT,
 };
 
-/** nf_ct_attach: an answer made here belongs to the connection of the packet it answers, so NAT is undone on it. */
+/**
+ * nf_ct_attach: an answer made here belongs to the connection of the packet it answers, so NAT is undone on it. One to an
+ * UNTRACKED packet is RELATED to no connection, which is INVALID for rules, and no longer to be changed by a CT target.
+ */
 export function attachConntrack(answer: Frame, about: Frame): void {
-  if (about.conntrackEntry === 0) return;
+  if (about.conntrackEntry === 0) {
+    if (about.conntrackState === CT_UNTRACKED) answer.conntrackState = CT_INVALID;
+    return;
+  }
   answer.conntrackEntry = about.conntrackEntry;
   answer.conntrackReply = !about.conntrackReply;
   answer.conntrackState = CT_RELATED | (about.conntrackState & (CT_SNAT | CT_DNAT));

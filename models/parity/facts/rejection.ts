@@ -68,6 +68,35 @@ export const REJECTION: readonly Fact[] = [
     ],
   },
   {
+    name: 'answers-to-untracked-packets-are-invalid',
+    says: 'An answer to a packet that is UNTRACKED is related to no connection: INVALID for rules, and a CT target leaves it as it is.',
+    case: {
+      topology: TWO_NODES,
+      rules: {
+        n1: {
+          backend: 'legacy',
+          text:
+            table('raw', ['PREROUTING -p udp --dport 53 -j CT --notrack', 'OUTPUT -p icmp -j CT --notrack']) +
+            table('mangle', [
+              'OUTPUT -m conntrack --ctstate INVALID',
+              'OUTPUT -m conntrack --ctstate UNTRACKED',
+              'OUTPUT -m conntrack --ctstate RELATED',
+            ]) +
+            table('filter', ['FORWARD -p udp -j REJECT']),
+        },
+      },
+      packets: [udp, { ...udp, dport: 80 }],
+    },
+    watch: {
+      counters: { invalid: 'n1 mangle OUTPUT 1', untracked: 'n1 mangle OUTPUT 2', related: 'n1 mangle OUTPUT 3' },
+    },
+    shows: [
+      '1: p1 gets icmp 3/3 10.244.1.1 > 10.244.1.2 about udp 10.244.1.2:40000 > 10.244.2.2:53 ttl 64',
+      '2: p1 gets icmp 3/3 10.244.1.1 > 10.244.1.2 about udp 10.244.1.2:40000 > 10.244.2.2:80 ttl 64',
+      'counted: 1 invalid, 1 related',
+    ],
+  },
+  {
     name: 'icmp-errors-about-frames-for-many',
     says: 'No error is sent about a frame for a group of stations; one about a bridged packet to a broadcast address is.',
     case: {
