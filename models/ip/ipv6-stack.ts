@@ -206,9 +206,14 @@ export class Ipv6Stack implements DiscoveryStack {
   #isStoppedBySize(frame: Frame, device: NetDevice): boolean {
     const mtuBytes = Math.max(device.mtuBytes, MIN_IPV6_MTU_BYTES);
     if (!isTooBig(frame, mtuBytes)) return false;
+    this.#stopTooBig(frame, device, mtuBytes);
+    return true;
+  }
+
+  /** Also what a tunnel here sends: only sockets have their packets cut (ignore_df in ip6_fragment). */
+  #stopTooBig(frame: Frame, device: NetDevice, mtuBytes: number): void {
     this.sendError(frame, ICMPV6_PACKET_TOO_BIG, 0, { info: mtuBytes, device });
     this.drop(frame, 'PKT_TOO_BIG');
-    return true;
   }
 
   /** ip6_pkt_drop: said also by hosts that do not forward. */
@@ -238,7 +243,22 @@ export class Ipv6Stack implements DiscoveryStack {
    * where it is ANY_IP. `device` says which link a link-local destination is on. Returns what send() would fail with.
    */
   send(frame: Frame, device?: DeviceRef): SendError | undefined {
-    let route = this.#lookup(frame.dstIp, device);
+    return this.#sendBy(this.#lookup(frame.dstIp, device), frame, device);
+  }
+
+  /** A datagram of a tunnel, as {@link IpStack.send} sends it: not into itself by any route, and without a flow label. */
+  sendOf(tunnel: DeviceRef, frame: Frame): SendError | undefined {
+    const route = this.fib.lookup(frame.dstIp);
+    if (route?.device === tunnel) {
+      this.drop(frame, 'TX_RECURSION');
+      return undefined;
+    }
+    frame.ttl = this.settings.hop_limit;
+    return this.#sendBy(route, frame, undefined);
+  }
+
+  #sendBy(found: Route | undefined, frame: Frame, device: DeviceRef | undefined): SendError | undefined {
+    let route = found;
     if (frame.srcIp === ANY_IP && route !== undefined) frame.srcIp = this.#sourceBy(route, frame.dstIp) ?? ANY_IP;
     if (frame.journey?.title === '') frame.journey.title = describeFlow(frame);
     const error = errorByRoute(route);
@@ -324,8 +344,11 @@ export class Ipv6Stack implements DiscoveryStack {
     if (!isIpv6Multicast(nextHop)) {
       const mtuBytes = frame.receivedOn === undefined ? this.mtuTo(frame.dstIp) : device.mtuBytes;
       const largestBytes = frame.fragments?.largestBytes || mtuBytes;
-      if (frame.sizeBytes - ETHERNET_HEADER_BYTES > Math.min(largestBytes, mtuBytes))
+      if (frame.sizeBytes - ETHERNET_HEADER_BYTES > Math.min(largestBytes, mtuBytes)) {
+        if (frame.inner !== undefined && frame.receivedOn === undefined)
+          return this.#stopTooBig(frame, device, mtuBytes);
         return this.#outputFragments(frame, device, { nextHop, mtuBytes });
+      }
       return this.neighbors.output(frame, device, nextHop);
     }
     frame.srcMac = device.mac;
@@ -521,6 +544,8 @@ export class Ipv6Stack implements DiscoveryStack {
   #answerForRouters(device: NetDevice, { net, length }: Prefix): void {
     if (length >= 127) return;
     const destination = prefix(net, 128, 6);
+    // Where it is an address of the host's own already, that is found first.
+    if (this.fib.lookup(net)?.type === 'local') return;
     this.fib.add({ type: 'anycast', destination, device, gateway: ANY_IP, source: ANY_IP, metric: 0 });
   }
 
