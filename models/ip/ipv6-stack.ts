@@ -210,7 +210,6 @@ export class Ipv6Stack implements DiscoveryStack {
     return true;
   }
 
-  /** Also what a tunnel here sends: only sockets have their packets cut (ignore_df in ip6_fragment). */
   #stopTooBig(frame: Frame, device: NetDevice, mtuBytes: number): void {
     this.sendError(frame, ICMPV6_PACKET_TOO_BIG, 0, { info: mtuBytes, device });
     this.drop(frame, 'PKT_TOO_BIG');
@@ -342,11 +341,10 @@ export class Ipv6Stack implements DiscoveryStack {
     if (netfilter !== undefined && !netfilter.run(POSTROUTING, frame, undefined, device)) return;
     if (device === this.#loopback) return device.transmit(frame);
     if (!isIpv6Multicast(nextHop)) {
-      const mtuBytes = frame.receivedOn === undefined ? this.mtuTo(frame.dstIp) : device.mtuBytes;
+      const mtuBytes = this.#mtuFor(frame, device);
       const largestBytes = frame.fragments?.largestBytes || mtuBytes;
       if (frame.sizeBytes - ETHERNET_HEADER_BYTES > Math.min(largestBytes, mtuBytes)) {
-        if (frame.inner !== undefined && frame.receivedOn === undefined)
-          return this.#stopTooBig(frame, device, mtuBytes);
+        if (!mayBeCut(frame)) return this.#stopTooBig(frame, device, mtuBytes);
         return this.#outputFragments(frame, device, { nextHop, mtuBytes });
       }
       return this.neighbors.output(frame, device, nextHop);
@@ -354,6 +352,11 @@ export class Ipv6Stack implements DiscoveryStack {
     frame.srcMac = device.mac;
     frame.dstMac = multicastMacOf(nextHop);
     device.transmit(frame);
+  }
+
+  /** ip6_skb_dst_mtu: unlike in IPv4, also what is forwarded heeds what routers have said, but only when it leaves. */
+  #mtuFor({ dstIp, receivedOn }: Frame, { mtuBytes }: NetDevice): number {
+    return receivedOn !== undefined && this.#pathMtus.size === 0 ? mtuBytes : Math.min(this.mtuTo(dstIp), mtuBytes);
   }
 
   // ── fragments ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -678,6 +681,10 @@ function isTooBig({ sizeBytes, fragments }: Frame, mtuBytes: number): boolean {
   if (sizeBytes - ETHERNET_HEADER_BYTES <= mtuBytes) return false;
   return fragments === undefined || fragments.largestBytes > mtuBytes;
 }
+
+/** ignore_df: what a socket here has sent, but not what a tunnel has, and what has been put together from fragments. */
+const mayBeCut = ({ inner, receivedOn, fragments }: Frame): boolean =>
+  fragments !== undefined || (receivedOn === undefined && inner === undefined);
 
 /** Code of {@link ICMPV6_TIME_EXCEEDED}. */
 const REASSEMBLY_TIME = 1;

@@ -11,7 +11,7 @@
 // a learning device (they move, but stay), and endpoints in the device's own namespace.
 
 import type { CpuSet } from '../cpu/cpu-set.ts';
-import { lastingFlowHash } from '../packet/flow-hash.ts';
+import { keptFlowHash, lastingFlowHash } from '../packet/flow-hash.ts';
 import {
   type DeviceRef,
   ETHERNET_HEADER_BYTES,
@@ -129,8 +129,8 @@ export class VxlanDevice extends NetDevice {
 
   #sendTo(remote: Ip, inner: Frame): void {
     this.cpus.charge(this.cpus.costs.vxlanEncapNs);
-    const flowHash = lastingFlowHash(inner);
     const { family } = this;
+    const flowHash = family === 6 ? keptFlowHash(inner) : lastingFlowHash(inner);
     if (family === 6) this.#heedPathMtu(remote, inner);
     const outer = this.frames.encapsulate(inner);
     if (family === 6) outer.setFamily(6);
