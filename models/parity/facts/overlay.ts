@@ -43,6 +43,7 @@ const whenSentOverIpv6 = (...nat: string[]): NodeRules => ({
       'INPUT -p ipv6-icmp -m icmp6 --icmpv6-type packet-too-big -m conntrack --ctstate RELATED',
     ]) + table('nat', nat),
 });
+const inBothFamilies = (text: string): NodeRules => ({ backend: 'legacy', text, text6: text });
 const SENT = { sent: 'n1 mangle OUTPUT 1', 'to begin a flow': 'n1 nat OUTPUT 1' };
 
 export const OVERLAYS: readonly Fact[] = [
@@ -507,5 +508,25 @@ export const OVERLAYS: readonly Fact[] = [
     },
     watch: { counters: { 'tunnels rejected': 'n2 filter OUTPUT 1', 'errors received': 'n2 filter INPUT 1' } },
     shows: ['1: nothing arrives', '2: nothing arrives', 'counted: 2 tunnels rejected, 1 errors received'],
+  },
+  {
+    name: 'vxlan-tells-of-congestion',
+    says: 'Congestion that a datagram has met is told to the packet in it; one that knows no ECN is dropped.',
+    case: {
+      topology: dualStack({ ...TWO_NODES, overlay: 'vxlan-by-family' }),
+      rules: {
+        n1: inBothFamilies(table('mangle', ['OUTPUT -p udp -m udp --dport 8472 -j TOS --set-tos 0x03/0x03'])),
+        n2: inBothFamilies(table('mangle', ['FORWARD -m tos --tos 0x03/0x03'])),
+      },
+      packets: [udp, udp6].flatMap((packet) => [packet, { ...packet, tos: 2 }]),
+    },
+    watch: { counters: { 'of IPv4': 'n2 mangle FORWARD 1', 'of IPv6': 'n2 mangle6 FORWARD 1' } },
+    shows: [
+      '1: nothing arrives',
+      '2: p3 gets udp 10.244.1.2:40000 > 10.244.2.2:53 ttl 62',
+      '3: nothing arrives',
+      '4: p3 gets udp fd00:10:244:1::2:40000 > fd00:10:244:2::2:53 ttl 62',
+      'counted: 1 of IPv4, 1 of IPv6',
+    ],
   },
 ];
