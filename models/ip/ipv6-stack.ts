@@ -654,10 +654,10 @@ export class Ipv6Stack implements DiscoveryStack {
     return known;
   }
 
-  /** What transport protocols make of "packet too big" about a packet of theirs. */
+  /** What transport protocols make of "packet too big" about a packet of theirs (__ip6_rt_update_pmtu). */
   updatePathMtu(dst: Ip, mtuBytes: number): void {
-    const until = after(this.cpus.instant, PATH_MTU_LIFETIME);
-    this.#pathMtus.set(dst, { mtuBytes: Math.max(mtuBytes, MIN_IPV6_MTU_BYTES), until });
+    if (mtuBytes < MIN_IPV6_MTU_BYTES || mtuBytes >= this.mtuTo(dst)) return;
+    this.#pathMtus.set(dst, { mtuBytes, until: after(this.cpus.instant, PATH_MTU_LIFETIME) });
   }
 
   #noteRoute(frame: Frame, route: Route): void {

@@ -151,8 +151,9 @@ export class VxlanDevice extends NetDevice {
   }
 
   /**
-   * skb_tunnel_check_pmtu: what way the datagram has, the way of the packet inside has, too. It goes all the same, and only
-   * this host's own sockets heed it. Not for tunnels over IPv4, whose datagrams are cut where they have to be.
+   * skb_tunnel_check_pmtu: what way the datagram has, the way of the packet inside has, too. This one goes all the same; later
+   * ones of IPv6 heed it, and of IPv4 those that this host sends itself. Not asked in tunnels over IPv4, whose datagrams are
+   * cut where they have to be.
    */
   #heedPathMtu(remote: Ip, { etherType, sizeBytes, dstIp, family }: Frame): void {
     const packetBytes = sizeBytes - ETHERNET_HEADER_BYTES;
