@@ -66,7 +66,11 @@ const EXPERIMENTS: readonly FewRuns[] = [
 test.each(EXPERIMENTS)('$name comes out as expected', { timeout: 180_000 }, async ({ name, set, ...few }) => {
   const experiment = await loadRegistered(inFile(name));
   const { replications = experiment.replications, findings: count } = few;
-  const plan = planRuns({ factors: selectLevels(experiment.factors, set, experiment.heldFactors), replications, seed: '1' });
+  const plan = planRuns({
+    factors: selectLevels(experiment.factors, set, experiment.heldFactors),
+    replications,
+    seed: '1',
+  });
   const runs = plan.map(
     ({ levels, seed }): MeasuredRun => ({ levels, measures: experiment.run(levels, seed).measures }),
   );
