@@ -26,7 +26,7 @@ const EXPERIMENTS: readonly FewRuns[] = [
   { name: 'overlapping-ranges', set: [], replications: 2, findings: 38 },
   { name: 'pod-ip-reuse', set: [], replications: 2, findings: 8 },
   { name: 'port-allocation', set: ['applications=50'], replications: 6, findings: 7 },
-  { name: 'vxlan-mtu', set: ['responseBytes=20000'], replications: 2, findings: 6 },
+  { name: 'vxlan-mtu', set: ['responseBytes=20000', 'ipFamily=ipv4,ipv6'], replications: 2, findings: 16 },
   { name: 'endpoint-split', set: ['proxy=ipvs'], replications: 2, findings: 1 },
   { name: 'external-traffic-policy', set: ['pods=2+1+0', 'proxy=iptables'], replications: 1, findings: 4 },
   { name: 'first-server-bias', set: ['connectionsPerNode=6', 'proxy=ipvs'], replications: 2, findings: 1 },
@@ -66,7 +66,11 @@ const EXPERIMENTS: readonly FewRuns[] = [
 test.each(EXPERIMENTS)('$name comes out as expected', { timeout: 180_000 }, async ({ name, set, ...few }) => {
   const experiment = await loadRegistered(inFile(name));
   const { replications = experiment.replications, findings: count } = few;
-  const plan = planRuns({ factors: selectLevels(experiment.factors, set), replications, seed: '1' });
+  const plan = planRuns({
+    factors: selectLevels(experiment.factors, set, experiment.heldFactors),
+    replications,
+    seed: '1',
+  });
   const runs = plan.map(
     ({ levels, seed }): MeasuredRun => ({ levels, measures: experiment.run(levels, seed).measures }),
   );

@@ -31,7 +31,7 @@ test('runs on one, two and three workers are the same', { timeout: 300_000 }, as
   let compared = 0;
   await fc.assert(
     fc.asyncProperty(anyStory, network, fc.constantFrom(2, 3), async (onBridges, cni, workers) => {
-      const story: Story = onBridges.ipFamily === 'ipv4' ? { ...onBridges, cni } : onBridges;
+      const story: Story = onBridges.ipFamily === 'ipv4' || cni !== 'calico-ipip' ? { ...onBridges, cni } : onBridges;
       const together = await onWorkers(story, workers);
       if (together instanceof IndivisibleError) {
         // A pod that ends tells the kubelet at once.

@@ -25,17 +25,23 @@ import type { NetworkNode } from '../cni/networks/pod-network.ts';
 import { delegateOf } from '../cni/plugins/flannel.ts';
 import { printSubnetEnv, readSubnetEnv, SUBNET_ENV_PATH } from '../cni/subnet-env.ts';
 import { FREE } from '../cpu/cost-model.ts';
-import { addAddress } from '../host/ip-setup.ts';
+import { addAddress, stackOf } from '../host/ip-setup.ts';
 import { Machine } from '../host/machine.ts';
 import type { Neighbor } from '../ip/neighbor-table.ts';
 import { VxlanDevice } from '../link/vxlan.ts';
 import {
   addressAt,
+  contains,
   formatIp,
   formatPrefix,
   type Ip,
+  type IpFamily,
+  isIpv6LinkLocal,
+  parseAddress,
   parseAnyPrefix,
   parseIp,
+  parseIpv6,
+  parseIpv6Prefix,
   parsePrefix,
 } from '../packet/ip-address.ts';
 import { formatMac, type Mac, parseMac } from '../packet/mac.ts';
@@ -85,7 +91,8 @@ export const FLANNEL_QUESTIONS: Questions = {
     runtime.del(lab.container('never-added'));
     return { ok: true };
   },
-  annotations: ({ prefix, node }) => (node === undefined ? annotations(prefix) : leaseRange(node, undefined)),
+  annotations: ({ prefix, node, ipv6 = false }) =>
+    node === undefined ? annotations(prefix, ipv6) : leaseRange(node, undefined),
 };
 
 function configOf(conf: NetConf): Record<string, unknown> {
@@ -135,14 +142,16 @@ function cluster(
   whenMade: (node: NetworkNode) => void = () => {},
 ): NetworkNode[] {
   const lab = new CniLab();
-  const podRange = () => parsePrefix('10.244.0.0/16');
-  const network = flannelNetwork({ families: [4], podRange, bridge: {}, masquerades: true }, backend);
+  const podRange = (wanted: IpFamily) =>
+    wanted === 4 ? parsePrefix('10.244.0.0/16') : parseIpv6Prefix('fd00:10:244::/48');
+  const { family } = parseAddress(nodes[0]!.address);
+  const network = flannelNetwork({ families: [family], podRange, bridge: {}, masquerades: true }, backend);
   return nodes.map(({ subnet, address, nicAddress = address }, i): NetworkNode => {
     const common = { sim: lab.sim, frames: lab.frames, costs: FREE, forwarding: true };
     const machine = new Machine({ ...common, name: `n${i}` });
     const nic = machine.addNic('eth0');
-    addAddress(machine.root, nic, { family: 4, ip: parseIp(nicAddress), length: 24 });
-    const families = [{ family: 4 as const, ip: parseIp(address), podRange: parsePrefix(subnet) }];
+    addAddress(machine.root, nic, { ...parseAddress(nicAddress), length: family === 4 ? 24 : 64 });
+    const families = [{ ...parseAddress(address), podRange: parseAnyPrefix(subnet) }];
     const node = { name: machine.name, host: new CniHost(machine), nic, families };
     whenMade(node);
     network.join(node);
@@ -152,6 +161,7 @@ function cluster(
 }
 
 const NEAR: LabNode = { subnet: '10.244.1.0/24', address: '192.168.50.1' };
+const NEAR_IPV6: LabNode = { subnet: 'fd00:10:244:1::/64', address: 'fd00:192:168:50::1' };
 
 const tunnelOf = ({ host }: NetworkNode): VxlanDevice | undefined =>
   host.root.devices.find((device) => device instanceof VxlanDevice);
@@ -161,34 +171,44 @@ function waysTo({ remoteSubnet, remotePublicIP, remoteVtepMAC }: CaseInput, back
   const order: string[] = [];
   const made: NetworkNode[] = [];
   const remote = { subnet: remoteSubnet, address: remotePublicIP };
-  const [near, far] = cluster(backend, [NEAR, remote], (node) => {
-    if (made.length === 1) tellOrder(order, made[0]!);
+  const subnet = parseAnyPrefix(remoteSubnet);
+  const { family } = subnet;
+  const own = family === 4 ? NEAR : NEAR_IPV6;
+  const [near, far] = cluster(backend, [own, remote], (node) => {
+    if (made.length === 1) tellOrder(order, made[0]!, family);
     made.push(node);
   }) as [NetworkNode, NetworkNode];
-  const { stack } = near.host.root;
+  const stack = stackOf(near.host.root, family);
   const tunnel = tunnelOf(near);
   const farMac = tunnelOf(far)?.mac;
   const macText = (mac: Mac): string => (mac === farMac ? remoteVtepMAC : formatMac(mac));
   const neighbour = [...stack.neighbors].find(({ device }) => device === tunnel);
   const [entry] = [...(tunnel?.forwarding ?? [])];
-  const route = stack.fib.lookup(addressAt(parsePrefix(remoteSubnet), 5))!;
-  const own = stack.addresses.find(({ device }) => device === tunnel);
+  const route = stack.fib.lookup(addressAt(subnet, 5))!;
+  const addresses = stack.addresses.filter(
+    ({ device, ip }) => device === tunnel && !(family === 6 && isIpv6LinkLocal(ip)),
+  );
+  const linkAddress = addresses[0];
   return {
-    neighbour: neighbour === undefined ? null : neighbourText(neighbour, macText),
+    neighbour: neighbour === undefined ? null : neighbourText(neighbour, family, macText),
     fdb: entry === undefined ? null : fdbText(tunnel!, entry, macText),
     route: {
-      ...{ dst: formatPrefix(route.destination), via: formatIp(route.gateway), dev: route.device.name },
-      onlink: !stack.shareSubnet(route.device, route.gateway, route.gateway),
+      ...{ dst: formatPrefix(route.destination), via: formatIp(route.gateway, family), dev: route.device.name },
+      onlink: !stack.addresses.some(
+        (address) => address.device === route.device && contains(address.subnet, route.gateway),
+      ),
     },
     order,
     linkAddressOnNode:
-      own?.ip === parsePrefix(NEAR.subnet).net ? `first address of the own subnet, /${own.subnet.length}` : null,
+      linkAddress?.ip === parseAnyPrefix(own.subnet).net
+        ? `first address of the own subnet, /${linkAddress.subnet.length}`
+        : null,
   };
 }
 
 /** What is set on a node from now on, in order. */
-function tellOrder(order: string[], node: NetworkNode): void {
-  const { stack } = node.host.root;
+function tellOrder(order: string[], node: NetworkNode, family: IpFamily): void {
+  const stack = stackOf(node.host.root, family);
   const tell = <T extends object>(target: T, method: keyof T, name: string): void => {
     const original = target[method] as (...args: unknown[]) => unknown;
     Object.defineProperty(target, method, {
@@ -201,18 +221,23 @@ function tellOrder(order: string[], node: NetworkNode): void {
   tell(stack.neighbors, 'addPermanent', 'neighbour');
   const tunnel = tunnelOf(node);
   if (tunnel !== undefined) tell(tunnel, 'appendForwarding', 'fdb');
-  tell(stack, 'addRoute', 'route');
+  tell(stack as { addRoute: unknown }, 'addRoute', 'route');
 }
 
-const neighbourText = ({ ip, mac, device, state }: Neighbor, macText: (mac: Mac) => string) => ({
-  ...{ ip: formatIp(ip), mac: macText(mac), dev: device.name, state: state.toLowerCase() },
+const neighbourText = ({ ip, mac, device, state }: Neighbor, family: IpFamily, macText: (mac: Mac) => string) => ({
+  ...{ ip: formatIp(ip, family), mac: macText(mac), dev: device.name, state: state.toLowerCase() },
 });
 
 const fdbText = (
-  { name }: VxlanDevice,
+  { name, family }: VxlanDevice,
   [mac, { remotes, isStatic }]: [Mac, { readonly remotes: readonly Ip[]; readonly isStatic: boolean }],
   macText: (mac: Mac) => string,
-) => ({ mac: macText(mac), dst: formatIp(remotes[0]!), dev: name, flags: `self${isStatic ? ' permanent' : ''}` });
+) => ({
+  mac: macText(mac),
+  dst: formatIp(remotes[0]!, family),
+  dev: name,
+  flags: `self${isStatic ? ' permanent' : ''}`,
+});
 
 function behindNat() {
   cluster({ Type: 'host-gw' }, [{ ...NEAR, nicAddress: '10.9.9.9' }]);
@@ -220,13 +245,23 @@ function behindNat() {
 }
 
 /** Set by the daemon, or read by it. */
-function annotations(prefix: string) {
-  const tunnelMac = parseMac('02:00:00:00:00:01');
-  const lease = { subnet: parsePrefix(NEAR.subnet), publicIp: parseIp(NEAR.address), tunnelMac };
+function annotations(prefix: string, hasIpv6: boolean) {
+  const [tunnelMac, tunnelMac6] = [parseMac('02:00:00:00:00:01'), parseMac('02:00:00:00:00:06')];
+  const ipv6 = { publicIp: parseIpv6(NEAR_IPV6.address), tunnelMac: tunnelMac6 };
+  const lease = {
+    ...{ subnet: parsePrefix(NEAR.subnet), publicIp: parseIp(NEAR.address), tunnelMac },
+    ...(hasIpv6 && { ipv6 }),
+  };
   const own = annotationsOf(lease, { Type: 'vxlan' }, prefix);
-  const { VNI, VtepMAC } = JSON.parse(own[`${prefix}/backend-data`]!);
+  const data = (key: string, mac: Mac) => {
+    const { VNI, VtepMAC } = JSON.parse(own[`${prefix}/${key}`]!);
+    return { VNI, VtepMAC: VtepMAC === formatMac(mac) ? '<mac>' : VtepMAC };
+  };
   const keys = [...Object.keys(own), `${prefix}/${PUBLIC_IP_OVERWRITE}`].map((key) => key.slice(prefix.length + 1));
-  return { keys: keys.sort(), backendData: { VNI, VtepMAC: VtepMAC === formatMac(tunnelMac) ? '<mac>' : VtepMAC } };
+  return {
+    ...{ keys: keys.sort(), backendData: data('backend-data', tunnelMac) },
+    ...(hasIpv6 && { backendV6Data: data('backend-v6-data', tunnelMac6), publicIpv6: own[`${prefix}/public-ipv6`] }),
+  };
 }
 
 /** Targets without `-j`, and the mark without its match. */

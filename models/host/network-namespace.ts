@@ -12,7 +12,7 @@ import type { ConntrackSettings } from '../netfilter/conntrack.ts';
 import { Netfilter } from '../netfilter/netfilter.ts';
 import { PROTOCOL_IPIP } from '../packet/frame.ts';
 import type { FrameStore } from '../packet/frame-store.ts';
-import type { Ip } from '../packet/ip-address.ts';
+import type { Ip, IpFamily } from '../packet/ip-address.ts';
 import { type Mac, ZERO_MAC } from '../packet/mac.ts';
 import { SctpLayer } from '../transport/sctp-layer.ts';
 import type { SocketBalancer } from '../transport/socket-balancer.ts';
@@ -38,6 +38,8 @@ export interface VxlanLink {
   readonly vni: number;
   /** The address of this tunnel endpoint. */
   readonly local: Ip;
+  /** Of that address, and of all others; default IPv4. */
+  readonly family?: IpFamily;
   /** The device by which the datagrams leave. */
   readonly lower: NetDevice;
   readonly port?: number;
@@ -55,8 +57,8 @@ export class NetworkNamespace {
   #sctp: SctpLayer | undefined;
   readonly #frames: FrameStore;
   readonly #devices = new Map<string, NetDevice>();
-  /** The kernel's sockets for VXLAN, by port. */
-  #vxlanEndpoints: Map<number, VxlanEndpoint> | undefined;
+  /** The kernel's sockets for VXLAN, by family and port. */
+  #vxlanEndpoints: Map<string, VxlanEndpoint> | undefined;
   #bridgeCalls: BridgeCalls = NO_BRIDGE_CALLS;
   #lastIndex = 0;
 
@@ -163,19 +165,21 @@ export class NetworkNamespace {
   }
 
   /** `ip link add NAME type vxlan id VNI local LOCAL dev LOWER dstport PORT`; its MTU leaves room for the outer headers. */
-  addVxlan({ name, mac, vni, local, lower, port = VXLAN_PORT, learning = false }: VxlanLink): VxlanDevice {
+  addVxlan({ name, mac, vni, local, family = 4, lower, port = VXLAN_PORT, learning = false }: VxlanLink): VxlanDevice {
     this.#vxlanEndpoints ??= new Map();
-    let endpoint = this.#vxlanEndpoints.get(port);
+    const key = `IPv${family} ${port}`;
+    let endpoint = this.#vxlanEndpoints.get(key);
     if (endpoint === undefined) {
       endpoint = new VxlanEndpoint({ namespace: this.name, cpus: this.cpus, frames: this.#frames });
-      this.udp.addTunnel(port, endpoint);
-      this.#vxlanEndpoints.set(port, endpoint);
+      this.udp.addTunnel(port, family, endpoint);
+      this.#vxlanEndpoints.set(key, endpoint);
     }
     const device = new VxlanDevice({
       ...this.device(name, mac),
-      mtuBytes: lower.mtuBytes - VXLAN_OVERHEAD_BYTES,
+      mtuBytes: lower.mtuBytes - VXLAN_OVERHEAD_BYTES[family],
       vni,
       local,
+      family,
       port,
       learning,
       underlay: this.stack,

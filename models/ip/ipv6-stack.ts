@@ -211,9 +211,13 @@ export class Ipv6Stack implements DiscoveryStack {
   #isStoppedBySize(frame: Frame, device: NetDevice): boolean {
     const mtuBytes = Math.max(device.mtuBytes, MIN_IPV6_MTU_BYTES);
     if (!isTooBig(frame, mtuBytes)) return false;
+    this.#stopTooBig(frame, device, mtuBytes);
+    return true;
+  }
+
+  #stopTooBig(frame: Frame, device: NetDevice, mtuBytes: number): void {
     this.sendError(frame, ICMPV6_PACKET_TOO_BIG, 0, { info: mtuBytes, device });
     this.drop(frame, 'PKT_TOO_BIG');
-    return true;
   }
 
   /** ip6_pkt_drop: said also by hosts that do not forward. */
@@ -243,7 +247,22 @@ export class Ipv6Stack implements DiscoveryStack {
    * where it is ANY_IP. `device` says which link a link-local destination is on. Returns what send() would fail with.
    */
   send(frame: Frame, device?: DeviceRef): SendError | undefined {
-    let route = this.#lookup(frame.dstIp, device);
+    return this.#sendBy(this.#lookup(frame.dstIp, device), frame, device);
+  }
+
+  /** A datagram of a tunnel, as {@link IpStack.send} sends it: not into itself by any route, and without a flow label. */
+  sendOf(tunnel: DeviceRef, frame: Frame): SendError | undefined {
+    const route = this.fib.lookup(frame.dstIp);
+    if (route?.device === tunnel) {
+      this.drop(frame, 'TX_RECURSION');
+      return undefined;
+    }
+    frame.ttl = this.settings.hop_limit;
+    return this.#sendBy(route, frame, undefined);
+  }
+
+  #sendBy(found: Route | undefined, frame: Frame, device: DeviceRef | undefined): SendError | undefined {
+    let route = found;
     if (frame.srcIp === ANY_IP && route !== undefined) frame.srcIp = this.#sourceBy(route, frame.dstIp) ?? ANY_IP;
     if (frame.journey?.title === '') frame.journey.title = describeFlow(frame);
     const error = errorByRoute(route);
@@ -327,15 +346,22 @@ export class Ipv6Stack implements DiscoveryStack {
     if (netfilter !== undefined && !netfilter.run(POSTROUTING, frame, undefined, device)) return;
     if (device === this.#loopback) return device.transmit(frame);
     if (!isIpv6Multicast(nextHop)) {
-      const mtuBytes = frame.receivedOn === undefined ? this.mtuTo(frame.dstIp) : device.mtuBytes;
+      const mtuBytes = this.#mtuFor(frame, device);
       const largestBytes = frame.fragments?.largestBytes || mtuBytes;
-      if (frame.sizeBytes - ETHERNET_HEADER_BYTES > Math.min(largestBytes, mtuBytes))
+      if (frame.sizeBytes - ETHERNET_HEADER_BYTES > Math.min(largestBytes, mtuBytes)) {
+        if (!mayBeCut(frame)) return this.#stopTooBig(frame, device, mtuBytes);
         return this.#outputFragments(frame, device, { nextHop, mtuBytes });
+      }
       return this.neighbors.output(frame, device, nextHop);
     }
     frame.srcMac = device.mac;
     frame.dstMac = multicastMacOf(nextHop);
     device.transmit(frame);
+  }
+
+  /** ip6_skb_dst_mtu: unlike in IPv4, also what is forwarded heeds what routers have said, but only when it leaves. */
+  #mtuFor({ dstIp, receivedOn }: Frame, { mtuBytes }: NetDevice): number {
+    return receivedOn !== undefined && this.#pathMtus.size === 0 ? mtuBytes : Math.min(this.mtuTo(dstIp), mtuBytes);
   }
 
   // ── fragments ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -526,6 +552,8 @@ export class Ipv6Stack implements DiscoveryStack {
   #answerForRouters(device: NetDevice, { net, length }: Prefix): void {
     if (length >= 127) return;
     const destination = prefix(net, 128, 6);
+    // Where it is an address of the host's own already, that is found first.
+    if (this.fib.lookup(net)?.type === 'local') return;
     this.fib.add({ type: 'anycast', destination, device, gateway: ANY_IP, source: ANY_IP, metric: 0 });
   }
 
@@ -631,10 +659,10 @@ export class Ipv6Stack implements DiscoveryStack {
     return known;
   }
 
-  /** What transport protocols make of "packet too big" about a packet of theirs. */
+  /** What transport protocols make of "packet too big" about a packet of theirs (__ip6_rt_update_pmtu). */
   updatePathMtu(dst: Ip, mtuBytes: number): void {
-    const until = after(this.cpus.instant, PATH_MTU_LIFETIME);
-    this.#pathMtus.set(dst, { mtuBytes: Math.max(mtuBytes, MIN_IPV6_MTU_BYTES), until });
+    if (mtuBytes < MIN_IPV6_MTU_BYTES || mtuBytes >= this.mtuTo(dst)) return;
+    this.#pathMtus.set(dst, { mtuBytes, until: after(this.cpus.instant, PATH_MTU_LIFETIME) });
   }
 
   #noteRoute(frame: Frame, route: Route): void {
@@ -658,6 +686,10 @@ function isTooBig({ sizeBytes, fragments }: Frame, mtuBytes: number): boolean {
   if (sizeBytes - ETHERNET_HEADER_BYTES <= mtuBytes) return false;
   return fragments === undefined || fragments.largestBytes > mtuBytes;
 }
+
+/** ignore_df: what a socket here has sent, but not what a tunnel has, and what has been put together from fragments. */
+const mayBeCut = ({ inner, receivedOn, fragments }: Frame): boolean =>
+  fragments !== undefined || (receivedOn === undefined && inner === undefined);
 
 /** Code of {@link ICMPV6_TIME_EXCEEDED}. */
 const REASSEMBLY_TIME = 1;

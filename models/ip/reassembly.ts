@@ -129,6 +129,7 @@ export class Reassembly implements FrameHolder {
       latest.copyPacketFrom(first);
       latest.mark = first.mark;
       latest.flowHash = first.flowHash;
+      latest.hasPortlessHash = first.hasPortlessHash;
     }
     latest.moreFragments = latest.isAtomicFragment = false;
     // Fragments that could not be cut further make a packet that cannot, if they were not merely small ones.

@@ -380,7 +380,7 @@ export class IpStack implements FrameReceiver, NetfilterStack {
    * `ttl` of its own where it has one; it does not send into itself by any route, only by rules (udp_tunnel_dst_lookup).
    */
   send(frame: Frame, tunnel?: DeviceRef, ttl?: number): SendError | undefined {
-    if (frame.family === 6) return this.#sendOverIpv6(frame);
+    if (frame.family === 6) return this.#sendOverIpv6(frame, tunnel);
     if (tunnel === undefined && this.#repeat(frame)) return undefined;
     const error = this.#send(frame, tunnel, ttl);
     this.#flows?.finish();
@@ -521,8 +521,9 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     this.#output(frame, route);
   }
 
-  #sendOverIpv6(frame: Frame): SendError | undefined {
+  #sendOverIpv6(frame: Frame, tunnel?: DeviceRef): SendError | undefined {
     if (this.#ipv6 !== undefined) {
+      if (tunnel !== undefined) return this.#ipv6.sendOf(tunnel, frame);
       hashForLabel(frame);
       return this.#ipv6.send(frame);
     }

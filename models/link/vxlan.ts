@@ -1,29 +1,54 @@
 // VXLAN (RFC 7348): a device whose frames travel as UDP datagrams to the tunnel endpoint that its forwarding database
 // names for the destination MAC. The datagrams go out and come in through the IP stack of the device's own namespace,
-// with its hooks (drivers/net/vxlan).
+// with its hooks (drivers/net/vxlan). A device's datagrams are of one family, the frames in them of both. Of IPv4 they may
+// be cut on their way; of IPv6 by nobody, not even where they are made: one that is too large for its way is lost, and the
+// device itself hears of it by ICMPv6.
 //
-// Not modelled: tunnels over IPv6, multicast groups, ARP suppression, group policy, several networks on one device, and
-// ageing of the entries of a learning device (they move, but stay).
+// Datagrams have checksums in both families (udpcsum, noudp6zerocsumtx, as the kernel, flannel and Calico have it), and in
+// IPv6 no flow label.
+//
+// Not modelled: multicast groups, ARP suppression, group policy, several networks on one device, ageing of the entries of
+// a learning device (they move, but stay), and endpoints in the device's own namespace.
 
 import type { CpuSet } from '../cpu/cpu-set.ts';
-import { lastingFlowHash } from '../packet/flow-hash.ts';
-import { type DeviceRef, type Frame, PROTOCOL_UDP, VXLAN_HEADER_BYTES } from '../packet/frame.ts';
+import { keptFlowHash, lastingFlowHash } from '../packet/flow-hash.ts';
+import {
+  type DeviceRef,
+  ETHERNET_HEADER_BYTES,
+  ETHERTYPE_ARP,
+  ETHERTYPE_IPV4,
+  ETHERTYPE_IPV6,
+  type Frame,
+  IPV4_HEADER_BYTES,
+  IPV6_HEADER_BYTES,
+  MIN_IPV6_MTU_BYTES,
+  PROTOCOL_UDP,
+  UDP_HEADER_BYTES,
+  VXLAN_HEADER_BYTES,
+} from '../packet/frame.ts';
 import type { FrameStore } from '../packet/frame-store.ts';
-import { formatIp, type Ip } from '../packet/ip-address.ts';
+import { formatIp, type Ip, type IpFamily } from '../packet/ip-address.ts';
 import { formatMac, type Mac, ZERO_MAC } from '../packet/mac.ts';
 import { NetDevice, type NetDeviceOptions } from './net-device.ts';
-import { MOST_TUNNELS, outerCongestionBits, ReceiveCell } from './tunnel.ts';
+import { innerTypeOfService, MOST_TUNNELS, outerCongestionBits, ReceiveCell } from './tunnel.ts';
 
 /** The port that Linux takes by default, from the time before the assignment of 4789; flannel keeps it. */
 export const VXLAN_PORT = 8472;
 
-/** What the outer headers take: Ethernet 14, IPv4 20, UDP 8, VXLAN 8. */
-export const VXLAN_OVERHEAD_BYTES = 50;
+const HEADERS_BYTES = ETHERNET_HEADER_BYTES + UDP_HEADER_BYTES + VXLAN_HEADER_BYTES;
+/** What the headers take by the family outside, 50 and 70 (vxlan_headroom): of Ethernet it is the one of the frame inside. */
+export const VXLAN_OVERHEAD_BYTES: Readonly<Record<IpFamily, number>> = {
+  4: HEADERS_BYTES + IPV4_HEADER_BYTES,
+  6: HEADERS_BYTES + IPV6_HEADER_BYTES,
+};
 
 /** The namespace's IP stack, below the tunnel. */
 export interface VxlanUnderlay {
   /** Sends a datagram of the tunnel; it ends there if it cannot go, or would go into the tunnel. */
   send(frame: Frame, tunnel: DeviceRef): void;
+  /** How large packets to there may be, as far as is known. */
+  mtuTo(dst: Ip, family: IpFamily): number;
+  updatePathMtu(dst: Ip, mtuBytes: number, family: IpFamily): void;
 }
 
 export interface VxlanOptions extends NetDeviceOptions {
@@ -31,6 +56,8 @@ export interface VxlanOptions extends NetDeviceOptions {
   readonly vni: number;
   /** Source of the datagrams. */
   readonly local: Ip;
+  /** Of the datagrams; default IPv4. */
+  readonly family?: IpFamily;
   /** Where other endpoints listen; default 8472. */
   readonly port?: number;
   /** Are source MACs of received frames remembered with the endpoint that they came from? As `learning`; default off. */
@@ -39,9 +66,10 @@ export interface VxlanOptions extends NetDeviceOptions {
 }
 
 export class VxlanDevice extends NetDevice {
-  override readonly headroomBytes = VXLAN_OVERHEAD_BYTES;
+  override readonly headroomBytes: number;
   readonly vni: number;
   readonly local: Ip;
+  readonly family: IpFamily;
   readonly port: number;
   readonly #learning: boolean;
   readonly #underlay: VxlanUnderlay;
@@ -50,12 +78,14 @@ export class VxlanDevice extends NetDevice {
 
   constructor(options: VxlanOptions) {
     super(options);
-    const { vni, local, port = VXLAN_PORT, learning = false, underlay } = options;
+    const { vni, local, family = 4, port = VXLAN_PORT, learning = false, underlay } = options;
     if (!(Number.isInteger(vni) && vni >= 0 && vni < 2 ** 24)) {
       throw new RangeError(`VXLAN network ${vni} of ${this.name}; expected 0 to ${2 ** 24 - 1}`);
     }
     this.vni = vni;
     this.local = local;
+    this.family = family;
+    this.headroomBytes = VXLAN_OVERHEAD_BYTES[family];
     this.port = port;
     this.#learning = learning;
     this.#underlay = underlay;
@@ -69,7 +99,7 @@ export class VxlanDevice extends NetDevice {
     const remotes = this.#entries.get(mac)?.remotes ?? [];
     if (remotes.includes(remote)) {
       throw new RangeError(
-        `${formatMac(mac)} on ${this.name} is at ${formatIp(remote)} already; expected a new endpoint`,
+        `${formatMac(mac)} on ${this.name} is at ${formatIp(remote, this.family)} already; expected a new endpoint`,
       );
     }
     this.#entries.set(mac, { remotes: [...remotes, remote], isStatic: true });
@@ -100,8 +130,11 @@ export class VxlanDevice extends NetDevice {
 
   #sendTo(remote: Ip, inner: Frame): void {
     this.cpus.charge(this.cpus.costs.vxlanEncapNs);
-    const flowHash = lastingFlowHash(inner);
+    const { family } = this;
+    const flowHash = family === 6 ? keptFlowHash(inner) : lastingFlowHash(inner);
+    if (family === 6) this.#heedPathMtu(remote, inner);
     const outer = this.frames.encapsulate(inner);
+    if (family === 6) outer.setFamily(6);
     outer.protocol = PROTOCOL_UDP;
     outer.srcIp = this.local;
     outer.dstIp = remote;
@@ -114,8 +147,20 @@ export class VxlanDevice extends NetDevice {
     outer.updateSize();
     outer.mark = inner.mark; // skb_scrub_packet within one namespace: conntrack goes, the mark stays
     inner.clearMetadata();
-    this.#note(outer, `in VXLAN ${this.vni} to ${formatIp(remote)}`);
+    if (outer.journey !== undefined) this.#note(outer, `in VXLAN ${this.vni} to ${formatIp(remote, family)}`);
     this.#underlay.send(outer, this);
+  }
+
+  /**
+   * skb_tunnel_check_pmtu: what way the datagram has, the way of the packet inside has, too. This one goes all the same; later
+   * ones of IPv6 heed it, and of IPv4 those that this host sends itself. Not asked in tunnels over IPv4, whose datagrams are
+   * cut where they have to be.
+   */
+  #heedPathMtu(remote: Ip, { etherType, sizeBytes, dstIp, family }: Frame): void {
+    const packetBytes = sizeBytes - ETHERNET_HEADER_BYTES;
+    if (packetBytes <= MIN_IPV6_MTU_BYTES - this.headroomBytes) return; // no way is that narrow
+    const mtuBytes = this.#underlay.mtuTo(remote, 6) - this.headroomBytes;
+    if (packetBytes > mtuBytes && etherType !== ETHERTYPE_ARP) this.#underlay.updatePathMtu(dstIp, mtuBytes, family);
   }
 
   /** udp_flow_src_port: a flow's packets keep one port, so that they keep one path; in all tunnels of a machine. */
@@ -128,13 +173,19 @@ export class VxlanDevice extends NetDevice {
   /** A datagram of this device's network has come in: the frame in it comes out of the device. */
   receive(outer: Frame): void {
     this.cpus.charge(this.cpus.costs.vxlanDecapNs);
-    const { srcIp, mark } = outer;
-    this.#note(outer, `out of VXLAN ${this.vni} from ${formatIp(srcIp)}`);
+    const { srcIp, mark, typeOfService } = outer;
+    if (outer.journey !== undefined) this.#note(outer, `out of VXLAN ${this.vni} from ${formatIp(srcIp, this.family)}`);
     const frame = this.frames.decapsulate(outer);
     frame.mark = mark;
     if (frame.srcMac === this.mac) return this.drop(frame, 'LOCAL_MAC');
     if (this.#learning && !this.#learn(frame.srcMac, srcIp)) return this.drop(frame, 'VXLAN_ENTRY_EXISTS');
+    if (typeOfService !== 0 && !takeCongestion(frame, typeOfService)) return this.drop(frame, 'IP_TUNNEL_ECN');
     this.#cell.receive(frame);
+  }
+
+  /** An ICMPv6 error about a datagram of this device: the way to its endpoint is narrower than was known. */
+  pathIsNarrow(remote: Ip, mtuBytes: number): void {
+    this.#underlay.updatePathMtu(remote, mtuBytes, this.family);
   }
 
   /** vxlan_snoop; false: the source claims a place that a static entry gives to another. */
@@ -178,6 +229,20 @@ export class VxlanEndpoint {
     if (device !== undefined) return device.receive(frame);
     this.#frames.drop(frame, 'VXLAN_VNI_NOT_FOUND', this.#cpus.instant, this.#namespace);
   }
+
+  /** vxlan_err_lookup: it has to be of a device that there is. */
+  packetTooBig(quoted: Frame, mtuBytes: number): void {
+    this.#devices.get(quoted.vni)?.pathIsNarrow(quoted.dstIp, mtuBytes);
+  }
+}
+
+/** vxlan_ecn_decapsulate; false: congestion was experienced on the way, and the packet has no way to say so. */
+function takeCongestion(frame: Frame, outerTypeOfService: number): boolean {
+  if (frame.etherType !== ETHERTYPE_IPV4 && frame.etherType !== ETHERTYPE_IPV6) return true;
+  const typeOfService = innerTypeOfService(frame.typeOfService, outerTypeOfService);
+  if (typeOfService === undefined) return false;
+  frame.typeOfService = typeOfService;
+  return true;
 }
 
 interface Entry {

@@ -70,6 +70,7 @@ export class WireDevice extends NetDevice implements FrameHolder {
   arrive(frame: Frame): void {
     frame.clearMetadata();
     frame.flowHash = 0; // only bytes cross a cable, checksums among them
+    frame.hasPortlessHash = false;
     frame.isChecksumOpen = false;
     frame.closeInnerChecksum();
     const { cpus } = this;

@@ -28,6 +28,17 @@ export function lastingFlowHash(frame: Frame): number {
   return hash;
 }
 
+/** The same in a tunnel over IPv6: there also that of a frame without ports stays (ip6tunnel_xmit), until it comes out. */
+export function keptFlowHash(frame: Frame): number {
+  if (frame.flowHash !== 0) return frame.flowHash;
+  const hash = lastingFlowHash(frame);
+  if (frame.flowHash === 0) {
+    frame.flowHash = hash === 0 ? 1 : hash;
+    frame.hasPortlessHash = true;
+  }
+  return hash;
+}
+
 /**
  * ip6_make_flowlabel: packets of IPv6 that are made here without a hash get one for their flow label (__get_hash_from_flowi6).
  * It is not that of the same headers in a packet from elsewhere, and takes type and code of ICMPv6 for ports.

@@ -83,6 +83,7 @@ export class FrameStore {
     const outer = this.#take();
     outer.inner = inner;
     outer.flowHash = inner.flowHash;
+    outer.hasPortlessHash = inner.hasPortlessHash;
     outer.journey = inner.journey;
     return outer;
   }
@@ -90,7 +91,8 @@ export class FrameStore {
   /** The frame inside goes on alone. Call only for a frame with `inner`. */
   decapsulate(outer: Frame): Frame {
     const inner = outer.inner!;
-    inner.flowHash = outer.flowHash;
+    inner.flowHash = outer.hasPortlessHash ? 0 : outer.flowHash; // __iptunnel_pull_header
+    inner.hasPortlessHash = false;
     outer.inner = undefined;
     this.#release(outer);
     return inner;

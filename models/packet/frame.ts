@@ -161,6 +161,8 @@ export class Frame {
    * ports: l4_hash); 0: none yet. Neither NAT nor a tunnel nor another namespace changes it.
    */
   flowHash = 0;
+  /** It was worked out without ports, and is kept only because a tunnel over IPv6 does not forget it (sw_hash without l4_hash). */
+  hasPortlessHash = false;
   /** Conntrack's handle of the connection (0: none), the frame's direction and the state that rules match on. */
   conntrackEntry = 0;
   conntrackReply = false;
@@ -300,6 +302,7 @@ export class Frame {
     this.message = undefined;
     this.messageEnds = undefined;
     this.flowHash = 0;
+    this.hasPortlessHash = false;
     this.clearMetadata();
   }
 
@@ -334,6 +337,7 @@ export class Frame {
   copyMetadataFrom(other: Frame): void {
     this.mark = other.mark;
     this.flowHash = other.flowHash;
+    this.hasPortlessHash = other.hasPortlessHash;
     this.conntrackEntry = other.conntrackEntry;
     this.conntrackReply = other.conntrackReply;
     this.conntrackState = other.conntrackState;

@@ -4,7 +4,7 @@
 
 import { z } from 'zod';
 import { isIpv4, isIpv6 } from '../packet/ip-address.ts';
-import type { ParityCase, Step } from './case.ts';
+import { OVERLAYS, type ParityCase, type Step } from './case.ts';
 import { CaseError } from './case-error.ts';
 import { describeExpectation, describeProblem } from './problem-text.ts';
 
@@ -95,7 +95,7 @@ const node = z.strictObject({
 const topology = z
   .strictObject({
     nodes: z.array(node).min(1, 'at least one node').max(16, 'at most 16 nodes'),
-    overlay: z.enum(['host-gw', 'vxlan']).optional(),
+    overlay: z.enum(OVERLAYS).optional(),
     fabric: z.boolean().optional(),
     cold: z.boolean().optional(),
   })
@@ -208,22 +208,34 @@ function namesAreDistinct({ nodes }: z.output<typeof topologyShape>, context: z.
 }
 
 function nodesOnTheFabricHaveAddresses(
-  { nodes, fabric }: z.output<typeof topologyShape>,
+  { nodes, fabric, overlay = 'host-gw' }: z.output<typeof topologyShape>,
   context: z.core.$RefinementCtx,
 ): void {
   if (nodes.length === 1 && fabric !== true) return;
-  for (const [i, { ip }] of nodes.entries()) {
-    if (ip === undefined)
-      context.addIssue({ code: 'custom', path: ['nodes', i, 'ip'], message: 'an address on the fabric' });
+  const expect = (i: number, field: 'ip' | 'ip6' | 'podCIDR6', message: string): void => {
+    if (nodes[i]![field] === undefined) context.addIssue({ code: 'custom', path: ['nodes', i, field], message });
+  };
+  for (const i of nodes.keys()) {
+    expect(i, 'ip', 'an address on the fabric');
+    if (overlay !== 'vxlan6' && overlay !== 'vxlan-by-family') continue;
+    expect(i, 'ip6', `an IPv6 address on the fabric, for overlay ${overlay}`);
+    expect(i, 'podCIDR6', `an IPv6 range, for overlay ${overlay}`);
   }
 }
 
 /** What the refinements of the topology see. */
 const topologyShape = z.object({
   nodes: z.array(
-    z.object({ name: z.string(), ip: z.string().optional(), pods: z.array(z.object({ name: z.string() })) }),
+    z.object({
+      name: z.string(),
+      ip: z.string().optional(),
+      ip6: z.string().optional(),
+      podCIDR6: z.string().optional(),
+      pods: z.array(z.object({ name: z.string() })),
+    }),
   ),
   fabric: z.boolean().optional(),
+  overlay: z.enum(OVERLAYS).optional(),
 });
 
 interface NamedPlaces {

@@ -35,13 +35,20 @@ export interface ParityCase {
 
 export interface Topology {
   readonly nodes: readonly ParityNode[];
-  /** How pod ranges of other nodes are reached; host-gw if absent. */
-  readonly overlay?: 'host-gw' | 'vxlan';
+  /**
+   * How pod ranges of other nodes are reached; host-gw if absent. Tunnels are between the nodes' IPv4 addresses with `vxlan`,
+   * between those of IPv6 with `vxlan6`, for pods of both families; with `vxlan-by-family` each family has its own tunnel over
+   * itself, as flannel has it, and that of IPv6 is `vx6`.
+   */
+  readonly overlay?: Overlay;
   /** The fabric exists although there is one node only. */
   readonly fabric?: boolean;
   /** No neighbor is resolved and no MAC learned when the case begins. */
   readonly cold?: boolean;
 }
+
+export type Overlay = (typeof OVERLAYS)[number];
+export const OVERLAYS = ['host-gw', 'vxlan', 'vxlan6', 'vxlan-by-family'] as const;
 
 export interface ParityNode {
   readonly name: string;

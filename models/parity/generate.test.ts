@@ -22,6 +22,7 @@ test('what a feature adds is not there without it', () => {
     mangle: /\*mangle|priority mangle/,
     kube: /KUBE-SERVICES|kube-proxy/,
     vxlan: /"overlay":"vxlan"/,
+    vxlan6: /"overlay":"vxlan(6|-by-family)"/,
     ptp: /"ptp":true/,
     cni: /CNI-HOSTPORT|cni_hostport/,
     routed: /"bridge":false/,

@@ -16,7 +16,7 @@ import { drawNetworkRules } from './generate/network-rules.ts';
 import { drawNft } from './generate/nft-rules.ts';
 import { PacketDraw } from './generate/packets.ts';
 import { drawSets } from './generate/sets.ts';
-import { drawTopology } from './generate/topologies.ts';
+import { drawTopology, drawTunnelsOverIpv6 } from './generate/topologies.ts';
 import { type Family, wordsOf } from './generate/words.ts';
 
 export { backendsOf, FEATURES, type Feature, INGREDIENTS, isFeature } from './generate/features.ts';
@@ -34,9 +34,14 @@ export interface GenerateOptions {
 }
 
 export function generateCase({ seed, index, features, backend }: GenerateOptions): ParityCase {
-  const draw = new Draw(new RandomStreams(String(seed)).stream(`parity/${backend}/${index}`));
+  const streams = new RandomStreams(String(seed));
+  const draw = new Draw(streams.stream(`parity/${backend}/${index}`));
   const allowed = new Set(features);
-  const topology = drawTopology(draw, allowed);
+  const drawn = drawTopology(draw, allowed);
+  const topology =
+    allowed.has('vxlan6') && allowed.has('ipv6')
+      ? drawTunnelsOverIpv6(new Draw(streams.stream(`parity/vxlan6/${backend}/${index}`)), drawn)
+      : drawn;
   const rules = drawRules(draw, { topology, features: allowed, backend });
   const words = familiesOf(topology).map((family) => wordsOf(topology, family));
   const packets = new PacketDraw(draw, { topology, words, features: allowed });

@@ -43,7 +43,12 @@ export interface UdpBindOptions {
 /** Takes datagrams in the kernel. */
 export interface TunnelReceiver {
   receive(frame: Frame): void;
+  /** A datagram from here to there, of IPv6, was too large for a router; those of IPv4 may be cut. */
+  packetTooBig(quoted: Frame, mtuBytes: number): void;
 }
+
+/** The kernel's sockets of one family (udp_tunnel), by port. */
+type Tunnels = Map<number, TunnelReceiver>;
 
 /** EADDRINUSE of a bind() to any port. */
 export class NoFreePortError extends Error {
@@ -59,8 +64,9 @@ export class UdpLayer implements ProtocolHandler {
   readonly #random: RandomStream;
   readonly #ports: EphemeralPorts;
   readonly #sockets = new PortTable<UdpSocket>();
-  /** Ports of the kernel's own sockets (udp_tunnel): their datagrams go to a device. Usually there are none. */
-  #tunnels: Map<number, TunnelReceiver> | undefined;
+  /** Ports of the kernel's own sockets, whose datagrams go to a device. Usually there are none. */
+  #tunnels: Tunnels | undefined;
+  #tunnels6: Tunnels | undefined;
 
   constructor(stack: TransportStack, random: RandomStream) {
     this.stack = stack;
@@ -80,7 +86,7 @@ export class UdpLayer implements ProtocolHandler {
     const wanted = { family, isIpv6Only, localIp, localPort: port };
     const isFree = (candidate: number): boolean => {
       wanted.localPort = candidate;
-      return this.#sockets.isFree(wanted) && this.#tunnels?.has(candidate) !== true;
+      return this.#sockets.isFree(wanted) && !this.#isTunnelPort(wanted);
     };
     const localPort = port === 0 ? this.#ports.forBind(isFree) : port;
     if (localPort === undefined) throw new NoFreePortError(`bind to ${address}: no free port`);
@@ -91,14 +97,20 @@ export class UdpLayer implements ProtocolHandler {
     return socket;
   }
 
-  /** A kernel's socket on every address; its receiver ends the frames. Throws if the port is taken. */
-  addTunnel(port: number, receiver: TunnelReceiver): void {
-    const bound = { family: 4 as const, isIpv6Only: false, localIp: ANY_IP, localPort: port };
-    if (this.#tunnels?.has(port) || !this.#sockets.isFree(bound)) {
-      throw new Error(`tunnel on port ${port} in ${this.stack.name}: address already in use`);
+  /** A kernel's socket on every address of a family; its receiver ends the frames. Throws if the port is taken. */
+  addTunnel(port: number, family: IpFamily, receiver: TunnelReceiver): void {
+    const bound = { family, isIpv6Only: family === 6, localIp: ANY_IP, localPort: port };
+    if (this.#isTunnelPort(bound) || !this.#sockets.isFree(bound)) {
+      throw new Error(`tunnel of IPv${family} on port ${port} in ${this.stack.name}: address already in use`);
     }
-    this.#tunnels ??= new Map();
-    this.#tunnels.set(port, receiver);
+    if (family === 6) (this.#tunnels6 ??= new Map()).set(port, receiver);
+    else (this.#tunnels ??= new Map()).set(port, receiver);
+  }
+
+  #isTunnelPort({ family, isIpv6Only, localIp, localPort }: BoundSocket): boolean {
+    if (family === 6 && this.#tunnels6?.has(localPort) === true) return true;
+    const servesIpv4 = family === 4 || (!isIpv6Only && localIp === ANY_IP);
+    return servesIpv4 && this.#tunnels?.has(localPort) === true;
   }
 
   /** All processes of the namespace are killed. */
@@ -108,8 +120,9 @@ export class UdpLayer implements ProtocolHandler {
 
   receive(frame: Frame): void {
     if (frame.isChecksumWrong && frame.hasWrongChecksum) return this.stack.drop(frame, 'UDP_CSUM');
-    if (this.#tunnels !== undefined && frame.family === 4) {
-      const tunnel = this.#tunnels.get(frame.dstPort);
+    const tunnels = frame.family === 4 ? this.#tunnels : this.#tunnels6;
+    if (tunnels !== undefined) {
+      const tunnel = tunnels.get(frame.dstPort);
       if (tunnel !== undefined) return tunnel.receive(frame);
     }
     const socket = this.#sockets.find(frame.family, frame.dstIp, frame.dstPort);
@@ -122,13 +135,18 @@ export class UdpLayer implements ProtocolHandler {
 
   /** Its socket: as long as that is open, no other one can be bound that would take its packets. */
   receiverOf({ family, dstIp, dstPort }: Frame): UdpSocket | undefined {
-    return this.#tunnels?.has(dstPort) === true ? undefined : this.#sockets.find(family, dstIp, dstPort);
+    const tunnels = family === 4 ? this.#tunnels : this.#tunnels6;
+    return tunnels?.has(dstPort) === true ? undefined : this.#sockets.find(family, dstIp, dstPort);
   }
 
   icmpError(type: number, code: number, quoted: Frame, mtuBytes: number): void {
     const { family, dstIp: ip, dstPort: port } = quoted;
     const socket = this.#sockets.find(family, quoted.srcIp, quoted.srcPort);
-    if (socket === undefined) return;
+    if (socket === undefined) {
+      // __udp6_lib_err_encap
+      if (family === 6 && isTooBig(type, code, 6)) this.#tunnels6?.get(port)?.packetTooBig(quoted, mtuBytes);
+      return;
+    }
     if (isTooBig(type, code, family)) {
       this.stack.updatePathMtu(ip, mtuBytes, family);
       return socket.reportError('message too long', { family, ip, port });

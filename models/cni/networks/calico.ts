@@ -1,8 +1,9 @@
 // A network in the manner of Calico's: routed veths without a bridge (plugins/calico.ts), addresses of blocks that nodes
 // claim from one pool per IP family, and routes to blocks: by the nodes' addresses (as BGP between all nodes would have
-// them), the same through IP-in-IP (`via NODE dev tunl0 onlink`), or through VXLAN.
+// them), the same through IP-in-IP (`via NODE dev tunl0 onlink`), which is for IPv4 only, or through VXLAN, by a device for
+// each family (vxlan.calico, vxlan-v6.calico).
 //
-// Not modelled: tunnels for other subnets only (CrossSubnet), tunnels of IPv6, BGP itself (nodes know of a block at once),
+// Not modelled: tunnels for other subnets only (CrossSubnet), BGP itself (nodes know of a block at once),
 // policies of its own kinds, the ipsets of its masquerade rule, which names the pool instead, and its rule that gives what a
 // node sends into a tunnel from another address of its own that of the tunnel; kube-proxy masquerades what that is for.
 
@@ -28,19 +29,21 @@ import { BlockPool } from './block-pool.ts';
 import { HOST_PORTS_AND_LIMITS } from './bridge-network.ts';
 import { HostGateway, type WayOut } from './host-gateway.ts';
 import type { NetworkCluster, NetworkNode, NodeNetwork, NodeRouting, PodNetwork } from './pod-network.ts';
+import { RoutingByFamily } from './routing-by-family.ts';
 import { VxlanMesh } from './vxlan-mesh.ts';
 
 export const CALICO_ENCAPSULATIONS = ['none', 'ipip', 'vxlan'] as const;
 export type CalicoEncapsulation = (typeof CALICO_ENCAPSULATIONS)[number];
 
-const OVERHEAD_BYTES: Readonly<Record<CalicoEncapsulation, number>> = {
-  none: 0,
-  ipip: IPIP_OVERHEAD_BYTES,
+const OVERHEAD_BYTES: Readonly<Record<CalicoEncapsulation, Readonly<Record<IpFamily, number>>>> = {
+  none: { 4: 0, 6: 0 },
+  ipip: { 4: IPIP_OVERHEAD_BYTES, 6: IPIP_OVERHEAD_BYTES },
   vxlan: VXLAN_OVERHEAD_BYTES,
 };
 
 /** Of Calico's VXLAN: the port is the assigned one. */
-const VXLAN = { device: 'vxlan.calico', vni: 4096, port: 4789 } as const;
+const VXLAN = { vni: 4096, port: 4789 } as const;
+const VXLAN_DEVICES: Readonly<Record<IpFamily, string>> = { 4: 'vxlan.calico', 6: 'vxlan-v6.calico' };
 
 export const calicoNetwork = (cluster: NetworkCluster, encapsulation: CalicoEncapsulation): PodNetwork =>
   new CalicoNetwork(cluster, encapsulation);
@@ -71,7 +74,10 @@ class CalicoNetwork implements PodNetwork {
       case 'ipip':
         return new HostGateway(families, (node) => this.#addTunnel(node));
       case 'vxlan':
-        return new VxlanMesh({ ...VXLAN, tunnelIp: (node) => this.#tunnelIp(node) });
+        return new RoutingByFamily(families, (underlay) => {
+          const tunnelIp = (node: NetworkNode): Ip => this.#tunnelIp(node, underlay);
+          return new VxlanMesh({ ...VXLAN, device: VXLAN_DEVICES[underlay], underlay, tunnelIp });
+        });
     }
   }
 
@@ -79,14 +85,20 @@ class CalicoNetwork implements PodNetwork {
   #addTunnel(node: NetworkNode): WayOut {
     const { root } = node.host;
     const device = root.addIpip({ name: 'tunl0', mtuBytes: node.nic.mtuBytes - IPIP_OVERHEAD_BYTES });
-    const source = this.#tunnelIp(node);
+    const source = this.#tunnelIp(node, 4);
     root.stack.addAddress(device, source, 32);
     return { device, source };
   }
 
   /** The next address of the node's block: the first one, as a node joins before it has pods. */
-  #tunnelIp({ name }: NetworkNode): Ip {
-    return this.#pools.get(4)!.assign(name, `tunnel of ${name}`, () => false);
+  #tunnelIp({ name }: NetworkNode, family: IpFamily): Ip {
+    return this.#pools.get(family)!.assign(name, `tunnel of ${name}`, () => false);
+  }
+
+  /** The smallest of all families' (determinePodMTU). */
+  #podMtu({ nic }: NetworkNode): number {
+    const overheads = this.#cluster.families.map((family) => OVERHEAD_BYTES[this.#encapsulation][family]);
+    return nic.mtuBytes - Math.max(...overheads);
   }
 
   join(node: NetworkNode): NodeNetwork {
@@ -94,7 +106,7 @@ class CalicoNetwork implements PodNetwork {
     this.#routing.attach(node);
     if (this.#cluster.masquerades)
       for (const { family } of node.families) masquerade(node, this.#cluster.podRange(family));
-    const mtu = this.#cluster.bridge.mtuBytes ?? node.nic.mtuBytes - OVERHEAD_BYTES[this.#encapsulation];
+    const mtu = this.#cluster.bridge.mtuBytes ?? this.#podMtu(node);
     const plugins = [{ type: 'calico', mtu, ipam: { type: this.#ipam.type } }, ...HOST_PORTS_AND_LIMITS];
     const covers = ({ family, ip }: IpAddress): boolean => this.#pools.get(family)?.isOf(node.name, ip) === true;
     const configList = { cniVersion: '0.3.1', name: 'k8s-pod-network', plugins };

@@ -1,9 +1,8 @@
 // flannel: its plugin on every node, and of its daemon what the nodes need: `subnet.env`, the rules of masquerading and
-// forwarding, and a backend that finds the ways to other nodes, VXLAN or host-gw. Sources: pkg/backend, pkg/trafficmngr/
-// iptables and pkg/subnet/kube of flannel.
+// forwarding, and a backend that finds the ways to other nodes, VXLAN (a device for each family: flannel.1, flannel-v6.1) or
+// host-gw. Sources: pkg/backend, pkg/trafficmngr/iptables and pkg/subnet/kube of flannel.
 //
-// Not modelled: IPv6 through VXLAN (flannel-v6.1 is a tunnel over IPv6), the backends wireguard, udp and ipsec, nodes with
-// another public address than that of their interface.
+// Not modelled: the backends wireguard, udp and ipsec, nodes with another public address than that of their interface.
 
 import { stackOf } from '../../host/ip-setup.ts';
 import { VXLAN_OVERHEAD_BYTES } from '../../link/vxlan.ts';
@@ -19,6 +18,7 @@ import { type FlannelBackend, VXLAN_BACKEND } from './flannel-config.ts';
 import { HostGateway } from './host-gateway.ts';
 import { NodeRangeNetwork } from './node-range-network.ts';
 import type { NetworkCluster, NetworkNode, NodeNetwork, NodeRouting, PodNetwork } from './pod-network.ts';
+import { RoutingByFamily } from './routing-by-family.ts';
 import { VxlanMesh } from './vxlan-mesh.ts';
 
 /** `flannel.1`; of IPv6 `flannel-v6.1`. */
@@ -28,11 +28,14 @@ export const deviceName = ({ VNI = VXLAN_BACKEND.VNI }: FlannelBackend, family: 
 /** Of the backend udp, whose headers are IPv4's and UDP's: 28. */
 const UDP_OVERHEAD_BYTES = 28;
 
-/** What is left for pods. */
+/**
+ * What is left for pods. Of the headers it takes those of a tunnel over IPv4 also where the tunnel is over IPv6
+ * (encapOverhead): pods' packets are by 20 bytes larger than flannel-v6.1 lets through, and their node tells them.
+ */
 export function mtuThrough({ Type = 'vxlan', DirectRouting = false }: FlannelBackend, nicMtuBytes: number): number {
   if (Type === 'host-gw') return nicMtuBytes;
   // Also with DirectRouting: a node on another link may come.
-  return nicMtuBytes - (Type === 'udp' && !DirectRouting ? UDP_OVERHEAD_BYTES : VXLAN_OVERHEAD_BYTES);
+  return nicMtuBytes - (Type === 'udp' && !DirectRouting ? UDP_OVERHEAD_BYTES : VXLAN_OVERHEAD_BYTES[4]);
 }
 
 export function flannelNetwork(cluster: NetworkCluster, backend: FlannelBackend): PodNetwork {
@@ -43,10 +46,12 @@ export function flannelNetwork(cluster: NetworkCluster, backend: FlannelBackend)
 function routingOf({ families }: NetworkCluster, backend: FlannelBackend): NodeRouting {
   if (backend.Type === 'host-gw') return new HostGateway(families);
   const { VNI: vni = VXLAN_BACKEND.VNI, Port = VXLAN_BACKEND.Port, DirectRouting: directRouting = false } = backend;
-  // The address of the node's subnet itself, which no pod has.
-  const tunnelIp = (node: NetworkNode): Ip => node.families.find(({ family }) => family === 4)!.podRange.net;
-  const settings = { device: deviceName(backend), vni, tunnelIp, directRouting };
-  return new VxlanMesh(Port === 0 ? settings : { ...settings, port: Port });
+  return new RoutingByFamily(families, (underlay) => {
+    // The address of the node's subnet itself, which no pod has.
+    const tunnelIp = (node: NetworkNode): Ip => node.families.find(({ family }) => family === underlay)!.podRange.net;
+    const settings = { device: deviceName(backend, underlay), underlay, vni, tunnelIp, directRouting };
+    return new VxlanMesh(Port === 0 ? settings : { ...settings, port: Port });
+  });
 }
 
 function setUpNode(node: NetworkNode, cluster: NetworkCluster, backend: FlannelBackend): Omit<NodeNetwork, 'covers'> {
@@ -71,8 +76,8 @@ function setUpNode(node: NetworkNode, cluster: NetworkCluster, backend: FlannelB
     ...(promiscuous && { promiscMode: true }),
   };
   const plugins = [{ type: 'flannel', delegate }, ...HOST_PORTS_AND_LIMITS];
-  const tunnel = backend.Type === 'host-gw' ? [] : [{ family: 4 as const, ip: networks[0]!.subnet.net }];
-  return { configList: { cniVersion: '0.3.1', name: 'cbr0', plugins }, gateways: [...gateways, ...tunnel] };
+  const tunnels = backend.Type === 'host-gw' ? [] : networks.map(({ subnet: { family, net: ip } }) => ({ family, ip }));
+  return { configList: { cniVersion: '0.3.1', name: 'cbr0', plugins }, gateways: [...gateways, ...tunnels] };
 }
 
 /** Other nodes send to the address that they know, which has to be the interface's. */
@@ -135,6 +140,8 @@ export interface Lease {
   readonly publicIp: Ip;
   /** Of its VXLAN device. */
   readonly tunnelMac?: Mac;
+  /** The same of IPv6, where the node has it. */
+  readonly ipv6?: { readonly publicIp: Ip; readonly tunnelMac?: Mac };
 }
 
 const DEFAULT_ANNOTATION_PREFIX = 'flannel.alpha.coreos.com';
@@ -144,16 +151,19 @@ export const PUBLIC_IP_OVERWRITE = 'public-ip-overwrite';
 
 /** The node's annotations, by which its lease comes to the others. */
 export function annotationsOf(
-  { publicIp, tunnelMac }: Lease,
+  { publicIp, tunnelMac, ipv6 }: Lease,
   { Type = 'vxlan', VNI = VXLAN_BACKEND.VNI }: FlannelBackend,
   prefix = DEFAULT_ANNOTATION_PREFIX,
 ): Readonly<Record<string, string>> {
-  const data = tunnelMac === undefined ? 'null' : JSON.stringify({ VNI, VtepMAC: formatMac(tunnelMac) });
+  const data = (mac: Mac | undefined): string =>
+    mac === undefined ? 'null' : JSON.stringify({ VNI, VtepMAC: formatMac(mac) });
   return {
-    [`${prefix}/backend-data`]: data,
+    [`${prefix}/backend-data`]: data(tunnelMac),
     [`${prefix}/backend-type`]: Type,
+    ...(ipv6 !== undefined && { [`${prefix}/backend-v6-data`]: data(ipv6.tunnelMac) }),
     [`${prefix}/kube-subnet-manager`]: 'true',
     [`${prefix}/public-ip`]: formatIp(publicIp),
+    ...(ipv6 !== undefined && { [`${prefix}/public-ipv6`]: formatIp(ipv6.publicIp, 6) }),
   };
 }
 

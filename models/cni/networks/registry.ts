@@ -38,10 +38,10 @@ const IPV4: readonly IpFamily[] = [4];
 const NETWORKS: Readonly<Record<CniNetworkName, Entry>> = {
   bridge: { make: bridgeNetwork, hasBridge: true, families: BOTH },
   kubenet: { make: (cluster) => kubenetNetwork(cluster), hasBridge: true, families: BOTH },
-  'flannel-vxlan': { make: (cluster) => flannelNetwork(cluster, { Type: 'vxlan' }), hasBridge: true, families: IPV4 },
+  'flannel-vxlan': { make: (cluster) => flannelNetwork(cluster, { Type: 'vxlan' }), hasBridge: true, families: BOTH },
   'flannel-direct': {
     make: (cluster) => flannelNetwork(cluster, { Type: 'vxlan', DirectRouting: true }),
-    ...{ hasBridge: true, families: IPV4 },
+    ...{ hasBridge: true, families: BOTH },
   },
   'flannel-host-gw': {
     make: (cluster) => flannelNetwork(cluster, { Type: 'host-gw' }),
@@ -51,20 +51,20 @@ const NETWORKS: Readonly<Record<CniNetworkName, Entry>> = {
   kindnet: { make: kindnetNetwork, hasBridge: false, families: BOTH },
   calico: { make: (cluster) => calicoNetwork(cluster, 'none'), hasBridge: false, families: BOTH },
   'calico-ipip': { make: (cluster) => calicoNetwork(cluster, 'ipip'), hasBridge: false, families: IPV4 },
-  'calico-vxlan': { make: (cluster) => calicoNetwork(cluster, 'vxlan'), hasBridge: false, families: IPV4 },
+  'calico-vxlan': { make: (cluster) => calicoNetwork(cluster, 'vxlan'), hasBridge: false, families: BOTH },
 };
 
 /** What each of them is, for help texts. */
 export const CNI_NETWORK_NOTES: Readonly<Record<CniNetworkName, string>> = {
   bridge: 'a bridge per node, routes between nodes',
   kubenet: 'cbr0 as up to Kubernetes 1.23',
-  'flannel-vxlan': 'cni0 and tunnels, MTU 1450, IPv4 only',
+  'flannel-vxlan': 'cni0 and tunnels, MTU 1450',
   'flannel-direct': 'the same with DirectRouting',
   'flannel-host-gw': 'cni0 and routes',
   kindnet: 'routed veths of the plugin ptp',
   calico: 'routed veths with proxy ARP, blocks of addresses',
   'calico-ipip': 'the same through IP-in-IP, MTU 1480, IPv4 only',
-  'calico-vxlan': 'the same through VXLAN, MTU 1450, IPv4 only',
+  'calico-vxlan': 'the same through VXLAN, MTU 1450, with IPv6 1430',
 };
 
 /** Throws a CniError for a network that cannot be had with these families or settings. */
@@ -80,7 +80,7 @@ export function makeNetwork(choice: NetworkChoice, cluster: NetworkCluster): Pod
   if (missing !== undefined)
     throw new CniError(
       CNI_ERROR.unsupportedField,
-      `cni ${choice}: tunnels of IPv${missing} are not modelled; expected a cluster of IPv4 only, or another network`,
+      `cni ${choice}: there is no IP-in-IP over IPv${missing}; expected a cluster of IPv4 only, or another network`,
     );
   const { mtuBytes: _, ...ofBridge } = cluster.bridge;
   const [setting] = hasBridge ? [] : Object.keys(ofBridge);

@@ -1,15 +1,21 @@
 // Routes between nodes through VXLAN: a device per node, and of every other node a neighbor, an entry of the forwarding
 // database and a route per pod range, all permanent; nothing is learned and nothing flooded
-// (pkg/backend/vxlan/vxlan_network.go of flannel).
+// (pkg/backend/vxlan/vxlan_network.go of flannel). The tunnels are over one IP family; where pods have both, each has its own
+// mesh (routing-by-family.ts).
 //
-// What nodes hold grows with the square of their number. Not modelled: tunnels over IPv6, so that these are of IPv4.
+// What nodes hold grows with the square of their number.
 
+import { stackOf } from '../../host/ip-setup.ts';
 import type { VxlanDevice } from '../../link/vxlan.ts';
-import type { Ip, Prefix } from '../../packet/ip-address.ts';
+import { addressBits, type Ip, type IpFamily, type Prefix } from '../../packet/ip-address.ts';
 import { addressOf, type NetworkNode, type NodeRouting } from './pod-network.ts';
 
 export interface VxlanSettings {
   readonly device: string;
+  /** Of the nodes' addresses, between which the tunnels are; default IPv4. */
+  readonly underlay?: IpFamily;
+  /** Of the pods; default that of the nodes' addresses, as networks have it. */
+  readonly family?: IpFamily;
   readonly vni: number;
   readonly port?: number;
   /** The address of a node's device, by which the others know it as next hop. */
@@ -26,22 +32,26 @@ interface Member {
 
 export class VxlanMesh implements NodeRouting {
   readonly #settings: VxlanSettings;
+  readonly #underlay: IpFamily;
+  readonly #family: IpFamily;
   readonly #members = new Map<NetworkNode, Member>();
   /** By node: what is behind it. A node may have something before it is attached. */
   readonly #destinations = new Map<NetworkNode, Prefix[]>();
 
   constructor(settings: VxlanSettings) {
     this.#settings = settings;
+    this.#underlay = settings.underlay ?? 4;
+    this.#family = settings.family ?? this.#underlay;
   }
 
   attach(node: NetworkNode): void {
     const { device, vni, port, tunnelIp } = this.#settings;
     const { machine, root } = node.host;
-    const local = addressOf(node, 4);
-    const link = { name: device, mac: machine.nextMac(), vni, local, lower: node.nic };
+    const [family, local] = [this.#underlay, addressOf(node, this.#underlay)];
+    const link = { name: device, mac: machine.nextMac(), vni, family, local, lower: node.nic };
     const tunnel = root.addVxlan(port === undefined ? link : { ...link, port });
     const ip = tunnelIp(node);
-    root.stack.addAddress(tunnel, ip, 32);
+    stackOf(root, this.#family).addAddress(tunnel, ip, addressBits(this.#family));
     const added: Member = { node, tunnel, tunnelIp: ip };
     for (const member of this.#members.values()) {
       this.#meet(added, member);
@@ -63,8 +73,9 @@ export class VxlanMesh implements NodeRouting {
 
   #meet(member: Member, remote: Member): void {
     if (this.#settings.directRouting !== true) {
-      member.node.host.root.stack.neighbors.addPermanent(member.tunnel, remote.tunnelIp, remote.tunnel.mac);
-      member.tunnel.appendForwarding(remote.tunnel.mac, addressOf(remote.node, 4));
+      const { neighbors } = stackOf(member.node.host.root, this.#family);
+      neighbors.addPermanent(member.tunnel, remote.tunnelIp, remote.tunnel.mac);
+      member.tunnel.appendForwarding(remote.tunnel.mac, addressOf(remote.node, this.#underlay));
     }
     for (const destination of this.#behind(remote.node)) this.#route(member, destination, remote);
   }
@@ -77,9 +88,9 @@ export class VxlanMesh implements NodeRouting {
 
   /** `ip route add DESTINATION via TUNNEL-IP dev DEVICE onlink`, or via the node's address. */
   #route({ node, tunnel }: Member, destination: Prefix, remote: Member): void {
-    const { stack } = node.host.root;
+    const stack = stackOf(node.host.root, this.#family);
     if (this.#settings.directRouting === true)
-      stack.addRoute({ destination, device: node.nic, gateway: addressOf(remote.node, 4) });
+      stack.addRoute({ destination, device: node.nic, gateway: addressOf(remote.node, this.#family) });
     else stack.addRoute({ destination, device: tunnel, gateway: remote.tunnelIp });
   }
 }

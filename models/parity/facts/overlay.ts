@@ -15,6 +15,8 @@ const OVERLAY_OF_IPV6 = dualStack({ ...TWO_NODES_WITH_STACKS, overlay: 'vxlan' }
 const to6 = { from: 'p1', src: 'fd00:10:244:1::2', dst: 'fd00:10:244:2::2', sport: 40_000, dport: 80 } as const;
 const from6 = { ...to6, from: 'p3', src: to6.dst, dst: to6.src, sport: 80, dport: 40_000 } as const;
 
+const OVER_IPV6 = dualStack({ ...TWO_NODES, overlay: 'vxlan6' });
+
 const NODE_3 = { name: 'n3', ip: '192.168.1.3', podCIDR: '10.244.3.0/24' } as const;
 
 const ping = { from: 'p1', proto: 'icmp', src: '10.244.1.2', dst: '10.244.2.2' } as const;
@@ -32,6 +34,16 @@ const whenSent = (nat: string): NodeRules => ({
   backend: 'legacy',
   text: table('mangle', ['OUTPUT -p udp -m udp --dport 8472']) + table('nat', [nat]),
 });
+/** The same where the datagrams are of IPv6. */
+const whenSentOverIpv6 = (...nat: string[]): NodeRules => ({
+  ...{ backend: 'legacy', text: '' },
+  text6:
+    table('mangle', [
+      'OUTPUT -p udp -m udp --dport 8472',
+      'INPUT -p ipv6-icmp -m icmp6 --icmpv6-type packet-too-big -m conntrack --ctstate RELATED',
+    ]) + table('nat', nat),
+});
+const inBothFamilies = (text: string): NodeRules => ({ backend: 'legacy', text, text6: text });
 const SENT = { sent: 'n1 mangle OUTPUT 1', 'to begin a flow': 'n1 nat OUTPUT 1' };
 
 export const OVERLAYS: readonly Fact[] = [
@@ -365,5 +377,192 @@ export const OVERLAYS: readonly Fact[] = [
     },
     watch: { counters: { NEW: 'n2 mangle PREROUTING 1' }, steps: false },
     shows: ['counted: 2 NEW'],
+  },
+  {
+    name: 'vxlan-over-ipv6-carries-frames',
+    says: 'VXLAN over IPv6: the datagrams are of ip6tables and of IPv6 connections, with hop limit 64 and source ports hashed per flow; in them are packets of both families.',
+    case: {
+      topology: OVER_IPV6,
+      rules: { n1: whenSentOverIpv6() },
+      packets: [
+        { ...udp, autoreply: true },
+        { ...udp6, autoreply: true },
+        { ...udp, sport: 40_001, ttl: 2 },
+      ],
+    },
+    watch: { connectionsOf: 'n1', counters: { sent: 'n1 mangle OUTPUT 1' } },
+    shows: [
+      '1: p3 gets udp 10.244.1.2:40000 > 10.244.2.2:53 ttl 62',
+      '1, reply: p1 gets udp 10.244.2.2:53 > 10.244.1.2:40000 ttl 62',
+      '2: p3 gets udp fd00:10:244:1::2:40000 > fd00:10:244:2::2:53 ttl 62',
+      '2, reply: p1 gets udp fd00:10:244:2::2:53 > fd00:10:244:1::2:40000 ttl 62',
+      '3: p1 gets icmp 11/0 10.244.2.0 > 10.244.1.2 about udp 10.244.1.2:40001 > 10.244.2.2:53 ttl 63',
+      'udp fd00:10:244:1::2:40000 > fd00:10:244:2::2:53 30 s',
+      'udp fd00:192:168:1::1:port 1 of 1024-65535 > fd00:192:168:1::2:8472 30 s UNREPLIED',
+      'udp fd00:192:168:1::1:port 2 of 1024-65535 > fd00:192:168:1::2:8472 30 s UNREPLIED',
+      'udp fd00:192:168:1::1:port 3 of 1024-65535 > fd00:192:168:1::2:8472 30 s UNREPLIED',
+      'udp fd00:192:168:1::2:port 1 of 1024-65535 > fd00:192:168:1::1:8472 30 s UNREPLIED',
+      'udp fd00:192:168:1::2:port 2 of 1024-65535 > fd00:192:168:1::1:8472 30 s UNREPLIED',
+      'udp fd00:192:168:1::2:port 4 of 1024-65535 > fd00:192:168:1::1:8472 30 s UNREPLIED',
+      'counted: 3 sent',
+    ],
+  },
+  {
+    name: 'vxlan-over-ipv6-beside-ipv4',
+    says: 'A tunnel over IPv4 and one over IPv6 have one network and one port, and do not meet.',
+    case: {
+      topology: dualStack({ ...TWO_NODES, overlay: 'vxlan-by-family' }),
+      rules: {
+        n2: {
+          backend: 'legacy',
+          text: table('filter', ['INPUT -p udp -m udp --dport 8472', 'FORWARD -i vx0', 'FORWARD -i vx6']),
+          text6: table('filter', ['INPUT -p udp -m udp --dport 8472', 'FORWARD -i vx0', 'FORWARD -i vx6']),
+        },
+      },
+      packets: [udp, udp6],
+    },
+    watch: {
+      counters: {
+        'over IPv4': 'n2 filter INPUT 1',
+        'IPv4 out of vx0': 'n2 filter FORWARD 1',
+        'IPv4 out of vx6': 'n2 filter FORWARD 2',
+        'over IPv6': 'n2 filter6 INPUT 1',
+        'IPv6 out of vx0': 'n2 filter6 FORWARD 1',
+        'IPv6 out of vx6': 'n2 filter6 FORWARD 2',
+      },
+    },
+    shows: [
+      '1: p3 gets udp 10.244.1.2:40000 > 10.244.2.2:53 ttl 62',
+      '2: p3 gets udp fd00:10:244:1::2:40000 > fd00:10:244:2::2:53 ttl 62',
+      'counted: 1 over IPv4, 1 IPv4 out of vx0, 1 over IPv6, 1 IPv6 out of vx6',
+    ],
+  },
+  {
+    name: 'vxlan-over-ipv6-leaves-room-for-its-headers',
+    says: 'VXLAN over IPv6: MTU 1430, which senders of both families hear of from the gateway.',
+    case: {
+      topology: OVER_IPV6,
+      packets: [
+        { ...udp, df: true, pad: 1402 },
+        { ...udp, df: true, pad: 1403 },
+        { ...udp6, pad: 1382 },
+        { ...udp6, pad: 1383 },
+        { ...udp, pad: 1403 },
+      ],
+    },
+    shows: [
+      '1: p3 gets udp 10.244.1.2:40000 > 10.244.2.2:53 ttl 62',
+      '2: p1 gets icmp 3/4 10.244.1.1 > 10.244.1.2 mtu 1430 about udp 10.244.1.2:40000 > 10.244.2.2:53 ttl 64',
+      '3: p3 gets udp fd00:10:244:1::2:40000 > fd00:10:244:2::2:53 ttl 62',
+      '4: p1 gets icmpv6 2/0 fd00:10:244:1::1 > fd00:10:244:1::2 about udp fd00:10:244:1::2:40000 > fd00:10:244:2::2:53 ttl 64',
+      '5: p3 gets udp 10.244.1.2:40000 > 10.244.2.2:53 fragment of 1428 bytes ttl 62',
+      '5: p3 gets 17 10.244.1.2 > 10.244.2.2 fragment of 23 bytes ttl 62',
+    ],
+  },
+  {
+    name: 'vxlan-over-ipv6-is-not-cut',
+    says: 'A datagram of IPv6 that is too large for its way (here into the tunnel again) is not cut where it is sent: the node says so to itself, and the next one of its flow makes a way of 1430 - 70 bytes known, which forwarded packets hear of when they leave.',
+    case: {
+      topology: OVER_IPV6,
+      rules: { n1: whenSentOverIpv6('OUTPUT -p udp -m udp --dport 8472 -j DNAT --to-destination fd00:10:244:2::2') },
+      packets: [
+        { ...udp6, pad: 1320 },
+        { ...udp6, pad: 1320 },
+        { ...udp6, pad: 1320 },
+      ],
+    },
+    watch: { counters: { sent: 'n1 mangle OUTPUT 1', 'too big': 'n1 mangle INPUT 1' } },
+    shows: [
+      '1: nothing arrives',
+      '2: nothing arrives',
+      '3: p1 gets icmpv6 2/0 fd00:10:244:1::1 > fd00:10:244:1::2 about udp fd00:10:244:1::2:40000 > fd00:10:244:2::2:53 ttl 64',
+      'counted: 2 sent, 2 too big',
+    ],
+  },
+  {
+    name: 'vxlan-over-ipv6-into-itself-without-ports',
+    says: 'A tunnel over IPv6 keeps the hash of an ICMP message, unlike one over IPv4.',
+    case: {
+      topology: OVER_IPV6,
+      rules: { n1: whenSentOverIpv6('OUTPUT -p udp -m udp --dport 8472 -j DNAT --to-destination fd00:10:244:2::2') },
+      packets: [ping],
+    },
+    watch: { counters: SENT, steps: false },
+    shows: ['counted: 3 sent, 1 to begin a flow'],
+  },
+  {
+    name: 'nat-spoils-the-checksum-of-a-tunnel-over-ipv6',
+    says: 'In IPv6, too, NAT of a datagram around what a socket has sent spoils its checksum: conntrack at the other end of a tunnel that it is sent into makes INVALID of it.',
+    case: {
+      topology: dualStack({
+        overlay: 'vxlan6',
+        nodes: [...TWO_NODES_WITH_STACKS.nodes, { ...NODE_3, pods: [{ name: 'p9', ip: '10.244.3.2' }] }],
+      }),
+      rules: {
+        n1: {
+          ...{ backend: 'legacy', text: '' },
+          text6: table('nat', [
+            'OUTPUT -d fd00:192:168:1::2 -p udp -m udp --dport 8472 -j DNAT --to-destination fd00:10:244:3::2',
+          ]),
+        },
+        n3: {
+          ...{ backend: 'legacy', text: '' },
+          text6: table('mangle', [
+            'PREROUTING -d fd00:10:244:3::2 -m conntrack --ctstate NEW',
+            'PREROUTING -d fd00:10:244:3::2 -m conntrack --ctstate INVALID',
+          ]),
+        },
+      },
+      packets: [
+        udp6,
+        { socket: { do: 'connect', in: 'p1', proto: 'udp', ip: udp6.dst, port: 53, sport: 40_001, timeoutMs: 300 } },
+      ],
+    },
+    watch: { counters: { NEW: 'n3 mangle PREROUTING 1', INVALID: 'n3 mangle PREROUTING 2' } },
+    shows: [
+      '1: p9 gets udp fd00:192:168:1::1:port 1 of 1024-65535 > fd00:10:244:3::2:8472 ttl 63',
+      '2: sent',
+      '2: p9 gets udp fd00:192:168:1::1:port 2 of 1024-65535 > fd00:10:244:3::2:8472 ttl 63',
+      'counted: 1 NEW, 1 INVALID',
+    ],
+  },
+  {
+    name: 'vxlan-over-ipv6-and-icmp-in-it',
+    says: 'A tunnel over IPv6 whose datagram is rejected causes an ICMPv6 error, but not if there is one of ICMPv6 in it; one of IPv4 in it is none.',
+    case: {
+      topology: OVER_IPV6,
+      rules: {
+        n2: {
+          ...{ backend: 'legacy', text: '' },
+          text6: table('filter', ['OUTPUT -p udp -m udp --dport 8472 -j REJECT', 'INPUT -p ipv6-icmp']),
+        },
+      },
+      packets: [
+        { ...udp6, ttl: 2 },
+        { ...udp, ttl: 2 },
+      ],
+    },
+    watch: { counters: { 'tunnels rejected': 'n2 filter OUTPUT 1', 'errors received': 'n2 filter INPUT 1' } },
+    shows: ['1: nothing arrives', '2: nothing arrives', 'counted: 2 tunnels rejected, 1 errors received'],
+  },
+  {
+    name: 'vxlan-tells-of-congestion',
+    says: 'Congestion that a datagram has met is told to the packet in it; one that knows no ECN is dropped.',
+    case: {
+      topology: dualStack({ ...TWO_NODES, overlay: 'vxlan-by-family' }),
+      rules: {
+        n1: inBothFamilies(table('mangle', ['OUTPUT -p udp -m udp --dport 8472 -j TOS --set-tos 0x03/0x03'])),
+        n2: inBothFamilies(table('mangle', ['FORWARD -m tos --tos 0x03/0x03'])),
+      },
+      packets: [udp, udp6].flatMap((packet) => [packet, { ...packet, tos: 2 }]),
+    },
+    watch: { counters: { 'of IPv4': 'n2 mangle FORWARD 1', 'of IPv6': 'n2 mangle6 FORWARD 1' } },
+    shows: [
+      '1: nothing arrives',
+      '2: p3 gets udp 10.244.1.2:40000 > 10.244.2.2:53 ttl 62',
+      '3: nothing arrives',
+      '4: p3 gets udp fd00:10:244:1::2:40000 > fd00:10:244:2::2:53 ttl 62',
+      'counted: 1 of IPv4, 1 of IPv6',
+    ],
   },
 ];

@@ -21,6 +21,7 @@ export const INGREDIENTS = {
   remember: 'matches that count: limit, hashlimit, recent, statistic nth, connlimit',
   random: 'rules that toss coins: statistic random, random ports, ranges of addresses',
   nft: 'the backends nft and nftnative beside legacy',
+  vxlan6: 'with ipv6: nodes joined by VXLAN over IPv6, for both families or for IPv6 alone',
 } as const;
 
 export type Feature = keyof typeof INGREDIENTS;

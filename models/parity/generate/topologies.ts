@@ -1,4 +1,4 @@
-// The networks of random cases: few, so that the kernel's side can keep them all.
+// The networks of random cases: few, so that the kernel's side can keep them all; and the same with tunnels over IPv6.
 
 import type { ParityNode, ParityPod, Topology } from '../case.ts';
 import type { Draw } from './draw.ts';
@@ -8,6 +8,23 @@ export function drawTopology(draw: Draw, features: ReadonlySet<Feature>): Topolo
   const possible = TOPOLOGIES.filter(({ needs }) => needs.every((feature) => features.has(feature)));
   return draw.pick(possible).topology;
 }
+
+/**
+ * Sometimes makes the nodes of a network dual stack and joins them over IPv6. The draw is a stream of its own: cases for which
+ * it says no are those that there were before.
+ */
+export function drawTunnelsOverIpv6(draw: Draw, topology: Topology): Topology {
+  const { nodes } = topology;
+  if (nodes.length === 1 || nodes.some(({ ptp }) => ptp === true) || !draw.chance(0.25)) return topology;
+  return { ...topology, overlay: draw.pick(['vxlan6', 'vxlan-by-family']), nodes: nodes.map(inBothFamilies) };
+}
+
+const inBothFamilies = (node: ParityNode, i: number): ParityNode => ({
+  ...node,
+  ip6: `fd00:192:168:1::${i + 1}`,
+  podCIDR6: `fd00:10:244:${i + 1}::/64`,
+  pods: node.pods.map((pod, j) => ({ ...pod, ip6: `fd00:10:244:${i + 1}::${j + 2}` })),
+});
 
 interface Choice {
   readonly topology: Topology;

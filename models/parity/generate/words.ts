@@ -35,7 +35,7 @@ export const MASKED_MARKS = ['0x4000/0x4000', '0x8000/0x8000', '0x0/0x4000', '0x
 
 export function wordsOf({ nodes, overlay }: Topology, family: Family): Words {
   const own = family === 4 ? nodes : nodes.filter(({ podCIDR6 }) => podCIDR6 !== undefined);
-  const devices = ['eth0', ...new Set(own.flatMap(devicesOf)), ...(overlay === 'vxlan' ? ['vx0'] : [])];
+  const devices = ['eth0', ...new Set(own.flatMap(devicesOf)), ...tunnelsOf(overlay, family)];
   const pods = own.flatMap((node) =>
     node.pods.flatMap(({ ip, ip6 }) => (family === 4 ? [ip] : ip6 === undefined ? [] : [ip6])),
   );
@@ -77,6 +77,11 @@ export function wordsOf({ nodes, overlay }: Topology, family: Family): Words {
       'fd00:10:96::1:0',
     ],
   };
+}
+
+function tunnelsOf(overlay: Topology['overlay'], family: Family): string[] {
+  if (overlay === undefined || overlay === 'host-gw') return [];
+  return overlay === 'vxlan-by-family' && family === 6 ? ['vx6'] : ['vx0'];
 }
 
 /** With a prefix length as iptables prints it. */

@@ -73,7 +73,7 @@ class Runner:
         network = self._network_for(case)
         try:
             outcome = CaseRun(network, case).run()
-            is_as_new = not leaves_traces(case) and not network.holds_fragments(outcome)
+            is_as_new = not (leaves_traces(case) or network.holds_fragments(outcome) or network.remembers_paths())
             network.settle()
         except BaseException:
             network.close()  # half of the case may be in force

@@ -18,12 +18,14 @@ from netfilter import NodeFilter
 from netlink import NETLINK_NETFILTER, NETLINK_ROUTE, Netlink, flush_conntrack, forget_learned_neighbors, link_is_ready
 
 READY_WITHIN_SECONDS = 10
+#: Field of /proc/net/rt6_stats: how many routes have exceptions of their own (fib_rt_cache).
+RT6_STATS_CACHE = 4
 ETHERNET_BYTES = 14
 
 ROUTED_GATEWAY, ROUTED_GATEWAY6 = "169.254.1.1", "fe80::ecee:eeff:feee:eeee"
 ROUTED_MAC = "ee:ee:ee:ee:ee:ee"
 KIND_NODE, KIND_POD, KIND_VETH = 0, 1, 2
-NUMBER_CBR0, NUMBER_ETH0, NUMBER_VX0 = 1, 2, 3
+NUMBER_CBR0, NUMBER_ETH0, NUMBER_VX0, NUMBER_VX6 = 1, 2, 3, 4
 
 BRIDGE_NF, BRIDGE_NF6 = "net.bridge.bridge-nf-call-iptables", "net.bridge.bridge-nf-call-ip6tables"
 NODE_SYSCTLS = {
@@ -47,6 +49,12 @@ FIRST_REPORTS_SECONDS = 0.03
 #: Redirects to one peer draw on a bucket that takes six seconds to fill (inet_peer_xrlim_allow), whatever the settings: one
 #: costs a second (ip6_forward).
 REST_SECONDS = 6.1
+#: By overlay: device, field of the nodes' addresses between which it is, and the pods' ranges that are reached by it.
+TUNNELS = {
+    "vxlan": (("vx0", "ip", ("podCIDR", "podCIDR6")),),
+    "vxlan6": (("vx0", "ip6", ("podCIDR", "podCIDR6")),),
+    "vxlan-by-family": (("vx0", "ip", ("podCIDR",)), ("vx6", "ip6", ("podCIDR6",))),
+}
 #: Neighbor discovery still gets through, so that others can resolve a silent pod.
 SILENT = "*raw\n:PREROUTING ACCEPT [0:0]\n{exceptions}-A PREROUTING -j DROP\nCOMMIT\n"
 NEIGHBOR_DISCOVERY = "".join(
@@ -142,6 +150,10 @@ class Network:
         if any(":" in frame["src"] for frame in fragments):
             return True  # nobody tells what nf_conntrack_reasm holds
         return bool(fragments) and any(map(waiting_fragments, self.namespaces.values()))
+
+    def remembers_paths(self):
+        """What routers said of paths of IPv6 outlives route.flush, until it expires (rt6_age_exceptions)."""
+        return self._dual_stack and any(map(remembered_paths, self.namespaces.values()))
 
     def flush_conntrack(self):
         for netfilter in self._conntracks.values():
@@ -251,8 +263,9 @@ class Network:
         if not bridged and not node.get("ptp"):
             host.set_sysctls({f"net.ipv4.conf.veth{number}.proxy_arp": 1 for number in range(len(node["pods"]))})
             host.set_sysctls({f"net.ipv4.neigh.veth{number}.proxy_delay": 0 for number in range(len(node["pods"]))})
-        if fabric is not None and self.topology.get("overlay") == "vxlan":
-            self._build_vxlan(position, node, host)
+        if fabric is not None:
+            for tunnel in self._tunnels():
+                self._build_vxlan(position, node, host, tunnel)
         host.set_sysctls(sysctls)  # those of devices did not exist before
 
     def _uplink(self, position, node, fabric):
@@ -324,15 +337,21 @@ class Network:
             if pod.get("ip6"):
                 inside.run(["ip6tables-legacy-restore"], SILENT.format(exceptions=NEIGHBOR_DISCOVERY))
 
-    def _build_vxlan(self, position, node, host):
-        address = self.macs[node["name"], "vx0"] = mac(position, KIND_NODE, NUMBER_VX0)
+    def _tunnels(self):
+        return TUNNELS.get(self.topology.get("overlay"), ())
+
+    def _build_vxlan(self, position, node, host, tunnel):
+        device, underlay, ranges = tunnel
+        number = NUMBER_VX6 if device == "vx6" else NUMBER_VX0
+        address = self.macs[node["name"], device] = mac(position, KIND_NODE, number)
         lines = [
-            f"link add vx0 address {address} type vxlan id 1 local {node['ip']} dev eth0 dstport 8472 nolearning",
-            "link set vx0 up",
-            f"addr add {base_of(node['podCIDR'])}/32 dev vx0",
+            f"link add {device} address {address} type vxlan id 1 local {node[underlay]} dev eth0 dstport 8472 nolearning",
+            f"link set {device} up",
         ]
-        if node.get("podCIDR6"):
-            lines.append(f"addr add {base_of(node['podCIDR6'])}/128 dev vx0 nodad")
+        if "podCIDR" in ranges:
+            lines.append(f"addr add {base_of(node['podCIDR'])}/32 dev {device}")
+        if "podCIDR6" in ranges and node.get("podCIDR6"):
+            lines.append(f"addr add {base_of(node['podCIDR6'])}/128 dev {device} nodad")
         host.ip(lines)
 
     def _add_more(self, node):
@@ -348,15 +367,14 @@ class Network:
         dual_stack = node.get("podCIDR6") and other.get("podCIDR6")
         uplink = self.macs[other["name"], "eth0"]
         lines = []
-        if self.topology.get("overlay") == "vxlan":
-            tunnel = self.macs[other["name"], "vx0"]
-            host.run(["bridge", "fdb", "append", tunnel, "dev", "vx0", "dst", other["ip"]])
-            hops = [(other["podCIDR"], base_of(other["podCIDR"]))]
-            hops += [(other["podCIDR6"], base_of(other["podCIDR6"]))] if dual_stack else []
-            for network, hop in hops:
-                lines.append(f"neigh replace {hop} lladdr {tunnel} dev vx0 nud permanent")
-                lines.append(f"route add {network} via {hop} dev vx0 onlink")
-        else:
+        for device, underlay, ranges in self._tunnels():
+            tunnel = self.macs[other["name"], device]
+            host.run(["bridge", "fdb", "append", tunnel, "dev", device, "dst", other[underlay]])
+            for network in (other[key] for key in ranges if key == "podCIDR" or dual_stack):
+                hop = base_of(network)
+                lines.append(f"neigh replace {hop} lladdr {tunnel} dev {device} nud permanent")
+                lines.append(f"route add {network} via {hop} dev {device} onlink")
+        if not self._tunnels():
             lines.append(f"route add {other['podCIDR']} via {other['ip']}")
             if dual_stack and other.get("ip6"):
                 lines.append(f"route add {other['podCIDR6']} via {other['ip6']} dev eth0")
@@ -404,6 +422,15 @@ class Network:
 def waiting_fragments(namespace):
     with namespace, open("/proc/net/sockstat", encoding="ascii") as file:
         return int(re.search(r"^FRAG: inuse (\d+)", file.read(), re.MULTILINE).group(1))
+
+
+def remembered_paths(namespace):
+    with namespace:
+        if read_sysctl("net.ipv6.conf.all.disable_ipv6").strip() == "1":
+            return 0
+        write_sysctl("net.ipv6.route.flush", 1)
+        with open("/proc/net/rt6_stats", encoding="ascii") as file:
+            return int(file.read().split()[RT6_STATS_CACHE], 16)
 
 
 def addresses_of(pod):

@@ -52,6 +52,7 @@ def missing_in_kernel():
         "veth": "link add veth0 type veth peer name veth1",
         "bridge": "link add cbr0 type bridge",
         "vxlan": "link add vx0 type vxlan id 1 dstport 8472",
+        "vxlan over IPv6": "link add vx6 type vxlan id 1 local fd00::1 dstport 8472",
     }
     try:
         for module, line in attempts.items():

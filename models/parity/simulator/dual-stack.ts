@@ -24,12 +24,13 @@ export const NODE_SYSCTLS6: Readonly<Record<string, number | string>> = {
 
 /** Addresses and routes of the node and its pods. Their devices are there already. */
 export function addIpv6(network: SimulatedNetwork, node: ParityNode, range: string): void {
+  const { overlay } = network.topology;
   const { stack, devices } = network.namespace(node.name);
   const ipv6 = stack.enableIpv6();
   const { net } = parseIpv6Prefix(range);
   for (const device of devices) {
     if (device.name === 'cbr0') ipv6.addAddress(device, gatewayIp(range), 64);
-    if (device.name === 'vx0') ipv6.addAddress(device, net, 128);
+    if (device.name === 'vx0' && overlay !== 'vxlan-by-family') ipv6.addAddress(device, net, 128);
     if (device.name === 'eth0' && node.ip6 !== undefined) ipv6.addAddress(device, parseIpv6(node.ip6), 64);
   }
   for (const pod of node.pods) if (pod.ip6 !== undefined) addToPod(network, node, pod, range, parseIpv6(pod.ip6));
@@ -49,13 +50,14 @@ function addToPod(network: SimulatedNetwork, node: ParityNode, pod: ParityPod, r
   if (pod.stack !== true) silence(network, pod);
 }
 
-/** By the peer's end of the tunnel, or in host-gw by the peer's address. */
+/** By the peer's end of the tunnel of both families, or in host-gw by the peer's address. */
 export function routeIpv6ToPeer(network: SimulatedNetwork, node: ParityNode, peer: ParityNode): void {
-  if (node.podCIDR6 === undefined || peer.podCIDR6 === undefined) return;
+  const { overlay } = network.topology;
+  if (node.podCIDR6 === undefined || peer.podCIDR6 === undefined || overlay === 'vxlan-by-family') return;
   const namespace = network.namespace(node.name);
   const ipv6 = namespace.stack.enableIpv6();
   const destination = parseIpv6Prefix(peer.podCIDR6);
-  if (network.topology.overlay === 'vxlan') {
+  if (overlay === 'vxlan' || overlay === 'vxlan6') {
     const tunnel = namespace.deviceNamed('vx0');
     ipv6.neighbors.addPermanent(tunnel, destination.net, network.device(peer.name, 'vx0').mac);
     ipv6.addRoute({ destination, device: tunnel, gateway: destination.net });

@@ -8,7 +8,8 @@ import { Simulator } from '../../../engine/simulator.ts';
 import { CniHost } from '../../cni/cni-host.ts';
 import { CniRuntime } from '../../cni/cni-runtime.ts';
 import { HostGateway } from '../../cni/networks/host-gateway.ts';
-import type { NetworkNode, NodeRouting } from '../../cni/networks/pod-network.ts';
+import type { NetworkNode, NetworkNodeFamily, NodeRouting } from '../../cni/networks/pod-network.ts';
+import { RoutingByFamily } from '../../cni/networks/routing-by-family.ts';
 import { VxlanMesh, type VxlanSettings } from '../../cni/networks/vxlan-mesh.ts';
 import { type CostModel, FREE } from '../../cpu/cost-model.ts';
 import { CpuSet } from '../../cpu/cpu-set.ts';
@@ -24,6 +25,8 @@ import {
   ANY_PREFIX,
   addressAt,
   type Ip,
+  type IpFamily,
+  type Prefix,
   parseAddress,
   parseIp,
   parseIpv6,
@@ -32,7 +35,7 @@ import {
   prefix,
 } from '../../packet/ip-address.ts';
 import { localMac, type Mac, parseMac } from '../../packet/mac.ts';
-import type { Capture, ParityNode, ParityPod, Topology } from '../case.ts';
+import type { Capture, Overlay, ParityNode, ParityPod, Topology } from '../case.ts';
 import { CaseError, EndlessCaseError } from '../case-error.ts';
 import { addIpv6, NODE_SYSCTLS6, resolveIpv6, routeIpv6ToPeer } from './dual-stack.ts';
 import { captureOf } from './packets.ts';
@@ -53,10 +56,8 @@ const POD_SYSCTLS: Readonly<Record<string, number>> = {
 };
 
 const FABRIC = 'fab';
-const OVERLAY: VxlanSettings = {
-  ...{ device: 'vx0', vni: 1 },
-  tunnelIp: ({ families }) => families[0]!.podRange.net,
-};
+const VXLAN: VxlanSettings = { device: 'vx0', vni: 1, tunnelIp: (node) => rangeOf(node, 4).net };
+const VXLAN_OF_IPV6: VxlanSettings = { device: 'vx6', vni: 1, underlay: 6, tunnelIp: (node) => rangeOf(node, 6).net };
 /** The next hop of pods behind routed veths: nobody has it, the node's side of the veth answers for it. */
 const ROUTED_GATEWAY = parseIp('169.254.1.1');
 const ROUTED_MAC = parseMac('ee:ee:ee:ee:ee:ee');
@@ -80,12 +81,14 @@ export class SimulatedNetwork {
     this.sim = new Simulator({ seed });
     this.cpus = new CpuSet(this.sim.place('parity'), { count: 2, costs });
     this.topology = topology;
-    this.#routing = topology.overlay === 'vxlan' ? new VxlanMesh(OVERLAY) : new HostGateway([4]);
+    this.#routing = routingOf(topology.overlay);
     const fabric = this.#makeFabric();
     for (const [position, node] of topology.nodes.entries()) this.#makeNode(node, { position, fabric });
     for (const node of topology.nodes) this.#addMore(node);
     const joined = [...this.#networkNodes.values()];
-    this.#routing.addAll(joined.map((home) => ({ destination: home.families[0]!.podRange, home })));
+    this.#routing.addAll(
+      joined.flatMap((home) => home.families.map(({ podRange: destination }) => ({ destination, home }))),
+    );
     for (const node of topology.nodes)
       for (const peer of topology.nodes) if (peer !== node) routeIpv6ToPeer(this, node, peer);
     if (topology.cold === true) return;
@@ -161,11 +164,13 @@ export class SimulatedNetwork {
   }
 
   /** With VXLAN it has a device whose address is the first of its pod range, as flannel's has. */
-  #joinNetwork({ name, ip, podCIDR }: ParityNode, position: number): void {
+  #joinNetwork({ name, ip, podCIDR, ip6, podCIDR6 }: ParityNode, position: number): void {
     if (ip === undefined) return;
-    const host = this.#hostOf(name, { macs: [nodeMac(position, VX0)] });
+    const host = this.#hostOf(name, { macs: [nodeMac(position, VX0), nodeMac(position, VX6)] });
     const nic = this.namespace(name).deviceNamed('eth0');
-    const families = [{ family: 4 as const, ip: parseIp(ip), podRange: parsePrefix(podCIDR) }];
+    const families: NetworkNodeFamily[] = [{ family: 4, ip: parseIp(ip), podRange: parsePrefix(podCIDR) }];
+    if (isOverIpv6(this.topology.overlay))
+      families.push({ family: 6, ip: parseIpv6(ip6!), podRange: parseIpv6Prefix(podCIDR6!) });
     const node: NetworkNode = { name, host, nic, families };
     this.#routing.attach(node);
     this.#networkNodes.set(name, node);
@@ -311,6 +316,25 @@ export class SimulatedNetwork {
   }
 }
 
+/** IPv6 without a tunnel of its own finds its ways by itself (dual-stack.ts). */
+function routingOf(overlay: Overlay | undefined): NodeRouting {
+  switch (overlay) {
+    case 'vxlan':
+      return new VxlanMesh(VXLAN);
+    case 'vxlan6':
+      return new RoutingByFamily([4], () => new VxlanMesh({ ...VXLAN, underlay: 6, family: 4 }));
+    case 'vxlan-by-family':
+      return new RoutingByFamily([4, 6], (family) => new VxlanMesh(family === 4 ? VXLAN : VXLAN_OF_IPV6));
+    default:
+      return new HostGateway([4]);
+  }
+}
+
+const isOverIpv6 = (overlay: Overlay | undefined): boolean => overlay === 'vxlan6' || overlay === 'vxlan-by-family';
+
+const rangeOf = ({ families }: NetworkNode, wanted: IpFamily): Prefix =>
+  families.find(({ family }) => family === wanted)!.podRange;
+
 const hasBridge = ({ bridge = true, ptp = false }: ParityNode): boolean => bridge && !ptp;
 /** The first address of its pod range. */
 const hasOwnGateway = ({ bridge = true, ptp = false }: ParityNode): boolean => bridge || ptp;
@@ -345,6 +369,7 @@ const VETH = 2;
 const CBR0 = 1;
 const ETH0 = 2;
 const VX0 = 3;
+const VX6 = 4;
 const FABRIC_POSITION = 254;
 
 /** In the order in which they are set. Bridges call both tables alike unless the case says otherwise. */
