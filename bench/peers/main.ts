@@ -15,7 +15,7 @@ import { checkWritable, makeDirectory } from '../../experiments/harness/output-p
 import { startProgress } from '../../experiments/harness/progress.ts';
 import { cannot, messageOf, UserError } from '../../experiments/harness/user-error.ts';
 import { ratioChart } from './chart.ts';
-import { compareByTurns, contendersOf, type Subject } from './comparison.ts';
+import { compareByTurns, contendersOf, type Outcome, type Subject } from './comparison.ts';
 import { eventListSubject } from './event-list.peer.ts';
 import { itselfSubject } from './itself.peer.ts';
 import { kernelSubject } from './kernel.peer.ts';
@@ -35,7 +35,11 @@ const SUBJECTS: Readonly<Record<string, (workbench: Workbench) => Promise<Subjec
 const QUICK = {
   packets: 2_000,
   packetsOfSlowPeers: 500,
-  clusters: [{ nodes: 2, podsPerNode: 2 }],
+  clusters: [
+    { nodes: 2, podsPerNode: 2 },
+    { nodes: 3, podsPerNode: 2 },
+  ],
+  largest: { nodes: 4, podsPerNode: 2, packets: 500 },
   pending: [100],
   manyServices: 20,
 };
@@ -56,7 +60,7 @@ try {
   process.exitCode = 2;
 }
 
-/** Returns the exit code: 1 if something that is there could not be measured. */
+/** Returns the exit code: 1 if something that is there could not be measured, or did not reach its target. */
 async function main({ subjects, rounds, quick, out }: Options): Promise<number> {
   const picture = out.slice(0, out.length - extname(out).length);
   makeDirectoryOf(out);
@@ -85,7 +89,9 @@ async function main({ subjects, rounds, quick, out }: Options): Promise<number> 
     process.stdout.write(`${outcomeTables(outcomes, { isTerminal: process.stdout.isTTY === true })}\n`);
     process.stdout.write(`${remarks.map((remark) => `- ${remark}\n`).join('')}\n${[out, ...pictures].join('\n')}\n`);
     if (interruption.signal.aborted) return INTERRUPTED;
-    return outcomes.some(({ ratio, peer }) => ratio === undefined && !('missing' in peer)) ? 1 : 0;
+    const isWrong = ({ ratio, peer, isMet }: Outcome): boolean =>
+      ratio === undefined ? !('missing' in peer) : isMet === false && !quick;
+    return outcomes.some(isWrong) ? 1 : 0;
   } finally {
     workbench.remove();
     interruption.end();

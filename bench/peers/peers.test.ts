@@ -36,7 +36,7 @@ describe('npm run bench:peers', () => {
       expect(status).toBe(0);
       const { rows } = readCsv(out);
       const measured = rows.filter((row) => numberIn(row, 'ratio')! > 0).map(({ beside }) => beside);
-      expect(new Set(measured)).toEqual(new Set(['Podwire', 'Podwire, 10 Services', 'heap-js']));
+      expect(new Set(measured)).toEqual(new Set(['Podwire', 'Podwire, 10 Services', 'Podwire, 3 x 2', 'heap-js']));
       expect(stdout).toMatch(/beside C\+\+ std::priority_queue: no C\+\+ compiler: apt-get install -y g\+\+/);
       expect(stdout).toMatch(/beside ns-3: .*apt-get install/);
       expect(stdout).toMatch(/beside kernel, router \+ DNAT \(at least 3x\): /);
