@@ -9,14 +9,15 @@ import { runInSimulator, type SimulatedRunOptions } from './simulator/runner.ts'
 
 /** Of one step: a packet and its answer meet a few coins, with a handful of sides. */
 const TOSSES_OF_A_STEP = 48;
-/** Of each step again, for what is seen at the end only. */
-const TOSSES_AT_THE_END = 12;
+/** Of each step again, for what is seen at the end only: so many that leave what steps show, among at most so many. */
+const TOSSES_AT_THE_END = 20;
+const MOST_TOSSES_AT_THE_END = 100;
 /** Of tosses of all steps, where no sum is right. */
 const COMBINATIONS = 100;
 /** Sums that lead nowhere, after which a way that adds up is not looked for any longer. */
 const SUMS = 100_000;
 /** Runs in all before a difference is taken for one; they are most of what telling one costs. */
-const RUNS = 800;
+const RUNS = 2_000;
 
 type Compare = (simulator: Outcome, kernel: Outcome) => Difference[];
 
@@ -71,13 +72,15 @@ class TossSearch {
     let closest = from;
     for (let round = 0; this.goesOn && closest.differences.length > 0; round++) {
       const missing = gapOf(from.differences);
-      const choices = from.stepSeeds.map((_, step): Choice[] => {
-        const tosses = Array.from({ length: TOSSES_AT_THE_END }, (_, toss) => `${seed}, ${step}, ${round} ${toss}`);
-        const found = tosses.map((stepSeed) => {
+      const choices = from.stepSeeds.map((own, step): Choice[] => {
+        const found: Choice[] = [{ stepSeed: own, adds: new Map() }];
+        for (let toss = 0; toss < MOST_TOSSES_AT_THE_END && found.length <= TOSSES_AT_THE_END; toss++) {
+          const stepSeed = `${seed}, ${step}, ${round} ${toss}`;
           const others = this.differences({ seed, stepSeeds: from.stepSeeds.with(step, stepSeed) });
-          return { stepSeed, adds: minus(missing, gapOf(others)) };
-        });
-        return distinct([{ stepSeed: from.stepSeeds[step]!, adds: new Map() }, ...found]);
+          const adds = minus(missing, gapOf(others));
+          if (![...adds.keys()].some(isOfStep)) found.push({ stepSeed, adds });
+        }
+        return distinct(found);
       });
       const attempt = (attempted: readonly string[]): Attempt => ({
         stepSeeds: attempted,
@@ -85,9 +88,8 @@ class TossSearch {
       });
       const sum = addUp(choices, missing);
       let next = sum === undefined ? undefined : attempt(sum);
-      const fitting = choices.map((ofStep) => ofStep.filter(({ adds }) => ![...adds.keys()].some(isOfStep)));
       for (let i = 0; i < COMBINATIONS && next?.differences.length !== 0; i++) {
-        next = closer(next, attempt(fitting.map((ofStep) => random.pick(ofStep).stepSeed)));
+        next = closer(next, attempt(choices.map((ofStep) => random.pick(ofStep).stepSeed)));
       }
       from = next!;
       closest = closer(closest, from);
