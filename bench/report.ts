@@ -17,3 +17,8 @@ export interface BenchRow {
   /** Relative standard deviation between rounds, as a fraction. */
   readonly rsd?: number;
 }
+
+/** With how fast the machine was at that time (yardstick.ts). */
+export interface MeasuredRow extends BenchRow {
+  readonly yardstickNs: number;
+}
