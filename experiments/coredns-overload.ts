@@ -62,7 +62,7 @@ export default experiment({
       for (let i = 0; i < CLIENTS; i++)
         lookups.begin(cluster, cluster.pod(`default/client-${i}`), {
           name: 'web.default.svc.cluster.local.',
-          families: [4],
+          families: cluster.ipFamilies.slice(0, 1),
           arrivals: poisson({ perSecond: perSecond / CLIENTS }),
           lookups: Math.round((perSecond * forSeconds) / CLIENTS),
         });
