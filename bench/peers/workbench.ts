@@ -52,10 +52,10 @@ export class Workbench {
 
   #programs = 0;
 
-  /** Podwire itself, in a process that does what podwire-process.ts is told by `args`. The same one for the same words. */
+  /** Podwire itself, in a process that does what podwire-process.ts is told by `args`. The same one for the same name and words. */
   podwire(name: string, args: readonly (string | number)[]): Contender {
     const words = args.map(String);
-    const key = words.join(' ');
+    const key = [name, ...words].join(' ');
     const known = this.#podwire.get(key);
     if (known !== undefined) return known;
     const contender = { name, measure: () => this.figures(process.execPath, [PODWIRE_PROCESS, ...words]) };

@@ -69,6 +69,7 @@ test('an interrupted sweep keeps a prefix of the plan', async () => {
   const interruption = new AbortController();
   const indexes: number[] = [];
   const outcome = await sweepDice({
+    workers: 1, // of two, one may have done all the rest before the other has done its first
     signal: interruption.signal,
     onResult({ index }) {
       indexes.push(index);
@@ -77,7 +78,7 @@ test('an interrupted sweep keeps a prefix of the plan', async () => {
   });
   expect(outcome).toBe('interrupted');
   expect(indexes).toEqual(plan.slice(0, indexes.length).map(({ index }) => index));
-  expect(indexes.length).toBeLessThan(plan.length);
+  expect(indexes).toHaveLength(4);
 });
 
 describe('a sweep ends with the error', () => {
