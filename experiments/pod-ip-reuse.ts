@@ -3,9 +3,10 @@
 // Expectation (projectcalico/calico#4152, aws/amazon-vpc-cni-k8s#3634, kubernetes/kubernetes#109414). As long as rules and
 // tracked flows lead to the old address, requests to the Service are answered by a stranger. host-local gives addresses
 // in turn, so that this takes as many new pods as the node has addresses: with 8 of them (a /29; in IPv6 a /125, whose last
-// address can be used) five or six pods are enough, with 256 they are not, and requests are lost instead. When kube-proxy has caught up, new connections are refused: the Service has no endpoint.
-// A UDP client that keeps its socket stays with the stranger even then: from 1.32 kube-proxy ends the tracked flows of Services
-// that have endpoints only (see stale-udp), and this one's does not run out while it sends.
+// address can be used) five or six pods are enough, with 256 they are not, and requests are lost instead. When kube-proxy has
+// caught up, new connections are refused: the Service has no endpoint. A UDP client that keeps its socket stays with
+// the stranger even then: from 1.32 kube-proxy ends the tracked flows of Services that have endpoints only (see stale-udp), and
+// this one's does not run out while it sends.
 
 import { rangeOf } from '../models/kube/ranges.ts';
 import { addressAt, addressBits, formatPrefix, prefix } from '../models/packet/ip-address.ts';
