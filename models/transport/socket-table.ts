@@ -131,59 +131,72 @@ const isDualStack = ({ family, localIp, isIpv6Only }: BoundSocket): boolean =>
  * before one of both families, as in the kernel's scoring (compute_score).
  */
 export class PortTable<S extends BoundSocket> {
-  readonly #byPort = new Map<number, S[]>();
-  /** The same, while they are few, as a list of sockets and one of their ports, which fits a line of the cache. */
-  #few: readonly S[] | undefined = [];
+  /**
+   * While they are few, a list of sockets, those of one port side by side, and one of their ports, which fits a line of the
+   * cache. Replaced, never grown, so that they have no room to spare: most pods bind one port, and there are many pods.
+   */
+  #few: readonly S[] = [];
   #fewPorts: readonly number[] = [];
+  /** All of them, once they are many. */
+  #byPort: Map<number, S[]> | undefined;
 
   find(family: IpFamily, ip: Ip, port: number): S | undefined {
-    const few = this.#few;
-    if (few === undefined) return best(this.#byPort.get(port) ?? [], family, ip);
+    if (this.#byPort !== undefined) return best(this.#byPort.get(port) ?? [], family, ip);
     const ports = this.#fewPorts;
     const first = ports.indexOf(port);
     if (first < 0) return undefined;
-    const socket = few[first]!;
+    const socket = this.#few[first]!;
     const isAlone = ports.length === first + 1 || ports[first + 1] !== port;
-    if (!isAlone) return best(this.#byPort.get(port)!, family, ip);
+    if (!isAlone) return best(this.#few.slice(first, ports.lastIndexOf(port) + 1), family, ip);
     return score(socket, family, ip) > 0 ? socket : undefined;
   }
 
   /** May a socket be bound there? Not where one is already, and any address clashes with each. */
   isFree(wanted: BoundSocket): boolean {
-    const sockets = this.#byPort.get(wanted.localPort);
-    if (sockets === undefined) return true;
-    return !sockets.some((socket) => clash(socket, wanted));
+    const candidates = this.#byPort === undefined ? this.#few : (this.#byPort.get(wanted.localPort) ?? []);
+    return !candidates.some((socket) => socket.localPort === wanted.localPort && clash(socket, wanted));
   }
 
   has(port: number): boolean {
-    return this.#byPort.has(port);
+    return this.#byPort?.has(port) ?? this.#fewPorts.includes(port);
   }
 
   add(socket: S): void {
-    const sockets = this.#byPort.get(socket.localPort);
-    if (sockets === undefined) this.#byPort.set(socket.localPort, [socket]);
-    else sockets.push(socket);
-    this.#changed();
+    if (this.#byPort !== undefined) return addTo(this.#byPort, socket);
+    const last = this.#fewPorts.lastIndexOf(socket.localPort);
+    this.#keepFew(this.#few.toSpliced(last < 0 ? this.#few.length : last + 1, 0, socket));
+    if (new Set(this.#fewPorts).size <= FEW_PORTS) return;
+    this.#byPort = new Map();
+    for (const each of this.#few) addTo(this.#byPort, each);
+    this.#keepFew([]);
   }
 
   delete(socket: S): void {
-    const others = this.#byPort.get(socket.localPort)?.filter((other) => other !== socket) ?? [];
-    if (others.length === 0) this.#byPort.delete(socket.localPort);
-    else this.#byPort.set(socket.localPort, others);
-    this.#changed();
+    if (this.#byPort === undefined) return this.#keepFew(this.#few.filter((other) => other !== socket));
+    const { localPort } = socket;
+    const others = this.#byPort.get(localPort)?.filter((other) => other !== socket) ?? [];
+    if (others.length > 0) this.#byPort.set(localPort, others);
+    else this.#byPort.delete(localPort);
+    if (this.#byPort.size > FEW_PORTS) return;
+    this.#keepFew(this.all());
+    this.#byPort = undefined;
   }
 
-  /** Sockets of one port stand side by side. */
-  #changed(): void {
-    const isFew = this.#byPort.size <= FEW_PORTS;
-    this.#few = isFew ? this.all() : undefined;
-    this.#fewPorts = this.#few?.map(({ localPort }) => localPort) ?? [];
+  #keepFew(sockets: readonly S[]): void {
+    this.#few = sockets.slice(); // filter() and flat() leave room for more
+    this.#fewPorts = sockets.map(({ localPort }) => localPort);
   }
 
   /** A snapshot, in the order of ports first bound. */
   all(): S[] {
-    return [...this.#byPort.values()].flat();
+    return this.#byPort === undefined ? [...this.#few] : [...this.#byPort.values()].flat();
   }
+}
+
+function addTo<S extends BoundSocket>(byPort: Map<number, S[]>, socket: S): void {
+  const sockets = byPort.get(socket.localPort);
+  if (sockets === undefined) byPort.set(socket.localPort, [socket]);
+  else sockets.push(socket);
 }
 
 const FEW_PORTS = 6;
