@@ -9,8 +9,9 @@ import type { Message } from '../packet/frame.ts';
 import type { Ip, IpFamily } from '../packet/ip-address.ts';
 import type { SctpListener } from '../transport/sctp-layer.ts';
 import type { TcpListener } from '../transport/tcp-layer.ts';
-import type { UdpSocket } from '../transport/udp.ts';
-import { asDistribution, type DurationDistribution } from './duration-distribution.ts';
+import type { SocketAddress } from '../transport/transport-stack.ts';
+import type { UdpHandlers, UdpSocket } from '../transport/udp.ts';
+import type { DurationDistribution } from './duration-distribution.ts';
 import { X_FORWARDED_FOR } from './http.ts';
 import { isRequest, type Request, type Response } from './message.ts';
 
@@ -35,27 +36,33 @@ export const echo = (settings: Partial<ServerSettings> = {}): ServerSettings => 
   return complete;
 };
 
+const DEFAULT_ECHO = echo();
+
 const OK = { status: 200, headers: {} } as const;
 
 export type ServerProtocol = 'TCP' | 'UDP' | 'SCTP';
 
 interface Job {
+  readonly server: Server;
   readonly request: Request;
   readonly from: Ip;
   readonly family: IpFamily;
   readonly respond: (response: Response) => void;
 }
 
-export class Server {
+interface Listening {
+  readonly protocol: ServerProtocol;
+  readonly port: number;
+  readonly socket: TcpListener | UdpSocket | SctpListener;
+}
+
+// There are as many as pods: what they need for requests only is made with the first one.
+export class Server implements UdpHandlers {
   readonly process: Process;
-  readonly #concurrency: number;
-  readonly #responseBytes: number;
-  readonly #serviceTime: DurationDistribution;
-  /** Asked for with the first request. */
+  readonly #settings: ServerSettings;
   #random: RandomStream | undefined;
-  readonly #waiting: Job[] = [];
-  /** By protocol and port. */
-  readonly #sockets = new Map<string, TcpListener | UdpSocket | SctpListener>();
+  #waiting: Job[] | undefined;
+  #listening: readonly Listening[] = [];
   /** TCP ports that it has ever listened on: its connections outlive its listeners. */
   #ports: readonly number[] = [];
   #hasSctp = false;
@@ -65,11 +72,9 @@ export class Server {
   #exit: (() => void) | undefined;
   #hasExited = false;
 
-  constructor(process: Process, settings: ServerSettings = echo()) {
+  constructor(process: Process, settings: ServerSettings = DEFAULT_ECHO) {
     this.process = process;
-    this.#concurrency = settings.concurrency;
-    this.#responseBytes = settings.responseBytes;
-    this.#serviceTime = asDistribution(settings.serviceTime);
+    this.#settings = settings;
   }
 
   /** Requests answered so far. */
@@ -78,19 +83,19 @@ export class Server {
   }
 
   listensOn(protocol: ServerProtocol, port: number): boolean {
-    return this.#sockets.has(`${protocol} ${port}`);
+    return this.#listening.some((listening) => listening.protocol === protocol && listening.port === port);
   }
 
   /** Has it a port at all? */
   get listens(): boolean {
-    return this.#sockets.size > 0;
+    return this.#listening.length > 0;
   }
 
   /** Nothing happens if it listens there already. */
   listen(protocol: ServerProtocol, port: number): void {
     if (this.listensOn(protocol, port) || this.#exit !== undefined || this.#hasExited) return;
     if (protocol === 'TCP' && !this.#ports.includes(port)) this.#ports = this.#ports.concat(port);
-    this.#sockets.set(`${protocol} ${port}`, this.#open(protocol, port));
+    this.#listening = this.#listening.concat({ protocol, port, socket: this.#open(protocol, port) });
   }
 
   /** `[::]` where there is IPv6, as servers do, which is both families; else 0.0.0.0. */
@@ -136,21 +141,19 @@ export class Server {
 
   #bindUdp(port: number): UdpSocket {
     const { namespace, cpu } = this.process;
-    return namespace.udp.bind(
-      { family: this.#family, port, cpu },
-      {
-        onDatagram: (message, from, socket) => {
-          const { ip, family = 4 } = from;
-          this.#take({ message, from: ip, family, respond: (response) => socket.send(from, response) });
-        },
-      },
-    );
+    return namespace.udp.bind({ family: this.#family, port, cpu }, this);
+  }
+
+  /** For its UDP sockets. */
+  onDatagram(message: Message, from: SocketAddress, socket: UdpSocket): void {
+    const { ip, family = 4 } = from;
+    this.#take({ message, from: ip, family, respond: (response) => socket.send(from, response) });
   }
 
   /** Stops listening; requests in service are still answered. */
   close(): void {
-    for (const socket of this.#sockets.values()) socket.close();
-    this.#sockets.clear();
+    for (const { socket } of this.#listening) socket.close();
+    this.#listening = [];
   }
 
   /**
@@ -169,7 +172,7 @@ export class Server {
     this.close();
     this.#hasExited = true;
     this.#exit = undefined;
-    this.#waiting.length = 0;
+    this.#waiting = undefined;
     for (const connection of this.process.namespace.tcp.connections)
       if (this.#ports.includes(connection.localPort)) connection.close();
     if (this.#hasSctp) for (const association of this.process.namespace.sctp.associations) association.close();
@@ -182,30 +185,35 @@ export class Server {
     exited();
   }
 
-  #take({ message, from, family, respond }: Omit<Job, 'request'> & { readonly message: Message }): void {
+  #take({ message, from, family, respond }: Omit<Job, 'server' | 'request'> & { readonly message: Message }): void {
     if (!isRequest(message) || this.#hasExited) return;
-    const job = { request: message, from, family, respond };
-    if (this.#busy < this.#concurrency) this.#serve(job);
-    else this.#waiting.push(job);
+    const job = { server: this, request: message, from, family, respond };
+    if (this.#busy < this.#settings.concurrency) return this.#serve(job);
+    this.#waiting ??= [];
+    this.#waiting.push(job);
   }
 
   #serve(job: Job): void {
     this.#busy++;
     this.#random ??= this.process.place.random(`server/${this.process.name}`);
-    this.process.place.schedule(this.#serviceTime(this.#random), this.#finish, job);
+    const { serviceTime } = this.#settings;
+    const delay = typeof serviceTime === 'function' ? serviceTime(this.#random) : serviceTime;
+    this.process.place.schedule(delay, Server.#onFinished, job);
   }
 
-  readonly #finish = ({ request, from, family, respond }: Job): void => {
+  static readonly #onFinished = (job: Job): void => job.server.#finish(job);
+
+  #finish({ request, from, family, respond }: Job): void {
     this.#busy--;
     if (this.#hasExited) return;
     this.#served++;
-    const sizeBytes = request.responseBytes ?? this.#responseBytes;
+    const sizeBytes = request.responseBytes ?? this.#settings.responseBytes;
     const { name: server } = this.process;
     const { id, http } = request;
     const response: Response = { kind: 'response', id, sizeBytes, server, sourceSeen: from, sourceFamily: family };
     respond(http === undefined ? response : { ...response, http: OK, forwardedFor: http.headers[X_FORWARDED_FOR] });
-    const next = this.#waiting.shift();
+    const next = this.#waiting?.shift();
     if (next !== undefined) this.#serve(next);
     else this.#exitIfIdle();
-  };
+  }
 }
