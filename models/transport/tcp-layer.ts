@@ -46,17 +46,6 @@ export type { TcpListener };
 export class TcpLayer implements ProtocolHandler, ConnectionLayer, FrameHolder {
   readonly stack: TransportStack;
   readonly settings: TcpSettings;
-  readonly counters: TcpCounters = {
-    activeOpens: 0,
-    passiveOpens: 0,
-    attemptFails: 0,
-    resetsReceived: 0,
-    resetsSent: 0,
-    retransmittedSegments: 0,
-    timeouts: 0,
-    listenDrops: 0,
-  };
-  readonly holderName: string;
   /** Answers from the same machine that wait for their visit. */
   heldFrames = 0;
   /** Knows where connections to Services' addresses go; absent: packets say it. */
@@ -67,22 +56,30 @@ export class TcpLayer implements ProtocolHandler, ConnectionLayer, FrameHolder {
   readonly #connections = new ConnectionTable<TcpConnection>();
   readonly #listeners = new PortTable<TcpListener>();
   readonly #timeWaits = new ConnectionTable<TimeWait>();
-  readonly #timeWaitQueue: TimeWaitQueue;
   #sending = false;
+  // What most namespaces never need is made when it is first used: there are as many as pods.
+  #counters: TcpCounters | undefined;
+  #timeWaitQueue: TimeWaitQueue | undefined;
+  #receiveLater: ((frame: Frame) => void) | undefined;
 
   constructor(stack: TransportStack, random: RandomStream, settings?: Partial<TcpSettings>) {
     this.stack = stack;
     this.settings = settings === undefined ? LINUX_TCP : { ...LINUX_TCP, ...settings };
-    this.holderName = `tcp of ${stack.name}`;
     this.#random = random;
     const { firstLocalPort: first, lastLocalPort: last } = this.settings;
     this.#ports = new EphemeralPorts(random, { first, last });
     this.#timestampOffset = random.bits31();
-    this.#timeWaitQueue = new TimeWaitQueue(stack.cpus.place, this.settings.timeWait, (timeWait) =>
-      this.#timeWaits.delete(timeWait),
-    );
     stack.frames.addHolder(this);
     stack.register(PROTOCOL_TCP, this);
+  }
+
+  get counters(): TcpCounters {
+    this.#counters ??= noCounts();
+    return this.#counters;
+  }
+
+  get holderName(): string {
+    return `tcp of ${this.stack.name}`;
   }
 
   // ── for applications ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -154,7 +151,7 @@ export class TcpLayer implements ProtocolHandler, ConnectionLayer, FrameHolder {
       backlog: Math.min(backlog, this.settings.maxBacklog),
       cpus: this.stack.cpus,
       onConnection,
-      onClose: (closed) => this.#listeners.delete(closed),
+      listeners: this.#listeners,
     });
     this.#listeners.add(listener);
     return listener;
@@ -208,13 +205,12 @@ export class TcpLayer implements ProtocolHandler, ConnectionLayer, FrameHolder {
   receive(frame: Frame): void {
     if (!this.#sending) return this.#receive(frame);
     this.heldFrames++;
+    this.#receiveLater ??= (held) => {
+      this.heldFrames--;
+      this.#receive(held);
+    };
     this.stack.cpus.submit(this.stack.cpus.current, this.#receiveLater, frame);
   }
-
-  readonly #receiveLater = (frame: Frame): void => {
-    this.heldFrames--;
-    this.#receive(frame);
-  };
 
   #receive(frame: Frame): void {
     const { cpus } = this.stack;
@@ -283,7 +279,7 @@ export class TcpLayer implements ProtocolHandler, ConnectionLayer, FrameHolder {
       this.#timeWaits.delete(timeWait);
       return this.#receiveUnconnected(frame, timeWait.nextInitialSequence);
     }
-    this.#timeWaitQueue.start(timeWait, this.stack.cpus.instant);
+    this.#startTimeWait(timeWait);
     const isPureAck = (tcpFlags & (TCP_SYN | TCP_FIN)) === 0 && payloadBytes === 0;
     if (isPureAck && sequence === timeWait.receiveNext) return undefined;
     this.#acknowledgeFor(timeWait, frame);
@@ -359,7 +355,15 @@ export class TcpLayer implements ProtocolHandler, ConnectionLayer, FrameHolder {
   enterTimeWait(connection: TcpConnection, timeWait: TimeWait): void {
     this.#connections.delete(connection);
     this.#timeWaits.add(timeWait);
-    this.#timeWaitQueue.start(timeWait, this.stack.cpus.instant);
+    this.#startTimeWait(timeWait);
+  }
+
+  #startTimeWait(timeWait: TimeWait): void {
+    const { place, instant } = this.stack.cpus;
+    this.#timeWaitQueue ??= new TimeWaitQueue(place, this.settings.timeWait, (expired) =>
+      this.#timeWaits.delete(expired),
+    );
+    this.#timeWaitQueue.start(timeWait, instant);
   }
 
   /** Dated when processing began: an answer sent in between has a later instant. */
@@ -373,6 +377,17 @@ export class TcpLayer implements ProtocolHandler, ConnectionLayer, FrameHolder {
     frame.journey?.add({ at: this.stack.cpus.instant, namespace: this.stack.name, stage: 'socket', text });
   }
 }
+
+const noCounts = (): TcpCounters => ({
+  activeOpens: 0,
+  passiveOpens: 0,
+  attemptFails: 0,
+  resetsReceived: 0,
+  resetsSent: 0,
+  retransmittedSegments: 0,
+  timeouts: 0,
+  listenDrops: 0,
+});
 
 /** tcp_tw_reuse_delay. */
 const REUSE_DELAY = s(1);

@@ -5,7 +5,7 @@
 
 import type { CpuSet } from '../cpu/cpu-set.ts';
 import type { Ip, IpFamily } from '../packet/ip-address.ts';
-import type { BoundSocket } from './socket-table.ts';
+import type { BoundSocket, PortTable } from './socket-table.ts';
 import type { TcpConnection, TcpHandlers } from './tcp-connection.ts';
 
 export interface ListenOptions {
@@ -30,8 +30,9 @@ export class TcpListener implements BoundSocket {
   readonly backlog: number;
   readonly #cpus: CpuSet;
   readonly #onConnection: (connection: TcpConnection) => TcpHandlers;
-  readonly #onClose: (listener: TcpListener) => void;
-  readonly #queue: TcpConnection[] = [];
+  readonly #listeners: PortTable<TcpListener>;
+  /** Made for the first connection: most listeners of a large cluster never get one. */
+  #queue: TcpConnection[] | undefined;
   #acceptingPaused = false;
   #closed = false;
 
@@ -45,7 +46,8 @@ export class TcpListener implements BoundSocket {
     readonly backlog: number;
     readonly cpus: CpuSet;
     readonly onConnection: (connection: TcpConnection) => TcpHandlers;
-    readonly onClose: (listener: TcpListener) => void;
+    /** Where it is found, while it is open. */
+    readonly listeners: PortTable<TcpListener>;
   }) {
     this.family = options.family;
     this.isIpv6Only = options.isIpv6Only;
@@ -55,7 +57,7 @@ export class TcpListener implements BoundSocket {
     this.backlog = options.backlog;
     this.#cpus = options.cpus;
     this.#onConnection = options.onConnection;
-    this.#onClose = options.onClose;
+    this.#listeners = options.listeners;
   }
 
   get closed(): boolean {
@@ -64,11 +66,12 @@ export class TcpListener implements BoundSocket {
 
   /** Then neither SYNs nor last segments of handshakes are taken. One more than the backlog fits (sk_acceptq_is_full). */
   get isFull(): boolean {
-    return this.#queue.length > this.backlog;
+    return this.#queue !== undefined && this.#queue.length > this.backlog;
   }
 
   /** For a connection whose handshake is over. */
   enqueue(connection: TcpConnection): void {
+    this.#queue ??= [];
     this.#queue.push(connection);
     if (!this.#acceptingPaused) this.#wakeApplication();
   }
@@ -81,15 +84,15 @@ export class TcpListener implements BoundSocket {
   resumeAccepting(): void {
     if (!this.#acceptingPaused) return;
     this.#acceptingPaused = false;
-    for (let waiting = this.#queue.length; waiting > 0; waiting--) this.#wakeApplication();
+    for (let waiting = this.#queue?.length ?? 0; waiting > 0; waiting--) this.#wakeApplication();
   }
 
   /** Frees the port; connections that were not accepted are reset. */
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    this.#onClose(this);
-    for (const connection of this.#queue.splice(0)) connection.abort();
+    this.#listeners.delete(this);
+    for (const connection of this.#queue?.splice(0) ?? []) connection.abort();
   }
 
   #wakeApplication(): void {
@@ -98,7 +101,7 @@ export class TcpListener implements BoundSocket {
 
   static readonly #accept = (listener: TcpListener): void => {
     if (listener.#acceptingPaused) return;
-    const connection = listener.#queue.shift();
+    const connection = listener.#queue?.shift();
     if (connection !== undefined) connection.accepted(listener.#onConnection(connection));
   };
 }
