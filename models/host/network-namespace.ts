@@ -56,7 +56,8 @@ export class NetworkNamespace {
   readonly tcp: TcpLayer;
   #sctp: SctpLayer | undefined;
   readonly #frames: FrameStore;
-  readonly #devices = new Map<string, NetDevice>();
+  /** Found by name only while something is set up. Replaced by what has no room for more: there are as many as pods. */
+  #devices: readonly NetDevice[] = [];
   /** The kernel's sockets for VXLAN, by family and port. */
   #vxlanEndpoints: Map<string, VxlanEndpoint> | undefined;
   #bridgeCalls: BridgeCalls = NO_BRIDGE_CALLS;
@@ -120,18 +121,19 @@ export class NetworkNamespace {
 
   set bridgeCalls(calls: BridgeCalls) {
     this.#bridgeCalls = calls;
-    for (const device of this.#devices.values()) this.#hookBridge(device);
+    for (const device of this.#devices) this.#hookBridge(device);
   }
 
   /** Options for a new device of this namespace. Throws if the name is taken. */
   device(name: string, mac: Mac): NetDeviceOptions {
-    if (this.#devices.has(name)) throw new RangeError(`device ${name} exists in ${this.name}; expected a new name`);
+    if (this.findDevice(name) !== undefined)
+      throw new RangeError(`device ${name} exists in ${this.name}; expected a new name`);
     return { name, mac, namespace: this.name, index: ++this.#lastIndex, cpus: this.cpus, frames: this.#frames };
   }
 
   /** Takes a device in. Bridge ports are taken from the IP stack again by `Bridge.addPort`. */
   add<D extends NetDevice>(device: D): D {
-    this.#devices.set(device.name, device);
+    this.#devices = this.#devices.concat(device);
     this.stack.addDevice(device);
     this.#hookBridge(device);
     return device;
@@ -146,13 +148,13 @@ export class NetworkNamespace {
   /** `ip link del DEVICE`. The other end of a veth pair goes with it, if its namespace is told so, too. */
   remove(device: NetDevice): void {
     this.takeDown(device);
-    this.#devices.delete(device.name);
+    this.#devices = this.#devices.filter((other) => other !== device);
     this.stack.removeDevice(device);
   }
 
   /** The device of that name, if there is one. */
   findDevice(name: string): NetDevice | undefined {
-    return this.#devices.get(name);
+    return this.#devices.find((device) => device.name === name);
   }
 
   #hookBridge(device: NetDevice): void {
@@ -199,14 +201,16 @@ export class NetworkNamespace {
   }
 
   get devices(): NetDevice[] {
-    return [...this.#devices.values()];
+    return [...this.#devices];
   }
 
   /** Throws a RangeError for an unknown name. */
   deviceNamed(name: string): NetDevice {
-    const device = this.#devices.get(name);
+    const device = this.findDevice(name);
     if (device === undefined)
-      throw new RangeError(`no device ${name} in ${this.name}; it has ${[...this.#devices.keys()].join(', ')}`);
+      throw new RangeError(
+        `no device ${name} in ${this.name}; it has ${this.#devices.map((own) => own.name).join(', ')}`,
+      );
     return device;
   }
 }

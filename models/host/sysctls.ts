@@ -3,7 +3,7 @@
 
 import { type Duration, inSeconds, s } from '../../engine/time.ts';
 import { IcmpTypes } from '../ip/icmp-types.ts';
-import { DEVICE_SETTINGS, type DeviceSetting, type Ipv4Settings } from '../ip/ipv4-settings.ts';
+import { DEVICE_SETTINGS, type DeviceSetting, type HostSettings, type Ipv4Settings } from '../ip/ipv4-settings.ts';
 import { Ipv6Settings } from '../ip/ipv6-settings.ts';
 import { NEIGHBOR_SETTINGS, type NeighborSetting } from '../ip/neighbor-settings.ts';
 import type { IpStack } from '../ip/stack.ts';
@@ -211,16 +211,14 @@ function listsOf({ stack }: SysctlOwner): Map<string, ListVariable> {
 /** A number of the IP stack's settings. */
 function ofStack(
   settings: Ipv4Settings,
-  setting: { [K in keyof Ipv4Settings]: Ipv4Settings[K] extends number ? K : never }[keyof Ipv4Settings],
+  setting: keyof HostSettings,
   { min = 0, max = INT_MAX }: { min?: number; max?: number } = {},
 ): Variable {
   return {
     min,
     max,
-    read: () => settings[setting],
-    write: (value) => {
-      settings[setting] = value;
-    },
+    read: () => settings.host[setting],
+    write: (value) => settings.writeHost(setting, value),
   };
 }
 

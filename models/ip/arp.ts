@@ -111,15 +111,13 @@ export class Arp implements AddressResolution {
     const { cpus, name } = this.#stack;
     this.#proxyRandom ??= cpus.place.random(`proxy arp/${name}`);
     this.#waitingProxyAnswers++;
-    cpus.place.schedule(ms(10 * proxy_delay * this.#proxyRandom.uniform()), this.#onProxyDelayOver, request);
+    const answer = (): void => this.#reply(request);
+    const onDelayOver = (): void => {
+      this.#waitingProxyAnswers--;
+      cpus.submit(0, answer, undefined);
+    };
+    cpus.place.schedule(ms(10 * proxy_delay * this.#proxyRandom.uniform()), onDelayOver, undefined);
   }
-
-  readonly #onProxyDelayOver = (request: Request): void => {
-    this.#waitingProxyAnswers--;
-    this.#stack.cpus.submit(0, this.#onReply, request);
-  };
-
-  readonly #onReply = (request: Request): void => this.#reply(request);
 
   solicit(device: NetDevice, ip: Ip, mac: Mac | undefined, waiting: Frame | undefined): void {
     const request = this.#packet(device, { operation: ARP_REQUEST, targetIp: ip, targetMac: ZERO_MAC });

@@ -49,9 +49,13 @@ export interface SharedUse {
   readonly host: Ip;
 }
 
+/** What remembers where packets went (CpuSet): is told whenever a lookup may find another route than before. */
+export interface WaysMemory {
+  forgetWays(): void;
+}
+
 export class Fib implements SharedRoutesReader {
-  /** Called whenever a lookup may find another route than before. */
-  whenChanged: () => void = () => {};
+  readonly #ways: WaysMemory;
   /** Longest prefix first, then the lower metric. Replaced by concat(), as an array that grows otherwise takes room for 17. */
   #routes: readonly Route[] = [];
   /** Made of the routes by the first lookup after a change: most pods of a large cluster are set up and never asked. */
@@ -69,6 +73,10 @@ export class Fib implements SharedRoutesReader {
   #localAddresses: { readonly device: NetDevice; readonly ips: ReadonlySet<Ip> } | undefined;
   /** Shared routes that packets have taken since they last changed, as routes of this host. */
   #taken: Map<SharedRoute, Route> | undefined;
+
+  constructor(ways: WaysMemory = { forgetWays() {} }) {
+    this.#ways = ways;
+  }
 
   /** Adds a route; one of the same destination and metric is replaced, as `ip route replace` does. */
   add(fields: Route): void {
@@ -170,7 +178,7 @@ export class Fib implements SharedRoutesReader {
 
   #changed(): void {
     this.#isRead = false;
-    this.whenChanged();
+    this.#ways.forgetWays();
   }
 
   #read(): void {

@@ -31,7 +31,7 @@ export class IcmpRateLimit {
 
   /** May this message go out now? `isLocal`: to this very host, whose messages only the host's limit holds. */
   allow(type: number, code: number, receiver: Ip, { isLocal }: { isLocal: boolean }): boolean {
-    const { icmp_ratemask, icmp_ratelimit } = this.#settings;
+    const { icmp_ratemask, icmp_ratelimit } = this.#settings.host;
     if (type < 32 && ((1 << type) & icmp_ratemask) === 0) return true;
     if (type === ICMP_DEST_UNREACHABLE && code === ICMP_FRAGMENTATION_NEEDED) return true;
     if (!this.#hasCredit()) return false;
@@ -48,13 +48,13 @@ export class IcmpRateLimit {
 
   /** ip_error: is another packet of this sender, for which there was no route, worth an answer? */
   allowRouteError(sender: Ip): boolean {
-    const { error_cost, error_burst } = this.#settings;
+    const { error_cost, error_burst } = this.#settings.host;
     return this.#peer(sender).take(jiffies(error_cost), jiffies(error_burst), this.#clock.instant);
   }
 
   /** ip_rt_send_redirect: is it time to tell this sender again of a shorter way? Ever more rarely, and then no more. */
   allowRedirect(sender: Ip): boolean {
-    const { redirect_load, redirect_number, redirect_silence } = this.#settings;
+    const { redirect_load, redirect_number, redirect_silence } = this.#settings.host;
     const now = this.#clock.instant;
     const peer = this.#peer(sender);
     // A negative silence is always over: time_after() compares as signed.
@@ -75,7 +75,7 @@ export class IcmpRateLimit {
   /** icmp_global_allow: credit is refilled only when it is used up, and not more often than every 20 ms. */
   #hasCredit(): boolean {
     if (this.#credit > 0) return true;
-    const { icmp_msgs_per_sec, icmp_msgs_burst } = this.#settings;
+    const { icmp_msgs_per_sec, icmp_msgs_burst } = this.#settings.host;
     const now = this.#clock.instant;
     const elapsed = Math.min(now - this.#refilledAt, s(1));
     const refill = Math.floor((icmp_msgs_per_sec * elapsed) / s(1));

@@ -40,9 +40,8 @@ const COMBINED: Readonly<Record<DeviceSetting, (all: number, own: number) => num
 
 export const DEVICE_SETTINGS = Object.keys(COMBINED) as readonly DeviceSetting[];
 
-const DEFAULTS: Readonly<DeviceSettings> = new DeviceSettings();
-
-export class Ipv4Settings {
+/** Other net.ipv4.*, of the whole namespace. Never changed, but replaced, too. */
+export class HostSettings {
   /** net.ipv4.ip_default_ttl */
   ip_default_ttl = 64;
   /** net.ipv4.icmp_ratelimit: milliseconds between ICMP errors to one destination; 0 for no limit. */
@@ -73,31 +72,44 @@ export class Ipv4Settings {
   redirect_load = 5;
   redirect_number = 9;
   redirect_silence = 5_120;
+}
+
+const HOST_DEFAULTS: Readonly<HostSettings> = new HostSettings();
+
+export class Ipv4Settings {
+  #host = HOST_DEFAULTS;
   #all = DEFAULTS;
   #default = DEFAULTS;
-  /** By device index. */
-  #own: (DeviceSettings | undefined)[] = [];
-  #effective: (DeviceSettings | undefined)[] = [];
+  /** By device index. Lists are replaced, and one list if both are the same, as they are in nearly all pods. */
+  #own: SettingsList = [];
+  #effective: SettingsList = this.#own;
   /** net.ipv4.conf.lo and the like: the devices that there are, by name. */
   #devices: readonly DeviceRef[] = [];
+
+  get host(): Readonly<HostSettings> {
+    return this.#host;
+  }
+
+  writeHost(setting: keyof HostSettings, value: number): void {
+    this.#host = Object.assign(new HostSettings(), this.#host, { [setting]: value });
+  }
 
   /** What holds for a device; read with every packet. */
   of(device: DeviceRef): DeviceSettings {
     return this.#effective[device.index]!;
   }
 
-  /** A new device starts with the values of `conf.default`. */
-  addDevice(device: DeviceRef): void {
-    // What concat() makes is as long as it needs to be; an array that grows otherwise takes room for 17.
-    this.#devices = this.#devices.concat(device);
+  /** A new device starts with the values of `conf.default`. `devices`: all that there are then. */
+  addDevice(device: DeviceRef, devices: readonly DeviceRef[]): void {
+    this.#devices = devices;
     this.#own = withElement(this.#own, device.index, this.#default);
-    this.#effective = withElement(this.#effective, device.index, this.#default);
-    this.#combine(device.index);
+    this.#combine();
   }
 
-  removeDevice(device: DeviceRef): void {
-    this.#devices = this.#devices.filter((other) => other !== device);
-    this.#own[device.index] = this.#effective[device.index] = undefined;
+  removeDevice(device: DeviceRef, devices: readonly DeviceRef[]): void {
+    this.#devices = devices;
+    this.#own = withElement(this.#own, device.index, undefined);
+    this.#combine();
   }
 
   get deviceNames(): string[] {
@@ -116,13 +128,13 @@ export class Ipv4Settings {
     const written = withValue(set, setting, value);
     if (scope === 'all') this.#all = written;
     else if (scope === 'default') this.#default = written;
-    else this.#own[this.#named(scope)!.index] = written;
+    else this.#own = withElement(this.#own, this.#named(scope)!.index, written);
     // inet_forward_change: whoever makes the host a router means all of its devices, and those to come.
     if (setting === 'forwarding' && scope === 'all') {
       this.#default = withValue(this.#default, setting, value);
-      for (const [i, own] of this.#own.entries()) if (own !== undefined) this.#own[i] = withValue(own, setting, value);
+      this.#own = this.#own.map((own) => own && withValue(own, setting, value));
     }
-    for (const { index } of this.#devices) this.#combine(index);
+    this.#combine();
     return true;
   }
 
@@ -137,20 +149,27 @@ export class Ipv4Settings {
     return this.#devices.find((device) => device.name === name);
   }
 
-  #combine(index: number): void {
-    this.#effective[index] = combined(this.#all, this.#own[index]!);
+  #combine(): void {
+    const effective = this.#own.map((own) => own && combined(this.#all, own));
+    const isSame = effective.every((settings, index) => settings === this.#own[index]);
+    this.#effective = isSame ? this.#own : effective;
   }
 }
 
-function withElement<T>(array: readonly (T | undefined)[], index: number, element: T): (T | undefined)[] {
-  const copy: (T | undefined)[] = new Array(Math.max(array.length, index + 1)).fill(undefined);
-  for (const [i, old] of array.entries()) copy[i] = old;
+type SettingsList = readonly (DeviceSettings | undefined)[];
+
+/** A copy that has just the room that it needs. */
+function withElement(list: SettingsList, index: number, element: DeviceSettings | undefined): SettingsList {
+  const copy: (DeviceSettings | undefined)[] = new Array(Math.max(list.length, index + 1)).fill(undefined);
+  for (let i = 0; i < list.length; i++) copy[i] = list[i];
   copy[index] = element;
   return copy;
 }
 
 /** By their values: whoever has the same has the same object. */
 const known = new Map<string, DeviceSettings>();
+
+const DEFAULTS: Readonly<DeviceSettings> = shared(new DeviceSettings());
 
 function shared(settings: DeviceSettings): DeviceSettings {
   const key = DEVICE_SETTINGS.map((setting) => settings[setting]).join();

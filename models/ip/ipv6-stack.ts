@@ -117,7 +117,7 @@ export class Ipv6Stack implements DiscoveryStack {
     this.#host = host;
     this.name = host.name;
     this.cpus = host.cpus;
-    this.sourceRoutes = new SourceRoutes(() => host.cpus.forgetWays());
+    this.sourceRoutes = new SourceRoutes(host.cpus);
     this.frames = host.frames;
     this.#identification = random.bits31();
     this.#discovery = new NeighborDiscovery(this, random);

@@ -40,14 +40,14 @@ export class NeighborSettingsOfDevices {
     return this.#own?.[device.index] ?? DEFAULTS;
   }
 
-  /** A new device starts with the values of `default`. */
-  addDevice(device: DeviceRef): void {
-    this.#devices = this.#devices.concat(device); // no room for more: there are many pods
+  /** A new device starts with the values of `default`. `devices`: all that there are then. */
+  addDevice(device: DeviceRef, devices: readonly DeviceRef[]): void {
+    this.#devices = devices;
     if (this.#default !== DEFAULTS) this.#setOwn(device, this.#default);
   }
 
-  removeDevice(device: DeviceRef): void {
-    this.#devices = this.#devices.filter((other) => other !== device);
+  removeDevice(device: DeviceRef, devices: readonly DeviceRef[]): void {
+    this.#devices = devices;
     if (this.#own !== undefined) this.#own[device.index] = undefined;
   }
 

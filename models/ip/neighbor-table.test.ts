@@ -43,7 +43,7 @@ beforeEach(() => {
   const cpus = new CpuSet(sim.place('host'), { count: 1, costs: FREE });
   device = new Recorder({ name: 'eth0', mac: localMac(1), namespace: 'host', index: 2, cpus, frames });
   const settings = new Ipv4Settings();
-  settings.addDevice(device);
+  settings.addDevice(device, [device]);
   const isLocal = (ip: Ip) => ip === OWN_IP;
   const stack: ArpStack = {
     name: 'host',

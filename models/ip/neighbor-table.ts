@@ -72,6 +72,8 @@ export class NeighborTable implements FrameHolder {
   readonly #reachableFraction: number;
   #waiting = 0;
   #latest: Entry | undefined;
+  /** Made for the first timer that fires. */
+  #onTimer: ((entry: Entry) => void) | undefined;
 
   constructor(stack: NeighborStack, resolution: AddressResolution, random: RandomStream) {
     this.#stack = stack;
@@ -271,10 +273,11 @@ export class NeighborTable implements FrameHolder {
 
   /** The timer of an entry has fired; what follows is work for a CPU. */
   #expired(entry: Entry): void {
+    this.#onTimer ??= (expired) => this.#lookAfter(expired);
     this.#stack.cpus.submit(0, this.#onTimer, entry);
   }
 
-  readonly #onTimer = (entry: Entry): void => {
+  #lookAfter(entry: Entry): void {
     if (entry.timer.armed) return; // restarted while it waited for the CPU
     switch (entry.state) {
       case 'DELAY':
@@ -292,7 +295,7 @@ export class NeighborTable implements FrameHolder {
       case 'NOARP':
         return;
     }
-  };
+  }
 
   #probe(entry: Entry): void {
     entry.probes++;

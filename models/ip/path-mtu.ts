@@ -23,7 +23,7 @@ export class PathMtus {
 
   /** __ip_rt_update_pmtu. `known`: what packets to there may have so far. */
   learn(dst: Ip, mtuBytes: number, known: number, now: Instant): void {
-    const { min_pmtu, mtu_expires } = this.#settings;
+    const { min_pmtu, mtu_expires } = this.#settings.host;
     if (mtuBytes > known) return;
     const isLocked = mtuBytes < min_pmtu;
     const until = after(now, s(mtu_expires));

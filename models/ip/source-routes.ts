@@ -6,7 +6,7 @@
 
 import type { Ip, Prefix } from '../packet/ip-address.ts';
 import { contains } from '../packet/ip-address.ts';
-import type { Route } from './fib.ts';
+import type { Route, WaysMemory } from './fib.ts';
 
 export interface SourceRule {
   readonly source: Ip;
@@ -16,27 +16,29 @@ export interface SourceRule {
 }
 
 export class SourceRoutes {
-  readonly #whenChanged: () => void;
-  readonly #bySource = new Map<Ip, SourceRule[]>();
+  readonly #ways: WaysMemory;
+  /** Undefined where there are none: only few hosts have any. */
+  #bySource: Map<Ip, SourceRule[]> | undefined;
 
-  constructor(whenChanged: () => void) {
-    this.#whenChanged = whenChanged;
+  constructor(ways: WaysMemory) {
+    this.#ways = ways;
   }
 
   /** These and no others, the first that fits decides. */
   replace(rules: readonly SourceRule[]): void {
-    this.#bySource.clear();
+    const bySource = new Map<Ip, SourceRule[]>();
     for (const rule of rules) {
-      const ofSource = this.#bySource.get(rule.source);
-      if (ofSource === undefined) this.#bySource.set(rule.source, [rule]);
+      const ofSource = bySource.get(rule.source);
+      if (ofSource === undefined) bySource.set(rule.source, [rule]);
       else ofSource.push(rule);
     }
-    this.#whenChanged();
+    this.#bySource = bySource.size === 0 ? undefined : bySource;
+    this.#ways.forgetWays();
   }
 
   /** The route of the first rule that fits, or that of the main table. */
   routeOf(srcIp: Ip, dstIp: Ip, main: Route | undefined): Route | undefined {
-    if (this.#bySource.size === 0 || (main !== undefined && main.type !== 'unicast')) return main;
+    if (this.#bySource === undefined || (main !== undefined && main.type !== 'unicast')) return main;
     const rule = this.#bySource.get(srcIp)?.find(({ destination }) => contains(destination, dstIp));
     return rule?.route ?? main;
   }

@@ -131,6 +131,9 @@ const isKernelsOwn = ({ protocol, tcpFlags }: Frame): boolean =>
 
 /** Of every packet that comes from a socket, so that a flow's way leads from here to the TTL that it leaves with. */
 const UNROUTED_TTL = 64;
+/** Of each namespace's loopback device. */
+const LOOPBACK_SUBNET = prefix(LOOPBACK_IP, 8);
+const LOOPBACK_HOST = prefix(LOOPBACK_IP, 32);
 /** Of {@link CpuSet.icmpLocks}. */
 const ICMP_LOCK = 1 << 4;
 
@@ -149,11 +152,10 @@ export class IpStack implements FrameReceiver, NetfilterStack {
   readonly name: string;
   readonly cpus: CpuSet;
   readonly frames: FrameStore;
-  readonly fib = new Fib();
+  readonly fib: Fib;
   readonly sourceRoutes: SourceRoutes;
   readonly neighbors: NeighborTable;
   readonly settings = new Ipv4Settings();
-  readonly #pathMtus = new PathMtus(this.settings);
   #netfilter: Netfilter | undefined;
   readonly #arp: Arp;
   #addresses: readonly { readonly device: NetDevice; readonly ip: Ip; readonly subnet: Prefix }[] = [];
@@ -161,11 +163,14 @@ export class IpStack implements FrameReceiver, NetfilterStack {
   #localIps: readonly Ip[] = [];
   /** Addresses that no packet leaves with: see {@link setServiceAddresses}. */
   #serviceIps: ReadonlySet<Ip> | undefined;
-  /** By IP protocol number: a handful, up to UDP's. */
-  readonly #handlers: (ProtocolHandler | undefined)[] = new Array(PROTOCOL_UDP + 1).fill(undefined);
-  readonly #icmpRate: IcmpRateLimit;
+  #tcp: ProtocolHandler | undefined;
+  #udp: ProtocolHandler | undefined;
+  /** Of other protocols, by number. */
+  #others: Map<number, ProtocolHandler> | undefined;
   #devices: readonly NetDevice[] = [];
-  /** Made with the first fragment: most hosts never see one. */
+  // What most hosts never need is made when it is first used: there are as many as pods.
+  #pathMtus: PathMtus | undefined;
+  #icmpRate: IcmpRateLimit | undefined;
   #reassembly: Reassembly | undefined;
   #ipv6: Ipv6Stack | undefined;
   #loopback: NetDevice | undefined;
@@ -179,14 +184,13 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     this.cpus = cpus;
     this.frames = frames;
     this.settings.write('all', 'forwarding', forwarding ? 1 : 0);
-    this.#icmpRate = new IcmpRateLimit(cpus, this.settings, () => cpus.place.random(`icmp/${name}`));
     this.#identification = random.int(65_536);
     this.#arp = new Arp(this, random);
     this.neighbors = this.#arp.neighbors;
     this.#flows = flows;
     this.#socketIngress = flows?.newIngress() ?? 0;
-    this.fib.whenChanged = () => cpus.forgetWays();
-    this.sourceRoutes = new SourceRoutes(() => cpus.forgetWays());
+    this.fib = new Fib(cpus);
+    this.sourceRoutes = new SourceRoutes(cpus);
   }
 
   get netfilter(): Netfilter | undefined {
@@ -323,7 +327,7 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     if (protocol === PROTOCOL_ICMP) return this.#receiveIcmp(frame, toAll);
     const toGroup = toAll || (device !== this.#loopback && isGroupAddress(frame.dstMac));
     if (toGroup && protocol === PROTOCOL_TCP) return this.drop(frame, 'NO_SOCKET'); // tcp_v4_rcv: not even a reset
-    const handler = this.#handlers[protocol];
+    const handler = this.handlerOf(protocol);
     if (handler !== undefined) {
       const { recorder } = this.frames;
       if (recorder.isRecording) recorder.leaves(frame, { receiver: handler.receiverOf?.(frame) ?? handler });
@@ -354,13 +358,13 @@ export class IpStack implements FrameReceiver, NetfilterStack {
   #sendRedirect(frame: Frame, { device, gateway }: Route): void {
     if (this.settings.of(device).send_redirects === 0) return;
     this.frames.recorder.spoil(); // it depends on how many packets came before, and when
-    if (!this.#icmpRate.allowRedirect(frame.srcIp)) return;
+    if (!this.#icmpLimit().allowRedirect(frame.srcIp)) return;
     this.sendIcmpError(frame, ICMP_REDIRECT, 1, { gateway: gateway === ANY_IP ? frame.dstIp : gateway });
   }
 
   /** ip_error: the sender hears of it, though not of every packet, and not from a blackhole. */
   #noRoute(frame: Frame, route: Route | undefined): void {
-    if (route?.type !== 'blackhole' && this.#icmpRate.allowRouteError(frame.srcIp)) {
+    if (route?.type !== 'blackhole' && this.#icmpLimit().allowRouteError(frame.srcIp)) {
       const code =
         route === undefined
           ? ICMP_NET_UNREACHABLE
@@ -408,7 +412,7 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     return false;
   }
 
-  #send(frame: Frame, tunnel?: DeviceRef, ttl = this.settings.ip_default_ttl): SendError | undefined {
+  #send(frame: Frame, tunnel?: DeviceRef, ttl = this.settings.host.ip_default_ttl): SendError | undefined {
     let route = this.fib.lookup(frame.dstIp);
     if (tunnel !== undefined && route?.device === tunnel) {
       this.drop(frame, 'TX_RECURSION');
@@ -594,8 +598,8 @@ export class IpStack implements FrameReceiver, NetfilterStack {
 
   /** ip_skb_dst_mtu: packets of this host heed what routers have said; what it forwards is their business. */
   #mtuFor({ dstIp, receivedOn }: Frame, { mtuBytes }: NetDevice): number {
-    if (receivedOn !== undefined && this.settings.ip_forward_use_pmtu === 0) return mtuBytes;
-    const learned = this.#pathMtus.find(dstIp, this.cpus.instant);
+    if (receivedOn !== undefined && this.settings.host.ip_forward_use_pmtu === 0) return mtuBytes;
+    const learned = this.#pathMtus?.find(dstIp, this.cpus.instant);
     if (learned === undefined) return mtuBytes;
     this.frames.recorder.spoil(); // it will be forgotten
     return Math.min(learned.mtuBytes, mtuBytes);
@@ -603,8 +607,8 @@ export class IpStack implements FrameReceiver, NetfilterStack {
 
   /** ip_dont_fragment: packets say that they must not be cut as long as there is a use in hearing of narrow ways. */
   #discoversPathMtu(dst: Ip, tunnel: DeviceRef | undefined): boolean {
-    if (this.settings.ip_no_pmtu_disc !== 0 && tunnel === undefined) return false; // of sockets; not in iptunnel_xmit
-    return this.#pathMtus.find(dst, this.cpus.instant)?.isLocked !== true;
+    if (this.settings.host.ip_no_pmtu_disc !== 0 && tunnel === undefined) return false; // of sockets; not in iptunnel_xmit
+    return this.#pathMtus?.find(dst, this.cpus.instant)?.isLocked !== true;
   }
 
   /** For connection tracking, which sees whole packets only: bridged ones apart from those of the IP stack. */
@@ -614,7 +618,7 @@ export class IpStack implements FrameReceiver, NetfilterStack {
   }
 
   get reassemblyLimits(): ReassemblyLimits {
-    return { timeS: this.settings.ipfrag_time, memoryBytes: this.settings.ipfrag_high_thresh };
+    return { timeS: this.settings.host.ipfrag_time, memoryBytes: this.settings.host.ipfrag_high_thresh };
   }
 
   #gather(frame: Frame, purpose: string): boolean {
@@ -633,6 +637,12 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     return route.type === 'local' && this.#loopback !== undefined ? this.#loopback : route.device;
   }
 
+  #icmpLimit(): IcmpRateLimit {
+    const { cpus, name } = this;
+    this.#icmpRate ??= new IcmpRateLimit(cpus, this.settings, () => cpus.place.random(`icmp/${name}`));
+    return this.#icmpRate;
+  }
+
   // ── ICMP ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
   /** An ICMP error to the sender of `about`, if the RFCs and the rate limits allow one. */
@@ -646,12 +656,12 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     // Nothing limits what has come by loopback.
     const cameByLoopback = about.receivedOn !== undefined && about.receivedOn === this.#loopback;
     const isLocal = this.isLocal(about.srcIp);
-    if (!cameByLoopback && !this.#icmpRate.allow(type, code, about.srcIp, { isLocal })) return;
+    if (!cameByLoopback && !this.#icmpLimit().allow(type, code, about.srcIp, { isLocal })) return;
     const error = this.frames.allocate();
     fillIcmpError(error, { about, type, code, mtuBytes, gateway });
     // Locally addressed packets are answered from the address they were sent to; others from the way back's address.
     if (this.isLocal(about.dstIp) && !crossesBridge(about)) error.srcIp = about.dstIp;
-    else if (this.settings.icmp_errors_use_inbound_ifaddr !== 0 && about.receivedOn !== undefined)
+    else if (this.settings.host.icmp_errors_use_inbound_ifaddr !== 0 && about.receivedOn !== undefined)
       error.srcIp = this.#addressOf(about.receivedOn, about.srcIp);
     this.#noteIcmp(about, error);
     attachConntrack(error, about);
@@ -713,7 +723,7 @@ export class IpStack implements FrameReceiver, NetfilterStack {
   /** `toAll`: by its address; what link it came by for whom does not matter here. */
   #receiveIcmp(frame: Frame, toAll: boolean): void {
     if (frame.icmpType === ICMP_ECHO_REQUEST) {
-      const { icmp_echo_ignore_all, icmp_echo_ignore_broadcasts } = this.settings;
+      const { icmp_echo_ignore_all, icmp_echo_ignore_broadcasts } = this.settings.host;
       if (icmp_echo_ignore_all !== 0 || (toAll && icmp_echo_ignore_broadcasts !== 0)) return this.frames.deliver(frame);
       const reply = this.frames.allocate();
       fillEchoReply(reply, frame);
@@ -723,9 +733,9 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     }
     const { quoted } = frame;
     if (isIcmpError(frame.icmpType) && frame.icmpType !== ICMP_REDIRECT && quoted !== undefined) {
-      this.#handlers[quoted.protocol]?.icmpError(frame.icmpType, frame.icmpCode, quoted, frame.icmpMtu);
+      this.handlerOf(quoted.protocol)?.icmpError(frame.icmpType, frame.icmpCode, quoted, frame.icmpMtu);
     }
-    const echo = this.#handlers[PROTOCOL_ICMP];
+    const echo = this.handlerOf(PROTOCOL_ICMP);
     if (echo !== undefined) return echo.receive(frame);
     this.frames.deliver(frame);
   }
@@ -754,7 +764,8 @@ export class IpStack implements FrameReceiver, NetfilterStack {
 
   /** Of a transport protocol. */
   handlerOf(protocol: number): ProtocolHandler | undefined {
-    return this.#handlers[protocol];
+    if (protocol === PROTOCOL_UDP) return this.#udp;
+    return protocol === PROTOCOL_TCP ? this.#tcp : this.#others?.get(protocol);
   }
 
   /** The device hands what it receives to this stack. A loopback device brings 127.0.0.1 with it. */
@@ -763,25 +774,32 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     this.#devices = this.#devices.concat(device);
     if (device.beginsVisits && this.#flows !== undefined) this.#ingresses[device.index] = this.#flows.newIngress();
     this.#ipv6?.addDevice(device);
-    this.settings.addDevice(device);
-    this.neighbors.settings.addDevice(device);
+    this.settings.addDevice(device, this.#devices);
+    this.neighbors.settings.addDevice(device, this.#devices);
     if (!(device instanceof LoopbackDevice)) return;
     this.#loopback = device;
-    this.addAddress(device, LOOPBACK_IP, 8);
+    this.#keepAddress({ device, ip: LOOPBACK_IP, subnet: LOOPBACK_SUBNET });
+    const common = { type: 'local', device, gateway: ANY_IP, source: LOOPBACK_IP, metric: 0 } as const;
+    this.fib.add({ ...common, destination: LOOPBACK_SUBNET });
+    this.fib.add({ ...common, destination: LOOPBACK_HOST });
   }
 
   /** `ip addr add IP/LENGTH dev DEVICE`: also makes the address local and the subnet reachable. */
   addAddress(device: NetDevice, ip: Ip, prefixLength: number): void {
     const subnet = prefix(ip, prefixLength);
-    // What concat() makes is as long as it needs to be; an array that grows otherwise takes room for 17.
-    this.#addresses = this.#addresses.concat({ device, ip, subnet });
-    this.#localIps = this.#localIps.concat(ip);
+    this.#keepAddress({ device, ip, subnet });
     const common = { device, gateway: ANY_IP, source: ip, metric: 0 };
     if (device === this.#loopback) this.fib.add({ ...common, type: 'local', destination: subnet });
     this.fib.add({ ...common, type: 'local', destination: prefix(ip, 32) });
     if (prefixLength >= 31 || device === this.#loopback) return;
     this.fib.add({ ...common, type: 'unicast', destination: subnet });
     this.fib.add({ ...common, type: 'broadcast', destination: prefix(broadcastOf(subnet), 32) });
+  }
+
+  #keepAddress(address: { readonly device: NetDevice; readonly ip: Ip; readonly subnet: Prefix }): void {
+    // What concat() makes is as long as it needs to be; an array that grows otherwise takes room for 17.
+    this.#addresses = this.#addresses.concat(address);
+    this.#localIps = this.#localIps.concat(address.ip);
   }
 
   /** `ip link del DEVICE`: its addresses and routes go with it. An address that another device has, too, stays. */
@@ -792,8 +810,8 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     this.#addresses = this.#addresses.filter((address) => !isGone(address));
     this.#localIps = this.#addresses.map(({ ip }) => ip);
     this.#devices = this.#devices.filter((other) => other !== device);
-    this.settings.removeDevice(device);
-    this.neighbors.settings.removeDevice(device);
+    this.settings.removeDevice(device, this.#devices);
+    this.neighbors.settings.removeDevice(device, this.#devices);
     this.fib.removeDevice(device);
     for (const { ip } of gone) {
       const other = this.#addresses.find((address) => address.ip === ip);
@@ -836,7 +854,9 @@ export class IpStack implements FrameReceiver, NetfilterStack {
 
   register(protocol: number, handler: ProtocolHandler): void {
     this.cpus.forgetWays();
-    this.#handlers[protocol] = handler;
+    if (protocol === PROTOCOL_UDP) this.#udp = handler;
+    else if (protocol === PROTOCOL_TCP) this.#tcp = handler;
+    else (this.#others ??= new Map()).set(protocol, handler);
   }
 
   isLocal(ip: Ip, family: IpFamily = 4): boolean {
@@ -866,6 +886,7 @@ export class IpStack implements FrameReceiver, NetfilterStack {
   updatePathMtu(dst: Ip, mtuBytes: number, family: IpFamily = 4): void {
     if (family === 6) return this.#ipv6?.updatePathMtu(dst, mtuBytes);
     this.cpus.forgetWays();
+    this.#pathMtus ??= new PathMtus(this.settings);
     this.#pathMtus.learn(dst, mtuBytes, this.mtuTo(dst), this.cpus.instant);
   }
 
@@ -875,7 +896,7 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     const route = this.fib.lookup(dst);
     if (route === undefined) return 1500;
     const { mtuBytes } = this.#outDevice(route);
-    const learned = this.#pathMtus.find(dst, this.cpus.instant);
+    const learned = this.#pathMtus?.find(dst, this.cpus.instant);
     return learned === undefined ? mtuBytes : Math.min(learned.mtuBytes, mtuBytes);
   }
 
