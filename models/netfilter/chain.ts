@@ -1,24 +1,34 @@
 // A chain: a name and a list of rules. Immutable, so that namespaces with the same chain share one object, and so that
 // the index of a long chain is made once for all of them.
 
+import assert from 'node:assert/strict';
 import { ChainIndex } from './chain-index.ts';
 import type { Rule } from './rule.ts';
 import { type MemoryMatch, memoriesOf, withoutRepeats } from './rule-memories.ts';
 
 export type ChainPolicy = 'ACCEPT' | 'DROP';
 
+/** What is known of a chain's rules without them. */
+export interface RuleFacts {
+  readonly ruleCount: number;
+  /** One of them turns connection tracking on. */
+  readonly needsConntrack: boolean;
+  /** What they remember by name, each name once. */
+  readonly memories: readonly MemoryMatch[];
+}
+
 /**
- * Rules that are put in order when somebody first asks for them. Each node has the ten thousand rules of KUBE-SERVICES in an
- * order of its own, which is 80 kB; most nodes of a large cluster are never asked for it.
+ * Rules that are made, or put in order, when somebody first asks for them. Each node has the ten thousand rules of
+ * KUBE-SERVICES in an order of its own, which is 80 kB, and an endpoint's rules are 1 kB; most nodes and endpoints of a large
+ * cluster are never asked for them.
  */
 export class RulesToCome {
-  /** The same rules in any order, as lists that many chains have in common. */
-  readonly among: readonly (readonly Rule[])[];
-  readonly inOrder: () => readonly Rule[];
+  readonly facts: RuleFacts;
+  readonly make: () => readonly Rule[];
 
-  constructor(among: readonly (readonly Rule[])[], inOrder: () => readonly Rule[]) {
-    this.among = among;
-    this.inOrder = inOrder;
+  constructor(facts: RuleFacts, make: () => readonly Rule[]) {
+    this.facts = facts;
+    this.make = make;
   }
 }
 
@@ -26,10 +36,7 @@ export class Chain {
   readonly name: string;
   /** What happens to frames that reach the end of a builtin chain; undefined for the others. */
   readonly policy: ChainPolicy | undefined;
-  /** One of its rules turns connection tracking on. */
-  readonly needsConntrack: boolean;
-  /** What its rules remember by name, each name once. */
-  readonly memories: readonly MemoryMatch[];
+  readonly #facts: RuleFacts;
   #rules: readonly Rule[] | RulesToCome;
   #index: ChainIndex | undefined;
 
@@ -37,14 +44,39 @@ export class Chain {
     this.name = name;
     this.#rules = rules;
     this.policy = policy;
-    const { needsConntrack, memories } = rules instanceof RulesToCome ? together(rules.among) : factsOf(rules);
-    this.needsConntrack = needsConntrack;
-    this.memories = memories;
+    this.#facts = rules instanceof RulesToCome ? rules.facts : factsOf(rules);
+  }
+
+  get ruleCount(): number {
+    return this.#facts.ruleCount;
+  }
+
+  /** One of its rules turns connection tracking on. */
+  get needsConntrack(): boolean {
+    return this.#facts.needsConntrack;
+  }
+
+  /** What its rules remember by name, each name once. */
+  get memories(): readonly MemoryMatch[] {
+    return this.#facts.memories;
   }
 
   get rules(): readonly Rule[] {
     const rules = this.#rules;
-    return rules instanceof RulesToCome ? (this.#rules = rules.inOrder()) : rules;
+    return rules instanceof RulesToCome ? this.#make(rules) : rules;
+  }
+
+  #make({ facts, make }: RulesToCome): readonly Rule[] {
+    const rules = make();
+    const made = factsOf(rules);
+    assert(
+      made.ruleCount === facts.ruleCount &&
+        made.needsConntrack === facts.needsConntrack &&
+        made.memories.length === facts.memories.length,
+      'rules are as it was said of them beforehand',
+    );
+    this.#rules = rules;
+    return rules;
   }
 
   get index(): ChainIndex {
@@ -52,12 +84,8 @@ export class Chain {
   }
 }
 
-interface RuleFacts {
-  readonly needsConntrack: boolean;
-  readonly memories: readonly MemoryMatch[];
-}
-
 const factsOf = (rules: readonly Rule[]): RuleFacts => ({
+  ruleCount: rules.length,
   needsConntrack: rules.some((rule) => rule.needsConntrack),
   memories: memoriesOf(rules),
 });
@@ -65,13 +93,14 @@ const factsOf = (rules: readonly Rule[]): RuleFacts => ({
 /** Of lists that chains have in common. */
 const knownFacts = new WeakMap<readonly Rule[], RuleFacts>();
 
-function together(lists: readonly (readonly Rule[])[]): RuleFacts {
+export function factsOfLists(lists: readonly (readonly Rule[])[]): RuleFacts {
   const facts = lists.map((rules) => {
     let known = knownFacts.get(rules);
     if (known === undefined) knownFacts.set(rules, (known = factsOf(rules)));
     return known;
   });
   return {
+    ruleCount: facts.reduce((sum, known) => sum + known.ruleCount, 0),
     needsConntrack: facts.some((known) => known.needsConntrack),
     memories: withoutRepeats(facts.flatMap((known) => known.memories)),
   };

@@ -2,11 +2,10 @@
 // services, separate ones would take tens of gigabytes. They are found by service port and by what a node's view of it
 // depends on, so it makes no difference which node asks first.
 
-import { Chain } from '../../netfilter/chain.ts';
+import { Chain, RulesToCome } from '../../netfilter/chain.ts';
 import { Rule, type RuleSpec } from '../../netfilter/rule.ts';
-import type { IpFamily } from '../../packet/ip-address.ts';
 import { EndpointLists } from './endpoint-lists.ts';
-import { type Dispatch, dispatchOf, ofFamily, together } from './iptables-dispatch.ts';
+import { compile, type Dispatch, dispatchOf, together } from './iptables-dispatch.ts';
 import { type FixedChainSettings, type FixedChains, fixedChains } from './iptables-fixed-chains.ts';
 import {
   type ChainSpec,
@@ -157,7 +156,7 @@ class PortRules {
       ...this.#chainsOf(`external ${on.hasEndpoints} ${on.servesExternal}`, () => externalChains(on, this.#options)),
       ...this.#chainsOf(`firewall ${on.hasEndpoints} ${on.nodeIsInSourceRanges}`, () => firewallChains(on)),
     ];
-    const ruleCount = [...forCluster, ...forNode].reduce((sum, { rules }) => sum + rules.length, 0);
+    const ruleCount = [...forCluster, ...forNode].reduce((sum, chain) => sum + chain.ruleCount, 0);
     const lacksLocalEndpoints = {
       internal: on.hasEndpoints && !on.servesInternal,
       external: on.hasEndpoints && !on.servesExternal,
@@ -194,12 +193,12 @@ class PortRules {
   #chainsOf(key: string, specs: () => readonly ChainSpec[]): readonly Chain[] {
     let chains = this.#chains.get(key);
     if (chains === undefined) {
-      chains = specs().map(({ name, rules }) => new Chain(name, compile(rules, this.port.family)));
+      const { family } = this.port;
+      chains = specs().map(
+        ({ name, rules }) => new Chain(name, rules instanceof RulesToCome ? rules : compile(rules, family)),
+      );
       this.#chains.set(key, chains);
     }
     return chains;
   }
 }
-
-const compile = (specs: readonly RuleSpec[], family: IpFamily): Rule[] =>
-  specs.map((spec) => new Rule(ofFamily(family, spec)));

@@ -2,7 +2,7 @@
 // addresses. Order of kube-proxy 1.30, with the counters of 1.33.
 
 import { port as singlePort } from '../../netfilter/matches/port-range.ts';
-import type { MatchSpec, Rule, RuleSpec, TargetSpec } from '../../netfilter/rule.ts';
+import { type MatchSpec, Rule, type RuleSpec, type TargetSpec } from '../../netfilter/rule.ts';
 import {
   addressBits,
   type Ip,
@@ -139,6 +139,10 @@ export const to = (port: ServicePort, ip: Ip, why: string): RuleSpec => ({
 
 /** A spec without a family is of IPv4. */
 export const ofFamily = (family: IpFamily, spec: RuleSpec): RuleSpec => (family === 4 ? spec : { ...spec, family });
+
+/** As iptables has them. Specs without a family are of this one. */
+export const compile = (specs: readonly RuleSpec[], family: IpFamily): Rule[] =>
+  specs.map((spec) => new Rule(ofFamily(family, spec)));
 
 /** The address alone, as what a rule selects by. */
 export const host = (family: IpFamily, ip: Ip): Prefix => prefix(ip, addressBits(family), family);

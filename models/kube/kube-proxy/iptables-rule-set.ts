@@ -1,6 +1,6 @@
 // All chains that kube-proxy has on one node in iptables mode, built service by service.
 
-import { Chain, RulesToCome } from '../../netfilter/chain.ts';
+import { Chain, factsOfLists, RulesToCome } from '../../netfilter/chain.ts';
 import type { Rule } from '../../netfilter/rule.ts';
 import type { EndpointComments } from './endpoint-comments.ts';
 import type { ServiceChainCache, ServiceRules } from './iptables-chain-cache.ts';
@@ -61,7 +61,7 @@ export function writeRules({ node, services, config, cache, comments, order }: R
     if (among[list].length === 0) return new Chain(name, last);
     return new Chain(
       name,
-      new RulesToCome([among[list], last], () => {
+      new RulesToCome(factsOfLists([among[list], last]), () => {
         inOrder ??= together(shuffled());
         return last.length === 0 ? inOrder[list] : [...inOrder[list], ...last];
       }),

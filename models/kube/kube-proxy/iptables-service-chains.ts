@@ -6,9 +6,10 @@
 //   KUBE-FW-x                lets loadBalancerSourceRanges pass to KUBE-EXT-x
 //   KUBE-SEP-x               translates to one endpoint
 
+import { type RuleFacts, RulesToCome } from '../../netfilter/chain.ts';
 import type { MatchSpec, RuleSpec, TargetSpec } from '../../netfilter/rule.ts';
 import { endpointChainName, serviceChainNames } from './chain-names.ts';
-import { comment, type DispatchOptions, host, jump, to } from './iptables-dispatch.ts';
+import { comment, compile, type DispatchOptions, host, jump, to } from './iptables-dispatch.ts';
 import { fromLocalPods, type LocalDetector, notFromLocalPods } from './local-detector.ts';
 import type { PortOnNode } from './port-on-node.ts';
 import type { Endpoint, ServicePort } from './service-ports.ts';
@@ -24,7 +25,7 @@ export interface ServiceChainOptions extends DispatchOptions {
 
 export interface ChainSpec {
   readonly name: string;
-  readonly rules: readonly RuleSpec[];
+  readonly rules: readonly RuleSpec[] | RulesToCome;
 }
 
 export const MARK_MASQ_CHAIN = 'KUBE-MARK-MASQ';
@@ -35,7 +36,7 @@ export function clusterChains({ port, usable }: PortOnNode, options: ServiceChai
   const { cluster } = serviceChainNames(port);
   const masquerade = port.internalPolicyLocal ? [] : masqueradeToClusterIp(port, options);
   return [
-    { name: cluster, rules: [...masquerade, ...balance(port, usable.cluster, options)] },
+    balancingChain(port, { name: cluster, masquerade, endpoints: usable.cluster }, options),
     ...usable.cluster.map((endpoint) => endpointChain(port, endpoint, options)),
   ];
 }
@@ -47,7 +48,7 @@ export function localChains({ port, usable }: PortOnNode, options: ServiceChainO
   const masquerade = port.internalPolicyLocal ? masqueradeToClusterIp(port, options) : [];
   const onlyLocal = usable.local.filter((endpoint) => !usable.cluster.includes(endpoint));
   return [
-    { name: local, rules: [...masquerade, ...balance(port, usable.local, options)] },
+    balancingChain(port, { name: local, masquerade, endpoints: usable.local }, options),
     ...onlyLocal.map((endpoint) => endpointChain(port, endpoint, options)),
   ];
 }
@@ -90,6 +91,22 @@ function masqueradeToClusterIp(port: ServicePort, { masqueradeAll, localDetector
 }
 
 const MARK_FOR_MASQUERADE = jump(MARK_MASQ_CHAIN);
+
+/** Like those of endpoints, its rules are made late: there is one for each endpoint. */
+function balancingChain(
+  port: ServicePort,
+  {
+    name,
+    masquerade,
+    endpoints,
+  }: { readonly name: string; readonly masquerade: readonly RuleSpec[]; readonly endpoints: readonly Endpoint[] },
+  options: ServiceChainOptions,
+): ChainSpec {
+  const specs = (): RuleSpec[] => [...masquerade, ...balance(port, endpoints, options)];
+  if (port.affinityTimeoutSeconds !== undefined) return { name, rules: specs() }; // it remembers each endpoint
+  const facts = { ruleCount: masquerade.length + endpoints.length, needsConntrack: false, memories: [] };
+  return { name, rules: new RulesToCome(facts, () => compile(specs(), port.family)) };
+}
 
 function balance(port: ServicePort, endpoints: readonly Endpoint[], options: ServiceChainOptions): RuleSpec[] {
   const rules: RuleSpec[] = [];
@@ -137,27 +154,37 @@ function skipPolicyLocal(
   ];
 }
 
-function endpointChain(
+function endpointChain(port: ServicePort, endpoint: Endpoint, options: ServiceChainOptions): ChainSpec {
+  const name = endpointChainName(port, endpoint.address);
+  if (port.affinityTimeoutSeconds !== undefined) return { name, rules: endpointRules(port, endpoint, options) };
+  return {
+    name,
+    rules: new RulesToCome(ENDPOINT_FACTS, () => compile(endpointRules(port, endpoint, options), port.family)),
+  };
+}
+
+/** Without affinity: one rule that marks, one that translates. */
+const ENDPOINT_FACTS: RuleFacts = { ruleCount: 2, needsConntrack: true, memories: [] };
+
+function endpointRules(
   port: ServicePort,
   { ip, port: number, address }: Endpoint,
   options: ServiceChainOptions,
-): ChainSpec {
-  const name = endpointChainName(port, address);
+): RuleSpec[] {
   const about = endpointComment(port.name, options);
   const remember: MatchSpec[] =
-    port.affinityTimeoutSeconds === undefined ? [] : [{ match: 'recent', name, operation: 'set' }];
-  return {
-    name,
-    rules: [
-      // A pod that reaches itself through the service has to see another source, or it would answer itself directly.
-      { source: host(port.family, ip), matches: about, target: MARK_FOR_MASQUERADE },
-      {
-        protocol: port.protocol,
-        matches: about.concat(remember, { match: port.protocol }),
-        target: { target: 'DNAT', minIp: ip, minPort: number },
-      },
-    ],
-  };
+    port.affinityTimeoutSeconds === undefined
+      ? []
+      : [{ match: 'recent', name: endpointChainName(port, address), operation: 'set' }];
+  return [
+    // A pod that reaches itself through the service has to see another source, or it would answer itself directly.
+    { source: host(port.family, ip), matches: about, target: MARK_FOR_MASQUERADE },
+    {
+      protocol: port.protocol,
+      matches: about.concat(remember, { match: port.protocol }),
+      target: { target: 'DNAT', minIp: ip, minPort: number },
+    },
+  ];
 }
 
 const endpointComment = (text: string, { endpointComments }: ServiceChainOptions): MatchSpec[] =>
