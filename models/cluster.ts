@@ -785,7 +785,7 @@ export class Cluster {
       retry: (delay, action) => this.#controlPlane.schedule(delay, call, action),
       runtime: {
         isConnected: (pod) => nodeOf(pod) !== undefined && !this.#nodeLifecycle.isSilent(pod.spec.nodeName ?? ''),
-        start: (pod) => this.#startPod(pod, nodeOf(pod) as ClusterNode),
+        start: (pod, key) => this.#startPod(pod, { key, node: nodeOf(pod) as ClusterNode }),
         terminate: (pod, exited) => {
           if (this.#options.part !== undefined && this.#started)
             throw new CoupledError(
@@ -805,10 +805,9 @@ export class Cluster {
     return this.#servers.get(key) ?? this.#httpProxies.get(key) ?? this.#dns?.servers.get(key);
   }
 
-  #startPod(pod: Pod, node: ClusterNode): PodAddresses | 'failed' {
-    const key = keyOf(pod);
+  #startPod(pod: Pod, { key, node }: { key: string; node: ClusterNode }): PodAddresses | 'failed' {
     const { hostNetwork } = pod.spec;
-    const running = this.#runSandbox(pod, node);
+    const running = this.#runSandbox(pod, { key, node });
     if (running === undefined) return 'failed';
     this.#pods.set(key, running);
     const addresses = addressesOf(running);
@@ -827,8 +826,7 @@ export class Cluster {
   }
 
   /** Undefined: the network could not connect the pod. A pod of a snapshot that cannot have its address is an error. */
-  #runSandbox(pod: Pod, node: ClusterNode): RunningPod | undefined {
-    const key = keyOf(pod);
+  #runSandbox(pod: Pod, { key, node }: { key: string; node: ClusterNode }): RunningPod | undefined {
     const sandbox = sandboxOf(pod);
     if (sandbox.requestedIps !== undefined)
       return blaming({ object: pod, field: 'status.podIP', error: CniError }, () => node.kubelet.start(key, sandbox));

@@ -22,6 +22,7 @@ export interface AttachmentCall extends Attachment {
 }
 
 interface Known {
+  readonly ifName: string;
   readonly result: CniResult;
   readonly capabilities: Readonly<Record<string, unknown>>;
 }
@@ -36,8 +37,8 @@ export class CniRuntime {
   readonly list: NetworkConfigList;
   readonly #own: readonly CniPlugin[];
   readonly #steps: readonly Step[];
-  /** The cache of results, by attachment. */
-  readonly #known = new Map<string, Known>();
+  /** The cache of results, by the attachment's containerId, which is a text that there is already. */
+  readonly #known = new Map<string, readonly Known[]>();
   /** By configuration: read once. */
   readonly #options = new WeakMap<PluginConfig, unknown>();
 
@@ -55,9 +56,8 @@ export class CniRuntime {
 
   /** Connects a container; what was done is undone where a plugin fails. */
   add(attachment: AttachmentCall): CniResult {
-    const key = keyOf(attachment);
     checkParameters('ADD', environmentOf('ADD', attachment));
-    if (this.#known.has(key))
+    if (this.#find(attachment) !== undefined)
       throw failure(
         `container ${attachment.containerId} has ${attachment.ifName} in ${this.list.name} already; expected DEL first`,
       );
@@ -68,26 +68,36 @@ export class CniRuntime {
       this.#undo(attachment, prevResult);
       throw error;
     }
-    const { capabilities = NO_CAPABILITIES } = attachment;
-    this.#known.set(key, { result: prevResult!, capabilities });
+    const { containerId, ifName, capabilities = NO_CAPABILITIES } = attachment;
+    const known = { ifName, result: prevResult!, capabilities };
+    this.#known.set(containerId, (this.#known.get(containerId) ?? []).concat(known));
     return prevResult!;
   }
 
   /** Disconnects a container, if it is connected; stops at the first plugin that fails. */
   del(attachment: AttachmentCall): void {
-    const key = keyOf(attachment);
     checkParameters('DEL', environmentOf('DEL', attachment));
-    const { result, capabilities = NO_CAPABILITIES } = this.#known.get(key) ?? {};
+    const { result, capabilities = NO_CAPABILITIES } = this.#find(attachment) ?? {};
     const call = { capabilities, ...attachment };
     for (const step of this.#steps.toReversed()) step.plugin.del(this.#call(step, call, result));
-    this.#known.delete(key);
+    this.#forget(attachment);
+  }
+
+  #find({ containerId, ifName }: Attachment): Known | undefined {
+    return this.#known.get(containerId)?.find((known) => known.ifName === ifName);
+  }
+
+  #forget({ containerId, ifName }: Attachment): void {
+    const others = this.#known.get(containerId)?.filter((known) => known.ifName !== ifName) ?? [];
+    if (others.length > 0) this.#known.set(containerId, others);
+    else this.#known.delete(containerId);
   }
 
   /** Throws a CniError if something of what ADD made is missing. */
   check(attachment: AttachmentCall): void {
     if (this.list.disableCheck === true) return;
     checkParameters('CHECK', environmentOf('CHECK', attachment));
-    const known = this.#known.get(keyOf(attachment));
+    const known = this.#find(attachment);
     if (known === undefined)
       throw new CniError(
         CNI_ERROR.unknownContainer,
@@ -101,7 +111,9 @@ export class CniRuntime {
   gc(validAttachments: readonly Attachment[]): void {
     const problems: string[] = [];
     const valid = new Set(validAttachments.map(keyOf));
-    for (const key of [...this.#known.keys()]) if (!valid.has(key)) this.#known.delete(key);
+    for (const [containerId, attachments] of [...this.#known])
+      for (const { ifName } of attachments)
+        if (!valid.has(keyOf({ containerId, ifName }))) this.#forget({ containerId, ifName });
     for (const { plugin, config } of this.#steps) {
       const parts = [{ plugin, config }];
       if (config.ipam?.type !== undefined)

@@ -57,6 +57,7 @@ export class Allocations {
   readonly #podCidrs: ReadonlyMap<IpFamily, PodCidrs>;
   /** From what is held (`address 10.96.0.10`, `port 30080`) to its holder (`Service default/web`). */
   readonly #holders = new Map<string, string>();
+  /** The other way round, but for pods: what they hold is what they claim. */
   readonly #held = new Map<string, string[]>();
   /** In which names Services' addresses are held: with those of pods and nodes, unless ranges were forced to overlap. */
   readonly #clusterIpKind: string;
@@ -96,7 +97,8 @@ export class Allocations {
 
   /** Under which it is held. */
   #nameOf(object: KubeObject, { kind, value }: Claim): string {
-    return object.kind === 'Service' && kind === 'address' ? `${this.#clusterIpKind} ${value}` : `${kind} ${value}`;
+    const nameOfKind = object.kind === 'Service' && kind === 'address' ? this.#clusterIpKind : kind;
+    return [nameOfKind, value].join(' ');
   }
 
   /** Of a pod or a node, or, where ranges do not overlap, of a Service. */
@@ -106,9 +108,15 @@ export class Allocations {
 
   release(object: KubeObject): void {
     const owner = describeObject(object);
-    for (const name of this.#held.get(owner) ?? []) this.#holders.delete(name);
+    for (const name of this.#heldBy(object, owner)) this.#holders.delete(name);
     this.#held.delete(owner);
     if (object.kind === 'Node') for (const cidrs of this.#podCidrs.values()) cidrs.release(object.metadata.name);
+  }
+
+  #heldBy(object: KubeObject, owner: string): readonly string[] {
+    if (object.kind !== 'Pod') return this.#held.get(owner) ?? [];
+    const names = claimsOf(object).map((claim) => this.#nameOf(object, claim));
+    return names.filter((name) => this.#holders.get(name) === owner);
   }
 
   /** Fills in what a Node or Service leaves open; what it asks for has been claimed. */
@@ -121,6 +129,7 @@ export class Allocations {
   #hold(object: KubeObject, name: string): void {
     const owner = describeObject(object);
     this.#holders.set(name, owner);
+    if (object.kind === 'Pod') return;
     const held = this.#held.get(owner);
     if (held === undefined) this.#held.set(owner, [name]);
     else held.push(name);

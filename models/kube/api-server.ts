@@ -46,11 +46,22 @@ export interface WatchEvent<T extends KubeObject> {
   readonly object: T;
 }
 
+/** As watchers get it: what {@link keyOf} says is one string for all who keep it. */
+export interface KeyedEvent<T extends KubeObject> extends WatchEvent<T> {
+  readonly key: string;
+}
+
+/** An object and its key. The key is one string as long as the object is there: there are as many as pods, and many keep it. */
+interface Stored<T extends KubeObject = KubeObject> {
+  readonly key: string;
+  readonly object: T;
+}
+
 /** Runs a watcher's handler, at once or after the delay of a watch event. Must keep the order of its calls. */
 export type Deliver = (handler: () => void) => void;
 
 interface Watcher {
-  readonly handler: (events: readonly WatchEvent<KubeObject>[]) => void;
+  readonly handler: (events: readonly KeyedEvent<KubeObject>[]) => void;
   readonly deliver: Deliver;
 }
 
@@ -60,7 +71,7 @@ export class ApiServer {
   readonly #deliver: Deliver;
   readonly #now: () => Instant;
   readonly #featureGates: FeatureGates;
-  readonly #objects = new Map<Kind, Map<string, KubeObject>>();
+  readonly #objects = new Map<Kind, Map<string, Stored>>();
   readonly #watchers = new Map<Kind, Set<Watcher>>();
   /** Deliveries that wait for the one that is running, so that no handler is called inside another. */
   readonly #waiting: (() => void)[] = [];
@@ -94,12 +105,22 @@ export class ApiServer {
 
   /** `key` is `default/web`, or the name alone for a Node or Namespace. */
   get<K extends Kind>(kind: K, key: string): ObjectOf<K> | undefined {
-    return this.#objects.get(kind)?.get(key) as ObjectOf<K> | undefined;
+    return this.#objects.get(kind)?.get(key)?.object as ObjectOf<K> | undefined;
+  }
+
+  /** Its key, as the one string that all keep. */
+  keyOf(object: KubeObject): string {
+    const key = keyOf(object);
+    return this.#objects.get(object.kind)?.get(key)?.key ?? key;
   }
 
   /** In the order in which they were created. */
   list<K extends Kind>(kind: K): ObjectOf<K>[] {
-    return [...(this.#objects.get(kind)?.values() ?? [])] as ObjectOf<K>[];
+    return this.#stored(kind).map(({ object }) => object);
+  }
+
+  #stored<K extends Kind>(kind: K): Stored<ObjectOf<K>>[] {
+    return [...(this.#objects.get(kind)?.values() ?? [])] as Stored<ObjectOf<K>>[];
   }
 
   /** Whether an object has the address, or asks for it. */
@@ -110,13 +131,13 @@ export class ApiServer {
   /** Calls the handler with what there is (perhaps nothing) before it returns, then with each change. Returns a stop. */
   watch<K extends Kind>(
     kind: K,
-    handler: (events: readonly WatchEvent<ObjectOf<K>>[]) => void,
+    handler: (events: readonly KeyedEvent<ObjectOf<K>>[]) => void,
     deliver: Deliver = this.#deliver,
   ): () => void {
     const watcher = { handler: handler as Watcher['handler'], deliver };
     const watchers = this.#watchers.get(kind) ?? new Set();
     this.#watchers.set(kind, watchers.add(watcher));
-    const list = this.list(kind).map((object) => ({ type: 'ADDED' as const, object }));
+    const list = this.#stored(kind).map(({ key, object }) => ({ type: 'ADDED' as const, key, object }));
     if (this.#delivering) handler(list);
     else this.deliverInTurn(() => handler(list));
     return () => watchers.delete(watcher);
@@ -133,7 +154,7 @@ export class ApiServer {
    */
   createAll<T extends KubeObject>(objects: readonly T[]): T[] {
     const attempted = new Map<string, KubeObject>();
-    const created: T[] = [];
+    const created: Stored<T>[] = [];
     try {
       for (const given of objects) {
         const object = this.#admitNew(given);
@@ -150,11 +171,12 @@ export class ApiServer {
       for (const object of admitted) if (object.kind !== 'Node') created.push(this.#storeComplete(object));
     } catch (error) {
       for (const object of attempted.values()) this.#allocations.release(object);
-      for (const object of created) this.#objects.get(object.kind)?.delete(keyOf(object));
+      for (const { key, object } of created) this.#objects.get(object.kind)?.delete(key);
       throw error;
     }
-    for (const object of created.toSorted((a, b) => orderOfNews(a) - orderOfNews(b))) this.#notify('ADDED', object);
-    return created;
+    for (const stored of created.toSorted((a, b) => orderOfNews(a.object) - orderOfNews(b.object)))
+      this.#notify('ADDED', stored);
+    return created.map(({ object }) => object);
   }
 
   /** Replaces the object of that kind and name. What was allocated stays if the new object leaves it open. */
@@ -163,17 +185,17 @@ export class ApiServer {
     if (before === undefined) throw new ObjectError(object, 'metadata.name: there is none of that name to update');
     const after = this.#admitUpdate(before, object);
     this.#allocations.release(before);
-    let complete: T;
+    let stored: Stored<T>;
     try {
       this.#allocations.claim(after);
-      complete = this.#storeComplete(after as T);
+      stored = this.#storeComplete(after as T);
     } catch (error) {
       this.#allocations.release(after);
       this.#allocations.claim(before);
       throw error;
     }
-    this.#notify('MODIFIED', complete);
-    return complete;
+    this.#notify('MODIFIED', stored);
+    return stored.object;
   }
 
   /**
@@ -192,11 +214,11 @@ export class ApiServer {
 
   /** Takes the object away at once, and frees its addresses. */
   remove(kind: Kind, key: string): void {
-    const object = this.get(kind, key);
-    if (object === undefined) return;
-    this.#allocations.release(object);
+    const stored = this.#objects.get(kind)?.get(key);
+    if (stored === undefined) return;
+    this.#allocations.release(stored.object);
     this.#objects.get(kind)?.delete(key);
-    this.#notify('DELETED', object);
+    this.#notify('DELETED', stored);
   }
 
   /** Runs the handler now, or after those that are running and waiting: how changes are delivered by default. */
@@ -242,11 +264,14 @@ export class ApiServer {
     return withFamilies(withServiceDefaults(service), this.#allocations.serviceFamilies, before);
   }
 
-  #storeComplete<T extends KubeObject>(object: T): T {
+  #storeComplete<T extends KubeObject>(object: T): Stored<T> {
     const complete = this.#complete(object) as T;
-    const objects = this.#objects.get(complete.kind) ?? new Map<string, KubeObject>();
-    this.#objects.set(complete.kind, objects.set(keyOf(complete), complete));
-    return complete;
+    const objects = this.#objects.get(complete.kind) ?? new Map<string, Stored>();
+    this.#objects.set(complete.kind, objects);
+    const key = keyOf(complete);
+    const stored = { key: objects.get(key)?.key ?? key, object: complete };
+    objects.set(stored.key, stored);
+    return stored;
   }
 
   #complete(object: KubeObject): KubeObject {
@@ -265,11 +290,11 @@ export class ApiServer {
     return { ...pod, status: { ...pod.status, ...podIpStatus(addresses), hostIP: addresses[0] } };
   }
 
-  #notify(type: WatchEvent<KubeObject>['type'], object: KubeObject): void {
+  #notify(type: WatchEvent<KubeObject>['type'], { key, object }: Stored): void {
     const watchers = this.#watchers.get(object.kind);
     for (const watcher of watchers ?? []) {
       watcher.deliver(() => {
-        if (watchers?.has(watcher)) watcher.handler([{ type, object }]);
+        if (watchers?.has(watcher)) watcher.handler([{ type, key, object }]);
       });
     }
   }

@@ -8,7 +8,7 @@
 import type { RandomStream } from '../../engine/random.ts';
 import { formatInstant, type Instant, parseInstant } from '../../engine/time.ts';
 import { isIpv4, isIpv6 } from '../packet/ip-address.ts';
-import type { ApiServer, Deliver, WatchEvent } from './api-server.ts';
+import type { ApiServer, Deliver, KeyedEvent, WatchEvent } from './api-server.ts';
 import { LabelIndex, matchesLabels } from './label-index.ts';
 import { NamedDraws } from './named-draws.ts';
 import {
@@ -160,9 +160,8 @@ export class EndpointSliceController {
     for (const service of this.#topology.overloaded()) this.#markDirty(service.split(' ')[1] as string);
   }
 
-  #onPods(events: readonly WatchEvent<Pod>[]): void {
-    for (const { type, object } of events) {
-      const key = keyOf(object);
+  #onPods(events: readonly KeyedEvent<Pod>[]): void {
+    for (const { type, key, object } of events) {
       const { namespace, labels } = object.metadata;
       const before = this.#labelsOfPod.get(key);
       if (before !== undefined && (before !== labels || type === 'DELETED')) {
@@ -178,13 +177,12 @@ export class EndpointSliceController {
     }
   }
 
-  #onEndpoints(events: readonly WatchEvent<Endpoints>[]): void {
-    for (const { object } of events) this.#markDirty(keyOf(object));
+  #onEndpoints(events: readonly KeyedEvent<Endpoints>[]): void {
+    for (const { key } of events) this.#markDirty(key);
   }
 
-  #onServices(events: readonly WatchEvent<Service>[]): void {
-    for (const { type, object } of events) {
-      const key = keyOf(object);
+  #onServices(events: readonly KeyedEvent<Service>[]): void {
+    for (const { type, key, object } of events) {
       const { namespace } = object.metadata;
       const before = firstLabel(namespace, this.#selectorOfService.get(key) ?? {});
       this.#servicesByLabel.get(before)?.delete(key);

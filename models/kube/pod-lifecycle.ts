@@ -8,8 +8,8 @@
 // asked to end at once), restarts of containers, what a hook does besides sleeping.
 
 import { type Duration, ms, s } from '../../engine/time.ts';
-import type { ApiServer, WatchEvent } from './api-server.ts';
-import { isFinished, isReady, isTerminating, keyOf, type Pod, withReadiness } from './objects.ts';
+import type { ApiServer, KeyedEvent } from './api-server.ts';
+import { isFinished, isReady, isTerminating, keyOf, type Pod, withChanges, withReadiness } from './objects.ts';
 
 /** What a pod's status says about where it is. */
 export type PodAddresses = Pick<Pod['status'], 'podIP' | 'podIPs' | 'hostIP'>;
@@ -20,7 +20,7 @@ export interface PodRuntime {
    * Connects the pod and starts its processes; its status says where it is. `failed`: its network could not connect it.
    * Undefined: not one of our nodes.
    */
-  start(pod: Pod): PodAddresses | 'failed' | undefined;
+  start(pod: Pod, key: string): PodAddresses | 'failed' | undefined;
   /** SIGTERM. `exited` is to be called when its processes have ended by themselves. */
   terminate(pod: Pod, exited: () => void): void;
   /** Its processes are gone, by themselves or by SIGKILL; its network namespace is still there. */
@@ -64,57 +64,56 @@ export class PodLifecycle {
     apiServer.watch('Pod', (events) => this.#onPods(events));
   }
 
-  #onPods(events: readonly WatchEvent<Pod>[]): void {
-    for (const { type, object } of events) this.#look(object, type === 'DELETED');
+  #onPods(events: readonly KeyedEvent<Pod>[]): void {
+    for (const { type, key, object } of events) this.#look(key, object, type === 'DELETED');
   }
 
   /** A node is connected again: its kubelet reports of pods that went on running, and hears what it has missed. */
   catchUp(node: string): void {
-    for (const { pod, isReady: wasReady } of [...this.#running.values()]) {
+    for (const [key, { pod, isReady: wasReady }] of [...this.#running]) {
       if (pod.spec.nodeName !== node) continue;
-      const now = this.#apiServer.get('Pod', keyOf(pod));
-      if (now?.status.conditions !== undefined) this.#report(pod, {}, wasReady ? 'True' : 'False');
-      if (now === undefined) this.#look(pod, true);
+      const now = this.#apiServer.get('Pod', key);
+      if (now?.status.conditions !== undefined) this.#report(key, pod, {}, wasReady ? 'True' : 'False');
+      if (now === undefined) this.#look(key, pod, true);
     }
-    for (const pod of this.#apiServer.list('Pod')) if (pod.spec.nodeName === node) this.#look(pod, false);
+    for (const pod of this.#apiServer.list('Pod')) if (pod.spec.nodeName === node) this.#look(keyOf(pod), pod, false);
   }
 
-  #look(pod: Pod, isDeleted: boolean): void {
+  #look(key: string, pod: Pod, isDeleted: boolean): void {
     if (pod.spec.nodeName === undefined || !this.#runtime.isConnected(pod)) return;
-    const running = this.#running.get(keyOf(pod));
+    const running = this.#running.get(key);
     if (isDeleted) {
       if (running !== undefined) this.#kill(running);
     } else if (isFinished(pod)) {
       if (running !== undefined) this.#kill(running);
     } else if (isTerminating(pod)) {
       if (running === undefined)
-        this.#apiServer.remove('Pod', keyOf(pod)); // it has never run here
+        this.#apiServer.remove('Pod', key); // it has never run here
       else this.#terminate(running, pod);
     } else if (running === undefined) {
-      this.#start(pod);
+      this.#start(key, pod);
     }
   }
 
-  #start(pod: Pod): void {
-    const addresses = this.#runtime.start(pod);
+  #start(key: string, pod: Pod): void {
+    const addresses = this.#runtime.start(pod, key);
     if (addresses === undefined) return;
-    if (addresses === 'failed') return this.#tryAgain(pod);
+    if (addresses === 'failed') return this.#tryAgain(key, pod);
     const delay = readinessDelay(pod);
     const isAsReported = delay === undefined || pod.status.conditions !== undefined;
     const running: Running = { pod, stage: 'running', isReady: isAsReported && isReady(pod) };
-    this.#running.set(keyOf(pod), running);
-    this.#report(pod, { ...addresses, phase: 'Running' }, running.isReady ? 'True' : 'False');
+    this.#running.set(key, running);
+    this.#report(key, pod, { ...addresses, phase: 'Running' }, running.isReady ? 'True' : 'False');
     if (isAsReported) return;
     this.#after(delay, () => this.#setReady(running, true));
   }
 
   /** The pod stays as it is, ContainerCreating, until its network has room for it. */
-  #tryAgain(pod: Pod): void {
-    const key = keyOf(pod);
+  #tryAgain(key: string, pod: Pod): void {
     this.#retry(RETRY_PERIOD, () => {
       const now = this.#apiServer.get('Pod', key);
       if (now === undefined) this.#runtime.remove(pod);
-      else if (!this.#running.has(key)) this.#look(now, false);
+      else if (!this.#running.has(key)) this.#look(key, now, false);
     });
   }
 
@@ -128,7 +127,7 @@ export class PodLifecycle {
   #setReady(running: Running, isReady: boolean): void {
     if (running.stage === 'exited') return;
     running.isReady = isReady;
-    this.#report(running.pod, {}, isReady ? 'True' : 'False');
+    this.#report(keyOf(running.pod), running.pod, {}, isReady ? 'True' : 'False');
   }
 
   #terminate(running: Running, pod: Pod): void {
@@ -171,14 +170,14 @@ export class PodLifecycle {
     this.#runtime.remove(pod);
   }
 
-  #report(pod: Pod, fields: Partial<Pod['status']>, readiness: 'True' | 'False'): void {
-    const now = this.#apiServer.get('Pod', keyOf(pod));
+  #report(key: string, pod: Pod, fields: Partial<Pod['status']>, readiness: 'True' | 'False'): void {
+    const now = this.#apiServer.get('Pod', key);
     if (now === undefined || !this.#runtime.isConnected(pod)) return;
     const status = { ...fields, conditions: withReadiness(now, readiness, this.#apiServer.now) };
     const changed = Object.entries(status).some(
       ([field, value]) => JSON.stringify(Reflect.get(now.status, field)) !== JSON.stringify(value),
     );
-    if (changed) this.#apiServer.update<Pod>({ ...now, status: { ...now.status, ...status } });
+    if (changed) this.#apiServer.update(withChanges(now, { status: withChanges(now.status, status) }));
   }
 }
 

@@ -5,9 +5,9 @@
 // Not modelled: affinity, topology spread constraints, resource requests, preemption, priorities. The real scheduler
 // scores and breaks ties at random; this one is even and repeatable.
 
-import type { ApiServer, Deliver, WatchEvent } from './api-server.ts';
+import type { ApiServer, Deliver, KeyedEvent, WatchEvent } from './api-server.ts';
 import { matchesLabels } from './label-index.ts';
-import { controllerOf, describeObject, isFinished, keyOf, type Node, type Pod, type PodSpec } from './objects.ts';
+import { controllerOf, describeObject, isFinished, type Node, type Pod, type PodSpec, withChanges } from './objects.ts';
 
 /** Whether the node's labels and taints let a pod in; room is another matter. */
 export function nodeAccepts(node: Node, { nodeSelector, tolerations }: PodSpec): boolean {
@@ -96,15 +96,15 @@ export class Scheduler {
     this.#retry();
   }
 
-  #onPods(events: readonly WatchEvent<Pod>[]): void {
+  #onPods(events: readonly KeyedEvent<Pod>[]): void {
     let freed = false;
     // First count those that have a node, then place the others around them.
-    for (const { type, object: pod } of events) {
-      if (type === 'DELETED' || isFinished(pod)) freed = this.#uncount(keyOf(pod)) || freed;
-      else if (pod.spec.nodeName !== undefined) this.#count(pod, this.#seatOf.get(pod.spec.nodeName));
+    for (const { type, key, object: pod } of events) {
+      if (type === 'DELETED' || isFinished(pod)) freed = this.#uncount(key) || freed;
+      else if (pod.spec.nodeName !== undefined) this.#count(key, pod, this.#seatOf.get(pod.spec.nodeName));
     }
-    for (const { type, object } of events) {
-      if (type !== 'DELETED' && object.spec.nodeName === undefined) this.#place(keyOf(object));
+    for (const { type, key, object } of events) {
+      if (type !== 'DELETED' && object.spec.nodeName === undefined) this.#place(key);
     }
     if (freed) this.#retry();
   }
@@ -122,8 +122,8 @@ export class Scheduler {
       this.#pending.set(key, this.#whyNot(pod));
       return;
     }
-    this.#count(pod, seat);
-    this.#apiServer.update({ ...pod, spec: { ...pod.spec, nodeName: seat.name } });
+    this.#count(key, pod, seat);
+    this.#apiServer.update(withChanges(pod, { spec: withChanges(pod.spec, { nodeName: seat.name }) }));
   }
 
   #choose(pod: Pod): Seat | undefined {
@@ -173,8 +173,7 @@ export class Scheduler {
     return `spec.nodeSelector: no node has ${selector.join(',')}`;
   }
 
-  #count(pod: Pod, seat: Seat | undefined): void {
-    const key = keyOf(pod);
+  #count(key: string, pod: Pod, seat: Seat | undefined): void {
     if (seat === undefined || this.#bound.has(key)) return;
     const owner = ownerOf(pod);
     const hostPorts = hostPortsOf(pod).filter((port) => !seat.hostPorts.has(port));

@@ -8,7 +8,7 @@
 
 import type { RandomStream } from '../../engine/random.ts';
 import { after, type Instant, s } from '../../engine/time.ts';
-import type { ApiServer, WatchEvent } from './api-server.ts';
+import type { ApiServer, KeyedEvent, WatchEvent } from './api-server.ts';
 import type { ControllerClock } from './controller-clock.ts';
 import { type DaemonPod, podsToReplace } from './daemon-set-update.ts';
 import { matchesSelector } from './label-index.ts';
@@ -77,9 +77,9 @@ export class WorkloadController {
     apiServer.watch('Node', () => this.#reconcileDaemonSets());
   }
 
-  #onPods(events: readonly WatchEvent<Pod>[]): void {
-    for (const { type, object } of events) {
-      this.#recordOwner(type, object);
+  #onPods(events: readonly KeyedEvent<Pod>[]): void {
+    for (const { type, key, object } of events) {
+      this.#recordOwner(type, object, key);
       if (type === 'ADDED') this.#recordMissingReplicaSet(object);
       const owner = this.#ownerOf(object);
       if (owner === undefined) continue;
@@ -99,21 +99,21 @@ export class WorkloadController {
     this.#missingReplicaSets.set(pod.metadata.namespace, names.set(owner.name, pod));
   }
 
-  #onWorkloads(events: readonly WatchEvent<Workload>[]): void {
-    for (const { type, object } of events) this.#recordOwner(type, object);
+  #onWorkloads(events: readonly KeyedEvent<Workload>[]): void {
+    for (const { type, key, object } of events) this.#recordOwner(type, object, key);
     for (const { type, object } of events) {
       if (type === 'DELETED') this.#deleteOwned(object);
       else this.#reconcile(object);
     }
   }
 
-  #recordOwner(type: WatchEvent<KubeObject>['type'], object: Pod | Workload): void {
+  #recordOwner(type: WatchEvent<KubeObject>['type'], object: Pod | Workload, key: string): void {
     const owner = controllerOf(object);
     if (owner === undefined) return;
     const description = `${owner.kind} ${object.metadata.namespace}/${owner.name}`;
     const owned = this.#owned.get(description) ?? new Set();
-    if (type === 'DELETED') owned.delete(keyOf(object));
-    else owned.add(keyOf(object));
+    if (type === 'DELETED') owned.delete(key);
+    else owned.add(key);
     this.#owned.set(description, owned);
   }
 
@@ -282,7 +282,7 @@ export class WorkloadController {
         template: { ...template, metadata: { ...template.metadata, labels } },
       },
     });
-    this.#recordOwner('ADDED', created); // the watch event may come later than the next look at the Deployment
+    this.#recordOwner('ADDED', created, this.#apiServer.keyOf(created)); // the watch event may come later than the next look at the Deployment
   }
 
   // ---- ReplicaSets ------------------------------------------------------------------------------------------------
@@ -454,7 +454,7 @@ export class WorkloadController {
       spec: { ...spec, ...extra.spec },
       status: { phase: 'Pending' },
     });
-    this.#recordOwner('ADDED', pod); // the watch event may come later than the next look at this workload
+    this.#recordOwner('ADDED', pod, this.#apiServer.keyOf(pod)); // the watch event may come later than the next look at this workload
   }
 
   /** `web-7d4b9c6f5-x2x7k`. */
@@ -464,7 +464,7 @@ export class WorkloadController {
     for (;;) {
       const number = this.#named.get(description) ?? 0;
       this.#named.set(description, number + 1);
-      const podName = `${name}-${this.#draws.suffix(`${description} ${number}`)}`;
+      const podName = [name, this.#draws.suffix(`${description} ${number}`)].join('-');
       if (this.#apiServer.get('Pod', `${namespace}/${podName}`) === undefined) return podName;
     }
   }

@@ -36,7 +36,15 @@ import {
 import { MASQUERADE_BACKENDS, type MasqueradeBackend, setUpMasquerade, tearDownMasquerade } from '../ip-masq.ts';
 import { flag, list, notModelled, oneOf, text, wholeNumber } from '../options.ts';
 import { type CniCall, cniPlugin } from '../plugin.ts';
-import { type CniResult, isAlone, NO_RESULT, type ResultIp, type ResultRoute, subnetOf } from '../result.ts';
+import {
+  type CniResult,
+  isAlone,
+  NO_RESULT,
+  type ResultInterface,
+  type ResultIp,
+  type ResultRoute,
+  subnetOf,
+} from '../result.ts';
 
 export interface BridgeOptions {
   readonly bridge: string;
@@ -83,12 +91,8 @@ export const bridge = cniPlugin<BridgeOptions>({
     const made = ensureBridge(host.machine, options);
     const pair = connectContainer(call, { mtuBytes: mtuOf(options.mtu) });
     made.addPort(pair.outside, { hairpin: options.hairpinMode, isolated: options.portIsolation });
-    const interfaces = [
-      { name: made.name, mac: made.mac },
-      interfaceOutside(pair),
-      interfaceInside(pair, call.namespace!),
-    ];
-    const dns = call.config.dns ?? {};
+    const interfaces = [interfaceOf(made), interfaceOutside(pair), interfaceInside(pair, call.namespace!)];
+    const dns = call.config.dns ?? NO_RESULT.dns;
     if (ipam === undefined) return { ...NO_RESULT, interfaces, dns };
     const leased = withGateways(ipam.add(), options);
     if (isGateway(options)) for (const ip of leased.ips) ensureGateway(host.machine, made, ip);
@@ -96,7 +100,13 @@ export const bridge = cniPlugin<BridgeOptions>({
     configureContainer(call.namespace!, pair.inside, leased);
     for (const ip of leased.ips) announce(call, made, pair.inside.mac, ip);
     if (options.ipMasq) setUpMasquerade({ ...call, backend: options.ipMasqBackend }, leased.ips);
-    const ips = leased.ips.map((ip) => ({ ...ip, interface: INSIDE }));
+    const ips = leased.ips.map(({ family, ip, length, gateway }) => ({
+      family,
+      ip,
+      length,
+      gateway,
+      interface: INSIDE,
+    }));
     return { interfaces, ips, routes: leased.routes, dns };
   },
 
@@ -121,6 +131,15 @@ export const bridge = cniPlugin<BridgeOptions>({
       throw failure(`${outside.name} is no port of ${call.options.bridge}`);
   },
 });
+
+/** All containers of a bridge have one object for it in their results. */
+const knownInterfaces = new WeakMap<Bridge, ResultInterface>();
+
+function interfaceOf(made: Bridge): ResultInterface {
+  let known = knownInterfaces.get(made);
+  if (known === undefined) knownInterfaces.set(made, (known = { name: made.name, mac: made.mac }));
+  return known;
+}
 
 /** The container's, in the list of interfaces. */
 const INSIDE = 2;

@@ -4,9 +4,15 @@
 import { formatIp, type Ip, type IpAddress, type IpFamily } from '../../packet/ip-address.ts';
 import type { Attachment } from '../plugin.ts';
 
+interface Lease {
+  readonly address: IpAddress;
+  readonly holder: Attachment;
+}
+
 export class HostLocalStore {
   readonly #byIp: Readonly<Record<IpFamily, Map<Ip, Attachment>>> = { 4: new Map(), 6: new Map() };
-  readonly #byHolder = new Map<string, readonly IpAddress[]>();
+  /** By the holder's containerId, which is a text that there is already. */
+  readonly #byContainer = new Map<string, readonly Lease[]>();
   readonly #last: (IpAddress | undefined)[] = [];
 
   /** False: somebody has it. */
@@ -14,8 +20,8 @@ export class HostLocalStore {
     const taken = this.#byIp[address.family];
     if (taken.has(address.ip)) return false;
     taken.set(address.ip, holder);
-    const key = keyOf(holder);
-    this.#byHolder.set(key, (this.#byHolder.get(key) ?? []).concat(address));
+    const { containerId } = holder;
+    this.#byContainer.set(containerId, (this.#byContainer.get(containerId) ?? []).concat({ address, holder }));
     return true;
   }
 
@@ -24,22 +30,22 @@ export class HostLocalStore {
   }
 
   heldBy(holder: Attachment): readonly IpAddress[] {
-    return this.#byHolder.get(keyOf(holder)) ?? [];
+    const leases = this.#byContainer.get(holder.containerId) ?? [];
+    return leases.filter((lease) => lease.holder.ifName === holder.ifName).map(({ address }) => address);
   }
 
   release(holder: Attachment): void {
     for (const { family, ip } of this.heldBy(holder)) this.#byIp[family].delete(ip);
-    this.#byHolder.delete(keyOf(holder));
+    const leases = this.#byContainer.get(holder.containerId) ?? [];
+    const others = leases.filter((lease) => lease.holder.ifName !== holder.ifName);
+    if (others.length > 0) this.#byContainer.set(holder.containerId, others);
+    else this.#byContainer.delete(holder.containerId);
   }
 
   /** Releases what others than these hold. */
   keepOnly(holders: readonly Attachment[]): void {
     const kept = new Set(holders.map(keyOf));
-    for (const addresses of [...this.#byHolder.values()]) {
-      const { family, ip } = addresses[0]!;
-      const holder = this.#byIp[family].get(ip)!;
-      if (!kept.has(keyOf(holder))) this.release(holder);
-    }
+    for (const { holder } of [...this.#byContainer.values()].flat()) if (!kept.has(keyOf(holder))) this.release(holder);
   }
 
   lastReserved(set: number): IpAddress | undefined {

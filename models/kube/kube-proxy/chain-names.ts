@@ -32,7 +32,8 @@ export function serviceChainNames({ name, protocol }: ChainOwner): ServiceChainN
 
 /** The chain that translates to one endpoint, `10.244.1.5:8080` (an IPv6 address in brackets). */
 export function endpointChainName({ name, protocol }: ChainOwner, endpoint: string): string {
-  return `KUBE-SEP-${base32OfSha256(name + protocol + endpoint, HASH_CHARACTERS)}`;
+  const hash = base32OfSha256(name + protocol + endpoint, HASH_CHARACTERS);
+  return ['KUBE-SEP', hash].join('-'); // one text; a template's refers to its parts, and there are as many as endpoints
 }
 
 const HASH_CHARACTERS = 16;
@@ -43,10 +44,10 @@ const BASE32 = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ234567';
 /** The beginning of the digest's text; five bits make a character. */
 export function base32OfSha256(text: string, characters: number): string {
   const digest = createHash('sha256').update(text).digest();
-  let hash = '';
+  const hash: string[] = [];
   for (let bit = 0; hash.length < characters; bit += 5) {
     const pair = digest.readUInt16BE(bit >> 3);
-    hash += BASE32[(pair >> (11 - (bit & 7))) & 31];
+    hash.push(BASE32[(pair >> (11 - (bit & 7))) & 31]!);
   }
-  return hash;
+  return hash.join('');
 }
