@@ -30,6 +30,8 @@ interface Known {
 interface Step {
   readonly plugin: CniPlugin;
   readonly config: PluginConfig;
+  /** What the plugin is given where a container brings nothing that it declares: of most pods. */
+  readonly plain: PluginConfig;
 }
 
 export class CniRuntime {
@@ -47,7 +49,11 @@ export class CniRuntime {
     this.host = host;
     this.list = list;
     this.#own = plugins;
-    this.#steps = list.plugins.map((config) => ({ plugin: findPlugin(config.type, plugins), config }));
+    this.#steps = list.plugins.map((config) => ({
+      plugin: findPlugin(config.type, plugins),
+      config,
+      plain: withRuntimeConfig(config, NO_CAPABILITIES),
+    }));
     for (const { plugin, config } of this.#steps) {
       this.#optionsOf(plugin, config);
       if (config.ipam?.type !== undefined) this.#optionsOf(findPlugin(config.ipam.type, plugins), config.ipam);
@@ -148,12 +154,22 @@ export class CniRuntime {
     }
   }
 
-  #call({ plugin, config }: Step, attachment: AttachmentCall, prevResult: CniResult | undefined): CniCall {
-    const { requestedIps = [], capabilities = NO_CAPABILITIES } = attachment;
+  #call(step: Step, attachment: AttachmentCall, prevResult: CniResult | undefined): CniCall {
+    const given = this.#given(step, attachment);
+    return this.#pluginCall(step.plugin, {
+      config: step.config,
+      given,
+      attachment,
+      prevResult,
+      network: this.list.name,
+    });
+  }
+
+  #given({ config, plain }: Step, { requestedIps = [], capabilities = NO_CAPABILITIES }: AttachmentCall): PluginConfig {
+    if (requestedIps.length === 0 && capabilities === NO_CAPABILITIES) return plain;
     const ips = requestedIps.map(({ family, ip }) => formatIp(ip, family));
     const own = withRuntimeConfig(config, { ...capabilities, ...(ips.length > 0 && { ips }) });
-    const given = ips.length === 0 ? own : { ...own, args: { ...own.args, cni: { ...own.args?.cni, ips } } };
-    return this.#pluginCall(plugin, { config, given, attachment, prevResult, network: this.list.name });
+    return ips.length === 0 ? own : { ...own, args: { ...own.args, cni: { ...own.args?.cni, ips } } };
   }
 
   /** `config` is the one that options are known by, `given` what this call adds to it. */
@@ -175,7 +191,6 @@ export class CniRuntime {
   ): CniCall {
     const { host } = this;
     const { cniVersion } = this.list;
-    const common = { containerId, ifName, namespace, network, cniVersion, prevResult, host };
     const delegate = (delegated: PluginConfig): Delegate =>
       delegateTo(findPlugin(delegated.type, this.#own), (found) =>
         this.#pluginCall(found, {
@@ -187,20 +202,23 @@ export class CniRuntime {
         }),
       );
     const { ipam } = config;
-    const ipamCall = (found: CniPlugin): CniCall => ({
-      ...common,
+    // Whole literals: what a spread makes has a hidden class of its own each time, and there are two calls per pod.
+    const callOf = (options: unknown, ipamDelegate: Delegate | undefined): CniCall => ({
+      containerId,
+      ifName,
+      namespace,
+      network,
+      cniVersion,
       config: given,
-      options: this.#optionsOf(found, ipam!),
-      ipam: undefined,
+      options,
+      prevResult,
+      host,
+      ipam: ipamDelegate,
       delegate,
     });
-    return {
-      ...common,
-      config: given,
-      options: this.#optionsOf(plugin, config),
-      ipam: ipam?.type === undefined ? undefined : delegateTo(findPlugin(ipam.type, this.#own), ipamCall),
-      delegate,
-    };
+    const ipamCall = (found: CniPlugin): CniCall => callOf(this.#optionsOf(found, ipam!), undefined);
+    const ipamDelegate = ipam?.type === undefined ? undefined : delegateTo(findPlugin(ipam.type, this.#own), ipamCall);
+    return callOf(this.#optionsOf(plugin, config), ipamDelegate);
   }
 
   #optionsOf(plugin: CniPlugin, config: PluginConfig): unknown {

@@ -3,6 +3,7 @@
 
 import { addAddress, stackOf } from '../host/ip-setup.ts';
 import type { NetworkNamespace } from '../host/network-namespace.ts';
+import { DEFAULT_MTU_BYTES } from '../link/net-device.ts';
 import { createVethPair, VethDevice, type VethPair } from '../link/veth.ts';
 import { formatIp, type Ip, isIpv6LinkLocal } from '../packet/ip-address.ts';
 import type { Mac } from '../packet/mac.ts';
@@ -11,7 +12,6 @@ import type { CniCall } from './plugin.ts';
 import { type CniResult, type ResultIp, type ResultRoute, sandboxPath } from './result.ts';
 
 /** 0 is the kernel's default. */
-export const DEFAULT_MTU_BYTES = 1500;
 export const mtuOf = (option: number): number => (option === 0 ? DEFAULT_MTU_BYTES : option);
 
 export interface VethSettings {
@@ -31,8 +31,8 @@ export function connectContainer(
     throw failure(`container ${containerId} has an interface ${ifName} already; expected none`);
   const { machine, root } = host;
   const pair = createVethPair({
-    inside: { ...inside.device(ifName, machine.nextMac()), mtuBytes },
-    outside: { ...root.device(hostName, hostMac ?? machine.nextMac()), mtuBytes },
+    inside: inside.device(ifName, machine.nextMac(), { mtuBytes }),
+    outside: root.device(hostName, hostMac ?? machine.nextMac(), { mtuBytes }),
   });
   inside.add(pair.inside);
   root.add(pair.outside);

@@ -6,7 +6,7 @@ import { IpStack } from '../ip/stack.ts';
 import { Bridge } from '../link/bridge.ts';
 import { IpipDevice } from '../link/ipip.ts';
 import { LOOPBACK_MTU_BYTES, LoopbackDevice } from '../link/loopback.ts';
-import type { NetDevice, NetDeviceOptions } from '../link/net-device.ts';
+import { DEFAULT_MTU_BYTES, type NetDevice, type NetDeviceOptions } from '../link/net-device.ts';
 import { VXLAN_OVERHEAD_BYTES, VXLAN_PORT, VxlanDevice, VxlanEndpoint } from '../link/vxlan.ts';
 import type { ConntrackSettings } from '../netfilter/conntrack.ts';
 import { Netfilter } from '../netfilter/netfilter.ts';
@@ -71,7 +71,7 @@ export class NetworkNamespace {
     this.stack = new IpStack({ name, cpus, frames, random, forwarding, flows });
     this.udp = new UdpLayer(this.stack, random);
     this.tcp = new TcpLayer(this.stack, random);
-    this.add(new LoopbackDevice({ ...this.device('lo', ZERO_MAC), mtuBytes: LOOPBACK_MTU_BYTES }));
+    this.add(new LoopbackDevice(this.device('lo', ZERO_MAC, { mtuBytes: LOOPBACK_MTU_BYTES })));
   }
 
   /** There from the first socket on, as the kernel loads its module then: before, its packets are of an unknown protocol. */
@@ -125,10 +125,11 @@ export class NetworkNamespace {
   }
 
   /** Options for a new device of this namespace. Throws if the name is taken. */
-  device(name: string, mac: Mac): NetDeviceOptions {
+  device(name: string, mac: Mac, { mtuBytes = DEFAULT_MTU_BYTES }: { mtuBytes?: number } = {}): NetDeviceOptions {
     if (this.findDevice(name) !== undefined)
       throw new RangeError(`device ${name} exists in ${this.name}; expected a new name`);
-    return { name, mac, namespace: this.name, index: ++this.#lastIndex, cpus: this.cpus, frames: this.#frames };
+    const { cpus } = this;
+    return { name, mac, mtuBytes, namespace: this.name, index: ++this.#lastIndex, cpus, frames: this.#frames };
   }
 
   /** Takes a device in. Bridge ports are taken from the IP stack again by `Bridge.addPort`. */
@@ -177,8 +178,7 @@ export class NetworkNamespace {
       this.#vxlanEndpoints.set(key, endpoint);
     }
     const device = new VxlanDevice({
-      ...this.device(name, mac),
-      mtuBytes: lower.mtuBytes - VXLAN_OVERHEAD_BYTES[family],
+      ...this.device(name, mac, { mtuBytes: lower.mtuBytes - VXLAN_OVERHEAD_BYTES[family] }),
       vni,
       local,
       family,

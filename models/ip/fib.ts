@@ -56,7 +56,7 @@ export interface WaysMemory {
 
 export class Fib implements SharedRoutesReader {
   readonly #ways: WaysMemory;
-  /** Longest prefix first, then the lower metric. Replaced by concat(), as an array that grows otherwise takes room for 17. */
+  /** Longest prefix first, then the lower metric. Replaced, as an array that grows takes room for 17. */
   #routes: readonly Route[] = [];
   /** Made of the routes by the first lookup after a change: most pods of a large cluster are set up and never asked. */
   #isRead = false;
@@ -82,9 +82,8 @@ export class Fib implements SharedRoutesReader {
   add(fields: Route): void {
     const route = new Route(fields);
     const others = this.#routes.filter((old) => old.metric !== route.metric || !isTo(old, route.destination));
-    this.#routes = others
-      .concat(route)
-      .sort((a, b) => b.destination.length - a.destination.length || a.metric - b.metric);
+    const next = others.findIndex((old) => inOrder(route, old) < 0);
+    this.#routes = next < 0 ? others.concat(route) : others.toSpliced(next, 0, route);
     this.#changed();
   }
 
@@ -191,6 +190,8 @@ export class Fib implements SharedRoutesReader {
     this.#latest = this.#earlier = this.#searchOwn(ANY_IP); // no shared route is for it
   }
 }
+
+const inOrder = (a: Route, b: Route): number => b.destination.length - a.destination.length || a.metric - b.metric;
 
 /** To an address of the host itself. */
 export const localRoute = (device: NetDevice, ip: Ip, family: IpFamily): Route =>

@@ -179,7 +179,7 @@ function shared(settings: DeviceSettings): DeviceSettings {
 }
 
 const withValue = (settings: DeviceSettings, setting: DeviceSetting, value: number): DeviceSettings =>
-  shared(Object.assign(new DeviceSettings(), settings, { [setting]: value }));
+  settings[setting] === value ? settings : shared(Object.assign(new DeviceSettings(), settings, { [setting]: value }));
 
 const latest = { all: DEFAULTS, own: DEFAULTS, effective: DEFAULTS };
 

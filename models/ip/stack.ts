@@ -68,7 +68,7 @@ import {
 import { BROADCAST_MAC, isGroupAddress } from '../packet/mac.ts';
 import { Arp } from './arp.ts';
 import type { DeviceProgram } from './device-program.ts';
-import { Fib, formatRoute, isErrorRoute, localRoute, type Route } from './fib.ts';
+import { Fib, formatRoute, isErrorRoute, localRoute, type Route, type RouteType } from './fib.ts';
 import type { FlowCache } from './flow-cache.ts';
 import { fragment } from './fragmentation.ts';
 import {
@@ -779,21 +779,23 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     if (!(device instanceof LoopbackDevice)) return;
     this.#loopback = device;
     this.#keepAddress({ device, ip: LOOPBACK_IP, subnet: LOOPBACK_SUBNET });
-    const common = { type: 'local', device, gateway: ANY_IP, source: LOOPBACK_IP, metric: 0 } as const;
-    this.fib.add({ ...common, destination: LOOPBACK_SUBNET });
-    this.fib.add({ ...common, destination: LOOPBACK_HOST });
+    this.#addLinkRoute('local', LOOPBACK_SUBNET, device, LOOPBACK_IP);
+    this.#addLinkRoute('local', LOOPBACK_HOST, device, LOOPBACK_IP);
   }
 
   /** `ip addr add IP/LENGTH dev DEVICE`: also makes the address local and the subnet reachable. */
   addAddress(device: NetDevice, ip: Ip, prefixLength: number): void {
     const subnet = prefix(ip, prefixLength);
     this.#keepAddress({ device, ip, subnet });
-    const common = { device, gateway: ANY_IP, source: ip, metric: 0 };
-    if (device === this.#loopback) this.fib.add({ ...common, type: 'local', destination: subnet });
-    this.fib.add({ ...common, type: 'local', destination: prefix(ip, 32) });
+    if (device === this.#loopback) this.#addLinkRoute('local', subnet, device, ip);
+    this.#addLinkRoute('local', prefix(ip, 32), device, ip);
     if (prefixLength >= 31 || device === this.#loopback) return;
-    this.fib.add({ ...common, type: 'unicast', destination: subnet });
-    this.fib.add({ ...common, type: 'broadcast', destination: prefix(broadcastOf(subnet), 32) });
+    this.#addLinkRoute('unicast', subnet, device, ip);
+    this.#addLinkRoute('broadcast', prefix(broadcastOf(subnet), 32), device, ip);
+  }
+
+  #addLinkRoute(type: RouteType, destination: Prefix, device: NetDevice, source: Ip): void {
+    this.fib.add({ type, destination, device, gateway: ANY_IP, source, metric: 0 });
   }
 
   #keepAddress(address: { readonly device: NetDevice; readonly ip: Ip; readonly subnet: Prefix }): void {

@@ -16,6 +16,8 @@ export interface FrameReceiver {
 /** Sees every frame that passes a device; never changes it. For captures. */
 export type DeviceTap = (frame: Frame, direction: 'in' | 'out', device: NetDevice, at: Instant) => void;
 
+export const DEFAULT_MTU_BYTES = 1500;
+
 export interface NetDeviceOptions {
   readonly name: string;
   readonly mac: Mac;
@@ -43,7 +45,7 @@ export abstract class NetDevice implements DeviceRef {
   #receiver: FrameReceiver | undefined;
   #tap: DeviceTap | undefined;
 
-  constructor({ name, mac, mtuBytes = 1500, namespace, index, cpus, frames }: NetDeviceOptions) {
+  constructor({ name, mac, mtuBytes = DEFAULT_MTU_BYTES, namespace, index, cpus, frames }: NetDeviceOptions) {
     this.name = name;
     this.mac = mac;
     this.#mtuBytes = mtuBytes;

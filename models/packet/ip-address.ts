@@ -30,6 +30,8 @@ export interface IpAddress {
 
 /** Reads dotted-quad IPv4. Throws a RangeError that quotes the text. */
 export function parseIp(text: string): Ip {
+  const ip = readIpv4(text);
+  if (ip !== undefined) return ip;
   if (!isIpv4(text)) throw new RangeError(`IP address "${text}"; expected four decimal parts`);
   return ipOfBytes(ipaddr.IPv4.parse(text).octets, 0);
 }
@@ -76,7 +78,8 @@ function withoutDots(text: string): string {
 export const parseAddress = (text: string): IpAddress =>
   text.includes(':') ? { family: 6, ip: parseIpv6(text) } : { family: 4, ip: parseIp(text) };
 
-export const isIpv4 = (text: string): boolean => ipaddr.IPv4.isValidFourPartDecimal(text);
+export const isIpv4 = (text: string): boolean =>
+  readIpv4(text) !== undefined || ipaddr.IPv4.isValidFourPartDecimal(text);
 
 export const isIpv6 = (text: string): boolean => ipaddr.IPv6.isValid(text) && !text.includes('%');
 

@@ -139,14 +139,17 @@ export class TcpLayer implements ProtocolHandler, ConnectionLayer, FrameHolder {
     const { family = 4, isIpv6Only = false, ip: localIp = ANY_IP, port: localPort } = options;
     const { cpu, backlog = this.settings.maxBacklog } = options;
     const bound = { family, isIpv6Only, localIp, localPort };
-    const address = `${formatSocketAddress(localIp, localPort, family)} in ${this.stack.name}`;
+    const address = (): string => `${formatSocketAddress(localIp, localPort, family)} in ${this.stack.name}`;
     if (!(localPort >= 1 && localPort <= 65_535))
-      throw new RangeError(`listen on ${address}; expected a port up to 65535`);
+      throw new RangeError(`listen on ${address()}; expected a port up to 65535`);
     if (localIp !== ANY_IP && !this.stack.isLocal(localIp, family))
-      throw new Error(`listen on ${address}: not a local address`);
-    if (!this.#listeners.isFree(bound)) throw new Error(`listen on ${address}: address already in use`);
+      throw new Error(`listen on ${address()}: not a local address`);
+    if (!this.#listeners.isFree(bound)) throw new Error(`listen on ${address()}: address already in use`);
     const listener = new TcpListener({
-      ...bound,
+      family,
+      isIpv6Only,
+      localIp,
+      localPort,
       cpu,
       backlog: Math.min(backlog, this.settings.maxBacklog),
       cpus: this.stack.cpus,

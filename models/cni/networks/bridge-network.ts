@@ -1,7 +1,7 @@
 // The default: a bridge per node, addresses of the node's range, routes between nodes (host-gw) and one masquerade rule. As
 // kubenet and flannel's host-gw do it, but for details of theirs.
 
-import { DEFAULT_MTU_BYTES } from '../container-veth.ts';
+import { DEFAULT_MTU_BYTES } from '../../link/net-device.ts';
 import { defaultRoutes, rangesOf, setUpBridge } from './bridged-network.ts';
 import { HostGateway } from './host-gateway.ts';
 import { masqueradeEgress } from './masquerade-egress.ts';
