@@ -61,7 +61,7 @@ export class Fib implements SharedRoutesReader {
   /** Made of the routes by the first lookup after a change: most pods of a large cluster are set up and never asked. */
   #isRead = false;
   /** While the list is short: nets and masks by turns, so that a pod's handful of routes fits two lines of the cache. */
-  #short: readonly number[] = [];
+  #short: readonly number[] = NO_PAIRS;
   /** Else: tables by prefix length, longest first. */
   #tables: readonly LengthTable[] | undefined;
   /** The latest two answers: a pod's packets go out to one peer and come in to itself. */
@@ -184,7 +184,7 @@ export class Fib implements SharedRoutesReader {
     this.#isRead = true;
     const routes = this.#routes;
     const isShort = routes.length <= SHORT_LIST;
-    this.#short = isShort ? routes.flatMap(({ destination: { net, mask } }) => [net, mask]) : [];
+    this.#short = isShort ? routes.flatMap(({ destination: { net, mask } }) => [net, mask]) : NO_PAIRS;
     this.#tables = isShort ? undefined : tablesOf(routes);
     this.#latestIp = this.#earlierIp = ANY_IP;
     this.#latest = this.#earlier = this.#searchOwn(ANY_IP); // no shared route is for it
@@ -207,6 +207,8 @@ export const localRoute = (device: NetDevice, ip: Ip, family: IpFamily): Route =
 /** A route that says that there is none. */
 export const isErrorRoute = ({ type }: Route): boolean =>
   type === 'unreachable' || type === 'prohibit' || type === 'blackhole';
+
+const NO_PAIRS: readonly number[] = [];
 
 /** Up to so many routes a scan beats a Map per prefix length. */
 const SHORT_LIST = 8;

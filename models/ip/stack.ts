@@ -131,6 +131,8 @@ const isKernelsOwn = ({ protocol, tcpFlags }: Frame): boolean =>
 
 /** Of every packet that comes from a socket, so that a flow's way leads from here to the TTL that it leaves with. */
 const UNROUTED_TTL = 64;
+/** Of pods: no visit begins at their devices. */
+const NO_INGRESSES: readonly number[] = [];
 /** Of each namespace's loopback device. */
 const LOOPBACK_SUBNET = prefix(LOOPBACK_IP, 8);
 const LOOPBACK_HOST = prefix(LOOPBACK_IP, 32);
@@ -148,7 +150,7 @@ export class IpStack implements FrameReceiver, NetfilterStack {
   #identification: number;
   /** Where ways begin: at sockets, and by device index. */
   readonly #socketIngress: number;
-  readonly #ingresses: number[] = [];
+  #ingresses: readonly number[] = NO_INGRESSES;
   readonly name: string;
   readonly cpus: CpuSet;
   readonly frames: FrameStore;
@@ -772,7 +774,11 @@ export class IpStack implements FrameReceiver, NetfilterStack {
   addDevice(device: NetDevice): void {
     device.receiver = this;
     this.#devices = this.#devices.concat(device);
-    if (device.beginsVisits && this.#flows !== undefined) this.#ingresses[device.index] = this.#flows.newIngress();
+    if (device.beginsVisits && this.#flows !== undefined) {
+      const ingresses = this.#ingresses.slice();
+      ingresses[device.index] = this.#flows.newIngress();
+      this.#ingresses = ingresses;
+    }
     this.#ipv6?.addDevice(device);
     this.settings.addDevice(device, this.#devices);
     this.neighbors.settings.addDevice(device, this.#devices);

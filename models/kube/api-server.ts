@@ -292,9 +292,10 @@ export class ApiServer {
 
   #notify(type: WatchEvent<KubeObject>['type'], { key, object }: Stored): void {
     const watchers = this.#watchers.get(object.kind);
+    const events = [{ type, key, object }];
     for (const watcher of watchers ?? []) {
       watcher.deliver(() => {
-        if (watchers?.has(watcher)) watcher.handler([{ type, key, object }]);
+        if (watchers?.has(watcher)) watcher.handler(events);
       });
     }
   }

@@ -56,13 +56,30 @@ export function endpointOf(
   const { name, namespace, uid } = pod.metadata;
   return {
     addresses: [address],
-    conditions: { ready: service.spec.publishNotReadyAddresses || (serving && !terminating), serving, terminating },
+    conditions: conditionsOf({
+      ready: service.spec.publishNotReadyAddresses || (serving && !terminating),
+      serving,
+      terminating,
+    }),
     hostname: subdomain === service.metadata.name ? hostname : undefined,
     nodeName,
     zone,
     targetRef: { kind: 'Pod', namespace, name, uid },
   };
 }
+
+/** One object for all endpoints that are in the same: there are as many as pods. */
+function conditionsOf(conditions: Endpoint['conditions']): Endpoint['conditions'] {
+  const same = KNOWN_CONDITIONS.find(
+    ({ ready, serving, terminating }) =>
+      ready === conditions.ready && serving === conditions.serving && terminating === conditions.terminating,
+  );
+  return same ?? conditions;
+}
+
+const KNOWN_CONDITIONS: readonly Endpoint['conditions'][] = [true, false].flatMap((ready) =>
+  [true, false].flatMap((serving) => [true, false].map((terminating) => ({ ready, serving, terminating }))),
+);
 
 /** Where a pod serves the ports of a Service. A port whose name no container of the pod has is left out. */
 export function endpointPortsOf(pod: Pod, service: Service): EndpointPort[] {
@@ -262,11 +279,11 @@ export class EndpointSliceController {
   ): { readonly groups: readonly EndpointGroup[]; readonly triggeredAt: Instant | undefined } {
     const groups = new Map<string, EndpointGroup>();
     const { entries, triggeredAt } = this.#entriesOf(service, family);
-    for (const { endpoint, ports, portsText } of entries) {
+    for (const { endpoint, ports } of entries) {
       if (endpoint === undefined) continue;
-      const group = groups.get(portsText) ?? { ports, endpoints: [] };
+      const group = groups.get(ports.text) ?? { ports: ports.ports, endpoints: [] };
       group.endpoints.push(endpoint);
-      groups.set(portsText, group);
+      groups.set(ports.text, group);
     }
     // A Service without endpoints has one empty slice, so that watchers know that it has been looked at.
     return { groups: groups.size > 0 ? [...groups.values()] : [{ ports: [], endpoints: [] }], triggeredAt };
@@ -283,12 +300,13 @@ export class EndpointSliceController {
     const key = `${family} ${keyOf(service)}`;
     const last = this.#lastLook.get(key);
     const entries: PodEntry[] = [];
+    const knownPorts = new Map<string, PodPorts>();
     const byPod = new Map<string, PodEntry>();
     for (const podKey of this.#pods.select(service.metadata.namespace, service.spec.selector)) {
       const pod = this.#apiServer.get('Pod', podKey);
       if (pod === undefined || this.#lacksNode(pod, service)) continue;
       const before = last?.service === service ? last.byPod.get(podKey) : undefined;
-      const entry = before?.pod === pod ? before : this.#entryOf(pod, service, { family, before: before?.endpoint });
+      const entry = before?.pod === pod ? before : this.#entryOf(pod, service, { family, before, knownPorts });
       entries.push(entry);
       byPod.set(podKey, entry);
     }
@@ -308,15 +326,22 @@ export class EndpointSliceController {
   #entryOf(
     pod: Pod,
     service: Service,
-    { family, before }: { family: IpFamilyName; before: Endpoint | undefined },
+    {
+      family,
+      before,
+      knownPorts,
+    }: { family: IpFamilyName; before: PodEntry | undefined; knownPorts: Map<string, PodPorts> },
   ): PodEntry {
     const node = this.#apiServer.get('Node', pod.spec.nodeName ?? '');
     const zone = node?.metadata.labels[ZONE_LABEL] || undefined;
     const endpoint = endpointOf(pod, service, { zone, family });
     const ports = endpointPortsOf(pod, service);
-    const isSame = JSON.stringify(endpoint) === JSON.stringify(before);
+    const text = JSON.stringify(ports);
+    const same = knownPorts.get(text) ?? { ports, text };
+    knownPorts.set(text, same);
+    const isSame = JSON.stringify(endpoint) === JSON.stringify(before?.endpoint);
     const changedAt = readinessChangeOf(pod);
-    return { pod, endpoint: isSame ? before : endpoint, ports, portsText: JSON.stringify(ports), changedAt };
+    return { pod, endpoint: isSame ? before?.endpoint : endpoint, ports: same, changedAt };
   }
 
   /** Each group's endpoints in slices of its ports; a slice whose ports no group has is in none of the drafts. */
@@ -450,12 +475,17 @@ export class EndpointSliceController {
 const isManaged = ({ metadata: { labels } }: EndpointSlice): boolean =>
   labels[MANAGED_BY_LABEL] === CONTROLLER || labels[MANAGED_BY_LABEL] === MIRRORING_CONTROLLER;
 
+/** Where a pod serves the ports of a Service: as a rule all pods do at the same, and share this. */
+interface PodPorts {
+  readonly ports: readonly EndpointPort[];
+  readonly text: string;
+}
+
 /** What one pod contributes to one Service. */
 interface PodEntry {
   readonly pod: Pod;
   readonly endpoint: Endpoint | undefined;
-  readonly ports: readonly EndpointPort[];
-  readonly portsText: string;
+  readonly ports: PodPorts;
   /** When the pod became ready or unready. */
   readonly changedAt: Instant | undefined;
 }

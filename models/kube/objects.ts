@@ -117,16 +117,29 @@ export function isReady(pod: Pod): boolean {
   return condition === undefined || condition.status === 'True';
 }
 
+type Conditions = NonNullable<Pod['status']['conditions']>;
+
 /** The pod's conditions, among them `Ready` with this status: since `now`, unless it had that status before. */
 export function withReadiness(
   { status: { conditions = [] } }: Pod,
   status: 'True' | 'False',
   now: Instant,
-): NonNullable<Pod['status']['conditions']> {
+): Conditions {
   const before = conditions.find(({ type }) => type === 'Ready');
   const others = conditions.filter(({ type }) => type !== 'Ready');
-  if (before?.status === status) return [...others, before];
-  return [...others, { type: 'Ready', status, lastTransitionTime: formatInstant(now) }];
+  if (before?.status === status) return others.concat(before);
+  return others.length === 0 ? onlyReadiness(status, now) : [...others, ...onlyReadiness(status, now)];
+}
+
+const latest = { status: 'True', now: undefined as Instant | undefined, conditions: [] as Conditions };
+
+/** All pods that become ready at one instant say so in one list. */
+function onlyReadiness(status: 'True' | 'False', now: Instant): Conditions {
+  if (latest.status !== status || latest.now !== now) {
+    const conditions = [{ type: 'Ready', status, lastTransitionTime: formatInstant(now) }];
+    Object.assign(latest, { status, now, conditions });
+  }
+  return latest.conditions;
 }
 
 /** When the pod became ready, or unready; undefined if its status does not say, or names a date of the real world. */

@@ -47,9 +47,18 @@ interface Seat {
 /** What a pod takes of its seat. */
 interface Bound {
   readonly seat: Seat;
-  readonly owner: string;
+  readonly owner: Owner;
   readonly hostPorts: readonly string[];
 }
+
+interface Owner {
+  readonly name: string;
+  /** How many pods of its each seat has. */
+  readonly seats: Map<Seat, number>;
+}
+
+const NO_SIBLINGS: ReadonlyMap<Seat, number> = new Map();
+const NO_PORTS: readonly string[] = [];
 
 export class Scheduler {
   readonly #apiServer: ApiServer;
@@ -60,7 +69,7 @@ export class Scheduler {
   readonly #seatOf = new Map<string, Seat>();
   /** Pods on nodes, by key: where each was counted. */
   readonly #bound = new Map<string, Bound>();
-  readonly #byOwner = new Map<string, Map<Seat, number>>();
+  readonly #byOwner = new Map<string, Owner>();
   /** Pods that no node takes, by key: why. */
   readonly #pending = new Map<string, string>();
 
@@ -127,15 +136,17 @@ export class Scheduler {
   }
 
   #choose(pod: Pod): Seat | undefined {
-    const siblings = this.#byOwner.get(ownerOf(pod)) ?? [];
-    for (const [seat, count] of siblings) seat.ofOwner = count;
+    const siblings = this.#byOwner.get(ownerOf(pod))?.seats ?? NO_SIBLINGS;
+    siblings.forEach((count, seat) => {
+      seat.ofOwner = count;
+    });
     const hostPorts = hostPortsOf(pod);
     let best = this.#firstEmptiest(pod, hostPorts);
     for (const seat of best === undefined ? this.#seats : []) {
       if (best !== undefined && !isEmptier(seat, best)) continue;
       if (hasRoom(seat) && hasPorts(seat, hostPorts) && nodeAccepts(seat.node, pod.spec)) best = seat;
     }
-    for (const [seat] of siblings) seat.ofOwner = 0;
+    for (const seat of siblings.keys()) seat.ofOwner = 0;
     return best;
   }
 
@@ -175,13 +186,14 @@ export class Scheduler {
 
   #count(key: string, pod: Pod, seat: Seat | undefined): void {
     if (seat === undefined || this.#bound.has(key)) return;
-    const owner = ownerOf(pod);
+    const name = ownerOf(pod);
+    const owner = this.#byOwner.get(name) ?? { name, seats: new Map<Seat, number>() };
+    this.#byOwner.set(name, owner);
     const hostPorts = hostPortsOf(pod).filter((port) => !seat.hostPorts.has(port));
-    this.#bound.set(key, { seat, owner, hostPorts });
+    this.#bound.set(key, { seat, owner, hostPorts: hostPorts.length === 0 ? NO_PORTS : hostPorts });
     for (const port of hostPorts) seat.hostPorts.add(port);
     seat.pods++;
-    const siblings = this.#byOwner.get(owner) ?? new Map<Seat, number>();
-    this.#byOwner.set(owner, siblings.set(seat, (siblings.get(seat) ?? 0) + 1));
+    owner.seats.set(seat, (owner.seats.get(seat) ?? 0) + 1);
   }
 
   /** Whether it was counted. */
@@ -194,11 +206,10 @@ export class Scheduler {
     seat.pods--;
     this.#fewestPods = Math.min(this.#fewestPods, seat.pods);
     this.#fullerBefore = 0;
-    const siblings = this.#byOwner.get(owner);
-    const left = (siblings?.get(seat) ?? 0) - 1;
-    if (left > 0) siblings?.set(seat, left);
-    else siblings?.delete(seat);
-    if (siblings?.size === 0) this.#byOwner.delete(owner);
+    const left = (owner.seats.get(seat) ?? 0) - 1;
+    if (left > 0) owner.seats.set(seat, left);
+    else owner.seats.delete(seat);
+    if (owner.seats.size === 0) this.#byOwner.delete(owner.name);
     return true;
   }
 }

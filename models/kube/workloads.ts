@@ -58,6 +58,8 @@ export class WorkloadController {
   readonly #ordinalsOfSnapshot = new Map<string, readonly number[]>();
   /** When the next pod of a workload will have been ready for long enough. */
   readonly #nextAvailable = new Map<string, Instant>();
+  /** Who made the latest pod, and what pods say of it: those that are made one after another share that. */
+  #latestOwner: { readonly owner: PodMaker; readonly references: Pod['metadata']['ownerReferences'] } | undefined;
   /** How many names each workload has used up. */
   readonly #named = new Map<string, number>();
 
@@ -442,14 +444,15 @@ export class WorkloadController {
     extra: { template?: PodTemplate; labels?: Labels; spec?: Partial<Pod['spec']> },
   ): void {
     const { metadata, spec } = extra.template ?? owner.spec.template;
+    if (this.#latestOwner?.owner !== owner) this.#latestOwner = { owner, references: [referenceTo(owner)] };
     const pod = this.#apiServer.create<Pod>({
       kind: 'Pod',
       metadata: {
         name,
         namespace: owner.metadata.namespace,
-        labels: { ...metadata.labels, ...extra.labels },
+        labels: extra.labels === undefined ? metadata.labels : { ...metadata.labels, ...extra.labels },
         annotations: metadata.annotations,
-        ownerReferences: [referenceTo(owner)],
+        ownerReferences: this.#latestOwner.references,
       },
       spec: { ...spec, ...extra.spec },
       status: { phase: 'Pending' },

@@ -4,13 +4,11 @@
 import { formatIp, type Ip, type IpAddress, type IpFamily } from '../../packet/ip-address.ts';
 import type { Attachment } from '../plugin.ts';
 
-interface Lease {
-  readonly address: IpAddress;
-  readonly holder: Attachment;
-}
+/** An address and its holder. */
+interface Lease extends IpAddress, Attachment {}
 
 export class HostLocalStore {
-  readonly #byIp: Readonly<Record<IpFamily, Map<Ip, Attachment>>> = { 4: new Map(), 6: new Map() };
+  readonly #byIp: Readonly<Record<IpFamily, Map<Ip, Lease>>> = { 4: new Map(), 6: new Map() };
   /** By the holder's containerId, which is a text that there is already. */
   readonly #byContainer = new Map<string, readonly Lease[]>();
   readonly #last: (IpAddress | undefined)[] = [];
@@ -19,9 +17,10 @@ export class HostLocalStore {
   reserve(address: IpAddress, holder: Attachment): boolean {
     const taken = this.#byIp[address.family];
     if (taken.has(address.ip)) return false;
-    taken.set(address.ip, holder);
-    const { containerId } = holder;
-    this.#byContainer.set(containerId, (this.#byContainer.get(containerId) ?? []).concat({ address, holder }));
+    const { containerId, ifName } = holder;
+    const lease: Lease = { family: address.family, ip: address.ip, containerId, ifName };
+    taken.set(address.ip, lease);
+    this.#byContainer.set(containerId, (this.#byContainer.get(containerId) ?? []).concat(lease));
     return true;
   }
 
@@ -31,13 +30,13 @@ export class HostLocalStore {
 
   heldBy(holder: Attachment): readonly IpAddress[] {
     const leases = this.#byContainer.get(holder.containerId) ?? [];
-    return leases.filter((lease) => lease.holder.ifName === holder.ifName).map(({ address }) => address);
+    return leases.filter(({ ifName }) => ifName === holder.ifName);
   }
 
   release(holder: Attachment): void {
     for (const { family, ip } of this.heldBy(holder)) this.#byIp[family].delete(ip);
     const leases = this.#byContainer.get(holder.containerId) ?? [];
-    const others = leases.filter((lease) => lease.holder.ifName !== holder.ifName);
+    const others = leases.filter(({ ifName }) => ifName !== holder.ifName);
     if (others.length > 0) this.#byContainer.set(holder.containerId, others);
     else this.#byContainer.delete(holder.containerId);
   }
@@ -45,7 +44,7 @@ export class HostLocalStore {
   /** Releases what others than these hold. */
   keepOnly(holders: readonly Attachment[]): void {
     const kept = new Set(holders.map(keyOf));
-    for (const { holder } of [...this.#byContainer.values()].flat()) if (!kept.has(keyOf(holder))) this.release(holder);
+    for (const lease of [...this.#byContainer.values()].flat()) if (!kept.has(keyOf(lease))) this.release(lease);
   }
 
   lastReserved(set: number): IpAddress | undefined {

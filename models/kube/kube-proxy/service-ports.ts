@@ -196,7 +196,12 @@ function endpointAt(
     ready: conditions.ready ?? true,
     serving: conditions.serving ?? true,
     terminating: conditions.terminating ?? false,
-    zoneHints: (hints?.forZones ?? []).map(({ name }) => name),
-    nodeHints: (honoursNodeHints ? (hints?.forNodes ?? []) : []).map(({ name }) => name),
+    zoneHints: namesOf(hints?.forZones),
+    nodeHints: honoursNodeHints ? namesOf(hints?.forNodes) : NO_NAMES,
   };
 }
+
+const NO_NAMES: readonly string[] = [];
+
+const namesOf = (hints: readonly { readonly name: string }[] = []): readonly string[] =>
+  hints.length === 0 ? NO_NAMES : hints.map(({ name }) => name);
