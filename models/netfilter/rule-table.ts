@@ -31,13 +31,14 @@ const EMPTY_BUILTINS: ReadonlyMap<string, Chain> = new Map(
 /** The chains of one table in one namespace. Changed by RuleTables only, which keeps count. */
 export class RuleTable {
   readonly name: TableName;
-  readonly #own = new Map<string, Chain>();
   #base = NO_CHAINS;
+  // Made for the first entry: five thousand nodes have eight tables each, most of which stay as they are.
+  #own: Map<string, Chain> | undefined;
   /** Chains of the base that this namespace has deleted. */
-  readonly #deleted = new Set<string>();
-  readonly #uses = new Map<string, ChainUse>();
+  #deleted: Set<string> | undefined;
+  #uses: Map<string, ChainUse> | undefined;
   /** How many own chains name each memory of rules, by its key. */
-  readonly #ownMemories = new Map<string, number>();
+  #ownMemories: Map<string, number> | undefined;
   /** Counts its replacements: legacy iptables replaces the whole table with every change. */
   generation = 0;
 
@@ -46,40 +47,45 @@ export class RuleTable {
   }
 
   get isLoaded(): boolean {
-    return this.#own.size > 0 || this.#base.size > 0;
+    return (this.#own !== undefined && this.#own.size > 0) || this.#base.size > 0;
   }
 
   /** Somebody has made this chain; builtin ones exist without. */
   declares(name: string): boolean {
-    return this.#own.has(name) || (this.#base.has(name) && !this.#deleted.has(name));
+    return this.#own?.has(name) === true || (this.#base.has(name) && !this.#isDeleted(name));
   }
 
   chain(name: string): Chain | undefined {
-    const own = this.#own.get(name);
+    const own = this.#own?.get(name);
     if (own !== undefined) return own;
-    const shared = this.#deleted.has(name) ? undefined : this.#base.get(name);
+    const shared = this.#isDeleted(name) ? undefined : this.#base.get(name);
     if (shared !== undefined) return shared;
     return isBuiltin(this.name, name) ? EMPTY_BUILTINS.get(name) : undefined;
   }
 
+  #isDeleted(name: string): boolean {
+    return this.#deleted?.has(name) === true;
+  }
+
   use(name: string): ChainUse | undefined {
-    const known = this.#uses.get(name);
+    const known = this.#uses?.get(name);
     if (known !== undefined) return known;
     const chain = this.chain(name);
     if (chain === undefined) return undefined;
     const use = { chain, counters: new RuleCounters(chain.rules.length) };
+    this.#uses ??= new Map();
     this.#uses.set(name, use);
     return use;
   }
 
   counters(name: string): RuleCounters | undefined {
-    return this.#uses.get(name)?.counters;
+    return this.#uses?.get(name)?.counters;
   }
 
   chainNames(): string[] {
     const builtin = BUILTIN_CHAINS[this.name] as readonly string[];
-    const others = new Set(this.#own.keys());
-    for (const name of this.#base.keys()) if (!this.#deleted.has(name)) others.add(name);
+    const others = new Set(this.#own?.keys());
+    for (const name of this.#base.keys()) if (!this.#isDeleted(name)) others.add(name);
     for (const name of builtin) others.delete(name);
     return [...builtin, ...[...others].sort(byBytes)];
   }
@@ -92,24 +98,24 @@ export class RuleTable {
       );
     }
     this.#setOwn(chain.name, chain);
-    if (this.#uses.get(chain.name)?.chain !== chain) this.#uses.delete(chain.name);
+    if (this.#uses?.get(chain.name)?.chain !== chain) this.#uses?.delete(chain.name);
   }
 
   share(chains: ReadonlyMap<string, Chain>): void {
     this.#base = chains;
-    this.#deleted.clear();
-    for (const [name, { chain }] of this.#uses) if (this.chain(name) !== chain) this.#uses.delete(name);
+    this.#deleted = undefined;
+    for (const [name, { chain }] of this.#uses ?? []) if (this.chain(name) !== chain) this.#uses?.delete(name);
   }
 
   /** These chains and no others, as one change: memories that old and new rules name stay. */
   replaceAll(chains: readonly Chain[]): void {
     this.#base = NO_CHAINS;
-    this.#deleted.clear();
-    const before = [...this.#own.keys()];
+    this.#deleted = undefined;
+    const before = [...(this.#own?.keys() ?? [])];
     for (const chain of chains) this.put(chain);
     const kept = new Set(chains.map(({ name }) => name));
     for (const name of before) if (!kept.has(name)) this.#setOwn(name, undefined);
-    for (const name of this.#uses.keys()) if (!kept.has(name)) this.#uses.delete(name);
+    for (const name of this.#uses?.keys() ?? []) if (!kept.has(name)) this.#uses?.delete(name);
   }
 
   delete(name: string): void {
@@ -117,13 +123,13 @@ export class RuleTable {
       throw new RangeError(`chain ${name} of table ${this.name} is builtin; cannot delete it`);
     if (this.chain(name) === undefined) throw new RangeError(`table ${this.name} has no chain ${name} to delete`);
     this.#setOwn(name, undefined);
-    if (this.#base.has(name)) this.#deleted.add(name);
-    this.#uses.delete(name);
+    if (this.#base.has(name)) (this.#deleted ??= new Set()).add(name);
+    this.#uses?.delete(name);
   }
 
   /** Other rules or policy for a chain; the counters of rule `i` go to rule `placeOf(i)`, or are lost. */
   edit(name: string, { rules, placeOf, policy }: ChainEdit): void {
-    const before = this.#uses.get(name);
+    const before = this.#uses?.get(name);
     const chain = new Chain(name, rules, policy ?? this.chain(name)?.policy);
     this.#setOwn(name, chain);
     if (before === undefined) return;
@@ -133,17 +139,17 @@ export class RuleTable {
       to: rules.length,
       placeOf: (rule) => (rule === last ? rules.length : placeOf(rule)),
     });
-    this.#uses.set(name, { chain, counters });
+    this.#uses?.set(name, { chain, counters });
   }
 
   needsConntrack(): boolean {
-    for (const chain of this.#own.values()) if (chain.needsConntrack) return true;
+    for (const chain of this.#own?.values() ?? []) if (chain.needsConntrack) return true;
     return factsOf(this.#base).needsConntrack;
   }
 
   /** Chains of the base count even where this namespace has deleted or replaced them. */
   namesMemory(key: string): boolean {
-    return this.#ownMemories.has(key) || factsOf(this.#base).memories.has(key);
+    return this.#ownMemories?.has(key) === true || factsOf(this.#base).memories.has(key);
   }
 
   /** Of the base's rules, by key. */
@@ -152,19 +158,21 @@ export class RuleTable {
   }
 
   #setOwn(name: string, chain: Chain | undefined): void {
-    for (const memory of this.#own.get(name)?.memories ?? []) {
+    for (const memory of this.#own?.get(name)?.memories ?? []) {
       const key = memoryKey(memory);
-      const count = this.#ownMemories.get(key)! - 1;
-      if (count > 0) this.#ownMemories.set(key, count);
-      else this.#ownMemories.delete(key);
+      const count = this.#ownMemories!.get(key)! - 1;
+      if (count > 0) this.#ownMemories!.set(key, count);
+      else this.#ownMemories!.delete(key);
     }
     if (chain === undefined) {
-      this.#own.delete(name);
+      this.#own?.delete(name);
       return;
     }
+    this.#own ??= new Map();
     this.#own.set(name, chain);
     for (const memory of chain.memories) {
       const key = memoryKey(memory);
+      this.#ownMemories ??= new Map();
       this.#ownMemories.set(key, (this.#ownMemories.get(key) ?? 0) + 1);
     }
   }
