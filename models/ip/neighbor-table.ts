@@ -87,6 +87,11 @@ export class NeighborTable implements FrameHolder {
     return `neighbor queue of ${this.#stack.name}`;
   }
 
+  /** Nobody has been asked for, or entered: there is nobody of whom news could be. */
+  get isEmpty(): boolean {
+    return this.#byDevice === undefined;
+  }
+
   get heldFrames(): number {
     return this.#waiting;
   }

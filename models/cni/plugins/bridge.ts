@@ -210,9 +210,10 @@ function withGateways({ ips, routes, dns }: CniResult, options: BridgeOptions): 
  */
 function announce({ host, ifName }: CniCall, made: Bridge, mac: Mac, { family, ip }: ResultIp): void {
   for (const namespace of host.machine.namespaces) {
-    const device = namespace === host.root ? made : namespace.findDevice(ifName);
     const neighbors = family === 4 ? namespace.stack.neighbors : namespace.stack.ipv6?.neighbors;
-    if (device !== undefined) neighbors?.learn(device, { ip, mac, state: 'STALE', create: false });
+    if (neighbors === undefined || neighbors.isEmpty) continue;
+    const device = namespace === host.root ? made : namespace.findDevice(ifName);
+    if (device !== undefined) neighbors.learn(device, { ip, mac, state: 'STALE', create: false });
   }
 }
 
