@@ -816,7 +816,7 @@ export class Cluster {
     if (this.#proxyController.isProxy(pod)) this.#startHttpProxy(pod, running);
     this.#startContainers(pod, running);
     const podIps = addresses.map(({ family, ip }) => formatIp(ip, family));
-    return { ...podIpStatus(podIps), hostIP: formatIp(node.ip, node.family) };
+    return { ...podIpStatus(podIps), hostIP: node.ipText };
   }
 
   #startHttpProxy(pod: Pod, running: RunningPod): void {

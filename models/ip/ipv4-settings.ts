@@ -81,7 +81,7 @@ export class Ipv4Settings {
   #all = DEFAULTS;
   #default = DEFAULTS;
   /** By device index. Lists are replaced, and one list if both are the same, as they are in nearly all pods. */
-  #own: SettingsList = [];
+  #own: SettingsList = NO_DEVICES;
   #effective: SettingsList = this.#own;
   /** net.ipv4.conf.lo and the like: the devices that there are, by name. */
   #devices: readonly DeviceRef[] = [];
@@ -102,7 +102,7 @@ export class Ipv4Settings {
   /** A new device starts with the values of `conf.default`. `devices`: all that there are then. */
   addDevice(device: DeviceRef, devices: readonly DeviceRef[]): void {
     this.#devices = devices;
-    this.#own = withElement(this.#own, device.index, this.#default);
+    this.#own = extended(this.#own, device.index, this.#default);
     this.#combine();
   }
 
@@ -150,13 +150,31 @@ export class Ipv4Settings {
   }
 
   #combine(): void {
-    const effective = this.#own.map((own) => own && combined(this.#all, own));
-    const isSame = effective.every((settings, index) => settings === this.#own[index]);
-    this.#effective = isSame ? this.#own : effective;
+    const isSame = this.#own.every((own) => own === undefined || combined(this.#all, own) === own);
+    this.#effective = isSame ? this.#own : this.#own.map((own) => own && combined(this.#all, own));
   }
 }
 
 type SettingsList = readonly (DeviceSettings | undefined)[];
+
+const NO_DEVICES: SettingsList = [];
+
+interface Extension {
+  readonly index: number;
+  readonly element: DeviceSettings;
+  readonly list: SettingsList;
+}
+
+const latestExtensions = new WeakMap<SettingsList, Extension>();
+
+/** One pod after another gets the same devices with the same settings: they have one list. */
+function extended(list: SettingsList, index: number, element: DeviceSettings): SettingsList {
+  const latest = latestExtensions.get(list);
+  if (latest?.index === index && latest.element === element) return latest.list;
+  const longer = withElement(list, index, element);
+  latestExtensions.set(list, { index, element, list: longer });
+  return longer;
+}
 
 /** A copy that has just the room that it needs. */
 function withElement(list: SettingsList, index: number, element: DeviceSettings | undefined): SettingsList {

@@ -155,7 +155,6 @@ export class IpStack implements FrameReceiver, NetfilterStack {
   readonly cpus: CpuSet;
   readonly frames: FrameStore;
   readonly fib: Fib;
-  readonly sourceRoutes: SourceRoutes;
   readonly neighbors: NeighborTable;
   readonly settings = new Ipv4Settings();
   #netfilter: Netfilter | undefined;
@@ -171,6 +170,7 @@ export class IpStack implements FrameReceiver, NetfilterStack {
   #others: Map<number, ProtocolHandler> | undefined;
   #devices: readonly NetDevice[] = [];
   // What most hosts never need is made when it is first used: there are as many as pods.
+  #sourceRoutes: SourceRoutes | undefined;
   #pathMtus: PathMtus | undefined;
   #icmpRate: IcmpRateLimit | undefined;
   #reassembly: Reassembly | undefined;
@@ -192,7 +192,11 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     this.#flows = flows;
     this.#socketIngress = flows?.newIngress() ?? 0;
     this.fib = new Fib(cpus);
-    this.sourceRoutes = new SourceRoutes(cpus);
+  }
+
+  get sourceRoutes(): SourceRoutes {
+    this.#sourceRoutes ??= new SourceRoutes(this.cpus);
+    return this.#sourceRoutes;
   }
 
   get netfilter(): Netfilter | undefined {
@@ -253,7 +257,8 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     const { dstIp } = frame;
     const unusable = this.#unusableAddress(frame.srcIp, dstIp, settings);
     if (unusable !== undefined) return this.drop(frame, unusable);
-    const route = this.sourceRoutes.routeOf(frame.srcIp, dstIp, this.fib.lookup(dstIp));
+    const main = this.fib.lookup(dstIp);
+    const route = this.#sourceRoutes === undefined ? main : this.#sourceRoutes.routeOf(frame.srcIp, dstIp, main);
     const isForAll = route?.type === 'broadcast' || dstIp === LIMITED_BROADCAST_IP || dstIp === ANY_IP;
     if (isForAll || route?.type === 'local') {
       const source = this.#judgeSource(frame.srcIp, device, undefined, settings);

@@ -18,6 +18,7 @@ import { gatewayOf } from '../host/outside-world.ts';
 import type { Process } from '../host/process.ts';
 import {
   addressBits,
+  formatIp,
   type Ip,
   type IpAddress,
   type IpFamily,
@@ -99,6 +100,7 @@ export class ClusterNode {
   readonly #network: NodeNetwork;
   readonly #nicName = 'eth0';
   readonly #families: readonly NodeFamily[];
+  #ipText: string | undefined;
   readonly #newProxies: (mode: ProxyMode, sync: SyncSettings) => readonly KubeProxy[];
   #proxySync: SyncSettings;
   /** Of kube-proxy. */
@@ -179,6 +181,12 @@ export class ClusterNode {
   /** The first of its InternalIPs. */
   get ip(): Ip {
     return this.#families[0]!.ip;
+  }
+
+  /** The same as text: its pods say it. */
+  get ipText(): string {
+    this.#ipText ??= formatIp(this.ip, this.family);
+    return this.#ipText;
   }
 
   get family(): IpFamily {

@@ -100,7 +100,7 @@ const wordOfBytes = (bytes: ArrayLike<number>, offset: number): number =>
 
 /** `10.244.1.5`, or IPv6 in the canonical form of RFC 5952. */
 export const formatIp = (ip: Ip, family: IpFamily = 4): string =>
-  family === 6 ? formatIpv6(ip) : `${ip >>> 24}.${(ip >>> 16) & 255}.${(ip >>> 8) & 255}.${ip & 255}`;
+  family === 6 ? formatIpv6(ip) : [ip >>> 24, (ip >>> 16) & 255, (ip >>> 8) & 255, ip & 255].join('.');
 
 /** As inet_ntop: an IPv4 address that is mapped or compatible is dotted. */
 function formatIpv6(ip: Ip): string {

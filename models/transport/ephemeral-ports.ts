@@ -9,21 +9,30 @@ import type { SocketAddress } from './transport-stack.ts';
 export const FIRST_LOCAL_PORT = 32_768;
 export const LAST_LOCAL_PORT = 60_999;
 
+interface PortRange {
+  readonly first: number;
+  readonly last: number;
+}
+
+const LOCAL_PORTS: PortRange = { first: FIRST_LOCAL_PORT, last: LAST_LOCAL_PORT };
+
 export class EphemeralPorts {
   readonly #random: RandomStream;
   readonly #secret: number;
-  readonly #first: number;
-  /** Even, so that steps of two keep their parity when they wrap around. */
-  readonly #count: number;
+  readonly #range: PortRange;
   /** Where the next search for a destination starts, by hash of the destination. */
   #searches: Map<number, { offset: number; parity: 0 | 1 }> | undefined;
 
-  constructor(random: RandomStream, range = { first: FIRST_LOCAL_PORT, last: LAST_LOCAL_PORT }) {
+  constructor(random: RandomStream, range: PortRange = LOCAL_PORTS) {
     this.#random = random;
-    this.#first = range.first;
-    this.#count = (range.last - range.first + 1) & ~1;
+    this.#range = range;
     if (!(this.#count >= 2)) throw new RangeError(`local ports ${range.first} to ${range.last}; expected two or more`);
     this.#secret = random.bits31();
+  }
+
+  /** Even, so that steps of two keep their parity when they wrap around. */
+  get #count(): number {
+    return (this.#range.last - this.#range.first + 1) & ~1;
   }
 
   /**
@@ -38,10 +47,12 @@ export class EphemeralPorts {
     this.#searches ??= new Map();
     let search = this.#searches.get(hash);
     if (search === undefined) this.#searches.set(hash, (search = { offset: hash ^ this.#secret, parity: 0 }));
-    const start = (search.offset % this.#count) & ~1;
+    const count = this.#count;
+    const { first } = this.#range;
+    const start = (search.offset % count) & ~1;
     for (let half = 0; half < 2; half++) {
-      for (let step = 0; step < this.#count; step += 2) {
-        const port = this.#first + search.parity + ((start + step) % this.#count);
+      for (let step = 0; step < count; step += 2) {
+        const port = first + search.parity + ((start + step) % count);
         if (!isFree(port)) continue;
         search.offset = start + Math.max(step, 2 * this.#random.int(8)) + 2;
         return port;
@@ -53,9 +64,10 @@ export class EphemeralPorts {
 
   /** A port to bind to: the first free one from a random start. Undefined when none is free. */
   forBind(isFree: (port: number) => boolean): number | undefined {
-    const start = this.#random.int(this.#count);
-    for (let step = 0; step < this.#count; step++) {
-      const port = this.#first + ((start + step) % this.#count);
+    const count = this.#count;
+    const start = this.#random.int(count);
+    for (let step = 0; step < count; step++) {
+      const port = this.#range.first + ((start + step) % count);
       if (isFree(port)) return port;
     }
     return undefined;

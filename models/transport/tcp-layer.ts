@@ -55,10 +55,10 @@ export class TcpLayer implements ProtocolHandler, ConnectionLayer, FrameHolder {
   readonly #timestampOffset: number;
   readonly #connections = new ConnectionTable<TcpConnection>();
   readonly #listeners = new PortTable<TcpListener>();
-  readonly #timeWaits = new ConnectionTable<TimeWait>();
   #sending = false;
   // What most namespaces never need is made when it is first used: there are as many as pods.
   #counters: TcpCounters | undefined;
+  #timeWaits: ConnectionTable<TimeWait> | undefined;
   #timeWaitQueue: TimeWaitQueue | undefined;
   #receiveLater: ((frame: Frame) => void) | undefined;
 
@@ -67,7 +67,7 @@ export class TcpLayer implements ProtocolHandler, ConnectionLayer, FrameHolder {
     this.settings = settings === undefined ? LINUX_TCP : { ...LINUX_TCP, ...settings };
     this.#random = random;
     const { firstLocalPort: first, lastLocalPort: last } = this.settings;
-    this.#ports = new EphemeralPorts(random, { first, last });
+    this.#ports = new EphemeralPorts(random, settings === undefined ? undefined : { first, last });
     this.#timestampOffset = random.bits31();
     stack.frames.addHolder(this);
     stack.register(PROTOCOL_TCP, this);
@@ -176,14 +176,14 @@ export class TcpLayer implements ProtocolHandler, ConnectionLayer, FrameHolder {
 
   /** Connections in TIME_WAIT. */
   get timeWaitCount(): number {
-    return this.#timeWaits.size;
+    return this.#timeWaits?.size ?? 0;
   }
 
   #isFreeFor(port: number, localIp: Ip, remote: SocketAddress): boolean {
     if (this.#listeners.has(port)) return false;
     const { family = 4, ip, port: remotePort } = remote;
     if (this.#connections.find(family, localIp, port, ip, remotePort) !== undefined) return false;
-    const timeWait = this.#timeWaits.find(family, localIp, port, ip, remotePort);
+    const timeWait = this.#timeWaits?.find(family, localIp, port, ip, remotePort);
     return timeWait === undefined || this.#mayReuse(timeWait);
   }
 
@@ -197,9 +197,9 @@ export class TcpLayer implements ProtocolHandler, ConnectionLayer, FrameHolder {
 
   /** Random, or beyond the TIME_WAIT whose addresses are used again. */
   #initialSequence(localIp: Ip, localPort: number, remote: SocketAddress): number {
-    const timeWait = this.#timeWaits.find(remote.family ?? 4, localIp, localPort, remote.ip, remote.port);
+    const timeWait = this.#timeWaits?.find(remote.family ?? 4, localIp, localPort, remote.ip, remote.port);
     if (timeWait === undefined) return this.#random.bits31();
-    this.#timeWaits.delete(timeWait);
+    this.#timeWaits?.delete(timeWait);
     return timeWait.nextInitialSequence;
   }
 
@@ -228,7 +228,7 @@ export class TcpLayer implements ProtocolHandler, ConnectionLayer, FrameHolder {
         this.#noteReceived(frame, at, state === connection.state ? state : `${state} > ${connection.state}`);
       return this.#finish(frame, refusal);
     }
-    const timeWait = this.#timeWaits.find(family, dstIp, dstPort, srcIp, srcPort);
+    const timeWait = this.#timeWaits?.find(family, dstIp, dstPort, srcIp, srcPort);
     if (timeWait !== undefined) return this.#finish(frame, this.#receiveInTimeWait(frame, timeWait));
     if (frame.journey !== undefined) this.#noteReceived(frame, cpus.instant, 'LISTEN or CLOSED');
     this.#finish(frame, this.#receiveUnconnected(frame, undefined));
@@ -275,11 +275,11 @@ export class TcpLayer implements ProtocolHandler, ConnectionLayer, FrameHolder {
     const isStale =
       timestampValue !== 0 && timeWait.recentTimestamp !== 0 && isBefore(timestampValue, timeWait.recentTimestamp);
     if ((tcpFlags & TCP_RST) !== 0) {
-      if (sequence === timeWait.receiveNext) this.#timeWaits.delete(timeWait); // TIME_WAIT assassination, RFC 1337
+      if (sequence === timeWait.receiveNext) this.#timeWaits?.delete(timeWait); // TIME_WAIT assassination, RFC 1337
       return 'TCP_RESET';
     }
     if ((tcpFlags & (TCP_SYN | TCP_ACK)) === TCP_SYN && !isStale && this.#isNewer(frame, timeWait)) {
-      this.#timeWaits.delete(timeWait);
+      this.#timeWaits?.delete(timeWait);
       return this.#receiveUnconnected(frame, timeWait.nextInitialSequence);
     }
     this.#startTimeWait(timeWait);
@@ -357,6 +357,7 @@ export class TcpLayer implements ProtocolHandler, ConnectionLayer, FrameHolder {
 
   enterTimeWait(connection: TcpConnection, timeWait: TimeWait): void {
     this.#connections.delete(connection);
+    this.#timeWaits ??= new ConnectionTable();
     this.#timeWaits.add(timeWait);
     this.#startTimeWait(timeWait);
   }
@@ -364,7 +365,7 @@ export class TcpLayer implements ProtocolHandler, ConnectionLayer, FrameHolder {
   #startTimeWait(timeWait: TimeWait): void {
     const { place, instant } = this.stack.cpus;
     this.#timeWaitQueue ??= new TimeWaitQueue(place, this.settings.timeWait, (expired) =>
-      this.#timeWaits.delete(expired),
+      this.#timeWaits?.delete(expired),
     );
     this.#timeWaitQueue.start(timeWait, instant);
   }
