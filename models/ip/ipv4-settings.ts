@@ -160,20 +160,21 @@ type SettingsList = readonly (DeviceSettings | undefined)[];
 const NO_DEVICES: SettingsList = [];
 
 interface Extension {
-  readonly index: number;
+  readonly before: SettingsList;
   readonly element: DeviceSettings;
-  readonly list: SettingsList;
+  readonly after: SettingsList;
 }
 
-const latestExtensions = new WeakMap<SettingsList, Extension>();
+/** By device index. */
+const latestExtensions: (Extension | undefined)[] = [];
 
 /** One pod after another gets the same devices with the same settings: they have one list. */
-function extended(list: SettingsList, index: number, element: DeviceSettings): SettingsList {
-  const latest = latestExtensions.get(list);
-  if (latest?.index === index && latest.element === element) return latest.list;
-  const longer = withElement(list, index, element);
-  latestExtensions.set(list, { index, element, list: longer });
-  return longer;
+function extended(before: SettingsList, index: number, element: DeviceSettings): SettingsList {
+  const latest = latestExtensions[index];
+  if (latest?.before === before && latest.element === element) return latest.after;
+  const after = withElement(before, index, element);
+  latestExtensions[index] = { before, element, after };
+  return after;
 }
 
 /** A copy that has just the room that it needs. */

@@ -27,6 +27,7 @@ import {
   keyOf,
   type Node,
   needsHealthCheck,
+  type Pod,
   podCidrsOf,
   podIpsOf,
   type Service,
@@ -107,16 +108,19 @@ export class Allocations {
   }
 
   release(object: KubeObject): void {
+    if (object.kind === 'Pod') return this.#releasePod(object);
     const owner = describeObject(object);
-    for (const name of this.#heldBy(object, owner)) this.#holders.delete(name);
+    for (const name of this.#held.get(owner) ?? []) this.#holders.delete(name);
     this.#held.delete(owner);
     if (object.kind === 'Node') for (const cidrs of this.#podCidrs.values()) cidrs.release(object.metadata.name);
   }
 
-  #heldBy(object: KubeObject, owner: string): readonly string[] {
-    if (object.kind !== 'Pod') return this.#held.get(owner) ?? [];
-    const names = claimsOf(object).map((claim) => this.#nameOf(object, claim));
-    return names.filter((name) => this.#holders.get(name) === owner);
+  #releasePod(pod: Pod): void {
+    const claims = claimsOf(pod);
+    if (claims.length === 0) return; // so it is while it waits for a node
+    const owner = describeObject(pod);
+    for (const name of claims.map((claim) => this.#nameOf(pod, claim)))
+      if (this.#holders.get(name) === owner) this.#holders.delete(name);
   }
 
   /** Fills in what a Node or Service leaves open; what it asks for has been claimed. */
