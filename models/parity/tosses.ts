@@ -2,15 +2,18 @@
 // comes out. This looks for such tosses: a packet's frames show how its coins fell, so coins are tossed step by step, each
 // step's until it shows what the kernel's did. Coins that only counters and connections tell of are tossed at the end.
 
-import { RandomStreams } from '../../engine/random.ts';
+import { type RandomStream, RandomStreams } from '../../engine/random.ts';
 import type { Outcome, ParityCase } from './case.ts';
 import type { Difference } from './compare.ts';
 import { runInSimulator, type SimulatedRunOptions } from './simulator/runner.ts';
 
 /** Of one step: a packet and its answer meet a few coins, with a handful of sides. */
 const TOSSES_OF_A_STEP = 48;
-/** Of each step again, for what is seen at the end only: so many that leave what steps show, among at most so many. */
-const TOSSES_AT_THE_END = 20;
+/**
+ * Of each step again, for what is seen at the end only: so many that leave what steps show, among at most so many. Few are
+ * often enough, as few steps meet such a coin: more are tossed where those do not add up.
+ */
+const TOSSES_AT_THE_END = [2, 6, 20];
 const MOST_TOSSES_AT_THE_END = 100;
 /** Of tosses of all steps, where no sum is right. */
 const COMBINATIONS = 100;
@@ -68,33 +71,52 @@ class TossSearch {
    */
   #settle(seed: string, stepSeeds: readonly string[], differences: Difference[]): Difference[] {
     const random = new RandomStreams(seed).stream('tosses');
-    let from = { stepSeeds, differences };
+    let from: Attempt = { stepSeeds, differences };
     let closest = from;
     for (let round = 0; this.goesOn && closest.differences.length > 0; round++) {
-      const missing = gapOf(from.differences);
-      const choices = from.stepSeeds.map((own, step): Choice[] => {
-        const found: Choice[] = [{ stepSeed: own, adds: new Map() }];
-        for (let toss = 0; toss < MOST_TOSSES_AT_THE_END && found.length <= TOSSES_AT_THE_END; toss++) {
-          const stepSeed = `${seed}, ${step}, ${round} ${toss}`;
-          const others = this.differences({ seed, stepSeeds: from.stepSeeds.with(step, stepSeed) });
-          const adds = minus(missing, gapOf(others));
-          if (![...adds.keys()].some(isOfStep)) found.push({ stepSeed, adds });
-        }
-        return distinct(found);
-      });
-      const attempt = (attempted: readonly string[]): Attempt => ({
-        stepSeeds: attempted,
-        differences: this.differences({ seed, stepSeeds: attempted }),
-      });
-      const sum = addUp(choices, missing);
-      let next = sum === undefined ? undefined : attempt(sum);
-      for (let i = 0; i < COMBINATIONS && next?.differences.length !== 0; i++) {
-        next = closer(next, attempt(choices.map((ofStep) => random.pick(ofStep).stepSeed)));
-      }
-      from = next!;
+      from = this.#settleFrom(from, { seed, round, random });
       closest = closer(closest, from);
     }
     return closest.differences;
+  }
+
+  #settleFrom(
+    from: Attempt,
+    { seed, round, random }: { readonly seed: string; readonly round: number; readonly random: RandomStream },
+  ): Attempt {
+    const missing = gapOf(from.differences);
+    const found = from.stepSeeds.map((own): Choice[] => [{ stepSeed: own, adds: new Map() }]);
+    const tosses = from.stepSeeds.map(() => 0);
+    const tossUntil = (step: number, count: number): void => {
+      while (found[step]!.length <= count && tosses[step]! < MOST_TOSSES_AT_THE_END) {
+        const stepSeed = `${seed}, ${step}, ${round} ${tosses[step]!++}`;
+        const { differences } = this.#attempt(seed, from.stepSeeds.with(step, stepSeed));
+        const adds = minus(missing, gapOf(differences));
+        if (![...adds.keys()].some(isOfStep)) found[step]!.push({ stepSeed, adds });
+      }
+    };
+    let choices: Choice[][] = [];
+    let next: Attempt | undefined;
+    for (const count of TOSSES_AT_THE_END) {
+      for (const step of found.keys()) tossUntil(step, count);
+      choices = found.map(distinct);
+      const sum = addUp(choices, missing);
+      next = sum === undefined ? undefined : this.#attempt(seed, sum);
+      if (next?.differences.length === 0) return next;
+    }
+    for (let i = 0; i < COMBINATIONS && next?.differences.length !== 0; i++)
+      next = closer(
+        next,
+        this.#attempt(
+          seed,
+          choices.map((ofStep) => random.pick(ofStep).stepSeed),
+        ),
+      );
+    return next!;
+  }
+
+  #attempt(seed: string, stepSeeds: readonly string[]): Attempt {
+    return { stepSeeds, differences: this.differences({ seed, stepSeeds }) };
   }
 
   differences(options: SimulatedRunOptions): Difference[] {
@@ -107,8 +129,8 @@ class TossSearch {
     const kernel = upTo(step, this.#kernel);
     for (let toss = 0; toss < TOSSES_OF_A_STEP; toss++) {
       const stepSeed = `${seed}, ${step}, ${toss}`;
-      const options = { seed, stepSeeds: [...before, stepSeed], timesOf: kernel };
-      const simulator = upTo(step, this.#run({ ...this.#case, packets }, options));
+      const options = { seed, stepSeeds: [...before, stepSeed], timesOf: kernel, stepsOnly: true };
+      const simulator = this.#run({ ...this.#case, packets }, options);
       if (this.#compare(simulator, kernel).length === 0) return stepSeed;
     }
     return undefined;
