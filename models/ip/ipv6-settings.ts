@@ -5,6 +5,9 @@
 
 import { IcmpTypes } from './icmp-types.ts';
 
+/** Of errors; one for all namespaces, as it does not change. */
+const ALL_BUT_PACKET_TOO_BIG = new IcmpTypes('0-1,3-127');
+
 export class Ipv6Settings {
   /** net.ipv6.conf.all.forwarding: also makes the host a router in what it says of itself to neighbors. */
   forwarding = 0;
@@ -12,8 +15,8 @@ export class Ipv6Settings {
   hop_limit = 64;
   /** net.ipv6.icmp.ratelimit: milliseconds between ICMPv6 errors to one destination; 0 for no limit. 100 in 6.18.44. */
   icmp_ratelimit = 100;
-  /** net.ipv6.icmp.ratemask: the types that are limited; all errors but packet too big. */
-  icmp_ratemask = new IcmpTypes('0-1,3-127');
+  /** net.ipv6.icmp.ratemask: the types that are limited. */
+  icmp_ratemask = ALL_BUT_PACKET_TOO_BIG;
   /** net.ipv6.ip6frag_time: seconds that fragments wait for each other. */
   ip6frag_time = 60;
   /** net.ipv6.ip6frag_high_thresh: bytes of memory that they may take. */

@@ -21,8 +21,9 @@ export const formatDifference = ({ place, kernel, simulator }: Difference): stri
 
 /** Runs the case in the simulator and compares. */
 export function compareWithSimulator(parityCase: ParityCase, kernel: Outcome): Difference[] {
+  const values = valuesOf(parityCase);
   const compare = (simulator: Outcome, kernel: Outcome): Difference[] =>
-    compareOutcomes(parityCase, { kernel, simulator });
+    compareOutcomes(parityCase, { kernel, simulator }, values);
   if (tossesCoins(parityCase)) return tossUntilEqual(parityCase, kernel, compare);
   return compare(runInSimulator(parityCase, { timesOf: kernel }), kernel);
 }

@@ -150,7 +150,10 @@ export class SimulatedNetwork {
     namespace.enableNetfilter();
     // Before there are devices, which begin with what is the default then; and again for those of single devices.
     const sysctls = Object.entries(sysctlsOf(node));
-    for (const [name, value] of sysctls) if (!isOfDevice(name)) setSysctl(namespace, name, value);
+    setSysctls(
+      namespace,
+      sysctls.filter(([name]) => !isOfDevice(name)),
+    );
     let bridge: Bridge | undefined;
     if (hasBridge(node)) {
       bridge = namespace.add(new Bridge(namespace.device('cbr0', nodeMac(position, CBR0))));
@@ -160,7 +163,7 @@ export class SimulatedNetwork {
     for (const [number, pod] of node.pods.entries()) this.#makePod(pod, { node, position, number, bridge });
     if (fabric !== undefined) this.#joinNetwork(node, position);
     if (node.podCIDR6 !== undefined) addIpv6(this, node, node.podCIDR6);
-    for (const [name, value] of sysctls) setSysctl(namespace, name, value);
+    setSysctls(namespace, sysctls);
   }
 
   /** With VXLAN it has a device whose address is the first of its pod range, as flannel's has. */
@@ -201,7 +204,7 @@ export class SimulatedNetwork {
     const podNamespace = this.#make(pod.name, { forwarding: false });
     if (place.node.ptp === true) this.#joinByPlugin(pod, podNamespace, place);
     else this.#joinByVeth(pod, podNamespace, place);
-    for (const [name, value] of Object.entries(POD_SYSCTLS)) setSysctl(podNamespace, name, value);
+    setSysctls(podNamespace, Object.entries(POD_SYSCTLS));
     if (pod.stack !== true) silence(podNamespace);
   }
 
@@ -247,8 +250,10 @@ export class SimulatedNetwork {
     const namespace = this.namespace(node.name);
     const ip = parseIp(pod.ip);
     namespace.stack.addRoute({ destination: prefix(ip, 32), device: outside });
-    setSysctl(namespace, `net.ipv4.conf.${outside.name}.proxy_arp`, 1);
-    setSysctl(namespace, `net.ipv4.neigh.${outside.name}.proxy_delay`, 0);
+    setSysctls(namespace, [
+      [`net.ipv4.conf.${outside.name}.proxy_arp`, 1],
+      [`net.ipv4.neigh.${outside.name}.proxy_delay`, 0],
+    ]);
     const { stack } = this.namespace(pod.name);
     stack.addAddress(inside, ip, 32);
     stack.addRoute({ destination: prefix(ROUTED_GATEWAY, 32), device: inside });
@@ -383,9 +388,10 @@ function sysctlsOf({ podCIDR6, sysctls = {} }: ParityNode): Readonly<Record<stri
 }
 
 /** Names may be paths in /proc/sys, too: devices can have dots in their names. */
-function setSysctl(namespace: NetworkNamespace, name: string, value: number | string): void {
+function setSysctls(namespace: NetworkNamespace, settings: readonly (readonly [string, number | string])[]): void {
+  const { sysctls } = namespace; // once: it is made anew for whoever asks, and runs of a case make many networks
   try {
-    namespace.sysctl(name.includes('.') ? name : name.replaceAll('/', '.'), value);
+    for (const [name, value] of settings) sysctls.write(name.includes('.') ? name : name.replaceAll('/', '.'), value);
   } catch (error) {
     throw error instanceof RangeError ? new CaseError(error.message) : error;
   }
