@@ -73,8 +73,8 @@ class Namespace:
 
 
 def sysctl_path(name):
-    """`net.ipv4.conf.eth0.rp_filter`, or with slashes where a device name has dots."""
-    return "/proc/sys/" + (name if "/" in name else name.replace(".", "/"))
+    """`net.ipv4.conf.eth0.rp_filter`, or with slashes where a device name has dots, or a path."""
+    return os.path.join("/proc/sys", name if "/" in name else name.replace(".", "/"))
 
 
 def read_sysctl(name):
