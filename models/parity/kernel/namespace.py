@@ -5,10 +5,16 @@ however the process ends. To look into one: nsenter --net=/proc/PID/fd/N.
 """
 
 import ctypes
+import fcntl
 import os
+import socket
+import struct
 import subprocess
 
 CLONE_NEWNET = 0x40000000
+SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
+#: struct ifreq
+DEVICE_FLAGS = struct.Struct("16sH22x")
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -70,6 +76,14 @@ class Namespace:
 
     def close(self):
         os.close(self._descriptor)
+
+
+def set_up(device):
+    """`ip link set DEVICE up`, which every namespace needs for its `lo`, without a process."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        asked = fcntl.ioctl(any_socket, SIOCGIFFLAGS, DEVICE_FLAGS.pack(device.encode(), 0))
+        name, flags = DEVICE_FLAGS.unpack(asked)
+        fcntl.ioctl(any_socket, SIOCSIFFLAGS, DEVICE_FLAGS.pack(name, flags | IFF_UP))
 
 
 def sysctl_path(name):

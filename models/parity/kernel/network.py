@@ -13,7 +13,7 @@ import time
 
 from capture import Capture
 from frames import learning_frame
-from namespace import Namespace, read_sysctl, write_sysctl
+from namespace import Namespace, read_sysctl, set_up, write_sysctl
 from netfilter import NodeFilter
 from netlink import NETLINK_NETFILTER, NETLINK_ROUTE, Netlink, flush_conntrack, forget_learned_neighbors, link_is_ready
 
@@ -203,13 +203,10 @@ class Network:
             fabric.ip(["link add fab0 type bridge forward_delay 0 mcast_snooping 0", "link set fab0 up"])
         for position, node in enumerate(nodes):
             self._build_node(position, node, fabric)
-        for node in nodes:
-            self._add_more(node)
         if fabric is not None:
-            for node in nodes:
-                for other in nodes:
-                    if other is not node:
-                        self._build_route(node, other)
+            fabric.ip([f"link set f{position} {what}" for position in range(len(nodes)) for what in ("master fab0", "up")])
+        for node in nodes:
+            self._add_more(node, [other for other in nodes if other is not node] if fabric is not None else [])
         self._open_sockets()
         self._wait_until_ready()
 
@@ -226,7 +223,8 @@ class Network:
                 settings[f"net.ipv6.conf.{scope}.router_solicitations"] = 0
                 settings[f"net.ipv6.conf.{scope}.mldv2_unsolicited_report_interval"] = NEVER_AGAIN_MS
         namespace.set_sysctls(settings)
-        namespace.ip(["link set lo up"])
+        with namespace:
+            set_up("lo")
         return namespace
 
     def _build_node(self, position, node, fabric):
@@ -251,9 +249,10 @@ class Network:
             lines += self._uplink(position, node, fabric)
         for number, pod in enumerate(node["pods"]):
             lines += self._pod_link(position, node, number, pod)
-        host.ip(lines)
         if fabric is not None:
-            fabric.ip([f"link set f{position} master fab0", f"link set f{position} up"])
+            for tunnel in self._tunnels():
+                lines += self._tunnel_link(position, node, tunnel)
+        host.ip(lines)
         for number, pod in enumerate(node["pods"]):
             self._build_pod(position, node, number, pod)
         hairpin_pods = [number for number, pod in enumerate(node["pods"]) if pod.get("hairpin")]
@@ -263,9 +262,6 @@ class Network:
         if not bridged and not node.get("ptp"):
             host.set_sysctls({f"net.ipv4.conf.veth{number}.proxy_arp": 1 for number in range(len(node["pods"]))})
             host.set_sysctls({f"net.ipv4.neigh.veth{number}.proxy_delay": 0 for number in range(len(node["pods"]))})
-        if fabric is not None:
-            for tunnel in self._tunnels():
-                self._build_vxlan(position, node, host, tunnel)
         host.set_sysctls(sysctls)  # those of devices did not exist before
 
     def _uplink(self, position, node, fabric):
@@ -340,7 +336,7 @@ class Network:
     def _tunnels(self):
         return TUNNELS.get(self.topology.get("overlay"), ())
 
-    def _build_vxlan(self, position, node, host, tunnel):
+    def _tunnel_link(self, position, node, tunnel):
         device, underlay, ranges = tunnel
         number = NUMBER_VX6 if device == "vx6" else NUMBER_VX0
         address = self.macs[node["name"], device] = mac(position, KIND_NODE, number)
@@ -352,24 +348,32 @@ class Network:
             lines.append(f"addr add {base_of(node['podCIDR'])}/32 dev {device}")
         if "podCIDR6" in ranges and node.get("podCIDR6"):
             lines.append(f"addr add {base_of(node['podCIDR6'])}/128 dev {device} nodad")
-        host.ip(lines)
+        return lines
 
-    def _add_more(self, node):
+    def _add_more(self, node, others):
+        """What it takes that the devices of all nodes are there."""
+        host = self.namespaces[node["name"]]
         lines = [f"addr add {each['address']} dev {each['dev']}" for each in node.get("addresses", ())]
         for route in node.get("routes", ()):
             via = f" via {route['via']}" if "via" in route else ""
             lines.append(f"route add {route['to']}{via} dev {route['dev']}")
-        if lines:
-            self.namespaces[node["name"]].ip(lines)
+        for other in others:
+            lines += self._route(node, other)
+        host.ip(lines)
+        entries = [self._forwarding_entry(tunnel, other) for other in others for tunnel in self._tunnels()]
+        if entries:
+            host.run(["bridge", "-batch", "-"], "\n".join(entries) + "\n")
 
-    def _build_route(self, node, other):
-        host = self.namespaces[node["name"]]
+    def _forwarding_entry(self, tunnel, other):
+        device, underlay, _ = tunnel
+        return f"fdb append {self.macs[other['name'], device]} dev {device} dst {other[underlay]}"
+
+    def _route(self, node, other):
         dual_stack = node.get("podCIDR6") and other.get("podCIDR6")
         uplink = self.macs[other["name"], "eth0"]
         lines = []
-        for device, underlay, ranges in self._tunnels():
+        for device, _, ranges in self._tunnels():
             tunnel = self.macs[other["name"], device]
-            host.run(["bridge", "fdb", "append", tunnel, "dev", device, "dst", other[underlay]])
             for network in (other[key] for key in ranges if key == "podCIDR" or dual_stack):
                 hop = base_of(network)
                 lines.append(f"neigh replace {hop} lladdr {tunnel} dev {device} nud permanent")
@@ -381,7 +385,7 @@ class Network:
         if not self._cold:
             ips = [other["ip"], *([other["ip6"]] if node.get("ip6") and other.get("ip6") else [])]
             lines += [f"neigh replace {ip} lladdr {uplink} dev eth0 nud permanent" for ip in ips]
-        host.ip(lines)
+        return lines
 
     def _open_sockets(self):
         for node in self.topology["nodes"]:
