@@ -38,7 +38,7 @@ const MOST_QUESTIONS = 3;
 
 function isEndless(parityCase: ParityCase): boolean {
   try {
-    runInSimulator(parityCase);
+    runInSimulator(parityCase, { stepsOnly: true });
     return false;
   } catch (error) {
     return error instanceof EndlessCaseError; // other errors are judged beside what the kernel says
