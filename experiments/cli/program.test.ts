@@ -1,12 +1,15 @@
 import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { describe, expect, test } from 'vitest';
+import { compileFile } from '../harness/typescript-file.ts';
 import type { RegisteredExperiment } from '../registry.ts';
 import { podwire as runPodwire, TemporaryDirectory } from './podwire.fixture.ts';
 
 const directory = new TemporaryDirectory();
+const dice = await compileFile(join(import.meta.dirname, '..', 'harness', 'testdata', 'dice.ts'));
 
 const registry: readonly RegisteredExperiment[] = [
-  { name: 'dice', module: new URL('../harness/testdata/dice.ts', import.meta.url) },
+  { name: 'dice', module: pathToFileURL(dice) },
   {
     name: 'greeting',
     question: 'Does anyone answer?',
