@@ -37,7 +37,7 @@ const EXPERIMENTS: readonly FewRuns[] = [
   },
   { name: 'first-server-bias', set: ['connectionsPerNode=6', 'proxy=ipvs'], replications: 2, findings: 1 },
   { name: 'hairpin', set: ['endpoints=2', 'proxy=iptables', 'ipFamily=ipv6'], findings: 5 },
-  { name: 'ingress-pools', set: ['way=Ingress in turn'], findings: 2 },
+  { name: 'ingress-pools', set: ['way=Ingress in turn'], replications: 3, findings: 2 },
   { name: 'invalid-segments', set: ['ipFamily=dual'], findings: 8 },
   { name: 'load-distribution', set: ['connections=10'], findings: 2 },
   { name: 'masquerade', set: ['proxy=iptables', 'ipFamily=ipv6'], findings: 8 },
@@ -45,7 +45,7 @@ const EXPERIMENTS: readonly FewRuns[] = [
   { name: 'conntrack-full', set: ['tableFullOf=answered,unanswered', 'ipFamily=ipv6'], findings: 8 },
   { name: 'snat-ports', set: ['scenario=9 of 10 ports,12 of 10 ports,one port at once', 'ipFamily=dual'], findings: 6 },
   { name: 'source-ip', set: ['proxy=iptables', 'ipFamily=dual'], findings: 22 },
-  { name: 'policy-window', set: ['delayMs=10'], findings: 12 },
+  { name: 'policy-window', set: ['delayMs=10'], replications: 2, findings: 12 },
   { name: 'programming-latency', set: ['services=100', 'minSyncPeriodSeconds=1'], findings: 4 },
   { name: 'rolling-update', set: ['preStopSeconds=0,3', 'proxy=nftables'], replications: 6, findings: 2 },
   {
