@@ -1,28 +1,47 @@
 // The fast future event list: a hierarchical timing wheel whose ticks are single nanoseconds and whose levels together
 // cover all of time, so that it needs neither a sorted "near" part nor an overflow list.
 //
-// Write a time as six digits of 10 bits (2^53 ns needs 53). The *cursor* is a time that no pending event precedes. An
-// event hangs in the bucket (level, digit): the level is the highest position in which its time differs from the
-// cursor, the digit is the one that its time has there. Three facts follow.
+// Write a time as six digits, of 7, 8, 8, 8, 8 and 14 bits, 53 in all. The *cursor* is a time that no pending
+// event precedes. An event hangs in the bucket (level, digit): the level is the highest position in which its time differs
+// from the cursor, the digit is the one that its time has there. Three facts follow.
 //
-// 1. An event of a lower level precedes every event of a higher one, and within a level digits rise with time. So the
-//    earliest bucket is the lowest bit of the lowest level that has any: a few bit scans, no comparison of times.
+// 1. An event of a lower level precedes every event of a higher one, and within a level digits rise with time. With
+//    buckets numbered in this order the earliest is the lowest bit that is set: three bit scans, no comparison of times.
 // 2. When the cursor enters a bucket, its events agree with the cursor in one more digit, so they move down a level; at
-//    most five times in their life, twice for the delays of a network. An event alone in the earliest bucket is the
-//    earliest event and leaves from where it is.
+//    most five times in their life, seldom more than once for the delays of a network, most of which the lowest level
+//    holds (16 us). An event alone in the earliest bucket is the earliest event and leaves from where it is.
 // 3. A bucket of level 0 is one nanosecond. Only there must keys decide, and only if it holds more than one event.
 
 import { type FutureEventList, SLOT_LIMIT } from './future-event-list.ts';
 import { END_OF_TIME, type Instant } from './time.ts';
 
-const DIGIT_BITS = 10;
-const BUCKETS_PER_LEVEL = 1 << DIGIT_BITS; // 32 words of 32 bits, and so one word of summary
-const LEVELS = 6;
-
 /** Nanoseconds are integers beyond 2^31, bit operations are not: the cursor is a block of 2^30 ns and a tick in it. */
 const BLOCK_NS = 2 ** 30;
-const LEVELS_PER_BLOCK = 3;
-const BLOCK_BUCKETS = LEVELS_PER_BLOCK * BUCKETS_PER_LEVEL;
+
+/** Buckets of one nanosecond each, which come first. */
+const FINEST_BUCKETS = 2 ** 14;
+
+/** The digits of a tick from the lowest, then those of a block, with the number of each one's first bucket. */
+const LEVELS = [14, 8, 8, 8, 8, 7].map((bits, i, all) => {
+  const shift = all.slice(i < 3 ? 0 : 3, i).reduce((sum, below) => sum + below, 0);
+  return { bits, shift, first: all.slice(0, i).reduce((sum, below) => sum + 2 ** below, 0) };
+});
+const BLOCK_LEVELS = LEVELS.slice(3);
+const FIRST_BLOCK_BUCKET = BLOCK_LEVELS[0]!.first;
+const BUCKETS = LEVELS.reduce((sum, { bits }) => sum + 2 ** bits, 0);
+
+// By the leading zeros of an exclusive or, whose highest bit says which digit is the highest that differs: for ticks, then
+// for blocks. Tables have no branch to mispredict, and the compiler knows those of a module.
+const BLOCK_ZEROS = 33;
+const LEVEL_BY_ZEROS = [LEVELS.slice(0, 3), BLOCK_LEVELS].flatMap((levels) =>
+  Array.from({ length: BLOCK_ZEROS }, (_, zeros) => levels.findLast(({ shift }) => shift <= 31 - zeros) ?? levels[0]!),
+);
+const FIRSTS = Int32Array.from(LEVEL_BY_ZEROS, ({ first }) => first);
+const SHIFTS = Int32Array.from(LEVEL_BY_ZEROS, ({ shift }) => shift);
+const MASKS = Int32Array.from(LEVEL_BY_ZEROS, ({ bits }) => 2 ** bits - 1);
+
+/** Events that were cancelled, beyond as many as live ones: a sweep looks at each bucket, and has to be worth it. */
+const MOST_GARBAGE = 6_144;
 
 const NONE = -1;
 
@@ -39,10 +58,12 @@ export class TimingWheel implements FutureEventList {
   #usedSlots = 0;
   #freeSlot = NONE;
 
-  // Buckets: the first slot of each, a bit for each that is not empty, and a bit for each word of bits that is not zero.
-  readonly #heads = new Int32Array(LEVELS * BUCKETS_PER_LEVEL).fill(NONE);
-  readonly #occupied = new Int32Array((LEVELS * BUCKETS_PER_LEVEL) / 32);
-  readonly #summaries = new Int32Array(LEVELS);
+  // Buckets: the first slot of each, a bit for each that is not empty, a bit for each word of bits that is not zero, and
+  // the same once more, in one word.
+  readonly #heads = new Int32Array(BUCKETS).fill(NONE);
+  readonly #occupied = new Int32Array(BUCKETS / 32);
+  readonly #summaries = new Int32Array(Math.ceil(BUCKETS / 32 ** 2));
+  #summary = 0;
 
   // The cursor is at `#block * BLOCK_NS + #tick`.
   #block = 0;
@@ -72,7 +93,6 @@ export class TimingWheel implements FutureEventList {
 
   popUntil(limit: Instant): number | undefined {
     if (this.#size === 0) return this.#startOver();
-    const summaries = this.#summaries;
     for (;;) {
       if (this.#ties.size > 0) {
         const tie = this.#takeTie(limit);
@@ -80,16 +100,14 @@ export class TimingWheel implements FutureEventList {
         if (this.#release(tie)) return tie;
         continue;
       }
-      let level = 0;
-      while (summaries[level] === 0) level++;
-      const word = (level << 5) | lowestBit(summaries[level]!);
-      const bucket = (word << 5) | lowestBit(this.#occupied[word]!);
+      const bucket = this.#earliestBucket();
       const slot = this.#heads[bucket]!;
-      if (this.#next[slot] === NONE) {
+      const next = this.#next[slot]!;
+      if (next === NONE) {
         const time = this.#times[slot]!;
         if (time > limit) return undefined;
-        this.#empty(bucket);
         this.#moveCursor(time);
+        this.#empty(bucket);
         if (this.#release(slot)) return slot;
       } else if (!this.#enter(bucket, limit)) {
         return undefined;
@@ -101,11 +119,9 @@ export class TimingWheel implements FutureEventList {
   earliest(): Instant {
     if (this.#size === 0) return END_OF_TIME;
     if (this.#ties.size > 0) return (this.#blockStart + this.#tick) as Instant;
-    let level = 0;
-    while (this.#summaries[level] === 0) level++;
-    const word = (level << 5) | lowestBit(this.#summaries[level]!);
-    const bucket = (word << 5) | lowestBit(this.#occupied[word]!);
+    const bucket = this.#earliestBucket();
     const first = this.#heads[bucket]!;
+    if (bucket < FINEST_BUCKETS) return this.#times[first]! as Instant;
     const seen = this.#seen;
     // An event is pushed in front of the others of its bucket, and they leave when the cursor moves there.
     const isSeen = seen.first === first && seen.bucket === bucket;
@@ -122,7 +138,7 @@ export class TimingWheel implements FutureEventList {
     this.#cancelled[slot] = 1;
     this.#size--;
     this.#garbage++;
-    if (this.#garbage > this.#size + LEVELS * BUCKETS_PER_LEVEL) this.#sweep();
+    if (this.#garbage > this.#size + MOST_GARBAGE) this.#sweep();
   }
 
   timeOf(slot: number): Instant {
@@ -133,17 +149,25 @@ export class TimingWheel implements FutureEventList {
     return this.#keys[slot]!;
   }
 
+  #earliestBucket(): number {
+    const summary = lowestBit(this.#summary);
+    const word = (summary << 5) | lowestBit(this.#summaries[summary]!);
+    return (word << 5) | lowestBit(this.#occupied[word]!);
+  }
+
   #place(slot: number, time: number): void {
     const tick = time - this.#blockStart;
     const bucket =
       tick < BLOCK_NS
-        ? bucketOf(tick | 0, this.#tick)
-        : BLOCK_BUCKETS + bucketOf(Math.floor(time / BLOCK_NS), this.#block);
-    this.#next[slot] = this.#heads[bucket]!;
+        ? bucketOf(tick | 0, this.#tick, 0)
+        : bucketOf(Math.floor(time / BLOCK_NS), this.#block, BLOCK_ZEROS);
+    const head = this.#heads[bucket]!;
+    this.#next[slot] = head;
     this.#heads[bucket] = slot;
     const word = bucket >>> 5;
     this.#occupied[word]! |= 1 << (bucket & 31);
     this.#summaries[word >>> 5]! |= 1 << (word & 31);
+    this.#summary |= 1 << (word >>> 5);
   }
 
   #empty(bucket: number): void {
@@ -151,22 +175,23 @@ export class TimingWheel implements FutureEventList {
     const word = bucket >>> 5;
     const rest = this.#occupied[word]! & ~(1 << (bucket & 31));
     this.#occupied[word] = rest;
-    if (rest === 0) this.#summaries[word >>> 5]! &= ~(1 << (word & 31));
+    if (rest !== 0) return;
+    const summary = this.#summaries[word >>> 5]! & ~(1 << (word & 31));
+    this.#summaries[word >>> 5] = summary;
+    if (summary === 0) this.#summary &= ~(1 << (word >>> 5));
   }
 
   /** Moves the cursor into the earliest bucket and its events down a level, unless it starts later than `limit`. */
   #enter(bucket: number, limit: Instant): boolean {
-    const level = bucket >>> DIGIT_BITS;
-    const digit = bucket & (BUCKETS_PER_LEVEL - 1);
     const start =
-      level < LEVELS_PER_BLOCK
-        ? this.#blockStart + withDigit(this.#tick, level, digit)
-        : withDigit(this.#block, level - LEVELS_PER_BLOCK, digit) * BLOCK_NS;
+      bucket < FIRST_BLOCK_BUCKET
+        ? this.#blockStart + startOf(bucket, this.#tick)
+        : startOf(bucket, this.#block) * BLOCK_NS;
     if (start > limit) return false;
     let slot = this.#heads[bucket]!;
     this.#empty(bucket);
     this.#moveCursor(start);
-    if (level === 0) {
+    if (bucket < FINEST_BUCKETS) {
       this.#addTies(slot);
       return true;
     }
@@ -192,7 +217,7 @@ export class TimingWheel implements FutureEventList {
 
   #takeTie(limit: Instant): number {
     if (this.#blockStart + this.#tick > limit) return NONE;
-    const bucket = this.#tick & (BUCKETS_PER_LEVEL - 1);
+    const bucket = this.#tick & (FINEST_BUCKETS - 1);
     const pushedSince = this.#heads[bucket]!; // at the very nanosecond that is running
     if (pushedSince !== NONE) {
       this.#empty(bucket);
@@ -205,7 +230,7 @@ export class TimingWheel implements FutureEventList {
   #release(slot: number): boolean {
     this.#next[slot] = this.#freeSlot;
     this.#freeSlot = slot;
-    if (this.#cancelled[slot] === 0) {
+    if (this.#garbage === 0 || this.#cancelled[slot] === 0) {
       this.#size--;
       return true;
     }
@@ -267,22 +292,19 @@ export class TimingWheel implements FutureEventList {
   }
 }
 
-/** Bucket of a number below 2^30, seen from a cursor below 2^30 that it does not precede. */
-function bucketOf(tick: number, cursor: number): number {
-  const level = LEVEL_BY_LEADING_ZEROS[Math.clz32(tick ^ cursor)]!;
-  return (level << DIGIT_BITS) | ((tick >>> (level * DIGIT_BITS)) & (BUCKETS_PER_LEVEL - 1));
+/** Bucket of a tick or a block (`zerosFrom`: whose tables), seen from a cursor that it does not precede. */
+function bucketOf(number: number, cursor: number, zerosFrom: number): number {
+  const zeros = zerosFrom + Math.clz32(number ^ cursor);
+  return FIRSTS[zeros]! + ((number >>> SHIFTS[zeros]!) & MASKS[zeros]!);
 }
 
-/** The highest digit that differs, from the leading zeros of the exclusive or: a table has no branch to mispredict. */
-const LEVEL_BY_LEADING_ZEROS = Uint8Array.from({ length: 33 }, (_, zeros) =>
-  Math.max(0, Math.floor((31 - zeros) / DIGIT_BITS)),
-);
-
-/** Digits above `level` stay, those below become zero. */
-function withDigit(tick: number, level: number, digit: number): number {
-  const shift = level * DIGIT_BITS;
-  const above = shift + DIGIT_BITS;
-  return ((tick >>> above) << above) | (digit << shift);
+/** The first tick or block of a bucket, seen from the cursor: higher digits are the cursor's, lower ones zero. */
+function startOf(bucket: number, cursor: number): number {
+  let level = LEVELS.length - 1;
+  while (bucket < LEVELS[level]!.first) level--;
+  const { bits, shift, first } = LEVELS[level]!;
+  const above = shift + bits;
+  return ((cursor >>> above) << above) | ((bucket - first) << shift);
 }
 
 const lowestBit = (word: number): number => 31 - Math.clz32(word & -word);
