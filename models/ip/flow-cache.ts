@@ -45,7 +45,8 @@ import type { FrameStore } from '../packet/frame-store.ts';
 import type { Ip } from '../packet/ip-address.ts';
 import { type Mac, ZERO_MAC } from '../packet/mac.ts';
 
-// A record is 64 bytes, a line of the processor's cache: what a lookup compares, then what the frame becomes.
+// A record is 64 bytes, a line of the processor's cache: what a lookup compares, then what the frame becomes. All that
+// differs between flows is here, so that flows share their ways, and few ways are all that a machine has.
 const WORDS_PER_RECORD = 16;
 /** Where the way begins, with the protocol in the lower 8 bits; 0 is a free record. */
 const INGRESS = 0;
@@ -57,18 +58,29 @@ const GENERATION = 4;
 /** The first tick of 2^23 ns (8 ms) in which it does not hold any more. */
 const END_TICK = 5;
 const LARGEST = 6;
-/** Conntrack's handle, with which direction of the connection this is, and what the frame keeps of it at the end. */
+/** Conntrack's handle. */
 const ENTRY = 7;
 const FLAGS = 8;
 const FDB_SLOT = 9;
 const NEW_SRC_IP = 10;
 const NEW_DST_IP = 11;
 const NEW_PORTS = 12;
+/** The number of the way. */
+const WAY = 13;
+/** The lower 32 bits of the MAC to which it goes on the wire; the others stand with the flags. */
+const NEW_DST_MAC = 14;
+/** Who takes it, by number, if it ends on this machine; 0: nobody so far. */
+const RECEIVER = 15;
 
-/** Flags: the frame is of the reply direction; it leaves with its entry, and with the state in the bits above. */
+/**
+ * Flags: the frame is of the connection's reply direction; it leaves with its entry, and with the state in the bits above.
+ * The upper half are the upper 16 bits of a MAC.
+ */
 const IS_REPLY = 1;
 const KEEPS_ENTRY = 2;
 const STATE_SHIFT = 2;
+const STATE_MASK = 0xff;
+const MAC_SHIFT = 16;
 
 const TICK_NS = 2 ** 23;
 const tickOf = (instant: number): number => Math.min(Math.floor(instant / TICK_NS), 2 ** 31 - 1);
@@ -107,8 +119,13 @@ export class FlowCache implements WayWriter {
   #capacity = FIRST_CAPACITY;
   #used = 0;
   #words = new Int32Array(FIRST_CAPACITY * WORDS_PER_RECORD);
-  /** By record. */
-  #ways: (Way | undefined)[] = new Array(FIRST_CAPACITY).fill(undefined);
+  /** By number. */
+  readonly #ways: Way[] = [];
+  /** Numbers of ways that are no longer taken. */
+  readonly #freeWays: number[] = [];
+  /** Who takes frames at the end of their ways, and the device by which they come to him, by number. */
+  #receivers: (WayEnd['receiver'] | undefined)[] = [undefined];
+  #receivedOn: (DeviceRef | undefined)[] = [undefined];
   /** The different ways of each machine: its flows share a handful. */
   readonly #knownWays = new Map<CpuSet, KnownWays>();
   /** The record that the running recording is for, and the frame as it began. */
@@ -199,7 +216,7 @@ export class FlowCache implements WayWriter {
   #go(record: number, frame: Frame, cpus: CpuSet): boolean {
     const words = this.#words;
     const at = record * WORDS_PER_RECORD;
-    const way = this.#ways[record]!;
+    const way = this.#ways[words[at + WAY]!]!;
     const start = cpus.instant;
     if (start >= words[at + END_TICK]! * TICK_NS || frame.sizeBytes > words[at + LARGEST]! || frame.ttl <= way.ttlLoss)
       return false;
@@ -230,9 +247,17 @@ export class FlowCache implements WayWriter {
     if ((flags & KEEPS_ENTRY) !== 0) {
       frame.conntrackEntry = words[at + ENTRY]!;
       frame.conntrackReply = isReply;
-      frame.conntrackState = flags >>> STATE_SHIFT;
+      frame.conntrackState = (flags >>> STATE_SHIFT) & STATE_MASK;
     }
-    way.end(frame);
+    frame.ttl -= way.ttlLoss;
+    if (way.device === undefined) {
+      frame.receivedOn = this.#receivedOn[words[at + RECEIVER]!];
+      this.#receivers[words[at + RECEIVER]!]!.receive(frame);
+    } else {
+      frame.srcMac = way.srcMac;
+      frame.dstMac = ((flags >>> MAC_SHIFT) * 2 ** 32 + (words[at + NEW_DST_MAC]! >>> 0)) as Mac;
+      way.device.transmit(frame);
+    }
     return true;
   }
 
@@ -262,26 +287,39 @@ export class FlowCache implements WayWriter {
     words[at + ENTRY] = recorder.entry;
     words[at + FLAGS] =
       (recorder.isReply ? IS_REPLY : 0) |
-      (frame.conntrackState === 0 ? 0 : KEEPS_ENTRY | (frame.conntrackState << STATE_SHIFT));
+      (frame.conntrackState === 0 ? 0 : KEEPS_ENTRY | (frame.conntrackState << STATE_SHIFT)) |
+      (Math.floor(frame.dstMac / 2 ** 32) << MAC_SHIFT);
     words[at + FDB_SLOT] = recorder.fdbSlot;
     words[at + NEW_SRC_IP] = frame.srcIp;
     words[at + NEW_DST_IP] = frame.dstIp;
     words[at + NEW_PORTS] = (frame.srcPort << 16) | frame.dstPort;
-    this.#ways[this.#record] = way;
+    words[at + WAY] = way;
+    words[at + NEW_DST_MAC] = frame.dstMac | 0;
+    if (end.receiver !== undefined) this.#receives(at, end.receiver, frame.receivedOn);
   }
 
-  /** The same way as it is known already; the given one if it is new, or undefined if there are too many. */
-  #wayOf(wanted: Way, cpus: CpuSet): Way | undefined {
+  /** The number of the same way as it is known already; of the given one if it is new, or undefined if there are too many. */
+  #wayOf(wanted: Way, cpus: CpuSet): number | undefined {
     const { generation } = cpus;
     let known = this.#knownWays.get(cpus);
     if (known?.generation !== generation) {
-      for (const way of known?.ways ?? []) way.settle(); // what is left of another generation are counts
+      for (const old of known?.ways ?? []) this.#ways[old]!.settle(); // what is left of another generation are counts
+      if (known !== undefined) this.#freeWays.push(...known.ways);
       this.#knownWays.set(cpus, (known = { generation, ways: [] }));
     }
-    const same = known.ways.find((way) => way.equals(wanted));
+    const same = known.ways.find((way) => this.#ways[way]!.equals(wanted));
     if (same !== undefined || known.ways.length === MOST_WAYS) return same;
-    known.ways.push(wanted);
-    return wanted;
+    const way = this.#freeWays.pop() ?? this.#ways.length;
+    this.#ways[way] = wanted;
+    known.ways.push(way);
+    return way;
+  }
+
+  #receives(at: number, receiver: WayEnd['receiver'], receivedOn: DeviceRef | undefined): void {
+    const number = this.#words[at + RECEIVER] || this.#receivers.length;
+    this.#words[at + RECEIVER] = number;
+    this.#receivers[number] = receiver;
+    this.#receivedOn[number] = receivedOn;
   }
 
   /** Nothing else is different from how the frame began than what there is room for. */
@@ -304,13 +342,13 @@ export class FlowCache implements WayWriter {
   /** Half full: leaves out flows that have had no good way since the last time, and grows if most have. */
   #tidy(now: number): void {
     const words = this.#words;
-    const ways = this.#ways;
     const kept: number[] = [];
     for (let record = 0; record < this.#capacity; record++) {
       const at = record * WORDS_PER_RECORD;
       if (words[at + INGRESS] === 0 || words[at + GENERATION] === IDLE) continue;
       kept.push(record);
-      const isGood = words[at + END_TICK]! > now && ways[record]?.cpus.generation === words[at + GENERATION];
+      const isGood =
+        words[at + END_TICK]! > now && this.#ways[words[at + WAY]!]?.cpus.generation === words[at + GENERATION];
       if (!isGood) words[at + GENERATION] = IDLE;
     }
     if (kept.length * 4 > this.#capacity) this.#capacity *= 2;
@@ -319,7 +357,6 @@ export class FlowCache implements WayWriter {
       kept.length = 0;
     }
     this.#words = new Int32Array(this.#capacity * WORDS_PER_RECORD);
-    this.#ways = new Array(this.#capacity).fill(undefined);
     this.#used = kept.length;
     for (const record of kept) {
       const at = record * WORDS_PER_RECORD;
@@ -327,17 +364,32 @@ export class FlowCache implements WayWriter {
       let place = hash & (this.#capacity - 1);
       while (this.#words[place * WORDS_PER_RECORD + INGRESS] !== 0) place = (place + 1) & (this.#capacity - 1);
       this.#words.set(words.subarray(at, at + WORDS_PER_RECORD), place * WORDS_PER_RECORD);
-      if (words[at + GENERATION] !== IDLE) this.#ways[place] = ways[record];
+    }
+    this.#renumberReceivers();
+  }
+
+  /** Lets go of those of flows that are idle, or left out. */
+  #renumberReceivers(): void {
+    const receivers = this.#receivers;
+    const receivedOn = this.#receivedOn;
+    this.#receivers = [undefined];
+    this.#receivedOn = [undefined];
+    for (let at = 0; at < this.#words.length; at += WORDS_PER_RECORD) {
+      const number = this.#words[at + RECEIVER]!;
+      this.#words[at + RECEIVER] = 0;
+      if (number === 0 || this.#words[at + GENERATION] === IDLE) continue;
+      this.#receives(at, receivers[number], receivedOn[number]);
     }
   }
 }
 
 interface KnownWays {
   readonly generation: number;
-  readonly ways: Way[];
+  /** By number. */
+  readonly ways: number[];
 }
 
-/** What happens on a way beside the change of the frame, and where it ends. */
+/** What happens on a way, beside what is of the flow. */
 class Way implements UnsettledCounts {
   readonly cpus: CpuSet;
   readonly tracker: ConnectionTracker | undefined;
@@ -347,16 +399,13 @@ class Way implements UnsettledCounts {
   readonly seenNs: number;
   readonly isSeenAfterLookup: boolean;
   readonly ttlLoss: number;
+  /** By which the frame leaves; none: it ends on this machine. */
+  readonly device: WayEnd['device'];
+  /** On the wire. */
+  readonly srcMac: Mac;
   // Counted here, and given to the rules when somebody asks them.
   #packets = 0;
   #bytes = 0;
-  readonly #receiver: WayEnd['receiver'];
-  /** The device by which the frame came to the receiver. */
-  readonly #receivedOn: DeviceRef | undefined;
-  readonly #device: WayEnd['device'];
-  /** On the wire. */
-  readonly #srcMac: Mac;
-  readonly #dstMac: Mac;
   readonly #visited: RuleVisits | undefined;
   readonly #rulesVisited: number;
   readonly #counters: readonly PacketCounters[];
@@ -375,11 +424,8 @@ class Way implements UnsettledCounts {
     this.seenNs = fdb === undefined ? 0 : recorder.seenNs;
     this.isSeenAfterLookup = fdb !== undefined && recorder.isSeenAfterLookup;
     this.ttlLoss = ttlLoss;
-    this.#receiver = end.receiver;
-    this.#receivedOn = end.receiver === undefined ? undefined : frame.receivedOn;
-    this.#device = end.device;
-    this.#srcMac = end.device === undefined ? ZERO_MAC : frame.srcMac;
-    this.#dstMac = end.device === undefined ? ZERO_MAC : frame.dstMac;
+    this.device = end.device;
+    this.srcMac = end.device === undefined ? ZERO_MAC : frame.srcMac;
     this.#visited = recorder.visited;
     this.#rulesVisited = recorder.rulesVisited;
     this.#counters = [...recorder.counters];
@@ -395,29 +441,13 @@ class Way implements UnsettledCounts {
       other.seenNs === this.seenNs &&
       other.isSeenAfterLookup === this.isSeenAfterLookup &&
       other.ttlLoss === this.ttlLoss &&
-      other.#receiver === this.#receiver &&
-      other.#receivedOn === this.#receivedOn &&
-      other.#device === this.#device &&
-      other.#srcMac === this.#srcMac &&
-      other.#dstMac === this.#dstMac &&
+      other.device === this.device &&
+      other.srcMac === this.srcMac &&
       other.#visited === this.#visited &&
       other.#rulesVisited === this.#rulesVisited &&
       isSameList(other.#counters, this.#counters) &&
       isSameList(other.#ruleIndexes, this.#ruleIndexes)
     );
-  }
-
-  /** Brings the frame there; it is no longer the caller's. */
-  end(frame: Frame): void {
-    frame.ttl -= this.ttlLoss;
-    const receiver = this.#receiver;
-    if (receiver !== undefined) {
-      frame.receivedOn = this.#receivedOn;
-      return receiver.receive(frame);
-    }
-    frame.srcMac = this.#srcMac;
-    frame.dstMac = this.#dstMac;
-    this.#device!.transmit(frame);
   }
 
   count(sizeBytes: number): void {
