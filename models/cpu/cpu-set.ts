@@ -7,7 +7,7 @@
 // Not modelled: preemption, interrupts inside a visit, NAPI batching, scheduling of processes against softirqs.
 
 import type { Place } from '../../engine/simulator.ts';
-import { after, type Duration, type Instant, ns } from '../../engine/time.ts';
+import { type Duration, type Instant, ns } from '../../engine/time.ts';
 import type { CostModel } from './cost-model.ts';
 
 /** net.core.netdev_max_backlog, default of Linux. */
@@ -84,13 +84,34 @@ export class CpuSet {
       this.schedule(this.#submitLater, { cpu, work: work as Work, argument });
       return;
     }
-    const target = this.#cpus[cpu]!;
-    if (target.waiting.length === 0 && target.busyUntil <= this.place.now) {
-      this.#visit(cpu, target, work, argument);
-    } else {
-      target.waiting.push(work as Work, argument);
-      if (target.waiting.length === 1) this.#wakeWhenFree(cpu, target);
+    if (this.begin(cpu)) {
+      work(argument);
+      return this.end();
     }
+    const target = this.#cpus[cpu]!;
+    target.waiting.push(work as Work, argument);
+    if (target.waiting.length === 1) this.#wakeWhenFree(cpu, target);
+  }
+
+  /**
+   * {@link submit} without a function: true if CPU `cpu` is free, and then its visit has begun, lasts until {@link end}, and
+   * is for the caller to do. False: nothing has been done.
+   */
+  begin(cpu: number): boolean {
+    if (this.#visiting) return false;
+    const target = this.#cpus[cpu]!;
+    if (target.waiting.length > 0 || target.busyUntil > this.place.now) return false;
+    this.current = cpu;
+    this.#visiting = true;
+    return true;
+  }
+
+  end(): void {
+    this.#visiting = false;
+    const target = this.#cpus[this.current]!;
+    target.busyNs += this.#offsetNs;
+    target.busyUntil = (this.place.now + this.#offsetNs) as Instant;
+    this.#offsetNs = 0;
   }
 
   /**
@@ -164,16 +185,6 @@ export class CpuSet {
     return ns(this.#cpus[cpu]!.busyNs);
   }
 
-  #visit<A>(cpu: number, target: Cpu, work: (argument: A) => void, argument: A): void {
-    this.current = cpu;
-    this.#visiting = true;
-    work(argument);
-    this.#visiting = false;
-    target.busyNs += this.#offsetNs;
-    target.busyUntil = after(this.place.now, ns(this.#offsetNs));
-    this.#offsetNs = 0;
-  }
-
   #wakeWhenFree(cpu: number, target: Cpu): void {
     this.place.scheduleAt(target.busyUntil, this.#serveNext, cpu);
   }
@@ -181,8 +192,12 @@ export class CpuSet {
   /** Nobody takes a CPU for which others wait, so it is free when it wakes. */
   readonly #serveNext = (cpu: number): void => {
     const target = this.#cpus[cpu]!;
-    const work = target.waiting.shiftWork();
-    this.#visit(cpu, target, work as (argument: unknown) => void, target.waiting.shiftArgument());
+    const work = target.waiting.shiftWork() as (argument: unknown) => void;
+    const argument = target.waiting.shiftArgument();
+    this.current = cpu;
+    this.#visiting = true;
+    work(argument);
+    this.end();
     if (target.waiting.length > 0) this.#wakeWhenFree(cpu, target);
   };
 

@@ -3,6 +3,7 @@
 //
 // Not modelled: IP options, IPv6 extension headers but the fragment header, flow labels, Ethernet 802.1Q tags, GRO/TSO (one frame is one skb).
 
+import type { FrameHolder } from './frame-store.ts';
 import { ANY_IP, type Ip, type IpFamily } from './ip-address.ts';
 import type { Journey } from './journey.ts';
 import { BROADCAST_MAC, isGroupAddress, type Mac, ZERO_MAC } from './mac.ts';
@@ -182,6 +183,8 @@ export class Frame {
   cameForGroup: Mac = ZERO_MAC;
   /** Set when br_netfilter found a route for an IPv6 frame's new destination, which now goes up to take it. */
   routedByBridge = false;
+  /** Where it waits between two visits: a wire, then the card at its end. Nobody else may ask. */
+  holder: FrameHolder | undefined = undefined;
   /** What has happened to a frame that is followed; undefined for all others. */
   journey: Journey | undefined = undefined;
 

@@ -175,8 +175,12 @@ export class UdpSocket implements BoundSocket {
   readonly #receiveBufferBytes: number;
   /** Of its datagrams; 0: that of their flow. */
   readonly #flowHash: number;
-  readonly #outgoing = new DatagramQueue();
-  readonly #incoming = new DatagramQueue();
+  /** What waits for the CPU, or has; most datagrams need not. */
+  #outgoing: Datagram[] | undefined;
+  /** The first that waits for the application, and others behind it, which there seldom are. */
+  #firstMessage: Message | undefined;
+  #firstPeer: SocketAddress | undefined;
+  #others: Datagram[] | undefined;
   /** Most sockets hear from one peer: it need not be made anew for each datagram. */
   #latestPeer: SocketAddress = { family: 4, ip: ANY_IP, port: 0 };
   /** By backend: the Service's address by which this socket sent to it last. */
@@ -215,7 +219,12 @@ export class UdpSocket implements BoundSocket {
     if (family !== this.family && (family === 6 || this.isIpv6Only || this.localIp !== ANY_IP)) {
       throw new RangeError(`send to ${formatSocketAddress(to.ip, to.port, family)} from a socket of another family`);
     }
-    this.#outgoing.push(message, to);
+    const isFirst = this.#outgoing === undefined || this.#outgoing.length === 0;
+    if (isFirst && this.#cpus.begin(cpu)) {
+      this.#sendNow(message, to);
+      return this.#cpus.end();
+    }
+    (this.#outgoing ??= []).push({ message, peer: to });
     this.#cpus.submit(cpu, UdpSocket.#onSend, this);
   }
 
@@ -238,31 +247,34 @@ export class UdpSocket implements BoundSocket {
   }
 
   static readonly #onSend = (socket: UdpSocket): void => {
-    const peer = socket.#outgoing.firstPeer;
-    const message = socket.#outgoing.shift();
-    const stack = socket.#stack;
-    const cpus = socket.#cpus;
+    const { message, peer } = socket.#outgoing!.shift()!;
+    socket.#sendNow(message, peer);
+  };
+
+  #sendNow(message: Message, peer: SocketAddress): void {
+    const stack = this.#stack;
+    const cpus = this.#cpus;
     cpus.charge(cpus.costs.socketSendNs);
-    if (message.sizeBytes > LARGEST_MESSAGE_BYTES) return socket.reportError('message too long', peer);
-    const to = socket.#layer.balancer === undefined ? peer : socket.#backendOf(peer, socket.#layer.balancer);
-    if (to === undefined) return socket.reportError('host unreachable', peer);
+    if (message.sizeBytes > LARGEST_MESSAGE_BYTES) return this.reportError('message too long', peer);
+    const to = this.#layer.balancer === undefined ? peer : this.#backendOf(peer, this.#layer.balancer);
+    if (to === undefined) return this.reportError('host unreachable', peer);
     const { family = 4 } = to;
-    const frame = socket.#frames.allocate();
+    const frame = this.#frames.allocate();
     if (family === 6) frame.setFamily(6);
     frame.protocol = PROTOCOL_UDP;
-    frame.srcIp = socket.localIp;
+    frame.srcIp = this.localIp;
     frame.dstIp = to.ip;
-    frame.srcPort = socket.localPort;
+    frame.srcPort = this.localPort;
     frame.dstPort = to.port;
-    frame.flowHash = socket.#flowHash;
+    frame.flowHash = this.#flowHash;
     frame.isChecksumOpen = true;
     frame.payloadBytes = message.sizeBytes;
     frame.message = message;
     frame.updateSize();
     frame.journey?.add({ at: cpus.instant, namespace: stack.name, stage: 'socket', text: SENT });
     const error = stack.sendOrCut(frame);
-    if (error !== undefined) socket.reportError(sendErrorOf(error), peer);
-  };
+    if (error !== undefined) this.reportError(sendErrorOf(error), peer);
+  }
 
   /** sendmsg4, for each datagram; undefined for a Service that nobody serves. */
   #backendOf(peer: SocketAddress, balancer: SocketBalancer): SocketAddress | undefined {
@@ -284,7 +296,7 @@ export class UdpSocket implements BoundSocket {
     if (this.#bufferedBytes + buffered > this.#receiveBufferBytes) return this.#stack.drop(frame, 'SOCKET_RCVBUFF');
     this.#bufferedBytes += buffered;
     // Rules can lead to a socket what no application wrote: a tunnel's datagram.
-    this.#incoming.push(frame.message ?? { id: 0, sizeBytes: frame.payloadBytes }, this.#peerOf(frame));
+    this.#enqueue(frame.message ?? { id: 0, sizeBytes: frame.payloadBytes }, this.#peerOf(frame));
     if (!this.#readingPaused) this.#readOne();
     frame.journey?.add({
       at: cpus.instant,
@@ -306,8 +318,18 @@ export class UdpSocket implements BoundSocket {
 
   static readonly #onResume = (socket: UdpSocket): void => {
     if (socket.#readingPaused) return;
-    for (let waiting = socket.#incoming.length; waiting > 0; waiting--) socket.#readOne();
+    if (socket.#firstMessage === undefined) return;
+    for (let waiting = 1 + (socket.#others?.length ?? 0); waiting > 0; waiting--) socket.#readOne();
   };
+
+  #enqueue(message: Message, peer: SocketAddress): void {
+    if (this.#firstMessage === undefined) {
+      this.#firstMessage = message;
+      this.#firstPeer = peer;
+    } else {
+      (this.#others ??= []).push({ message, peer });
+    }
+  }
 
   #readOne(): void {
     this.#cpus.charge(this.#cpus.costs.socketReceiveNs);
@@ -315,9 +337,12 @@ export class UdpSocket implements BoundSocket {
   }
 
   static readonly #onReadable = (socket: UdpSocket): void => {
-    if (socket.#incoming.length === 0) return;
-    const peer = socket.#incoming.firstPeer;
-    const message = socket.#incoming.shift();
+    const message = socket.#firstMessage;
+    if (message === undefined) return;
+    const peer = socket.#firstPeer!;
+    const next = socket.#others?.shift();
+    socket.#firstMessage = next?.message;
+    socket.#firstPeer = next?.peer;
     socket.#bufferedBytes -= truesizeBytes(message.sizeBytes);
     if (!socket.#closed) socket.#handlers.onDatagram(message, peer, socket);
   };
@@ -333,34 +358,9 @@ export class UdpSocket implements BoundSocket {
   };
 }
 
-/** Datagrams in order. The first one has a place of its own: more than one seldom wait. */
-class DatagramQueue {
-  length = 0;
-  #first: Message | undefined;
-  #firstPeer: SocketAddress | undefined;
-  readonly #others: { readonly message: Message; readonly peer: SocketAddress }[] = [];
-
-  push(message: Message, peer: SocketAddress): void {
-    if (this.length++ > 0) {
-      this.#others.push({ message, peer });
-    } else {
-      this.#first = message;
-      this.#firstPeer = peer;
-    }
-  }
-
-  /** Only of a queue that is not empty, as {@link shift}. */
-  get firstPeer(): SocketAddress {
-    return this.#firstPeer!;
-  }
-
-  shift(): Message {
-    const first = this.#first!;
-    const next = --this.length > 0 ? this.#others.shift() : undefined;
-    this.#first = next?.message;
-    this.#firstPeer = next?.peer;
-    return first;
-  }
+interface Datagram {
+  readonly message: Message;
+  readonly peer: SocketAddress;
 }
 
 /** What the length field of an IPv4 packet leaves. */
