@@ -3,7 +3,7 @@
 
 import { HeapEventList } from '../engine/heap-event-list.ts';
 import { type RandomStream, RandomStreams } from '../engine/random.ts';
-import { after, type Duration, END_OF_TIME, ms, ns, START, us } from '../engine/time.ts';
+import { after, type Duration, END_OF_TIME, type Instant, ms, ns, us } from '../engine/time.ts';
 import { TimingWheel } from '../engine/timing-wheel.ts';
 import { measure } from './measure.ts';
 import type { BenchReport } from './report.ts';
@@ -39,7 +39,8 @@ export async function run(
   for (const mix of DELAY_MIXES) {
     const delays = delaysOf(mix);
     for (const size of sizes) {
-      const variants = { 'timing wheel': wheelHolder(size, delays), 'heap-js': heapHolder(size, delays) };
+      const pending = pendingOf(mix, size);
+      const variants = { 'timing wheel': wheelHolder(pending, delays), 'heap-js': heapHolder(pending, delays) };
       const measured = await measure(variants, { operationsPerCall: HOLDS_PER_CALL, rounds, msPerRound });
       for (const [variant, { nsPerOperation, samples, rsd }] of Object.entries(measured)) {
         report.add({
@@ -65,33 +66,60 @@ export function delaysOf(mix: DelayMix): Duration[] {
   return Array.from({ length: DELAY_COUNT }, () => MIXES[mix](random));
 }
 
+/**
+ * When the events of the steady state are due, seen from any instant: the longer a delay, the likelier is an event of it
+ * among those that wait, and any part of it may have passed. From a start where all are to come within their first delays it
+ * would take 20 holds of each to get there.
+ */
+export function pendingOf(mix: DelayMix, count: number): Instant[] {
+  const random = new RandomStreams('event list').stream(`${mix}, pending`);
+  const delays = delaysOf(mix);
+  let total = 0;
+  const sums = Float64Array.from(delays, (delay) => (total += delay));
+  return Array.from({ length: count }, () => {
+    const delay = delays[firstAbove(sums, random.uniform() * total)]!;
+    return Math.ceil(random.uniform() * delay) as Instant;
+  });
+}
+
+/** Index of the first of rising numbers that is above `value`. */
+function firstAbove(sums: Float64Array, value: number): number {
+  let [from, to] = [0, sums.length - 1];
+  while (from < to) {
+    const middle = (from + to) >> 1;
+    if (sums[middle]! > value) to = middle;
+    else from = middle + 1;
+  }
+  return from;
+}
+
 // Each returns a function that does HOLDS_PER_CALL holds. The two loops are the same on purpose: a loop that has met both lists runs slower with either, because the compiler
 // can no longer put the list's code into it.
 
-export function wheelHolder(size: number, delays: readonly Duration[]): () => void {
+export function wheelHolder(pending: readonly Instant[], delays: readonly Duration[]): () => void {
   const list = new TimingWheel();
   let key = 0;
-  while (key < size) list.push(after(START, delays[key % DELAY_COUNT]!), key++);
+  for (const time of pending) list.push(time, key++);
   const hold = (count: number) => {
     for (let i = 0; i < count; i++) {
       const slot = list.popUntil(END_OF_TIME)!;
       list.push(after(list.timeOf(slot), delays[key % DELAY_COUNT]!), key++);
     }
   };
-  hold(WARM_UP + 2 * size); // from the start, where all events are close together, to the steady state
+  hold(WARM_UP);
   return () => hold(HOLDS_PER_CALL);
 }
 
-export function heapHolder(size: number, delays: readonly Duration[]): () => void {
+export function heapHolder(pending: readonly Instant[], delays: readonly Duration[]): () => void {
   const list = new HeapEventList();
   let key = 0;
-  while (key < size) list.push(after(START, delays[key % DELAY_COUNT]!), key++);
+  for (const time of pending) list.push(time, key++);
   const hold = (count: number) => {
     for (let i = 0; i < count; i++) {
       const slot = list.popUntil(END_OF_TIME)!;
       list.push(after(list.timeOf(slot), delays[key % DELAY_COUNT]!), key++);
     }
   };
-  hold(WARM_UP + 2 * size);
+  hold(WARM_UP);
   return () => hold(HOLDS_PER_CALL);
 }

@@ -4,7 +4,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { messageOf } from '../../experiments/harness/user-error.ts';
-import { DELAY_MIXES, type DelayMix, delaysOf } from '../event-list.bench.ts';
+import { DELAY_MIXES, type DelayMix, delaysOf, pendingOf } from '../event-list.bench.ts';
 import type { Comparison, Contender, Missing, Subject } from './comparison.ts';
 import { type Ns3Build, ns3Builds } from './ns3-build.ts';
 import { compilerMissingFor, type Workbench } from './workbench.ts';
@@ -54,7 +54,7 @@ async function priorityQueueOf(workbench: Workbench): Promise<(mix: DelayMix) =>
     const program = await workbench.compile('hold.cc');
     return (mix) => ({
       name,
-      measure: () => workbench.figures(program, [delayFile(workbench, mix), ...workbench.sizes.pending]),
+      measure: () => workbench.figures(program, [...mixFiles(workbench, mix), ...workbench.sizes.pending]),
     });
   } catch (error) {
     return () => ({ name, missing: messageOf(error) });
@@ -78,17 +78,16 @@ function schedulerOf(
   workbench: Workbench,
   { build, program, scheduler }: { build: Ns3Build; program: string; scheduler: string },
 ): Contender {
-  const args = [`ns3::${scheduler}`, delayFile(workbench, 'network'), ...workbench.sizes.pending];
+  const args = [`ns3::${scheduler}`, ...mixFiles(workbench, 'network'), ...workbench.sizes.pending];
   return { name: `${build.name} ${scheduler}`, measure: () => workbench.figures(program, args) };
 }
 
-function delayFile(workbench: Workbench, mix: DelayMix): string {
-  const file = join(workbench.directory, `delays-${mix}`);
-  writeFileSync(
-    file,
-    delaysOf(mix)
-      .map((delay) => `${Math.round(delay)}\n`)
-      .join(''),
-  );
-  return file;
+/** Delays of a mix, and what is pending at first. */
+function mixFiles(workbench: Workbench, mix: DelayMix): [delays: string, pending: string] {
+  const write = (name: string, times: readonly number[]): string => {
+    const file = join(workbench.directory, `${name}-${mix}`);
+    writeFileSync(file, times.map((time) => `${Math.round(time)}\n`).join(''));
+    return file;
+  };
+  return [write('delays', delaysOf(mix)), write('pending', pendingOf(mix, Math.max(...workbench.sizes.pending)))];
 }

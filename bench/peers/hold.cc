@@ -2,7 +2,8 @@
 // and add another, over and over. An event is 16 bytes (time, order key, what to do), which suits the queue: Podwire
 // keeps a key of 53 bits.
 //
-//   hold FILE SIZE...        FILE has one delay in nanoseconds per line. Prints `SIZE 9174312` (holds per second) each.
+//   hold DELAYS PENDING SIZE...    Files of nanoseconds, one per line: delays, and when what is pending at first is due.
+//                                  Prints `SIZE 9174312` (holds per second) for each size.
 
 #include <cstdint>
 #include <cstdio>
@@ -42,13 +43,13 @@ class PriorityQueue {
 }  // namespace
 
 int main(int argc, char **argv) {
-  if (argc < 3) {
-    std::fprintf(stderr, "usage: hold FILE SIZE...\n");
+  if (argc < 4) {
+    std::fprintf(stderr, "usage: hold DELAYS PENDING SIZE...\n");
     return 2;
   }
-  const std::vector<int64_t> delays = ReadDelays(argv[1]);
-  for (int i = 2; i < argc; i++) {
+  for (int i = 3; i < argc; i++) {
+    const int size = std::atoi(argv[i]);
     PriorityQueue queue;
-    std::printf("%s %.0f\n", argv[i], HoldsPerSecond(queue, std::atoi(argv[i]), delays));
+    std::printf("%s %.0f\n", argv[i], HoldsPerSecond(queue, size, ReadMix(argv[1], argv[2], size)));
   }
 }

@@ -17,31 +17,48 @@ inline constexpr std::chrono::seconds MOST_TIME_PER_SIZE{5};
 // A queue that collapses on a mix of delays would not end its warm-up.
 inline constexpr std::chrono::seconds MOST_WARM_UP{1};
 
-/** A power of two of delays, drawn beforehand: random numbers are not what is measured. */
-inline std::vector<int64_t> ReadDelays(const char *file) {
+/** Times in nanoseconds, one per line, drawn beforehand: random numbers are not what is measured. */
+inline std::vector<int64_t> ReadTimes(const char *file) {
   std::FILE *input = std::fopen(file, "r");
   if (!input) {
     std::perror(file);
     std::exit(1);
   }
-  std::vector<int64_t> delays;
-  for (long long delay; std::fscanf(input, "%lld", &delay) == 1;) delays.push_back(delay);
+  std::vector<int64_t> times;
+  for (long long time; std::fscanf(input, "%lld", &time) == 1;) times.push_back(time);
   std::fclose(input);
-  if (delays.empty() || (delays.size() & (delays.size() - 1)) != 0) {
-    std::fprintf(stderr, "%s: expected a power of two of delays, found %zu\n", file, delays.size());
+  return times;
+}
+
+/** What is pending in the steady state, and a power of two of delays. */
+struct Mix {
+  std::vector<int64_t> delays;
+  std::vector<int64_t> pending;
+};
+
+/** `count`: how many are to be pending at most. */
+inline Mix ReadMix(const char *delayFile, const char *pendingFile, size_t count) {
+  Mix mix{ReadTimes(delayFile), ReadTimes(pendingFile)};
+  if (mix.delays.empty() || (mix.delays.size() & (mix.delays.size() - 1)) != 0) {
+    std::fprintf(stderr, "%s: expected a power of two of delays, found %zu\n", delayFile, mix.delays.size());
     std::exit(1);
   }
-  return delays;
+  if (mix.pending.size() < count) {
+    std::fprintf(stderr, "%s: expected %zu times at least, found %zu\n", pendingFile, count, mix.pending.size());
+    std::exit(1);
+  }
+  return mix;
 }
 
 /** The median over samples of 2,000 holds each, in the steady state. */
 template <class Queue>
-double HoldsPerSecond(Queue &queue, uint32_t size, const std::vector<int64_t> &delays) {
+double HoldsPerSecond(Queue &queue, uint32_t size, const Mix &mix) {
+  const std::vector<int64_t> &delays = mix.delays;
   using Clock = std::chrono::steady_clock;
   const uint32_t mask = delays.size() - 1;
   uint32_t key = 0;
   while (key < size) {
-    queue.Push(delays[key & mask], key);
+    queue.Push(mix.pending[key], key);
     key++;
   }
   auto hold = [&] {
@@ -52,7 +69,7 @@ double HoldsPerSecond(Queue &queue, uint32_t size, const std::vector<int64_t> &d
     }
   };
   const auto start = Clock::now();
-  const uint32_t warmUp = (200000 + 2 * size) / HOLDS_PER_SAMPLE;
+  const uint32_t warmUp = 200000 / HOLDS_PER_SAMPLE;
   for (uint32_t i = 0; i < warmUp && Clock::now() - start < MOST_WARM_UP; i++) hold();
 
   std::vector<double> seconds;

@@ -1,6 +1,6 @@
 // The hold model with a scheduler of ns-3: bare insertion and removal, without the simulator and its event objects.
 //
-//   ns3-hold SCHEDULER FILE SIZE...       as hold.cc; SCHEDULER is `ns3::MapScheduler` or one of its kin
+//   ns3-hold SCHEDULER DELAYS PENDING SIZE...       as hold.cc; SCHEDULER is `ns3::MapScheduler` or one of its kin
 
 #include <cstdint>
 #include <cstdio>
@@ -37,13 +37,13 @@ class SchedulerQueue {
 }  // namespace
 
 int main(int argc, char **argv) {
-  if (argc < 4) {
-    std::fprintf(stderr, "usage: ns3-hold SCHEDULER FILE SIZE...\n");
+  if (argc < 5) {
+    std::fprintf(stderr, "usage: ns3-hold SCHEDULER DELAYS PENDING SIZE...\n");
     return 2;
   }
-  const std::vector<int64_t> delays = ReadDelays(argv[2]);
-  for (int i = 3; i < argc; i++) {
+  for (int i = 4; i < argc; i++) {
+    const int size = std::atoi(argv[i]);
     SchedulerQueue queue(argv[1]);
-    std::printf("%s %.0f\n", argv[i], HoldsPerSecond(queue, std::atoi(argv[i]), delays));
+    std::printf("%s %.0f\n", argv[i], HoldsPerSecond(queue, size, ReadMix(argv[2], argv[3], size)));
   }
 }

@@ -8,7 +8,7 @@
 
 import { messageOf } from '../../experiments/harness/user-error.ts';
 import { packetsPerSecond } from '../end-to-end.bench.ts';
-import { type DelayMix, delaysOf, HOLDS_PER_CALL, heapHolder, wheelHolder } from '../event-list.bench.ts';
+import { type DelayMix, delaysOf, HOLDS_PER_CALL, heapHolder, pendingOf, wheelHolder } from '../event-list.bench.ts';
 
 const TIME_PER_SIZE_MS = 60;
 /** On a busy machine most of that time may be other programs'. */
@@ -45,7 +45,8 @@ function cpuSeconds(): number {
 function hold([list, mix, ...sizes]: readonly string[]): void {
   const delays = delaysOf(mix as DelayMix);
   const holder = list === 'heap-js' ? heapHolder : wheelHolder;
-  for (const size of sizes) print(size, HOLDS_PER_CALL / medianSeconds(holder(Number(size), delays)));
+  for (const size of sizes)
+    print(size, HOLDS_PER_CALL / medianSeconds(holder(pendingOf(mix as DelayMix, Number(size)), delays)));
 }
 
 /** Of samples as short as those of hold.h, which few interruptions hit. */
