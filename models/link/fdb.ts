@@ -75,7 +75,8 @@ export class Fdb {
   /** The slot of `mac`, or the free slot where it belongs. */
   #find(mac: Mac): number {
     const mask = this.#macs.length - 1;
-    let slot = (Math.imul(mac | 0, 0x9e3779b1) >>> 7) & mask; // `| 0` keeps the low 32 bits, where MACs differ
+    // `| 0` keeps the low 32 bits, where MACs differ; the upper bits of a product depend on all of them, the lower ones not.
+    let slot = Math.imul(mac | 0, 0x9e3779b1) >>> Math.clz32(mask);
     while (this.#macs[slot] !== mac && this.#macs[slot] !== ZERO_MAC) slot = (slot + 1) & mask;
     return slot;
   }
