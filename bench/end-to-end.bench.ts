@@ -122,44 +122,22 @@ export function buildEcho({
   cluster.start();
   if (isLarge) introduceNeighbors(cluster);
   const deliveries = { count: 0 };
-  const startEcho = protocol === 'tcp' ? tcpEchoes(deliveries) : udpEchoes(deliveries);
+  const startEcho = protocol === 'tcp' ? tcpEchoes(deliveries, every) : udpEchoes(deliveries, every);
+  const addresses = Array.from({ length: nodes }, (_, i) =>
+    cluster.resolve(`echo-${i}:80`, { protocol: serviceProtocol }),
+  );
   for (const [i, pod] of cluster.pods.entries()) {
     cluster.servers.get(pod.name)!.close();
-    const to = cluster.resolve(`echo-${serviceAskedBy(i, nodes)}:80`, { protocol: serviceProtocol });
-    const asker = new Asker(startEcho(pod, to), pod.place, every);
-    pod.place.schedule(us((i * 7_919) % inUs(every)), Asker.ask, asker); // not all in the same nanosecond
+    const ask = startEcho(pod, addresses[serviceAskedBy(i, nodes)]!);
+    pod.place.schedule(us((i * 7_919) % inUs(every)), ask, undefined); // not all in the same nanosecond
   }
   return { cluster, delivered: () => deliveries.count };
 }
 
-interface Client {
-  send(): void;
-}
+/** Starts the server of a pod, and its client: asks, on time whether answers come or not, from the first call on. */
+type StartEcho = (pod: RunningPod, to: SocketAddress) => () => void;
 
-// What each packet meets are objects and no closures: a closure takes two more lines of the processor's cache, for each pod.
-
-/** Asks on time, whether answers come or not. */
-class Asker {
-  readonly #client: Client;
-  readonly #place: Place;
-  readonly #every: Duration;
-
-  constructor(client: Client, place: Place, every: Duration) {
-    this.#client = client;
-    this.#place = place;
-    this.#every = every;
-  }
-
-  static ask(this: void, asker: Asker): void {
-    asker.#client.send();
-    asker.#place.schedule(asker.#every, Asker.ask, asker);
-  }
-}
-
-/** Starts the server and the client of a pod. */
-type StartEcho = (pod: RunningPod, to: SocketAddress) => Client;
-
-function udpEchoes(deliveries: { count: number }): StartEcho {
+function udpEchoes(deliveries: { count: number }, every: Duration): StartEcho {
   const server: UdpHandlers = {
     onDatagram(message, from, socket) {
       deliveries.count++;
@@ -167,27 +145,34 @@ function udpEchoes(deliveries: { count: number }): StartEcho {
     },
   };
   const client: UdpHandlers = { onDatagram: () => deliveries.count++ };
-  return ({ namespace, cpu }, to) => {
+  return ({ namespace, place, cpu }, to) => {
     namespace.udp.bind({ port: SERVER_PORT, cpu }, server);
-    return new UdpClient(namespace.udp.bind({ cpu }, client), to);
+    const asker = new UdpAsker({ socket: namespace.udp.bind({ cpu }, client), to, place, every });
+    return () => UdpAsker.ask(asker);
   };
 }
 
-class UdpClient implements Client {
+/** An object and no closure, which would take two more lines of the processor's cache for each pod. */
+class UdpAsker {
   readonly #socket: UdpSocket;
   readonly #to: SocketAddress;
+  readonly #place: Place;
+  readonly #every: Duration;
 
-  constructor(socket: UdpSocket, to: SocketAddress) {
+  constructor({ socket, to, place, every }: { socket: UdpSocket; to: SocketAddress; place: Place; every: Duration }) {
     this.#socket = socket;
     this.#to = to;
+    this.#place = place;
+    this.#every = every;
   }
 
-  send(): void {
-    this.#socket.send(this.#to, MESSAGE);
+  static ask(this: void, asker: UdpAsker): void {
+    asker.#socket.send(asker.#to, MESSAGE);
+    asker.#place.schedule(asker.#every, UdpAsker.ask, asker);
   }
 }
 
-function tcpEchoes(deliveries: { count: number }): StartEcho {
+function tcpEchoes(deliveries: { count: number }, every: Duration): StartEcho {
   const server: TcpHandlers = {
     onMessage(connection, message) {
       deliveries.count++;
@@ -195,10 +180,15 @@ function tcpEchoes(deliveries: { count: number }): StartEcho {
     },
   };
   const client: TcpHandlers = { onMessage: () => deliveries.count++ };
-  return ({ namespace, cpu }, to) => {
+  return ({ namespace, place, cpu }, to) => {
     namespace.tcp.listen({ port: SERVER_PORT, cpu }, () => server);
     let connection: TcpConnection | undefined;
-    return { send: () => (connection ??= namespace.tcp.connect({ to, cpu }, client)).send(MESSAGE) };
+    const ask = (): void => {
+      connection ??= namespace.tcp.connect({ to, cpu }, client);
+      connection.send(MESSAGE);
+      place.schedule(every, ask, undefined);
+    };
+    return ask;
   };
 }
 

@@ -183,6 +183,10 @@ export class UdpSocket implements BoundSocket {
   #others: Datagram[] | undefined;
   /** Most sockets hear from one peer: it need not be made anew for each datagram. */
   #latestPeer: SocketAddress = { family: 4, ip: ANY_IP, port: 0 };
+  // The same, beside the rest.
+  #latestFamily: IpFamily = 4;
+  #latestIp: Ip = ANY_IP;
+  #latestPort = 0;
   /** By backend: the Service's address by which this socket sent to it last. */
   #services: Map<string, SocketAddress> | undefined;
   #bufferedBytes = 0;
@@ -311,8 +315,10 @@ export class UdpSocket implements BoundSocket {
     // recvmsg4: the application hears of the address that it has sent to.
     const service = this.#services?.get(`${ip}:${port}`);
     if (service !== undefined) return service;
-    const latest = this.#latestPeer;
-    if (latest.ip === ip && latest.port === port && latest.family === family) return latest;
+    if (this.#latestIp === ip && this.#latestPort === port && this.#latestFamily === family) return this.#latestPeer;
+    this.#latestFamily = family;
+    this.#latestIp = ip;
+    this.#latestPort = port;
     return (this.#latestPeer = { family, ip, port });
   }
 
