@@ -3,7 +3,7 @@
 
 import type { Part } from '../engine/parallel/part.ts';
 import type { Place } from '../engine/simulator.ts';
-import { type Duration, inUs, ms, us } from '../engine/time.ts';
+import { type Duration, ms, ns } from '../engine/time.ts';
 import { Cluster } from '../models/cluster.ts';
 import type { ClusterNode } from '../models/kube/cluster-node.ts';
 import type { RunningPod } from '../models/kube/kubelet.ts';
@@ -129,7 +129,7 @@ export function buildEcho({
   for (const [i, pod] of cluster.pods.entries()) {
     cluster.servers.get(pod.name)!.close();
     const ask = startEcho(pod, addresses[serviceAskedBy(i, nodes)]!);
-    pod.place.schedule(us((i * 7_919) % inUs(every)), ask, undefined); // not all in the same nanosecond
+    pod.place.schedule(ns((i * STAGGER_NS) % every), ask, undefined);
   }
   return { cluster, delivered: () => deliveries.count };
 }
@@ -191,6 +191,9 @@ function tcpEchoes(deliveries: { count: number }, every: Duration): StartEcho {
     return ask;
   };
 }
+
+/** Of two pods that come one after the other: far from all others' instants, as the golden section has it. */
+const STAGGER_NS = 618_033_989;
 
 /** The service that this pod asks, by number. */
 const serviceAskedBy = (pod: number, services: number): number => (pod * 7 + 1) % services;
