@@ -4,6 +4,7 @@
 import type { Part } from '../engine/parallel/part.ts';
 import type { Place } from '../engine/simulator.ts';
 import { type Duration, ms, ns } from '../engine/time.ts';
+import { compileFor } from '../experiments/harness/compiler.ts';
 import { Cluster } from '../models/cluster.ts';
 import type { ClusterNode } from '../models/kube/cluster-node.ts';
 import type { RunningPod } from '../models/kube/kubelet.ts';
@@ -120,6 +121,7 @@ export function buildEcho({
   }
   for (let i = nodes; i < services; i++) cluster.addService({ name: `idle-${i}`, port: 80, endpoints: 2 });
   cluster.start();
+  compileFor(cluster.pods);
   if (isLarge) introduceNeighbors(cluster);
   const deliveries = { count: 0 };
   const startEcho = protocol === 'tcp' ? tcpEchoes(deliveries, every) : udpEchoes(deliveries, every);

@@ -126,9 +126,7 @@ export class Simulator {
   insert<A>(place: Place, delay: Duration, action: (argument: A) => void, argument: A): EventHandle {
     if (!place.isHere) return NOT_HERE;
     const at = (this.#now + delay) as Instant;
-    if (!(delay >= 0 && Number.isSafeInteger(at))) {
-      throw new RangeError(`event at ${at} ns; expected whole nanoseconds, not before now, ${this.#now} ns`);
-    }
+    if (!(delay >= 0 && Number.isSafeInteger(at))) throw this.#wrongTime(at);
     const slot = this.#events.push(at, place.nextKey++);
     this.#actions[slot] = action as Action;
     this.#arguments[slot] = argument;
@@ -159,6 +157,10 @@ export class Simulator {
     this.#events.cancel(slot);
     this.#release(slot);
     return true;
+  }
+
+  #wrongTime(at: number): RangeError {
+    return new RangeError(`event at ${at} ns; expected whole nanoseconds, not before now, ${this.#now} ns`);
   }
 
   #runEvents(until: Instant): void {

@@ -8,6 +8,7 @@ import type { Part } from '../../engine/parallel/part.ts';
 import { after, type Duration, type Instant } from '../../engine/time.ts';
 import type { CostModel } from '../../models/cpu/cost-model.ts';
 import type { FrameTotals } from '../../models/packet/frame-store.ts';
+import { compileFor } from './compiler.ts';
 import { type Finding, type MeasuredRun, MeasuredRuns } from './expectation.ts';
 import { RUN_COLUMNS } from './plan.ts';
 import { UserError } from './user-error.ts';
@@ -29,6 +30,8 @@ export type Tables = Readonly<Record<string, readonly TableRow[]>>;
 export interface ExperimentCluster {
   readonly sim: { readonly now: Instant; readonly executedEvents: number; readonly fingerprint: string };
   readonly frames: { totals(): FrameTotals; drops(): ReadonlyMap<string, number> };
+  /** What it simulates at once, to know whether it is large. */
+  readonly pods?: readonly unknown[];
   run(until: Instant): void;
   /** The warm-up is over: loads forget what they have counted so far. */
   startMeasuring(): void;
@@ -174,6 +177,7 @@ function runOnce<C extends ExperimentCluster, F extends Factors, L, M extends Me
   levels: Levels<F>,
 ): RunResult | undefined {
   const load = definition.build(levels, cluster);
+  if (cluster.pods !== undefined) compileFor(cluster.pods);
   cluster.run(after(cluster.sim.now, definition.warmUp));
   cluster.startMeasuring();
   const end = after(cluster.sim.now, definition.duration);

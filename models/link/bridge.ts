@@ -171,7 +171,7 @@ export class Bridge extends NetDevice {
     frame.closeInnerChecksum();
     const egress = this.#lookup(frame.dstMac);
     if (egress === undefined) return this.#flood(frame, undefined);
-    if (frame.journey !== undefined) this.#note(frame, `${formatMac(frame.dstMac)} is behind ${egress.device.name}`);
+    if (frame.journey !== undefined) this.#noteEgress(egress, frame);
     egress.transmit(frame);
   }
 
@@ -189,19 +189,16 @@ export class Bridge extends NetDevice {
   }
 
   #forwardTo(egress: BridgePort, frame: Frame, ingress: BridgePort): void {
-    if (egress === ingress && !egress.hairpin) {
-      this.#note(
-        frame,
-        `${formatMac(frame.dstMac)} is behind ${egress.device.name}, where it came from; hairpin mode is off`,
-      );
-      return this.drop(frame, 'BRIDGE_NO_EGRESS');
-    }
-    if (egress.isolated && ingress.isolated) {
-      this.#note(frame, `${formatMac(frame.dstMac)} is behind ${egress.device.name}; both ports are isolated`);
-      return this.drop(frame, 'BRIDGE_NO_EGRESS');
-    }
-    if (frame.journey !== undefined) this.#note(frame, `${formatMac(frame.dstMac)} is behind ${egress.device.name}`);
+    if (egress === ingress && !egress.hairpin)
+      return this.#refuse(egress, frame, ', where it came from; hairpin mode is off');
+    if (egress.isolated && ingress.isolated) return this.#refuse(egress, frame, '; both ports are isolated');
+    if (frame.journey !== undefined) this.#noteEgress(egress, frame);
     this.#send(egress, frame, ingress);
+  }
+
+  #refuse(egress: BridgePort, frame: Frame, why: string): void {
+    this.#noteEgress(egress, frame, why);
+    this.drop(frame, 'BRIDGE_NO_EGRESS');
   }
 
   /** A copy each, and the original to the last. */
@@ -234,6 +231,10 @@ export class Bridge extends NetDevice {
       if (!netfilter.forward(frame, ingress, egress) || !netfilter.postRouting(frame, egress)) return;
     }
     egress.transmit(frame);
+  }
+
+  #noteEgress(egress: BridgePort, frame: Frame, rest = ''): void {
+    this.#note(frame, `${formatMac(frame.dstMac)} is behind ${egress.device.name}${rest}`);
   }
 
   #note(frame: Frame, text: string): void {

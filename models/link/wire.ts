@@ -160,10 +160,7 @@ export class WireDirection implements FrameHolder {
     if (start - now > this.#queueLimit) return this.#from.drop(frame, 'QDISC_DROP');
     const sent = (start + Math.round(frame.sizeBytes * this.#nsPerByte)) as Instant;
     this.#busyUntil = sent;
-    if (frame.journey !== undefined) {
-      const text = `${start - now} ns queued, ${sent - start} ns to serialize ${frame.sizeBytes} bytes, ${this.#delay} ns of cable`;
-      frame.journey.add({ at: now, namespace: this.#from.namespace, stage: 'wire', device: this.#from.name, text });
-    }
+    if (frame.journey !== undefined) this.#note(frame, { at: now, queuedNs: start - now, serializedNs: sent - start });
     if (this.#loss !== undefined && this.#loss.uniform() < this.#lossFraction) {
       return this.#from.drop(frame, 'WIRE_LOSS'); // lost on the cable: the transmitter was busy with it all the same
     }
@@ -173,6 +170,12 @@ export class WireDirection implements FrameHolder {
     this.#inFlight++;
     frame.holder = this;
     this.#place.schedule((sent - this.#place.now + this.#delay) as Duration, WireDirection.#arrive, frame);
+  }
+
+  #note({ sizeBytes, journey }: Frame, times: { at: Instant; queuedNs: number; serializedNs: number }): void {
+    const { at, queuedNs, serializedNs } = times;
+    const text = `${queuedNs} ns queued, ${serializedNs} ns to serialize ${sizeBytes} bytes, ${this.#delay} ns of cable`;
+    journey?.add({ at, namespace: this.#from.namespace, stage: 'wire', device: this.#from.name, text });
   }
 
   /** One for all wires: a function of each would be two more lines of the processor's cache. */

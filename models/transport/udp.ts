@@ -55,8 +55,6 @@ export class NoFreePortError extends Error {
   override readonly name = 'NoFreePortError';
 }
 
-const SENT = 'sent by the application';
-
 export class UdpLayer implements ProtocolHandler {
   readonly stack: TransportStack;
   /** Knows where datagrams to Services' addresses go; absent: packets say it. */
@@ -220,9 +218,7 @@ export class UdpSocket implements BoundSocket {
   send(to: SocketAddress, message: Message, cpu = this.cpu): void {
     if (this.#closed) return;
     const { family = 4 } = to;
-    if (family !== this.family && (family === 6 || this.isIpv6Only || this.localIp !== ANY_IP)) {
-      throw new RangeError(`send to ${formatSocketAddress(to.ip, to.port, family)} from a socket of another family`);
-    }
+    if (family !== this.family && (family === 6 || this.isIpv6Only || this.localIp !== ANY_IP)) throw wrongFamily(to);
     const isFirst = this.#outgoing === undefined || this.#outgoing.length === 0;
     if (isFirst && this.#cpus.begin(cpu)) {
       this.#sendNow(message, to);
@@ -275,7 +271,7 @@ export class UdpSocket implements BoundSocket {
     frame.payloadBytes = message.sizeBytes;
     frame.message = message;
     frame.updateSize();
-    frame.journey?.add({ at: cpus.instant, namespace: stack.name, stage: 'socket', text: SENT });
+    if (frame.journey !== undefined) this.#note(frame, 'sent by the application');
     const error = stack.sendOrCut(frame);
     if (error !== undefined) this.reportError(sendErrorOf(error), peer);
   }
@@ -302,13 +298,12 @@ export class UdpSocket implements BoundSocket {
     // Rules can lead to a socket what no application wrote: a tunnel's datagram.
     this.#enqueue(frame.message ?? { id: 0, sizeBytes: frame.payloadBytes }, this.#peerOf(frame));
     if (!this.#readingPaused) this.#readOne();
-    frame.journey?.add({
-      at: cpus.instant,
-      namespace: this.#stack.name,
-      stage: 'socket',
-      text: `received on port ${this.localPort}`,
-    });
+    if (frame.journey !== undefined) this.#note(frame, `received on port ${this.localPort}`);
     this.#frames.deliver(frame);
+  }
+
+  #note(frame: Frame, text: string): void {
+    frame.journey?.add({ at: this.#cpus.instant, namespace: this.#stack.name, stage: 'socket', text });
   }
 
   #peerOf({ family, srcIp: ip, srcPort: port }: Frame): SocketAddress {
@@ -368,6 +363,9 @@ interface Datagram {
   readonly message: Message;
   readonly peer: SocketAddress;
 }
+
+const wrongFamily = ({ ip, port, family }: SocketAddress): RangeError =>
+  new RangeError(`send to ${formatSocketAddress(ip, port, family)} from a socket of another family`);
 
 /** What the length field of an IPv4 packet leaves. */
 const LARGEST_MESSAGE_BYTES = 65_535 - IPV4_HEADER_BYTES - UDP_HEADER_BYTES;
