@@ -108,6 +108,20 @@ test('fragments of one packet are of one packet at the other end, and those of t
   expect(a).not.toBe(b);
 });
 
+test('what was in a tunnel comes out of a packet that was cut on the way, with its network', () => {
+  const cross = cable();
+  const whole = new Frame();
+  whole.vni = 7;
+  whole.inner = new Frame();
+  whole.inner.ttl = 9;
+  const part = new Frame();
+  part.whole = whole;
+  const joined = new Frame();
+  joined.copyInnerFrom(cross(part).whole!);
+  expect(joined.vni).toBe(7);
+  expect(joined.inner!.ttl).toBe(9);
+});
+
 test('what the kernel keeps beside the bytes stays behind, and a frame that is followed does not go', () => {
   const frame = Object.assign(new Frame(), { mark: 7, conntrackEntry: 3, flowHash: 9 });
   expect(cable()(frame)).toEqual(new Frame());

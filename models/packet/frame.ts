@@ -394,15 +394,15 @@ export class Frame {
     this.isChecksumOpen = other.isChecksumOpen;
     this.isChecksumWrong = other.isChecksumWrong;
     this.copyInnerFrom(other);
-    this.vni = other.vni;
     this.whole = other.whole;
     this.payloadBytes = other.payloadBytes;
     this.message = other.message;
     this.messageEnds = other.messageEnds;
   }
 
-  /** A copy of the frame in the other one: each owns its own. */
-  copyInnerFrom({ inner }: Frame): void {
+  /** A copy of the frame in the other one, with its network: each owns its own. */
+  copyInnerFrom({ inner, vni }: Frame): void {
+    this.vni = vni;
     this.inner = undefined;
     if (inner === undefined) return;
     this.inner = new Frame();
