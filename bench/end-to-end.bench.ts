@@ -3,7 +3,7 @@
 
 import type { Part } from '../engine/parallel/part.ts';
 import type { Place } from '../engine/simulator.ts';
-import { type Duration, ms, ns } from '../engine/time.ts';
+import { type Duration, ms, ns, us } from '../engine/time.ts';
 import { compileFor } from '../experiments/harness/compiler.ts';
 import { Cluster } from '../models/cluster.ts';
 import type { ClusterNode } from '../models/kube/cluster-node.ts';
@@ -201,8 +201,9 @@ const STAGGER_NS = 618_033_989;
 const serviceAskedBy = (pod: number, services: number): number => (pod * 7 + 1) % services;
 
 /**
- * A question of ARP reaches every node of the segment, so that in a larger cluster nothing else would be seen while all ask
- * at once. There each Deployment has a node of its own, and nodes know for good where those are that they will talk to.
+ * A question of ARP reaches every node of the segment, as do frames for a node that the switch has not heard, so that in a
+ * larger cluster nothing else would be seen while all ask at once. There each Deployment has a node of its own, nodes know for
+ * good where those are that they will talk to, and each has been heard.
  */
 const MOST_NODES_OF_A_SEGMENT = 256;
 
@@ -215,7 +216,28 @@ function introduceNeighbors(cluster: Cluster): void {
     introduce(own, peer);
     introduce(peer, own);
   }
+  greetFirstNode(cluster);
 }
+
+/** Each node sends a datagram to the first one, which the switch hears before. */
+function greetFirstNode(cluster: Cluster): void {
+  const [first, second, ...others] = cluster.nodes as [ClusterNode, ClusterNode, ...ClusterNode[]];
+  const ignore: UdpHandlers = { onDatagram: () => {} };
+  const greet = (from: ClusterNode, to: ClusterNode): void => {
+    introduce(from, to);
+    const socket = from.machine.root.udp.bind({ cpu: 0 }, ignore);
+    socket.send({ ip: to.ip, port: GREETING_PORT }, { sizeBytes: 1, id: 0 });
+    socket.close();
+  };
+  for (const { machine } of [first, second]) machine.root.udp.bind({ port: GREETING_PORT, cpu: 0 }, ignore);
+  greet(first, second);
+  for (const [i, node] of [second, ...others].entries()) {
+    node.machine.cpus.place.schedule(us(50 + i), () => greet(node, first), undefined);
+  }
+  cluster.runFor(us(cluster.nodes.length + 100));
+}
+
+const GREETING_PORT = 9;
 
 function introduce({ machine, networkNode }: ClusterNode, { ip, networkNode: peer }: ClusterNode): void {
   machine.root.stack.neighbors.addPermanent(networkNode.nic, ip, peer.nic.mac);
