@@ -90,7 +90,9 @@ export class UdpLayer implements ProtocolHandler {
     if (localPort === undefined) throw new NoFreePortError(`bind to ${address}: no free port`);
     if (!isFree(localPort)) throw new Error(`bind to ${address}: address already in use`);
     const flowHash = isConnected ? socketFlowHash(this.#random.bits31()) : 0;
-    const socket = new UdpSocket(this, { ...wanted, localPort, cpu, receiveBufferBytes, flowHash }, handlers);
+    // No spread: each object of one would have a hidden class of its own.
+    const bound = { family, isIpv6Only, localIp, localPort, cpu, receiveBufferBytes, flowHash };
+    const socket = new UdpSocket(this, bound, handlers);
     this.#sockets.add(socket);
     return socket;
   }
@@ -351,12 +353,18 @@ export class UdpSocket implements BoundSocket {
   /** For the layer: the application hears of it by an event. */
   reportError(error: SocketError, to: SocketAddress): void {
     if (this.#handlers.onError === undefined) return;
-    this.#cpus.schedule(this.#onError, { error, to });
+    this.#cpus.schedule(UdpSocket.#onError, { socket: this, error, to });
   }
 
-  readonly #onError = ({ error, to }: { error: SocketError; to: SocketAddress }): void => {
-    if (!this.#closed) this.#handlers.onError?.(error, to);
+  static readonly #onError = ({ socket, error, to }: SocketReport): void => {
+    if (!socket.#closed) socket.#handlers.onError?.(error, to);
   };
+}
+
+interface SocketReport {
+  readonly socket: UdpSocket;
+  readonly error: SocketError;
+  readonly to: SocketAddress;
 }
 
 interface Datagram {
