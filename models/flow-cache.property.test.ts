@@ -3,6 +3,8 @@
 
 import fc from 'fast-check';
 import { expect, test, vi } from 'vitest';
+import { ms, us } from '../engine/time.ts';
+import { Cluster } from './cluster.ts';
 import { anyStory } from './cluster-random-story.fixture.ts';
 import { type Story, tell } from './cluster-story.fixture.ts';
 import { FlowCache } from './ip/flow-cache.ts';
@@ -31,4 +33,33 @@ test('so they are through tunnels, which are no way that is remembered', { timeo
     }),
     { numRuns: 20 },
   );
+});
+
+test('answers find the socket that asked, whatever has been forgotten of other flows meanwhile', () => {
+  const cluster = new Cluster({ seed: 'many flows' });
+  cluster.addNodes(2);
+  const web = cluster.addDeployment({ name: 'web', replicas: 1, port: 8080, node: 'node-2' });
+  cluster.addService({ name: 'web', port: 80, targetPort: 8080, protocol: 'UDP', selects: web });
+  const { namespace, place, cpu } = cluster.addPod({ name: 'client', node: 'node-1' });
+  cluster.start();
+  const [server] = cluster.pods;
+  cluster.servers.get(server!.name)!.close();
+  server!.namespace.udp.bind(
+    { port: 8080, cpu: server!.cpu },
+    { onDatagram: (message, from, socket) => socket.send(from, message) },
+  );
+  const to = cluster.resolve('web:80', { protocol: 'UDP' });
+  const repeat = vi.spyOn(FlowCache.prototype, 'repeat');
+  // Each flow has four records, so that the table grows again and again while the first flows go on.
+  const answered = Array.from({ length: 1_500 }, (_, i) => {
+    const answers: number[] = [];
+    const socket = namespace.udp.bind({ cpu }, { onDatagram: ({ id }) => answers.push(id) });
+    for (let round = 0; round < 5; round++)
+      place.schedule(us(40 * i + 15_000 * round), () => socket.send(to, { id: i, sizeBytes: 100 }), undefined);
+    return answers;
+  });
+  cluster.runFor(ms(200));
+  expect(answered).toEqual(answered.map((_, i) => [i, i, i, i, i]));
+  expect(repeat.mock.results.filter(({ value }) => value === true).length).toBeGreaterThan(10_000);
+  cluster.assertConserved();
 });
