@@ -32,32 +32,14 @@ export class RandomStreams {
 }
 
 export class RandomStream {
-  // The generator's state. seedrandom's own functions around it take six times the memory, and each pod has a stream.
-  #s0 = 0.5; // not an integer, so that V8 keeps room for a fraction from the beginning
-  #s1 = 0.5;
-  #s2 = 0.5;
-  #carry = 1;
+  #next: () => number;
 
   constructor(seed: string) {
-    this.reseed(seed);
+    this.#next = seedrandom.alea(seed);
   }
 
   reseed(seed: string): void {
-    const { s0, s1, s2, c } = seedrandom.alea(seed, { state: true }).state();
-    this.#s0 = s0;
-    this.#s1 = s1;
-    this.#s2 = s2;
-    this.#carry = c;
-  }
-
-  /** Alea.next of seedrandom. */
-  #next(): number {
-    const sum = 2_091_639 * this.#s0 + this.#carry * 2 ** -32;
-    this.#s0 = this.#s1;
-    this.#s1 = this.#s2;
-    this.#carry = sum | 0;
-    this.#s2 = sum - this.#carry;
-    return this.#s2;
+    this.#next = seedrandom.alea(seed);
   }
 
   /** From 0 up to, not including, 1. */
