@@ -102,8 +102,7 @@ export class TimingWheel implements FutureEventList {
       }
       const bucket = this.#earliestBucket();
       const slot = this.#heads[bucket]!;
-      const next = this.#next[slot]!;
-      if (next === NONE) {
+      if (this.#next[slot] === NONE) {
         const time = this.#times[slot]!;
         if (time > limit) return undefined;
         this.#moveCursor(time);
@@ -161,8 +160,7 @@ export class TimingWheel implements FutureEventList {
       tick < BLOCK_NS
         ? bucketOf(tick | 0, this.#tick, 0)
         : bucketOf(Math.floor(time / BLOCK_NS), this.#block, BLOCK_ZEROS);
-    const head = this.#heads[bucket]!;
-    this.#next[slot] = head;
+    this.#next[slot] = this.#heads[bucket]!;
     this.#heads[bucket] = slot;
     const word = bucket >>> 5;
     this.#occupied[word]! |= 1 << (bucket & 31);
