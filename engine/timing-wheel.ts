@@ -49,7 +49,7 @@ const NONE = -1;
 const NOTHING_SEEN = { first: NONE, bucket: NONE, tick: 0, block: 0, time: 0 };
 
 export class TimingWheel implements FutureEventList {
-  // Events by slot: four small arrays instead of one of records, because following `next` through an array of 4 bytes
+  // Events by slot. `next` stands alone, because following it through an array of 4 bytes
   // per event lets the processor fetch the times of a long bucket ahead (1.5 times as fast with a million events).
   #timesAndKeys = new Float64Array(2 * 1024);
   #next = new Int32Array(1024);
