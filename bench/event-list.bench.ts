@@ -102,8 +102,8 @@ export function wheelHolder(pending: readonly Instant[], delays: readonly Durati
   for (const time of pending) list.push(time, key++);
   const hold = (count: number) => {
     for (let i = 0; i < count; i++) {
-      const slot = list.popUntil(END_OF_TIME)!;
-      list.push(after(list.timeOf(slot), delays[key % DELAY_COUNT]!), key++);
+      list.popUntil(END_OF_TIME);
+      list.push(after(list.time, delays[key % DELAY_COUNT]!), key++);
     }
   };
   hold(WARM_UP);
@@ -116,8 +116,8 @@ export function heapHolder(pending: readonly Instant[], delays: readonly Duratio
   for (const time of pending) list.push(time, key++);
   const hold = (count: number) => {
     for (let i = 0; i < count; i++) {
-      const slot = list.popUntil(END_OF_TIME)!;
-      list.push(after(list.timeOf(slot), delays[key % DELAY_COUNT]!), key++);
+      list.popUntil(END_OF_TIME);
+      list.push(after(list.time, delays[key % DELAY_COUNT]!), key++);
     }
   };
   hold(WARM_UP);

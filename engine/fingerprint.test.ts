@@ -7,7 +7,7 @@ type Event = { time: number; key: number };
 
 const fingerprint = (events: Event[]): string => {
   const print = new Fingerprint();
-  for (const { time, key } of events) print.add(time as Instant, key);
+  for (const { time, key } of events) print.add({ time: time as Instant, key });
   return print.toString();
 };
 

@@ -9,7 +9,8 @@ export class Fingerprint {
   #low = 0;
   #high = 0;
 
-  add(time: Instant, key: number): void {
+  /** An object, because two numbers would be boxed to be arguments. */
+  add({ time, key }: { readonly time: Instant; readonly key: number }): void {
     // `| 0` takes a number modulo 2^32, also beyond 2^31; the odd factors spread small numbers over all bits.
     const timeHigh = (time / 2 ** 32) | 0;
     const keyHigh = (key / 2 ** 32) | 0;

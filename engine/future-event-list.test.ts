@@ -123,7 +123,7 @@ describe.each([
 
 test('in the timing wheel, cancelled events do not pile up until their time comes', () => {
   const list = new TimingWheel();
-  const kept = [ms(1), ms(1), minutes(2)].map((time, i) => list.push(at(time), 2 * i));
+  for (const [i, time] of [ms(1), ms(1), minutes(2)].entries()) list.push(at(time), 2 * i);
   let highestSlot = 0;
   for (let i = 0; i < 100_000; i++) {
     const slot = list.push(at(minutes(1) + i), 10 + i);
@@ -131,7 +131,6 @@ test('in the timing wheel, cancelled events do not pile up until their time come
     list.cancel(slot);
   }
   expect(highestSlot).toBeLessThan(10_000);
-  expect(kept.map((slot) => list.keyOf(slot))).toEqual([0, 2, 4]);
   expect(drain(list)).toEqual([
     [ms(1), 0],
     [ms(1), 2],
@@ -208,7 +207,7 @@ class SortedArray {
 
 function popped(list: FutureEventList, limit: Instant): [number, number] | undefined {
   const slot = list.popUntil(limit);
-  return slot === undefined ? undefined : [list.timeOf(slot), list.keyOf(slot)];
+  return slot === undefined ? undefined : [list.time, list.key];
 }
 
 function drain(list: FutureEventList): [number, number][] {

@@ -4,11 +4,22 @@
 // out. A slot in use before is handed out again before a new one, and new ones count up from 0: tables indexed by slot
 // grow by appending, and stay as short as the list ever was long.
 
-import type { Instant } from './time.ts';
+import type { Duration, Instant } from './time.ts';
+
+/** Where an event comes from: a place, with its clock and its order keys. */
+export interface EventOrigin {
+  readonly now: Instant;
+  /** A key that nobody has had. */
+  takeKey(): number;
+}
 
 export interface FutureEventList {
   /** Pending events; cancelled ones do not count. */
   readonly size: number;
+
+  /** Of the event that was popped last; fields and not results, which would be boxed. */
+  readonly time: Instant;
+  readonly key: number;
 
   /**
    * Adds an event and returns its slot, below {@link SLOT_LIMIT}. Equal times run in order of key; keys are unique.
@@ -16,6 +27,9 @@ export interface FutureEventList {
    * and not before a limit at which it left later ones.
    */
   push(time: Instant, key: number): number;
+
+  /** {@link push} `delay` from now, with the origin's next key: neither the time nor the key is boxed to be an argument. */
+  pushFrom(origin: EventOrigin, delay: Duration): number;
 
   /** Removes the earliest event, unless it is later than `limit`, and returns its slot; the slot is free again. */
   popUntil(limit: Instant): number | undefined;
@@ -28,10 +42,6 @@ export interface FutureEventList {
 
   /** Removes a pending event. */
   cancel(slot: number): void;
-
-  /** Of a pending event, or of the one that was popped last until something is pushed. */
-  timeOf(slot: number): Instant;
-  keyOf(slot: number): number;
 }
 
 /** More pending events than this do not fit: handles pack a slot and its generation into one exact number. */

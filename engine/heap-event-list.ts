@@ -2,11 +2,13 @@
 // measured beside it (bench/event-list.bench.ts).
 
 import { Heap } from 'heap-js';
-import { type FutureEventList, SLOT_LIMIT } from './future-event-list.ts';
-import { END_OF_TIME, type Instant, START } from './time.ts';
+import { type EventOrigin, type FutureEventList, SLOT_LIMIT } from './future-event-list.ts';
+import { after, type Duration, END_OF_TIME, type Instant, START } from './time.ts';
 
 export class HeapEventList implements FutureEventList {
   size = 0;
+  time = START;
+  key = 0;
   readonly #heap = new Heap<Entry>((a, b) => a.time - b.time || a.key - b.key);
   readonly #entries: Entry[] = [];
   readonly #free: Entry[] = [];
@@ -20,12 +22,18 @@ export class HeapEventList implements FutureEventList {
     return entry.slot;
   }
 
+  pushFrom(origin: EventOrigin, delay: Duration): number {
+    return this.push(after(origin.now, delay), origin.takeKey());
+  }
+
   popUntil(limit: Instant): number | undefined {
     for (let first = this.#heap.peek(); first !== undefined && first.time <= limit; first = this.#heap.peek()) {
       this.#heap.pop();
       this.#free.push(first);
       if (!first.cancelled) {
         this.size--;
+        this.time = first.time;
+        this.key = first.key;
         return first.slot;
       }
       first.cancelled = false;
@@ -41,14 +49,6 @@ export class HeapEventList implements FutureEventList {
   cancel(slot: number): void {
     this.#entries[slot]!.cancelled = true;
     this.size--;
-  }
-
-  timeOf(slot: number): Instant {
-    return this.#entries[slot]!.time;
-  }
-
-  keyOf(slot: number): number {
-    return this.#entries[slot]!.key;
   }
 
   #newEntry(): Entry {

@@ -134,7 +134,7 @@ describe('run', () => {
 describe('cancel', () => {
   test('a cancelled event does not run', () => {
     const { sim, place, log, say } = create();
-    const handle = place.schedule(us(1), say, 'cancelled');
+    const handle = place.scheduleCancellable(us(1), say, 'cancelled');
     place.schedule(us(1), say, 'kept');
     expect(place.cancel(handle)).toBe(true);
     expect(sim.pendingEvents).toBe(1);
@@ -144,8 +144,8 @@ describe('cancel', () => {
 
   test('a cancelled event does not draw the clock: nearer ones may still be scheduled', () => {
     const { sim, place, log, say } = create();
-    place.schedule(us(1), say, 'ran');
-    place.cancel(place.schedule(minutes(1), say, 'cancelled'));
+    place.scheduleCancellable(us(1), say, 'ran');
+    place.cancel(place.scheduleCancellable(minutes(1), say, 'cancelled'));
     sim.run();
     expect(sim.now).toBe(us(1));
     for (const delay of [us(9), us(2), minutes(1)]) place.schedule(delay, say, 'later');
@@ -156,16 +156,16 @@ describe('cancel', () => {
   test('an event may cancel another of the same instant', () => {
     const { sim, place, log, say } = create();
     place.schedule(us(1), () => expect(place.cancel(second)).toBe(true), undefined);
-    const second = place.schedule(us(1), say, 'second');
+    const second = place.scheduleCancellable(us(1), say, 'second');
     sim.run();
     expect([log, sim.executedEvents]).toEqual([[], 1]);
   });
 
   test('a handle that has run or was cancelled is harmless, also when its slot is in use again', () => {
     const { sim, place, log, say } = create();
-    const ran = place.schedule(us(1), say, 'ran');
+    const ran = place.scheduleCancellable(us(1), say, 'ran');
     sim.run();
-    const cancelled = place.schedule(us(1), say, 'never');
+    const cancelled = place.scheduleCancellable(us(1), say, 'never');
     place.cancel(cancelled);
     place.schedule(us(1), say, 'reuses a slot');
     place.schedule(us(1), say, 'reuses another');
@@ -176,7 +176,7 @@ describe('cancel', () => {
 
   test('an event cannot cancel itself', () => {
     const { sim, place } = create();
-    const handle: EventHandle = place.schedule(us(1), () => expect(place.cancel(handle)).toBe(false), undefined);
+    const handle: EventHandle = place.scheduleCancellable(us(1), () => expect(place.cancel(handle)).toBe(false), undefined);
     sim.run();
     expect(sim.executedEvents).toBe(1);
   });
@@ -243,7 +243,7 @@ test('a simulator runs every event that is not cancelled, in order of time, what
           times.push(sim.now);
           place.schedule(ns(second), () => times.push(sim.now), undefined);
         };
-        const handle = place.schedule(ns(first), action, undefined);
+        const handle = place.scheduleCancellable(ns(first), action, undefined);
         if (cancelled) place.cancel(handle);
         else expected.push(first, first + second);
       }

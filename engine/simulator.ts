@@ -10,7 +10,7 @@
 
 import assert from 'node:assert/strict';
 import { Fingerprint } from './fingerprint.ts';
-import { type FutureEventList, SLOT_LIMIT } from './future-event-list.ts';
+import { type EventOrigin, type FutureEventList, SLOT_LIMIT } from './future-event-list.ts';
 import { type RandomStream, RandomStreams } from './random.ts';
 import { type Duration, END_OF_TIME, type Instant, START } from './time.ts';
 import { TimingWheel } from './timing-wheel.ts';
@@ -28,6 +28,14 @@ export interface Measure {
   add(snapshot: unknown): void;
 }
 
+/**
+ * An object of its own, so that whoever wants to know the time reads a field, and no getter returns a boxed number; of a
+ * class of its own, because V8 unboxes what is a number in all objects of that shape.
+ */
+export class Clock {
+  now = START;
+}
+
 export class Simulator {
   readonly seed: string;
   readonly random: RandomStreams;
@@ -35,6 +43,8 @@ export class Simulator {
   readonly measures = new Set<Measure>();
   /** Which part of the run this is; 0 if it is all of it. */
   readonly worker: number;
+  /** Of all places. */
+  readonly clock = new Clock();
   readonly #events: FutureEventList;
   // What an event does, by its slot in the list. Both are cleared when the event has run, to let go of what they hold.
   readonly #actions: (Action | undefined)[] = [];
@@ -45,7 +55,6 @@ export class Simulator {
   readonly #fingerprint = new Fingerprint();
   /** Keys from here on are counted and fingerprinted: what happens everywhere is counted by the first worker. */
   #countedFrom = 0;
-  #now = START;
   #executedEvents = 0;
   #running = false;
   #stopped = false;
@@ -62,7 +71,7 @@ export class Simulator {
   }
 
   get now(): Instant {
-    return this.#now;
+    return this.clock.now;
   }
 
   get pendingEvents(): number {
@@ -103,7 +112,7 @@ export class Simulator {
    */
   run({ until = END_OF_TIME }: { until?: Instant } = {}): void {
     if (this.#running) throw new Error('run() was called by an event of the same simulator');
-    if (!(until >= this.#now)) throw new RangeError(`run until ${until} ns; expected not before now, ${this.#now} ns`);
+    if (!(until >= this.clock.now)) throw new RangeError(`run until ${until} ns; expected not before now, ${this.clock.now} ns`);
     this.#running = true;
     this.#stopped = false;
     try {
@@ -111,7 +120,7 @@ export class Simulator {
     } finally {
       this.#running = false;
     }
-    if (!this.#stopped && until < END_OF_TIME) this.#now = until;
+    if (!this.#stopped && until < END_OF_TIME) this.clock.now = until;
   }
 
   /** Ends {@link run} after the current event. */
@@ -119,24 +128,26 @@ export class Simulator {
     this.#stopped = true;
   }
 
-  /**
-   * For {@link Place}, which owns the keys: adds an event after `delay`. Neither an instant nor a key is an argument,
-   * because each would be boxed, once per event.
-   */
-  insert<A>(place: Place, delay: Duration, action: (argument: A) => void, argument: A): EventHandle {
-    if (!place.isHere) return NOT_HERE;
-    const at = (this.#now + delay) as Instant;
-    if (!(delay >= 0 && Number.isSafeInteger(at))) throw this.#wrongTime(at);
-    const slot = this.#events.push(at, place.nextKey++);
+  /** For {@link Place}, which owns the keys: adds an event after `delay`, and returns its slot. */
+  insert<A>(place: Place, delay: Duration, action: (argument: A) => void, argument: A): number {
+    if (!place.isHere) return NO_SLOT;
+    // Comparisons only: Number.isSafeInteger() takes a boxed number.
+    if (!(delay >= 0 && delay <= Number.MAX_SAFE_INTEGER - this.clock.now && Math.floor(delay) === delay)) throw this.#wrongTime(delay);
+    const slot = this.#events.pushFrom(place, delay);
     this.#actions[slot] = action as Action;
     this.#arguments[slot] = argument;
     if (slot === this.#generations.length) this.#generations.push(0);
-    return (this.#generations[slot]! * SLOT_LIMIT + slot) as EventHandle;
+    return slot;
+  }
+
+  /** Of the pending event in a slot. */
+  handleOf(slot: number): EventHandle {
+    return (slot === NO_SLOT ? NO_SLOT : this.#generations[slot]! * SLOT_LIMIT + slot) as EventHandle;
   }
 
   /** Adds an event that a place of another worker has scheduled, with that place's key. */
   insertFrom<A>(at: Instant, key: number, action: (argument: A) => void, argument: A): void {
-    assert(at >= this.#now, 'what comes from another worker comes in time');
+    assert(at >= this.clock.now, 'what comes from another worker comes in time');
     const slot = this.#events.push(at, key);
     this.#actions[slot] = action as Action;
     this.#arguments[slot] = argument;
@@ -159,8 +170,9 @@ export class Simulator {
     return true;
   }
 
-  #wrongTime(at: number): RangeError {
-    return new RangeError(`event at ${at} ns; expected whole nanoseconds, not before now, ${this.#now} ns`);
+  #wrongTime(delay: number): RangeError {
+    const at = this.clock.now + delay;
+    return new RangeError(`event at ${at} ns; expected whole nanoseconds, not before now, ${this.clock.now} ns`);
   }
 
   #runEvents(until: Instant): void {
@@ -171,12 +183,10 @@ export class Simulator {
     while (!this.#stopped) {
       const slot = events.popUntil(until);
       if (slot === undefined) return;
-      const time = events.timeOf(slot);
-      this.#now = time;
-      const key = events.keyOf(slot);
-      if (key >= countedFrom) {
+      this.clock.now = events.time;
+      if (events.key >= countedFrom) {
         this.#executedEvents++;
-        this.#fingerprint.add(time, key);
+        this.#fingerprint.add(events);
       }
       const action = actions[slot]!;
       const argument = args[slot];
@@ -197,8 +207,8 @@ type Action = (argument: never) => void;
 /** Generation and slot together are 53 bits. A stale handle would need 2^27 reuses of its slot to look alive again. */
 const GENERATION_MASK = 2 ** 27 - 1;
 
-/** Handle of an event that another worker runs: of no slot, and so as harmless as a stale one. */
-const NOT_HERE = -1 as EventHandle;
+/** Of an event that another worker runs; as a handle, it is as harmless as a stale one. */
+const NO_SLOT = -1;
 
 const PLACE_LIMIT = 65_536;
 
@@ -209,43 +219,54 @@ const KEYS_PER_PLACE = 2 ** 37;
 export type Home = number | 'everywhere';
 
 /** Where things happen: a machine, the switch, the control plane. Has its own order keys and random streams. */
-export class Place {
+export class Place implements EventOrigin {
   readonly sim: Simulator;
+  readonly clock: Readonly<Clock>;
   readonly name: string;
   readonly id: number;
   readonly home: Home;
   /** Its events run in this part of the run; others are dropped when they are scheduled. */
   readonly isHere: boolean;
-  /** For the simulator. */
-  nextKey: number;
+  /** Small numbers at most places, and those are not boxed. */
+  #takenKeys = 0;
 
   /** Use {@link Simulator.place}. */
   constructor(sim: Simulator, name: string, id: number, home: Home) {
     this.sim = sim;
+    this.clock = sim.clock;
     this.name = name;
     this.id = id;
     this.home = home;
     this.isHere = home === 'everywhere' || home === sim.worker;
-    this.nextKey = id * KEYS_PER_PLACE;
   }
 
   get now(): Instant {
-    return this.sim.now;
+    return this.clock.now;
   }
 
   /** Events that this place has scheduled so far, cancelled ones included. */
   get scheduledEvents(): number {
-    return this.nextKey - this.id * KEYS_PER_PLACE;
+    return this.#takenKeys;
+  }
+
+  /** The order key of an event of this place, for the simulator and for frames that leave its worker. */
+  takeKey(): number {
+    return this.id * KEYS_PER_PLACE + this.#takenKeys++;
   }
 
   /** Runs `action(argument)` after `delay`. */
-  schedule<A>(delay: Duration, action: (argument: A) => void, argument: A): EventHandle {
-    return this.sim.insert(this, delay, action, argument);
+  schedule<A>(delay: Duration, action: (argument: A) => void, argument: A): void {
+    this.sim.insert(this, delay, action, argument);
+  }
+
+  /** {@link schedule}, for whoever may want to {@link cancel} it; a handle is a boxed number. */
+  scheduleCancellable<A>(delay: Duration, action: (argument: A) => void, argument: A): EventHandle {
+    return this.sim.handleOf(this.sim.insert(this, delay, action, argument));
   }
 
   /** Runs `action(argument)` at `at`; throws a RangeError if that is over. Now is allowed: after the current event. */
-  scheduleAt<A>(at: Instant, action: (argument: A) => void, argument: A): EventHandle {
-    return this.sim.insert(this, (at - this.sim.now) as Duration, action, argument);
+  scheduleAt<A>(at: Instant, action: (argument: A) => void, argument: A): void {
+    this.sim.insert(this, (at - this.clock.now) as Duration, action, argument);
   }
 
   /** False if the event has run already or was cancelled. */

@@ -76,7 +76,7 @@ test('any course of starts and stops fires like a timer that cancels and schedul
     fc.property(course, (commands) => {
       const { sim, place, fired, timer } = create();
       const expected: number[] = [];
-      let pending = place.schedule(us(0), () => {}, undefined);
+      let pending = place.scheduleCancellable(us(0), () => {}, undefined);
       let at = 0;
       for (const { gapUs, delayUs } of commands) {
         at += us(gapUs);
@@ -84,7 +84,7 @@ test('any course of starts and stops fires like a timer that cancels and schedul
           place.cancel(pending);
           if (delayUs === undefined) return timer.stop();
           timer.start(us(delayUs));
-          pending = place.schedule(us(delayUs), () => expected.push(sim.now), undefined);
+          pending = place.scheduleCancellable(us(delayUs), () => expected.push(sim.now), undefined);
         };
         place.scheduleAt(at as Instant, command, undefined);
       }

@@ -56,7 +56,7 @@ export class Timer {
 
   #scheduleEvent(at: Instant): void {
     this.#eventAt = at;
-    this.#event = this.#place.scheduleAt(at, this.#fire, undefined);
+    this.#event = this.#place.scheduleCancellable((at - this.#place.now) as Duration, this.#fire, undefined);
   }
 
   #cancelEvent(): void {

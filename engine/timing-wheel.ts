@@ -12,8 +12,8 @@
 //    holds (16 us). An event alone in the earliest bucket is the earliest event and leaves from where it is.
 // 3. A bucket of level 0 is one nanosecond. Only there must keys decide, and only if it holds more than one event.
 
-import { type FutureEventList, SLOT_LIMIT } from './future-event-list.ts';
-import { END_OF_TIME, type Instant } from './time.ts';
+import { type EventOrigin, type FutureEventList, SLOT_LIMIT } from './future-event-list.ts';
+import { type Duration, END_OF_TIME, type Instant, START } from './time.ts';
 
 /** Nanoseconds are integers beyond 2^31, bit operations are not: the cursor is a block of 2^30 ns and a tick in it. */
 const BLOCK_NS = 2 ** 30;
@@ -71,6 +71,8 @@ export class TimingWheel implements FutureEventList {
   /** Events of the cursor's own nanosecond, when there were several. */
   readonly #ties = new TieHeap();
 
+  time = START;
+  key = 0;
   #size = 0;
   #garbage = 0;
   #seen = NOTHING_SEEN;
@@ -80,13 +82,27 @@ export class TimingWheel implements FutureEventList {
   }
 
   push(time: Instant, key: number): number {
+    const slot = this.#takeSlot();
+    this.#timesAndKeys[slot << 1] = time;
+    this.#timesAndKeys[(slot << 1) | 1] = key;
+    this.#place(slot, time);
+    return slot;
+  }
+
+  pushFrom(origin: EventOrigin, delay: Duration): number {
+    const slot = this.#takeSlot();
+    const time = origin.now + delay;
+    this.#timesAndKeys[slot << 1] = time;
+    this.#timesAndKeys[(slot << 1) | 1] = origin.takeKey();
+    this.#place(slot, time);
+    return slot;
+  }
+
+  #takeSlot(): number {
     let slot = this.#freeSlot;
     if (slot === NONE) slot = this.#newSlot();
     else this.#freeSlot = this.#next[slot]!;
-    this.#timesAndKeys[slot << 1] = time;
-    this.#timesAndKeys[(slot << 1) | 1] = key;
     this.#size++;
-    this.#place(slot, time);
     return slot;
   }
 
@@ -104,7 +120,9 @@ export class TimingWheel implements FutureEventList {
       if (this.#next[slot] === NONE) {
         const time = this.#timesAndKeys[slot << 1]!;
         if (time > limit) return undefined;
-        this.#moveCursor(time);
+        const tick = time - this.#blockStart;
+        if (tick < BLOCK_NS) this.#tick = tick | 0;
+        else this.#moveCursor(time); // seldom: the call boxes the time
         this.#empty(bucket);
         if (this.#release(slot)) return slot;
       } else if (!this.#enter(bucket, limit)) {
@@ -137,14 +155,6 @@ export class TimingWheel implements FutureEventList {
     this.#size--;
     this.#garbage++;
     if (this.#garbage > this.#size + MOST_GARBAGE) this.#sweep();
-  }
-
-  timeOf(slot: number): Instant {
-    return this.#timesAndKeys[slot << 1] as Instant;
-  }
-
-  keyOf(slot: number): number {
-    return this.#timesAndKeys[(slot << 1) | 1]!;
   }
 
   #earliestBucket(): number {
@@ -229,6 +239,8 @@ export class TimingWheel implements FutureEventList {
     this.#freeSlot = slot;
     if (this.#garbage === 0 || this.#cancelled[slot] === 0) {
       this.#size--;
+      this.time = this.#timesAndKeys[slot << 1]! as Instant;
+      this.key = this.#timesAndKeys[(slot << 1) | 1]!;
       return true;
     }
     this.#cancelled[slot] = 0;

@@ -52,8 +52,8 @@ class ParcelService implements Border {
     const next = random.int(PLACES);
     const home = this.#places[next]!.home as number;
     const delay = (LOOKAHEAD + random.int(20_000)) as Duration;
-    if (home === this.sim.worker) return void place.schedule(delay, this.#pass, { to: next, hops: hops + 1 });
-    const parcel = { at: (this.sim.now + delay) as Instant, key: place.nextKey++, to: next, hops: hops + 1 };
+    if (home === this.sim.worker) return place.schedule(delay, this.#pass, { to: next, hops: hops + 1 });
+    const parcel = { at: (this.sim.now + delay) as Instant, key: place.takeKey(), to: next, hops: hops + 1 };
     this.#outgoing.push(parcel);
     this.#earliestSent = Math.min(this.#earliestSent, parcel.at) as Instant;
   };
@@ -105,7 +105,7 @@ test('what another place does is dropped where that place is not at home', () =>
   const homes: readonly Home[] = ['everywhere', 0, 1];
   const places = homes.map((home) => sim.place(`at ${home}`, { home }));
   const ran: string[] = [];
-  const handles = places.map((place) => place.schedule(us(1), () => ran.push(place.name), undefined));
+  const handles = places.map((place) => place.scheduleCancellable(us(1), () => ran.push(place.name), undefined));
   expect(places.map(({ isHere }) => isHere)).toEqual([true, false, true]);
   expect(places[1]!.cancel(handles[1]!)).toBe(false);
   sim.run();

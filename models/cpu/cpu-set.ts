@@ -6,7 +6,7 @@
 //
 // Not modelled: preemption, interrupts inside a visit, NAPI batching, scheduling of processes against softirqs.
 
-import type { Place } from '../../engine/simulator.ts';
+import type { Clock, Place } from '../../engine/simulator.ts';
 import { type Duration, type Instant, ns } from '../../engine/time.ts';
 import type { CostModel } from './cost-model.ts';
 
@@ -32,6 +32,7 @@ export class CpuSet {
    * for each, for all namespaces, and while it is locked nothing causes another message (icmp_xmit_lock).
    */
   icmpLocks = 0;
+  readonly #clock: Readonly<Clock>;
   readonly #cpus: Cpu[];
   #offsetNs = 0;
   /** Always, on a machine that another worker simulates: nothing begins there, and what is submitted is dropped. */
@@ -46,6 +47,7 @@ export class CpuSet {
     if (!(Number.isInteger(count) && count >= 1)) throw new RangeError(`${count} CPUs; expected at least 1`);
     this.place = place;
     this.costs = costs;
+    this.#clock = place.clock;
     this.#visiting = !place.isHere;
     this.#cpus = Array.from({ length: count }, () => new Cpu());
   }
@@ -56,7 +58,7 @@ export class CpuSet {
 
   /** Now, as the running visit sees it: its start plus what it has been charged so far. */
   get instant(): Instant {
-    return (this.place.now + this.#offsetNs) as Instant;
+    return (this.#clock.now + this.#offsetNs) as Instant;
   }
 
   /** Makes what hashes of flows decide unforeseeable, and is one for all namespaces of the machine (hashrnd): 31 bits. */
@@ -100,7 +102,7 @@ export class CpuSet {
   begin(cpu: number): boolean {
     if (this.#visiting) return false;
     const target = this.#cpus[cpu]!;
-    if (target.waiting.length > 0 || target.busyUntil > this.place.now) return false;
+    if (target.waiting.length > 0 || target.busyUntil > this.#clock.now) return false;
     this.current = cpu;
     this.#visiting = true;
     return true;
@@ -110,7 +112,7 @@ export class CpuSet {
     this.#visiting = false;
     const target = this.#cpus[this.current]!;
     target.busyNs += this.#offsetNs;
-    target.busyUntil = (this.place.now + this.#offsetNs) as Instant;
+    target.busyUntil = (this.#clock.now + this.#offsetNs) as Instant;
     this.#offsetNs = 0;
   }
 

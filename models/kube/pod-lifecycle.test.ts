@@ -23,7 +23,7 @@ function story({ object = pod(), exitAfter = s(0) }: { object?: Pod; exitAfter?:
   api.create(makeNode({ name: 'node-1', address: '192.168.0.11' }));
   const told: string[] = [];
   const tell = (what: string) => told.push(`${inSeconds(sim.now)} ${what}`);
-  const after = (delay: Duration, action: () => void) => void place.schedule(delay, action, undefined);
+  const after = (delay: Duration, action: () => void) => place.schedule(delay, action, undefined);
   let connected = true;
   const lifecycle = new PodLifecycle(api, {
     ...{ after, retry: after },

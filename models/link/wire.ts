@@ -75,7 +75,7 @@ export class WireDevice extends NetDevice implements FrameHolder {
     frame.closeInnerChecksum();
     const { cpus } = this;
     // Receive-side scaling: the same flow always meets the same CPU.
-    const cpu = cpus.count === 1 ? 0 : steeringHash(frame) % cpus.count;
+    const cpu = cpus.count === 1 ? 0 : (steeringHash(frame) % cpus.count) | 0;
     if (cpus.begin(cpu)) {
       this.#receive(frame);
       return cpus.end();
@@ -165,7 +165,7 @@ export class WireDirection implements FrameHolder {
       return this.#from.drop(frame, 'WIRE_LOSS'); // lost on the cable: the transmitter was busy with it all the same
     }
     if (this.#crossing !== undefined) {
-      return this.#crossing.carry(frame, (sent + this.#delay) as Instant, this.#place.nextKey++);
+      return this.#crossing.carry(frame, (sent + this.#delay) as Instant, this.#place.takeKey());
     }
     this.#inFlight++;
     frame.holder = this;
