@@ -187,6 +187,9 @@ export class UdpSocket implements BoundSocket {
   #latestFamily: IpFamily = 4;
   #latestIp: Ip = ANY_IP;
   #latestPort = 0;
+  /** Once there is more than one: the last few, by turns. */
+  #peers: SocketAddress[] | undefined;
+  #nextPeer = 0;
   /** By backend: the Service's address by which this socket sent to it last. */
   #services: Map<string, SocketAddress> | undefined;
   #bufferedBytes = 0;
@@ -316,7 +319,14 @@ export class UdpSocket implements BoundSocket {
     this.#latestFamily = family;
     this.#latestIp = ip;
     this.#latestPort = port;
-    return (this.#latestPeer = { family, ip, port });
+    return (this.#latestPeer = this.#otherPeer(family, ip, port));
+  }
+
+  #otherPeer(family: IpFamily, ip: Ip, port: number): SocketAddress {
+    const peers = (this.#peers ??= [this.#latestPeer]);
+    for (const peer of peers) if (peer.ip === ip && peer.port === port && peer.family === family) return peer;
+    this.#nextPeer = (this.#nextPeer + 1) % MOST_PEERS;
+    return (peers[this.#nextPeer] = { family, ip, port });
   }
 
   static readonly #onResume = (socket: UdpSocket): void => {
@@ -377,6 +387,9 @@ const wrongFamily = ({ ip, port, family }: SocketAddress): RangeError =>
 
 /** What the length field of an IPv4 packet leaves. */
 const LARGEST_MESSAGE_BYTES = 65_535 - IPV4_HEADER_BYTES - UDP_HEADER_BYTES;
+
+/** Of those that a socket knows: looking through more of them costs as much as to make one anew. */
+const MOST_PEERS = 8;
 
 /** net.core.rmem_default. */
 const RECEIVE_BUFFER_BYTES = 212_992;
