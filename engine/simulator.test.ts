@@ -176,7 +176,11 @@ describe('cancel', () => {
 
   test('an event cannot cancel itself', () => {
     const { sim, place } = create();
-    const handle: EventHandle = place.scheduleCancellable(us(1), () => expect(place.cancel(handle)).toBe(false), undefined);
+    const handle: EventHandle = place.scheduleCancellable(
+      us(1),
+      () => expect(place.cancel(handle)).toBe(false),
+      undefined,
+    );
     sim.run();
     expect(sim.executedEvents).toBe(1);
   });

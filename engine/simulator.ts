@@ -112,7 +112,8 @@ export class Simulator {
    */
   run({ until = END_OF_TIME }: { until?: Instant } = {}): void {
     if (this.#running) throw new Error('run() was called by an event of the same simulator');
-    if (!(until >= this.clock.now)) throw new RangeError(`run until ${until} ns; expected not before now, ${this.clock.now} ns`);
+    if (!(until >= this.clock.now))
+      throw new RangeError(`run until ${until} ns; expected not before now, ${this.clock.now} ns`);
     this.#running = true;
     this.#stopped = false;
     try {
@@ -132,7 +133,8 @@ export class Simulator {
   insert<A>(place: Place, delay: Duration, action: (argument: A) => void, argument: A): number {
     if (!place.isHere) return NO_SLOT;
     // Comparisons only: Number.isSafeInteger() takes a boxed number.
-    if (!(delay >= 0 && delay <= Number.MAX_SAFE_INTEGER - this.clock.now && Math.floor(delay) === delay)) throw this.#wrongTime(delay);
+    if (!(delay >= 0 && delay <= Number.MAX_SAFE_INTEGER - this.clock.now && Math.floor(delay) === delay))
+      throw this.#wrongTime(delay);
     const slot = this.#events.pushFrom(place, delay);
     this.#actions[slot] = action as Action;
     this.#arguments[slot] = argument;

@@ -219,7 +219,8 @@ export class TimingWheel implements FutureEventList {
   }
 
   #addTies(first: number): void {
-    for (let slot = first; slot !== NONE; slot = this.#next[slot]!) this.#ties.push(this.#timesAndKeys[(slot << 1) | 1]!, slot);
+    for (let slot = first; slot !== NONE; slot = this.#next[slot]!)
+      this.#ties.push(this.#timesAndKeys[(slot << 1) | 1]!, slot);
   }
 
   #takeTie(limit: Instant): number {

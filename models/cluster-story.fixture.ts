@@ -193,7 +193,7 @@ function stateOf({ name, place, cpus, root: { netfilter, devices, stack } }: Mac
     conntrack: netfilter?.conntrack.list().map((entry) => formatConntrack(entry, now, { extended: true })),
     statistics: netfilter && formatConntrackStatistics([netfilter.conntrack.statistics]),
     neighbors: [...stack.neighbors].map(({ ip, state, mac }) => `${formatSocketAddress(ip, 0)} ${state} ${mac}`),
-    fdb: devices.flatMap((device) => (device instanceof Bridge ? [...device.fdb.entries(now)] : [])),
+    fdb: devices.flatMap((device) => (device instanceof Bridge ? [...device.fdb.entries()] : [])),
   };
 }
 

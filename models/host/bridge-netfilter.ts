@@ -13,7 +13,7 @@ import type { Bridge, BridgeNetfilter, BridgePort } from '../link/bridge.ts';
 import { FORWARD, type Netfilter, POSTROUTING, PREROUTING } from '../netfilter/netfilter.ts';
 import { ETHERTYPE_IPV4, ETHERTYPE_IPV6, type FragmentSizes, type Frame } from '../packet/frame.ts';
 import { ANY_IP } from '../packet/ip-address.ts';
-import { isGroupAddress } from '../packet/mac.ts';
+import { isGroupHigh } from '../packet/mac.ts';
 
 /** The sysctls net.bridge.bridge-nf-call-*. */
 export interface BridgeCalls {
@@ -63,7 +63,7 @@ export class BridgeIptables implements BridgeNetfilter {
   /** br_nf_local_in: what others have copies of, is of a confirmed connection before the IP stack sees it. */
   localIn(frame: Frame): boolean {
     this.#netfilter.conntrack.refreshCopy(frame);
-    return !isGroupAddress(frame.dstMac) || this.#netfilter.confirm(frame);
+    return !isGroupHigh(frame.dstMacHigh) || this.#netfilter.confirm(frame);
   }
 
   /** br_nf_local_in lets go of its connection, so that nobody translates it: the one that is bridged has it. */
@@ -125,7 +125,7 @@ export class BridgeIptables implements BridgeNetfilter {
   #bridgeTo({ gateway }: Route, neighbors: NeighborTable, frame: Frame, ingress: BridgePort): false {
     const bridge = this.#bridge;
     bridge.cpus.charge(bridge.cpus.costs.forwardNs);
-    const wasForBridge = frame.dstMac === bridge.mac;
+    const wasForBridge = bridge.isAddressedBy(frame);
     neighbors.resolve(frame, bridge, gateway === ANY_IP ? frame.dstIp : gateway, (resolved, mac) => {
       resolved.cameForGroup = resolved.group;
       resolved.dstMac = mac;

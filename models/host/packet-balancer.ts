@@ -34,7 +34,7 @@ export class PacketBalancer {
     const { stack } = namespace;
     device.receiver = {
       receive: (frame, from) => {
-        const pool = frame.dstMac === device.mac ? this.#poolOf(frame) : undefined;
+        const pool = device.isAddressedBy(frame) ? this.#poolOf(frame) : undefined;
         if (pool === undefined) stack.receive(frame, from);
         else this.#pass(frame, device, pool);
       },

@@ -21,7 +21,7 @@
 // Not remembered: IPv6, other protocols than UDP and TCP, tunnels, ways through two tracking namespaces or two bridges
 // that learn.
 
-import { type Instant, ms } from '../../engine/time.ts';
+import { ms } from '../../engine/time.ts';
 import type { CpuSet } from '../cpu/cpu-set.ts';
 import type {
   ConnectionTracker,
@@ -43,7 +43,6 @@ import {
 } from '../packet/frame.ts';
 import type { FrameStore } from '../packet/frame-store.ts';
 import type { Ip } from '../packet/ip-address.ts';
-import { type Mac, ZERO_MAC } from '../packet/mac.ts';
 
 // A record is 64 bytes, a line of the processor's cache: what a lookup compares, then what the frame becomes. All that
 // differs between flows is here, so that flows share their ways, and few ways are all that a machine has.
@@ -235,7 +234,7 @@ export class FlowCache implements WayWriter {
     }
     cpus.charge(way.spentNs);
     if (way.fdb !== undefined) {
-      way.fdb.refresh(words[at + FDB_SLOT]!, (start + way.seenNs + (way.isSeenAfterLookup ? lookupNs : 0)) as Instant);
+      way.fdb.refresh(words[at + FDB_SLOT]!, way.spentNs - way.seenNs + (way.isSeenAfterLookup ? 0 : lookupNs));
     }
     way.count(frame.sizeBytes - ETHERNET_HEADER_BYTES);
 
@@ -254,8 +253,10 @@ export class FlowCache implements WayWriter {
       frame.receivedOn = this.#receivedOn[words[at + RECEIVER]!];
       this.#receivers[words[at + RECEIVER]!]!.receive(frame);
     } else {
-      frame.srcMac = way.srcMac;
-      frame.dstMac = ((flags >>> MAC_SHIFT) * 2 ** 32 + (words[at + NEW_DST_MAC]! >>> 0)) as Mac;
+      frame.srcMacHigh = way.srcMacHigh;
+      frame.srcMacLow = way.srcMacLow;
+      frame.dstMacHigh = flags >>> MAC_SHIFT;
+      frame.dstMacLow = words[at + NEW_DST_MAC]!;
       way.device.transmit(frame);
     }
     return true;
@@ -288,13 +289,13 @@ export class FlowCache implements WayWriter {
     words[at + FLAGS] =
       (recorder.isReply ? IS_REPLY : 0) |
       (frame.conntrackState === 0 ? 0 : KEEPS_ENTRY | (frame.conntrackState << STATE_SHIFT)) |
-      (Math.floor(frame.dstMac / 2 ** 32) << MAC_SHIFT);
+      (frame.dstMacHigh << MAC_SHIFT);
     words[at + FDB_SLOT] = recorder.fdbSlot;
     words[at + NEW_SRC_IP] = frame.srcIp;
     words[at + NEW_DST_IP] = frame.dstIp;
     words[at + NEW_PORTS] = (frame.srcPort << 16) | frame.dstPort;
     words[at + WAY] = way;
-    words[at + NEW_DST_MAC] = frame.dstMac | 0;
+    words[at + NEW_DST_MAC] = frame.dstMacLow;
     if (end.receiver !== undefined) this.#receives(at, end.receiver, frame.receivedOn);
   }
 
@@ -402,7 +403,8 @@ class Way implements UnsettledCounts {
   /** By which the frame leaves; none: it ends on this machine. */
   readonly device: WayEnd['device'];
   /** On the wire. */
-  readonly srcMac: Mac;
+  readonly srcMacHigh: number;
+  readonly srcMacLow: number;
   // Counted here, and given to the rules when somebody asks them.
   #packets = 0;
   #bytes = 0;
@@ -425,7 +427,8 @@ class Way implements UnsettledCounts {
     this.isSeenAfterLookup = fdb !== undefined && recorder.isSeenAfterLookup;
     this.ttlLoss = ttlLoss;
     this.device = end.device;
-    this.srcMac = end.device === undefined ? ZERO_MAC : frame.srcMac;
+    this.srcMacHigh = end.device === undefined ? 0 : frame.srcMacHigh;
+    this.srcMacLow = end.device === undefined ? 0 : frame.srcMacLow;
     this.#visited = recorder.visited;
     this.#rulesVisited = recorder.rulesVisited;
     this.#counters = [...recorder.counters];
@@ -442,7 +445,8 @@ class Way implements UnsettledCounts {
       other.isSeenAfterLookup === this.isSeenAfterLookup &&
       other.ttlLoss === this.ttlLoss &&
       other.device === this.device &&
-      other.srcMac === this.srcMac &&
+      other.srcMacHigh === this.srcMacHigh &&
+      other.srcMacLow === this.srcMacLow &&
       other.#visited === this.#visited &&
       other.#rulesVisited === this.#rulesVisited &&
       isSameList(other.#counters, this.#counters) &&

@@ -59,7 +59,7 @@ import {
   type Prefix,
   prefix,
 } from '../packet/ip-address.ts';
-import { isGroupAddress } from '../packet/mac.ts';
+import { isGroupHigh } from '../packet/mac.ts';
 import { formatRoute, localRoute, type Route } from './fib.ts';
 import { fragment } from './fragmentation.ts';
 import { fillIcmpv6EchoReply, fillIcmpv6Error, mayCauseIcmpv6Error, PeerRateLimit } from './icmpv6.ts';
@@ -170,7 +170,7 @@ export class Ipv6Stack implements DiscoveryStack {
     if (netfilter !== undefined && !netfilter.run(INPUT, frame, device, undefined)) return;
     if (frame.isFragment && !this.#gather(frame, 'delivery')) return;
     if (frame.protocol === PROTOCOL_ICMPV6) return this.#receiveIcmpv6(frame, device);
-    const toGroup = isIpv6Multicast(frame.dstIp) || isGroupAddress(frame.dstMac);
+    const toGroup = isIpv6Multicast(frame.dstIp) || isGroupHigh(frame.dstMacHigh);
     if (toGroup && frame.protocol === PROTOCOL_TCP) return this.drop(frame, 'NO_SOCKET'); // tcp_v6_rcv: not even a reset
     const handler = this.#host.handlerOf(frame.protocol);
     if (handler !== undefined) return handler.receive(frame);
@@ -182,7 +182,7 @@ export class Ipv6Stack implements DiscoveryStack {
   #forward(frame: Frame, inDevice: NetDevice, route: Route | undefined): void {
     if (route === undefined || route.type !== 'unicast') return this.#discard(frame, route);
     if (!this.isRouter) return this.drop(frame, 'IP_NOFORWARD');
-    if (isGroupAddress(frame.dstMac)) return this.drop(frame, 'UNICAST_IN_L2_MULTICAST');
+    if (isGroupHigh(frame.dstMacHigh)) return this.drop(frame, 'UNICAST_IN_L2_MULTICAST');
     if (frame.ttl <= 1) {
       this.sendError(frame, ICMPV6_TIME_EXCEEDED, 0);
       return this.drop(frame, 'IP_TTL');

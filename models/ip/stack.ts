@@ -65,7 +65,7 @@ import {
   type Prefix,
   prefix,
 } from '../packet/ip-address.ts';
-import { BROADCAST_MAC, isGroupAddress } from '../packet/mac.ts';
+import { BROADCAST_MAC, isGroupHigh } from '../packet/mac.ts';
 import { Arp } from './arp.ts';
 import type { DeviceProgram } from './device-program.ts';
 import { Fib, formatRoute, isErrorRoute, localRoute, type Route, type RouteType } from './fib.ts';
@@ -211,9 +211,9 @@ export class IpStack implements FrameReceiver, NetfilterStack {
   // ── from a device ──────────────────────────────────────────────────────────────────────────────────────────────────
 
   receive(frame: Frame, device: NetDevice): void {
-    if (frame.dstMac !== device.mac && !isGroupAddress(frame.dstMac)) return this.drop(frame, 'OTHERHOST');
-    if (this.#flows === undefined || !device.beginsVisits || frame.dstMac !== device.mac)
-      return this.#receive(frame, device);
+    const isAddressed = device.isAddressedBy(frame);
+    if (!isAddressed && !isGroupHigh(frame.dstMacHigh)) return this.drop(frame, 'OTHERHOST');
+    if (this.#flows === undefined || !device.beginsVisits || !isAddressed) return this.#receive(frame, device);
     if (this.#flows.repeat(this.#ingresses[device.index]!, frame, this.cpus)) return;
     this.#receive(frame, device);
     this.#flows.finish();
@@ -332,7 +332,7 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     const { protocol } = frame;
     const toAll = route?.type !== 'local';
     if (protocol === PROTOCOL_ICMP) return this.#receiveIcmp(frame, toAll);
-    const toGroup = toAll || (device !== this.#loopback && isGroupAddress(frame.dstMac));
+    const toGroup = toAll || (device !== this.#loopback && isGroupHigh(frame.dstMacHigh));
     if (toGroup && protocol === PROTOCOL_TCP) return this.drop(frame, 'NO_SOCKET'); // tcp_v4_rcv: not even a reset
     const handler = this.handlerOf(protocol);
     if (handler !== undefined) {
@@ -346,7 +346,7 @@ export class IpStack implements FrameReceiver, NetfilterStack {
 
   /** ip_forward. */
   #forward(frame: Frame, inDevice: NetDevice, route: Route, source: SourceVerdict): void {
-    if (isGroupAddress(frame.dstMac)) return this.drop(frame, 'UNICAST_IN_L2_MULTICAST');
+    if (isGroupHigh(frame.dstMacHigh)) return this.drop(frame, 'UNICAST_IN_L2_MULTICAST');
     if (frame.ttl <= 1) {
       this.sendIcmpError(frame, ICMP_TIME_EXCEEDED, 0);
       return this.drop(frame, 'IP_TTL');

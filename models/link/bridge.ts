@@ -6,7 +6,7 @@
 // Not modelled: spanning tree, VLANs, multicast snooping.
 
 import { ETHERNET_HEADER_BYTES, type Frame } from '../packet/frame.ts';
-import { formatMac, isGroupAddress, type Mac } from '../packet/mac.ts';
+import { formatMac, isGroupHigh, type Mac } from '../packet/mac.ts';
 import { Fdb } from './fdb.ts';
 import { type FrameReceiver, NetDevice, type NetDeviceOptions } from './net-device.ts';
 
@@ -72,7 +72,7 @@ export class BridgePort implements FrameReceiver {
 }
 
 export class Bridge extends NetDevice {
-  readonly fdb = new Fdb();
+  readonly fdb = new Fdb(this.cpus);
   #netfilter: BridgeNetfilter | undefined;
   /** By port number; a removed port leaves a hole. */
   readonly #ports: (BridgePort | undefined)[] = [];
@@ -138,12 +138,12 @@ export class Bridge extends NetDevice {
    * br_netfilter sent it to another one (PACKET_HOST).
    */
   forward(frame: Frame, ingress: BridgePort, { wasForBridge = false }: { wasForBridge?: boolean } = {}): void {
-    if (this.fdb.learn(frame.srcMac, ingress.number, this.cpus.instant)) this.cpus.forgetWays();
+    if (this.fdb.learn(frame.srcMacHigh, frame.srcMacLow, ingress.number)) this.cpus.forgetWays();
     const { recorder } = this.frames;
-    if (recorder.isRecording) recorder.seenBy(this.fdb, this.fdb.slotOf(frame.srcMac));
-    if (frame.dstMac === this.mac) return this.#passUp(frame);
-    if (isGroupAddress(frame.dstMac)) return this.#toGroup(frame, ingress);
-    const egress = this.#lookup(frame.dstMac);
+    if (recorder.isRecording) recorder.seenBy(this.fdb, this.fdb.slotOf(frame.srcMacHigh, frame.srcMacLow));
+    if (this.isAddressedBy(frame)) return this.#passUp(frame);
+    if (isGroupHigh(frame.dstMacHigh)) return this.#toGroup(frame, ingress);
+    const egress = this.#lookup(frame);
     if (egress === undefined && this.#localMacs.has(frame.dstMac)) return this.#passUp(frame);
     const copy = this.#promiscuous && wasForBridge ? this.#copyOf(frame) : undefined;
     if (egress !== undefined) this.#forwardTo(egress, frame, ingress);
@@ -169,17 +169,17 @@ export class Bridge extends NetDevice {
   protected override carry(frame: Frame): void {
     this.cpus.charge(this.cpus.costs.bridgeNs);
     frame.closeInnerChecksum();
-    const egress = this.#lookup(frame.dstMac);
+    const egress = this.#lookup(frame);
     if (egress === undefined) return this.#flood(frame, undefined);
     if (frame.journey !== undefined) this.#noteEgress(egress, frame);
     egress.transmit(frame);
   }
 
-  #lookup(mac: Mac): BridgePort | undefined {
-    const number = this.fdb.lookup(mac, this.cpus.instant);
+  #lookup({ dstMacHigh, dstMacLow }: Frame): BridgePort | undefined {
+    const number = this.fdb.lookup(dstMacHigh, dstMacLow);
     if (number === undefined) return undefined;
     const { recorder } = this.frames;
-    if (recorder.isRecording) recorder.holdsUntil(this.fdb.knownUntil(mac));
+    if (recorder.isRecording) recorder.holdsUntil(this.fdb.knownUntil(dstMacHigh, dstMacLow));
     return this.#ports[number];
   }
 

@@ -1,52 +1,79 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { type Instant, s } from '../../engine/time.ts';
-import { localMac } from '../packet/mac.ts';
+import { localMac, macHigh, macLow } from '../packet/mac.ts';
 import { Fdb } from './fdb.ts';
 
-const at = (seconds: number): Instant => s(seconds) as number as Instant;
+/** An Fdb with a clock in seconds, and stations by number. */
+class Stations {
+  readonly #clock = { instant: 0 as Instant };
+  readonly fdb = new Fdb(this.#clock, s(300));
+
+  at(seconds: number): this {
+    this.#clock.instant = s(seconds) as number as Instant;
+    return this;
+  }
+
+  learn(station: number, port: number): boolean {
+    return this.fdb.learn(...macOfStation(station), port);
+  }
+
+  lookup(station: number): number | undefined {
+    return this.fdb.lookup(...macOfStation(station));
+  }
+}
+
+/** Two of them have the same lower 32 bits. */
+const macOfStation = (station: number): [number, number] => {
+  const mac = localMac((station >> 1) + (station & 1) * 2 ** 32);
+  return [macHigh(mac), macLow(mac)];
+};
 
 test('a station that moves is followed at once, and forgotten after the ageing time', () => {
-  const fdb = new Fdb(s(300));
-  fdb.learn(localMac(1), 4, at(0));
-  fdb.learn(localMac(1), 7, at(10));
-  expect(fdb.lookup(localMac(1), at(11))).toBe(7);
-  expect(fdb.lookup(localMac(1), at(310))).toBe(7);
-  expect(fdb.lookup(localMac(1), at(310.000000001))).toBeUndefined();
-  expect(fdb.lookup(localMac(2), at(11))).toBeUndefined();
+  const stations = new Stations();
+  stations.learn(1, 4);
+  stations.at(10).learn(1, 7);
+  expect(stations.at(11).lookup(1)).toBe(7);
+  expect(stations.at(310).lookup(1)).toBe(7);
+  expect(stations.at(310.000000001).lookup(1)).toBeUndefined();
+  expect(stations.at(11).lookup(2)).toBeUndefined();
 });
 
 test('what it learns is news if lookups then find something else; a refresh only puts the ageing off', () => {
-  const fdb = new Fdb(s(300));
-  expect(fdb.learn(localMac(1), 4, at(0))).toBe(true);
-  expect(fdb.learn(localMac(1), 4, at(10))).toBe(false);
-  expect(fdb.learn(localMac(1), 7, at(10))).toBe(true);
-  fdb.refresh(fdb.slotOf(localMac(1)), at(200));
-  expect(fdb.knownUntil(localMac(1))).toBe(at(500));
-  expect(fdb.lookup(localMac(1), at(500))).toBe(7);
-  expect(fdb.learn(localMac(1), 7, at(501))).toBe(true); // it had been forgotten
+  const stations = new Stations();
+  const { fdb } = stations;
+  expect(stations.learn(1, 4)).toBe(true);
+  expect(stations.at(10).learn(1, 4)).toBe(false);
+  expect(stations.learn(1, 7)).toBe(true);
+  stations.at(250);
+  fdb.refresh(fdb.slotOf(...macOfStation(1)), s(50));
+  expect(fdb.knownUntil(...macOfStation(1))).toBe(s(500));
+  expect(stations.at(500).lookup(1)).toBe(7);
+  expect(stations.at(501).learn(1, 7)).toBe(true); // it had been forgotten
 });
 
 test('the typed table agrees with a Map, over any history of learning and asking', () => {
   const step = fc.record({
-    mac: fc.integer({ min: 1, max: 60 }),
+    station: fc.integer({ min: 2, max: 61 }),
     port: fc.nat(9),
     wait: fc.integer({ min: 0, max: 120 }),
   });
   fc.assert(
     fc.property(fc.array(step, { maxLength: 200 }), (steps) => {
-      const fdb = new Fdb(s(300));
+      const stations = new Stations();
       const twin = new Map<number, { port: number; seenAt: number }>();
       let now = 0;
-      for (const { mac, port, wait } of steps) {
+      for (const { station, port, wait } of steps) {
         now += wait;
-        fdb.learn(localMac(mac), port, at(now));
-        twin.set(mac, { port, seenAt: now });
-        for (let other = 1; other <= 60; other++) {
+        stations.at(now).learn(station, port);
+        twin.set(station, { port, seenAt: now });
+        for (let other = 2; other <= 61; other++) {
           const known = twin.get(other);
           const expected = known !== undefined && now - known.seenAt <= 300 ? known.port : undefined;
-          expect(fdb.lookup(localMac(other), at(now))).toBe(expected);
+          expect(stations.lookup(other)).toBe(expected);
         }
+        const listed = new Map([...stations.fdb.entries()].map(({ mac, port: at }) => [mac, at]));
+        expect(listed.size).toBe([...twin.values()].filter(({ seenAt }) => now - seenAt <= 300).length);
       }
     }),
     { numRuns: 30 },

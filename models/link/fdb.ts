@@ -1,20 +1,33 @@
-// A bridge's forwarding database: MAC to port, with ageing. Open addressing over typed arrays, because every bridged
+// A bridge's forwarding database: MAC to port, with ageing. Open addressing over a typed table, because every bridged
 // frame asks it twice (learn the source, look the destination up); its slow twin, a Map, stands in the test.
 
 import { after, type Duration, type Instant, s } from '../../engine/time.ts';
-import { type Mac, ZERO_MAC } from '../packet/mac.ts';
+import { type Mac, macOf } from '../packet/mac.ts';
 
 /** Default ageing time of a Linux bridge. */
 export const FDB_AGEING: Duration = s(300);
 
+// A record is 24 bytes: a MAC in two parts (0 and 0: free), a port, four bytes of nothing, and when the MAC was seen.
+const WORDS_PER_RECORD = 6;
+const LOW = 0;
+const HIGH = 1;
+const PORT = 2;
+const DOUBLES_PER_RECORD = 3;
+const SEEN_AT = 2;
+const FIRST_CAPACITY = 16;
+
+/** MACs come in two parts, the upper 16 bits and the lower 32, and the time from a clock: as numbers they would be boxed. */
 export class Fdb {
+  readonly #clock: { readonly instant: Instant };
   readonly #ageing: Duration;
-  #macs = new Float64Array(16); // ZERO_MAC: free
-  #seenAt = new Float64Array(16);
-  #ports = new Int32Array(16);
+  #capacity = FIRST_CAPACITY;
+  #words = new Int32Array(FIRST_CAPACITY * WORDS_PER_RECORD);
+  /** The same bytes. */
+  #doubles = new Float64Array(this.#words.buffer);
   #count = 0;
 
-  constructor(ageing: Duration = FDB_AGEING) {
+  constructor(clock: { readonly instant: Instant }, ageing: Duration = FDB_AGEING) {
+    this.#clock = clock;
     this.#ageing = ageing;
   }
 
@@ -22,79 +35,94 @@ export class Fdb {
    * A frame with this source address came in by this port: a station that moves is followed at once. True: lookups may
    * find something else than before.
    */
-  learn(mac: Mac, port: number, now: Instant): boolean {
-    let slot = this.#find(mac);
-    const isNews = this.#macs[slot] === ZERO_MAC || this.#ports[slot] !== port || this.#isAged(slot, now);
-    if (this.#macs[slot] === ZERO_MAC) {
-      if (this.#count * 2 >= this.#macs.length) {
-        this.#grow(now);
-        slot = this.#find(mac);
+  learn(high: number, low: number, port: number): boolean {
+    let slot = this.#find(high, low);
+    const isNew = this.#isFree(slot);
+    const now = this.#clock.instant;
+    const isNews =
+      isNew ||
+      this.#words[slot * WORDS_PER_RECORD + PORT] !== port ||
+      now - this.#doubles[slot * DOUBLES_PER_RECORD + SEEN_AT]! > this.#ageing;
+    if (isNew) {
+      if (this.#count * 2 >= this.#capacity) {
+        this.#grow();
+        slot = this.#find(high, low);
       }
-      this.#macs[slot] = mac;
+      this.#words[slot * WORDS_PER_RECORD + LOW] = low;
+      this.#words[slot * WORDS_PER_RECORD + HIGH] = high;
       this.#count++;
     }
-    this.#ports[slot] = port;
-    this.#seenAt[slot] = now;
+    this.#words[slot * WORDS_PER_RECORD + PORT] = port;
+    this.#doubles[slot * DOUBLES_PER_RECORD + SEEN_AT] = now;
     return isNews;
   }
 
-  /** For a flow cache: where `mac` stands for {@link refresh}, until {@link learn} has news. */
-  slotOf(mac: Mac): number {
-    return this.#find(mac);
+  /** For a flow cache: where a MAC stands for {@link refresh}, until {@link learn} has news. */
+  slotOf(high: number, low: number): number {
+    return this.#find(high, low);
   }
 
-  /** {@link learn} without news. */
-  refresh(slot: number, now: Instant): void {
-    this.#seenAt[slot] = now;
+  /** {@link learn} without news, `agoNs` before now. */
+  refresh(slot: number, agoNs: number): void {
+    this.#doubles[slot * DOUBLES_PER_RECORD + SEEN_AT] = this.#clock.instant - agoNs;
   }
 
-  /** The port behind which `mac` was last seen, unless that was longer ago than the ageing time. */
-  lookup(mac: Mac, now: Instant): number | undefined {
-    const slot = this.#find(mac);
-    if (this.#macs[slot] === ZERO_MAC || this.#isAged(slot, now)) return undefined;
-    return this.#ports[slot];
+  /** The port behind which a MAC was last seen, unless that was longer ago than the ageing time. */
+  lookup(high: number, low: number): number | undefined {
+    const slot = this.#find(high, low);
+    if (this.#isFree(slot) || this.#isAged(slot)) return undefined;
+    return this.#words[slot * WORDS_PER_RECORD + PORT];
   }
 
-  /** Until when {@link lookup} finds `mac`, which is known, if nobody hears of it again. */
-  knownUntil(mac: Mac): Instant {
-    return after(this.#seenAt[this.#find(mac)]! as Instant, this.#ageing);
+  /** Until when {@link lookup} finds a MAC, which is known, if nobody hears of it again. */
+  knownUntil(high: number, low: number): Instant {
+    return after(this.#doubles[this.#find(high, low) * DOUBLES_PER_RECORD + SEEN_AT]! as Instant, this.#ageing);
   }
 
   /** Entries as `bridge fdb` lists them, aged ones left out. */
-  *entries(now: Instant): Generator<{ mac: Mac; port: number }> {
-    for (let slot = 0; slot < this.#macs.length; slot++) {
-      const mac = this.#macs[slot] as Mac;
-      if (mac !== ZERO_MAC && now - this.#seenAt[slot]! <= this.#ageing) yield { mac, port: this.#ports[slot]! };
+  *entries(): Generator<{ mac: Mac; port: number }> {
+    for (let slot = 0; slot < this.#capacity; slot++) {
+      if (this.#isFree(slot) || this.#isAged(slot)) continue;
+      const at = slot * WORDS_PER_RECORD;
+      yield { mac: macOf(this.#words[at + HIGH]!, this.#words[at + LOW]!), port: this.#words[at + PORT]! };
     }
   }
 
-  #isAged(slot: number, now: Instant): boolean {
-    return now - this.#seenAt[slot]! > this.#ageing;
+  #isFree(slot: number): boolean {
+    return this.#words[slot * WORDS_PER_RECORD + LOW] === 0 && this.#words[slot * WORDS_PER_RECORD + HIGH] === 0;
   }
 
-  /** The slot of `mac`, or the free slot where it belongs. */
-  #find(mac: Mac): number {
-    const mask = this.#macs.length - 1;
-    // `| 0` keeps the low 32 bits, where MACs differ; the upper bits of a product depend on all of them, the lower ones not.
-    let slot = Math.imul(mac | 0, 0x9e3779b1) >>> Math.clz32(mask);
-    while (this.#macs[slot] !== mac && this.#macs[slot] !== ZERO_MAC) slot = (slot + 1) & mask;
-    return slot;
+  #isAged(slot: number): boolean {
+    return this.#clock.instant - this.#doubles[slot * DOUBLES_PER_RECORD + SEEN_AT]! > this.#ageing;
+  }
+
+  /** The slot of a MAC, or the free slot where it belongs. */
+  #find(high: number, low: number): number {
+    const words = this.#words;
+    const mask = this.#capacity - 1;
+    // The upper bits of a product depend on all of the lower 32 bits, where MACs differ; the lower ones not.
+    let slot = Math.imul(low, 0x9e3779b1) >>> Math.clz32(mask);
+    for (;;) {
+      const at = slot * WORDS_PER_RECORD;
+      if (words[at + LOW] === low && words[at + HIGH] === high) return slot;
+      if (words[at + LOW] === 0 && words[at + HIGH] === 0) return slot;
+      slot = (slot + 1) & mask;
+    }
   }
 
   /** Doubles the table and leaves aged entries behind. */
-  #grow(now: Instant): void {
-    const [macs, seenAt, ports] = [this.#macs, this.#seenAt, this.#ports];
-    this.#macs = new Float64Array(macs.length * 2);
-    this.#seenAt = new Float64Array(macs.length * 2);
-    this.#ports = new Int32Array(macs.length * 2);
-    this.#count = 0;
-    for (let i = 0; i < macs.length; i++) {
-      if (macs[i] === ZERO_MAC || now - seenAt[i]! > this.#ageing) continue;
-      const slot = this.#find(macs[i] as Mac);
-      this.#macs[slot] = macs[i]!;
-      this.#seenAt[slot] = seenAt[i]!;
-      this.#ports[slot] = ports[i]!;
-      this.#count++;
+  #grow(): void {
+    const words = this.#words;
+    const kept = Array.from({ length: this.#capacity }, (_, slot) => slot).filter(
+      (slot) => !this.#isFree(slot) && !this.#isAged(slot),
+    );
+    this.#capacity *= 2;
+    this.#words = new Int32Array(this.#capacity * WORDS_PER_RECORD);
+    this.#doubles = new Float64Array(this.#words.buffer);
+    this.#count = kept.length;
+    for (const slot of kept) {
+      const record = words.subarray(slot * WORDS_PER_RECORD, (slot + 1) * WORDS_PER_RECORD);
+      this.#words.set(record, this.#find(record[HIGH]!, record[LOW]!) * WORDS_PER_RECORD);
     }
   }
 }

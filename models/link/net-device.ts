@@ -6,7 +6,7 @@ import type { DropReason } from '../packet/drop-reason.ts';
 import type { DeviceRef, Frame } from '../packet/frame.ts';
 import type { FrameStore } from '../packet/frame-store.ts';
 import type { Ip } from '../packet/ip-address.ts';
-import type { Mac } from '../packet/mac.ts';
+import { type Mac, macHigh, macLow } from '../packet/mac.ts';
 
 /** Who takes frames that a device has received: the IP stack of its namespace, or the bridge it is a port of. */
 export interface FrameReceiver {
@@ -32,6 +32,9 @@ export interface NetDeviceOptions {
 export abstract class NetDevice implements DeviceRef {
   readonly name: string;
   readonly mac: Mac;
+  // The same in two parts: every frame asks.
+  readonly #macHigh: number;
+  readonly #macLow: number;
   readonly namespace: string;
   readonly index: number;
   readonly cpus: CpuSet;
@@ -48,6 +51,8 @@ export abstract class NetDevice implements DeviceRef {
   constructor({ name, mac, mtuBytes = DEFAULT_MTU_BYTES, namespace, index, cpus, frames }: NetDeviceOptions) {
     this.name = name;
     this.mac = mac;
+    this.#macHigh = macHigh(mac);
+    this.#macLow = macLow(mac);
     this.#mtuBytes = mtuBytes;
     this.namespace = namespace;
     this.index = index;
@@ -90,6 +95,11 @@ export abstract class NetDevice implements DeviceRef {
   set tap(tap: DeviceTap | undefined) {
     this.#tap = tap;
     this.cpus.forgetWays();
+  }
+
+  /** Is the frame for this very MAC? */
+  isAddressedBy({ dstMacHigh, dstMacLow }: Frame): boolean {
+    return dstMacLow === this.#macLow && dstMacHigh === this.#macHigh;
   }
 
   /** Are its packets without an Ethernet header? Frames have one all the same, and nobody sees it. */

@@ -10,7 +10,7 @@ import type { Frame } from './frame.ts';
 
 /** A forwarding database, to which the frame's source was no news. */
 export interface Refreshable {
-  refresh(slot: number, at: Instant): void;
+  refresh(slot: number, agoNs: number): void;
 }
 
 /** Connection tracking of one network namespace. */

@@ -6,7 +6,7 @@
 import type { FrameHolder } from './frame-store.ts';
 import { ANY_IP, type Ip, type IpFamily } from './ip-address.ts';
 import type { Journey } from './journey.ts';
-import { BROADCAST_MAC, isGroupAddress, type Mac, ZERO_MAC } from './mac.ts';
+import { BROADCAST_MAC, isGroupHigh, type Mac, macHigh, macLow, macOf, ZERO_MAC } from './mac.ts';
 
 export const ETHERTYPE_IPV4 = 0x0800;
 export const ETHERTYPE_ARP = 0x0806;
@@ -41,6 +41,9 @@ export const TCP_HEADER_BYTES = 20;
 export const ICMP_HEADER_BYTES = 8;
 export const VXLAN_HEADER_BYTES = 8;
 const LARGEST_ICMP_ERROR_BYTES = 576;
+
+const BROADCAST_HIGH = macHigh(BROADCAST_MAC);
+const BROADCAST_LOW = macLow(BROADCAST_MAC);
 
 /** The part of a net device that a frame remembers: where it came from and where it goes. */
 export interface DeviceRef {
@@ -77,8 +80,11 @@ export class Frame {
   /** Ethernet header, IP packet and payload; no preamble, padding or checksum. Kept by {@link updateSize}. */
   sizeBytes = 0;
 
-  srcMac: Mac = BROADCAST_MAC;
-  dstMac: Mac = BROADCAST_MAC;
+  // MACs in two parts: see mac.ts.
+  srcMacHigh = BROADCAST_HIGH;
+  srcMacLow = BROADCAST_LOW;
+  dstMacHigh = BROADCAST_HIGH;
+  dstMacLow = BROADCAST_LOW;
   etherType = ETHERTYPE_IPV4;
 
   /** ARP: sender and target protocol address are `srcIp` and `dstIp`; the sender's MAC is `srcMac`. */
@@ -188,6 +194,24 @@ export class Frame {
   /** What has happened to a frame that is followed; undefined for all others. */
   journey: Journey | undefined = undefined;
 
+  get srcMac(): Mac {
+    return macOf(this.srcMacHigh, this.srcMacLow);
+  }
+
+  set srcMac(mac: Mac) {
+    this.srcMacHigh = macHigh(mac);
+    this.srcMacLow = macLow(mac);
+  }
+
+  get dstMac(): Mac {
+    return macOf(this.dstMacHigh, this.dstMacLow);
+  }
+
+  set dstMac(mac: Mac) {
+    this.dstMacHigh = macHigh(mac);
+    this.dstMacLow = macLow(mac);
+  }
+
   /** Recomputes `sizeBytes` from the headers that the protocol implies and `payloadBytes`. */
   updateSize(): void {
     this.sizeBytes = ETHERNET_HEADER_BYTES + (this.etherType === ETHERTYPE_ARP ? 28 : this.ipBytes());
@@ -203,7 +227,7 @@ export class Frame {
   get group(): Mac {
     if (this.cameForGroup !== ZERO_MAC) return this.cameForGroup;
     const hasCome = (this.receivedOn ?? this.physIn) !== undefined;
-    return hasCome && isGroupAddress(this.dstMac) ? this.dstMac : ZERO_MAC;
+    return hasCome && isGroupHigh(this.dstMacHigh) ? this.dstMac : ZERO_MAC;
   }
 
   get isFragment(): boolean {
@@ -262,8 +286,10 @@ export class Frame {
   /** Everything back to its default, as a frame fresh from the pool. */
   reset(): void {
     this.sizeBytes = 0;
-    this.srcMac = BROADCAST_MAC;
-    this.dstMac = BROADCAST_MAC;
+    this.srcMacHigh = BROADCAST_HIGH;
+    this.srcMacLow = BROADCAST_LOW;
+    this.dstMacHigh = BROADCAST_HIGH;
+    this.dstMacLow = BROADCAST_LOW;
     this.etherType = ETHERTYPE_IPV4;
     this.arpOperation = 0;
     this.arpTargetMac = BROADCAST_MAC;
@@ -357,8 +383,10 @@ export class Frame {
   /** Copies headers and payload, not metadata, identity or journey. */
   copyPacketFrom(other: Frame): void {
     this.sizeBytes = other.sizeBytes;
-    this.srcMac = other.srcMac;
-    this.dstMac = other.dstMac;
+    this.srcMacHigh = other.srcMacHigh;
+    this.srcMacLow = other.srcMacLow;
+    this.dstMacHigh = other.dstMacHigh;
+    this.dstMacLow = other.dstMacLow;
     this.etherType = other.etherType;
     this.arpOperation = other.arpOperation;
     this.arpTargetMac = other.arpTargetMac;

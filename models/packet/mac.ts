@@ -7,10 +7,19 @@ export type Mac = number & { readonly [macBrand]: true };
 export const BROADCAST_MAC = 0xff_ff_ff_ff_ff_ff as Mac;
 export const ZERO_MAC = 0 as Mac;
 
-const GROUP_BIT = 2 ** 40;
+// In two parts, which are small integers: what V8 does not box.
+
+/** The upper 16 bits. */
+export const macHigh = (mac: Mac): number => Math.floor(mac / 2 ** 32);
+/** The lower 32 bits, as a signed integer. */
+export const macLow = (mac: Mac): number => mac | 0;
+export const macOf = (high: number, low: number): Mac => (high * 2 ** 32 + (low >>> 0)) as Mac;
+
+const GROUP_BIT_OF_HIGH = 1 << 8;
+export const isGroupHigh = (high: number): boolean => (high & GROUP_BIT_OF_HIGH) !== 0;
 
 /** Multicast and broadcast addresses have the lowest bit of their first byte set. */
-export const isGroupAddress = (mac: Mac): boolean => Math.floor(mac / GROUP_BIT) % 2 === 1;
+export const isGroupAddress = (mac: Mac): boolean => isGroupHigh(macHigh(mac));
 
 /**
  * The `serial`-th locally administered unicast address, `02:00:…`. Linux draws the MAC of a veth at random; serial

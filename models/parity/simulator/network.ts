@@ -34,7 +34,7 @@ import {
   parsePrefix,
   prefix,
 } from '../../packet/ip-address.ts';
-import { localMac, type Mac, parseMac } from '../../packet/mac.ts';
+import { localMac, type Mac, macHigh, macLow, parseMac } from '../../packet/mac.ts';
 import type { Capture, Overlay, ParityNode, ParityPod, Topology } from '../case.ts';
 import { CaseError, EndlessCaseError } from '../case-error.ts';
 import { addIpv6, NODE_SYSCTLS6, resolveIpv6, routeIpv6ToPeer } from './dual-stack.ts';
@@ -196,7 +196,7 @@ export class SimulatedNetwork {
     });
     this.#tap(namespace.add(inside));
     const port = fabric.addPort(switchNamespace.add(outside));
-    if (this.topology.cold !== true) fabric.fdb.learn(inside.mac, port.number, this.sim.now);
+    if (this.topology.cold !== true) fabric.fdb.learn(macHigh(inside.mac), macLow(inside.mac), port.number);
     if (node.ip !== undefined) namespace.stack.addAddress(inside, parseIp(node.ip), 24);
   }
 
@@ -239,7 +239,7 @@ export class SimulatedNetwork {
 
   #joinByBridge(pod: ParityPod, { node, bridge }: PodPlace & { readonly bridge: Bridge }, veth: VethPair): void {
     const port = bridge.addPort(veth.outside, { hairpin: pod.hairpin ?? false });
-    if (this.topology.cold !== true) bridge.fdb.learn(veth.inside.mac, port.number, this.sim.now);
+    if (this.topology.cold !== true) bridge.fdb.learn(macHigh(veth.inside.mac), macLow(veth.inside.mac), port.number);
     const { stack } = this.namespace(pod.name);
     stack.addAddress(veth.inside, parseIp(pod.ip), 24);
     stack.addRoute({ destination: ANY_PREFIX, device: veth.inside, gateway: gatewayIp(node) });
