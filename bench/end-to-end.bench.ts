@@ -50,7 +50,9 @@ export interface EchoOptions {
   readonly protocol?: 'udp' | 'tcp';
   /** All Services of the cluster; default, and at least: those that are asked, one per node. */
   readonly services?: number;
-  /** How often each pod asks; once a millisecond by default. */
+  /** How many pods ask, spread evenly over the cluster; all by default. */
+  readonly clients?: number;
+  /** How often each of them asks; once a millisecond by default. */
   readonly every?: Duration;
   readonly cpusPerNode?: number;
   /** Several workers simulate it together. */
@@ -68,7 +70,8 @@ export function packetsPerSecond({
   readonly seconds?: () => number;
 }): number {
   const { cluster, delivered } = buildEcho(options);
-  const virtualMs = packets / (2 * options.nodes * options.podsPerNode); // each pod asks once a millisecond
+  const { nodes, podsPerNode, clients = nodes * podsPerNode } = options;
+  const virtualMs = packets / (2 * clients); // each of them asks once a millisecond
   cluster.runFor(ms(Math.max(virtualMs / 5, WARM_UP_MS)));
   // While caches are cold, frames may race for one conntrack entry, or be sent again while ARP asks.
   const droppedBefore = cluster.frames.totals().dropped;
@@ -92,7 +95,7 @@ const SERVER_PORT = 8080;
 const MESSAGE = { sizeBytes: 512, id: 0 };
 
 /**
- * Every pod answers behind one Service, and asks another one again and again from one socket. Bare sockets and not a
+ * Every pod answers behind one Service, and clients ask another one again and again from one socket. Bare sockets and not a
  * workload's clients: the data path is to be measured, not how requests are accounted for.
  */
 export function buildEcho({
@@ -100,6 +103,7 @@ export function buildEcho({
   podsPerNode,
   protocol = 'udp',
   services = nodes,
+  clients = nodes * podsPerNode,
   every = ms(1),
   cpusPerNode = 2,
   part,
@@ -122,24 +126,32 @@ export function buildEcho({
   for (let i = nodes; i < services; i++) cluster.addService({ name: `idle-${i}`, port: 80, endpoints: 2 });
   cluster.start();
   compileFor(cluster.pods);
-  if (isLarge) introduceNeighbors(cluster);
+  const asking = Array.from({ length: clients }, (_, i) => Math.floor((i * cluster.pods.length) / clients));
+  if (isLarge) introduceNeighbors(cluster, asking);
   const deliveries = { count: 0 };
-  const startEcho = protocol === 'tcp' ? tcpEchoes(deliveries, every) : udpEchoes(deliveries, every);
+  const programs = protocol === 'tcp' ? tcpEchoes(deliveries, every) : udpEchoes(deliveries, every);
   const addresses = Array.from({ length: nodes }, (_, i) =>
     cluster.resolve(`echo-${i}:80`, { protocol: serviceProtocol }),
   );
-  for (const [i, pod] of cluster.pods.entries()) {
+  for (const pod of cluster.pods) {
     cluster.servers.get(pod.name)!.close();
-    const ask = startEcho(pod, addresses[serviceAskedBy(i, nodes)]!);
+    programs.serve(pod);
+  }
+  for (const i of asking) {
+    const pod = cluster.pods[i]!;
+    const ask = programs.ask(pod, addresses[serviceAskedBy(i, nodes)]!);
     pod.place.schedule(ns((i * STAGGER_NS) % every), ask, undefined);
   }
   return { cluster, delivered: () => deliveries.count };
 }
 
-/** Starts the server of a pod, and its client: asks, on time whether answers come or not, from the first call on. */
-type StartEcho = (pod: RunningPod, to: SocketAddress) => () => void;
+interface EchoPrograms {
+  serve(pod: RunningPod): void;
+  /** Asks, on time whether answers come or not, from the first call of what it returns on. */
+  ask(pod: RunningPod, to: SocketAddress): () => void;
+}
 
-function udpEchoes(deliveries: { count: number }, every: Duration): StartEcho {
+function udpEchoes(deliveries: { count: number }, every: Duration): EchoPrograms {
   const server: UdpHandlers = {
     onDatagram(message, from, socket) {
       deliveries.count++;
@@ -147,10 +159,12 @@ function udpEchoes(deliveries: { count: number }, every: Duration): StartEcho {
     },
   };
   const client: UdpHandlers = { onDatagram: () => deliveries.count++ };
-  return ({ namespace, place, cpu }, to) => {
-    namespace.udp.bind({ port: SERVER_PORT, cpu }, server);
-    const asker = new UdpAsker({ socket: namespace.udp.bind({ cpu }, client), to, place, every });
-    return () => UdpAsker.ask(asker);
+  return {
+    serve: ({ namespace, cpu }) => namespace.udp.bind({ port: SERVER_PORT, cpu }, server),
+    ask({ namespace, place, cpu }, to) {
+      const asker = new UdpAsker({ socket: namespace.udp.bind({ cpu }, client), to, place, every });
+      return () => UdpAsker.ask(asker);
+    },
   };
 }
 
@@ -174,7 +188,7 @@ class UdpAsker {
   }
 }
 
-function tcpEchoes(deliveries: { count: number }, every: Duration): StartEcho {
+function tcpEchoes(deliveries: { count: number }, every: Duration): EchoPrograms {
   const server: TcpHandlers = {
     onMessage(connection, message) {
       deliveries.count++;
@@ -182,15 +196,17 @@ function tcpEchoes(deliveries: { count: number }, every: Duration): StartEcho {
     },
   };
   const client: TcpHandlers = { onMessage: () => deliveries.count++ };
-  return ({ namespace, place, cpu }, to) => {
-    namespace.tcp.listen({ port: SERVER_PORT, cpu }, () => server);
-    let connection: TcpConnection | undefined;
-    const ask = (): void => {
-      connection ??= namespace.tcp.connect({ to, cpu }, client);
-      connection.send(MESSAGE);
-      place.schedule(every, ask, undefined);
-    };
-    return ask;
+  return {
+    serve: ({ namespace, cpu }) => namespace.tcp.listen({ port: SERVER_PORT, cpu }, () => server),
+    ask({ namespace, place, cpu }, to) {
+      let connection: TcpConnection | undefined;
+      const ask = (): void => {
+        connection ??= namespace.tcp.connect({ to, cpu }, client);
+        connection.send(MESSAGE);
+        place.schedule(every, ask, undefined);
+      };
+      return ask;
+    },
   };
 }
 
@@ -207,11 +223,11 @@ const serviceAskedBy = (pod: number, services: number): number => (pod * 7 + 1) 
  */
 const MOST_NODES_OF_A_SEGMENT = 256;
 
-function introduceNeighbors(cluster: Cluster): void {
-  const { nodes } = cluster;
-  for (const [i, pod] of cluster.pods.entries()) {
+function introduceNeighbors(cluster: Cluster, asking: readonly number[]): void {
+  const { nodes, pods } = cluster;
+  for (const i of asking) {
     const peer = nodes[serviceAskedBy(i, nodes.length)]!;
-    const own = cluster.node(pod.node);
+    const own = cluster.node(pods[i]!.node);
     if (own === peer) continue;
     introduce(own, peer);
     introduce(peer, own);

@@ -1,6 +1,6 @@
 // Podwire as one contender of several: a process that measures one thing, prints a name and a number per line, and ends.
 //
-//   node podwire-process.js echo NODES PODS_PER_NODE PACKETS PROTOCOL SERVICES    `packets 464601`
+//   node podwire-process.js echo NODES PODS_PER_NODE PACKETS PROTOCOL SERVICES [CLIENTS]    `packets 464601`
 //   node podwire-process.js hold LIST MIX SIZE...                                 `SIZE 23696682`, for each
 //
 // Packets are counted per second of CPU time of the whole process, with the threads that compile and collect garbage:
@@ -24,13 +24,14 @@ try {
   process.exitCode = 1;
 }
 
-function echo([nodes, podsPerNode, packets, protocol, services]: readonly string[]): void {
+function echo([nodes, podsPerNode, packets, protocol, services, clients]: readonly string[]): void {
   const rate = packetsPerSecond({
     nodes: Number(nodes),
     podsPerNode: Number(podsPerNode),
     packets: Number(packets),
     protocol: protocol as 'udp' | 'tcp',
     services: Number(services),
+    ...(clients !== undefined && { clients: Number(clients) }),
     seconds: cpuSeconds,
   });
   print('packets', rate);
