@@ -11,6 +11,7 @@
 import assert from 'node:assert/strict';
 import { Fingerprint } from './fingerprint.ts';
 import { type EventOrigin, type FutureEventList, SLOT_LIMIT } from './future-event-list.ts';
+import { NumberTable } from './number-table.ts';
 import { type RandomStream, RandomStreams } from './random.ts';
 import { type Duration, END_OF_TIME, type Instant, START } from './time.ts';
 import { TimingWheel } from './timing-wheel.ts';
@@ -45,6 +46,8 @@ export class Simulator {
   readonly worker: number;
   /** Of all places. */
   readonly clock = new Clock();
+  /** Of whatever changes with each event. */
+  readonly numbers = new NumberTable();
   readonly #events: FutureEventList;
   // What an event does, by its slot in the list. Both are cleared when the event has run, to let go of what they hold.
   readonly #actions: (Action | undefined)[] = [];

@@ -6,6 +6,7 @@
 //
 // Not modelled: preemption, interrupts inside a visit, NAPI batching, scheduling of processes against softirqs.
 
+import type { NumberTable } from '../../engine/number-table.ts';
 import type { Clock, Place } from '../../engine/simulator.ts';
 import { type Duration, type Instant, ns } from '../../engine/time.ts';
 import type { CostModel } from './cost-model.ts';
@@ -15,11 +16,24 @@ export const NETDEV_MAX_BACKLOG = 1_000;
 
 export type Work = (argument: never) => void;
 
+// Of each CPU, in the run's table of numbers.
+const BUSY_UNTIL = 0;
+const BUSY_NS = 1;
+const NUMBERS_PER_CPU = 2;
+
 export class CpuSet {
-  readonly place: Place;
-  readonly costs: CostModel;
+  // First what every visit needs, in one line of the processor's cache or two.
+  readonly #clock: Readonly<Clock>;
+  readonly #numbers: NumberTable;
+  readonly #firstNumber: number;
+  #offsetNs = 0;
+  /** Always, on a machine that another worker simulates: nothing begins there, and what is submitted is dropped. */
+  #visiting: boolean;
   /** The CPU of the running visit. */
   current = 0;
+  readonly count: number;
+  readonly place: Place;
+  readonly costs: CostModel;
   /**
    * Counts the changes of whatever decides where frames go on this machine: devices, addresses, routes, neighbors, rules,
    * settings. What has been remembered of ways is good for one generation (ip/flow-cache.ts).
@@ -32,11 +46,8 @@ export class CpuSet {
    * for each, for all namespaces, and while it is locked nothing causes another message (icmp_xmit_lock).
    */
   icmpLocks = 0;
-  readonly #clock: Readonly<Clock>;
-  readonly #cpus: Cpu[];
-  #offsetNs = 0;
-  /** Always, on a machine that another worker simulates: nothing begins there, and what is submitted is dropped. */
-  #visiting: boolean;
+  /** Work that waits, by CPU; few ever have any. */
+  readonly #queues: (WorkQueue | undefined)[];
   #postponed: (() => void)[] | undefined;
   /** What is to be polled when nothing is postponed any more. */
   #polls: (() => void)[] = [];
@@ -49,11 +60,10 @@ export class CpuSet {
     this.costs = costs;
     this.#clock = place.clock;
     this.#visiting = !place.isHere;
-    this.#cpus = Array.from({ length: count }, () => new Cpu());
-  }
-
-  get count(): number {
-    return this.#cpus.length;
+    this.count = count;
+    this.#numbers = place.sim.numbers;
+    this.#firstNumber = this.#numbers.add(count * NUMBERS_PER_CPU);
+    this.#queues = new Array(count).fill(undefined);
   }
 
   /** Now, as the running visit sees it: its start plus what it has been charged so far. */
@@ -90,9 +100,9 @@ export class CpuSet {
       work(argument);
       return this.end();
     }
-    const target = this.#cpus[cpu]!;
-    target.waiting.push(work as Work, argument);
-    if (target.waiting.length === 1) this.#wakeWhenFree(cpu, target);
+    const queue = (this.#queues[cpu] ??= new WorkQueue());
+    queue.push(work as Work, argument);
+    if (queue.length === 1) this.#wakeWhenFree(cpu);
   }
 
   /**
@@ -101,8 +111,9 @@ export class CpuSet {
    */
   begin(cpu: number): boolean {
     if (this.#visiting) return false;
-    const target = this.#cpus[cpu]!;
-    if (target.waiting.length > 0 || target.busyUntil > this.#clock.now) return false;
+    const freeForNs = this.#clock.now - this.#numbers.values[this.#firstNumber + NUMBERS_PER_CPU * cpu + BUSY_UNTIL]!;
+    // Others that wait are served at the very instant at which the CPU is free.
+    if (freeForNs < 0 || (freeForNs === 0 && this.backlog(cpu) > 0)) return false;
     this.current = cpu;
     this.#visiting = true;
     return true;
@@ -110,9 +121,10 @@ export class CpuSet {
 
   end(): void {
     this.#visiting = false;
-    const target = this.#cpus[this.current]!;
-    target.busyNs += this.#offsetNs;
-    target.busyUntil = (this.#clock.now + this.#offsetNs) as Instant;
+    const { values } = this.#numbers;
+    const at = this.#firstNumber + NUMBERS_PER_CPU * this.current;
+    values[at + BUSY_NS]! += this.#offsetNs;
+    values[at + BUSY_UNTIL] = this.#clock.now + this.#offsetNs;
     this.#offsetNs = 0;
   }
 
@@ -179,28 +191,29 @@ export class CpuSet {
 
   /** Visits that wait for this CPU. */
   backlog(cpu: number): number {
-    return this.#cpus[cpu]!.waiting.length;
+    return this.#queues[cpu]?.length ?? 0;
   }
 
   /** Total time that a CPU has worked, for utilization. */
   busyTime(cpu: number): Duration {
-    return ns(this.#cpus[cpu]!.busyNs);
+    return ns(this.#numbers.values[this.#firstNumber + NUMBERS_PER_CPU * cpu + BUSY_NS]!);
   }
 
-  #wakeWhenFree(cpu: number, target: Cpu): void {
-    this.place.scheduleAt(target.busyUntil, this.#serveNext, cpu);
+  #wakeWhenFree(cpu: number): void {
+    const busyUntil = this.#numbers.values[this.#firstNumber + NUMBERS_PER_CPU * cpu + BUSY_UNTIL]! as Instant;
+    this.place.scheduleAt(busyUntil, this.#serveNext, cpu);
   }
 
   /** Nobody takes a CPU for which others wait, so it is free when it wakes. */
   readonly #serveNext = (cpu: number): void => {
-    const target = this.#cpus[cpu]!;
-    const work = target.waiting.shiftWork() as (argument: unknown) => void;
-    const argument = target.waiting.shiftArgument();
+    const queue = this.#queues[cpu]!;
+    const work = queue.shiftWork() as (argument: unknown) => void;
+    const argument = queue.shiftArgument();
     this.current = cpu;
     this.#visiting = true;
     work(argument);
     this.end();
-    if (target.waiting.length > 0) this.#wakeWhenFree(cpu, target);
+    if (queue.length > 0) this.#wakeWhenFree(cpu);
   };
 
   readonly #submitLater = ({ cpu, work, argument }: Submission): void => {
@@ -212,12 +225,6 @@ interface Submission {
   readonly cpu: number;
   readonly work: Work;
   readonly argument: unknown;
-}
-
-class Cpu {
-  busyUntil = 0 as Instant;
-  busyNs = 0;
-  readonly waiting = new WorkQueue();
 }
 
 /** A FIFO of (work, argument) in a ring, so that a long backlog neither shifts arrays nor allocates. */

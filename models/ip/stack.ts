@@ -131,8 +131,6 @@ const isKernelsOwn = ({ protocol, tcpFlags }: Frame): boolean =>
 
 /** Of every packet that comes from a socket, so that a flow's way leads from here to the TTL that it leaves with. */
 const UNROUTED_TTL = 64;
-/** Of pods: no visit begins at their devices. */
-const NO_INGRESSES: readonly number[] = [];
 /** Of each namespace's loopback device. */
 const LOOPBACK_SUBNET = prefix(LOOPBACK_IP, 8);
 const LOOPBACK_HOST = prefix(LOOPBACK_IP, 32);
@@ -148,9 +146,8 @@ export class IpStack implements FrameReceiver, NetfilterStack {
   // First what every frame needs, in one line of the processor's cache.
   readonly #flows: FlowCache | undefined;
   #identification: number;
-  /** Where ways begin: at sockets, and by device index. */
+  /** Where ways of frames begin that sockets send. */
   readonly #socketIngress: number;
-  #ingresses: readonly number[] = NO_INGRESSES;
   readonly name: string;
   readonly cpus: CpuSet;
   readonly frames: FrameStore;
@@ -214,7 +211,7 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     const isAddressed = device.isAddressedBy(frame);
     if (!isAddressed && !isGroupHigh(frame.dstMacHigh)) return this.drop(frame, 'OTHERHOST');
     if (this.#flows === undefined || !device.beginsVisits || !isAddressed) return this.#receive(frame, device);
-    if (this.#flows.repeat(this.#ingresses[device.index]!, frame, this.cpus)) return;
+    if (this.#flows.repeat(device.wayIngress, frame, this.cpus)) return;
     this.#receive(frame, device);
     this.#flows.finish();
   }
@@ -779,11 +776,7 @@ export class IpStack implements FrameReceiver, NetfilterStack {
   addDevice(device: NetDevice): void {
     device.receiver = this;
     this.#devices = this.#devices.concat(device);
-    if (device.beginsVisits && this.#flows !== undefined) {
-      const ingresses = this.#ingresses.slice();
-      ingresses[device.index] = this.#flows.newIngress();
-      this.#ingresses = ingresses;
-    }
+    if (device.beginsVisits && this.#flows !== undefined) device.wayIngress = this.#flows.newIngress();
     this.#ipv6?.addDevice(device);
     this.settings.addDevice(device, this.#devices);
     this.neighbors.settings.addDevice(device, this.#devices);

@@ -2,18 +2,16 @@
 // frame asks it twice (learn the source, look the destination up); its slow twin, a Map, stands in the test.
 
 import { after, type Duration, type Instant, s } from '../../engine/time.ts';
-import { type Mac, macOf } from '../packet/mac.ts';
+import { type Mac, macHigh, macLow, macOf, ZERO_MAC } from '../packet/mac.ts';
 
 /** Default ageing time of a Linux bridge. */
 export const FDB_AGEING: Duration = s(300);
 
-// A record is 24 bytes: a MAC in two parts (0 and 0: free), a port, four bytes of nothing, and when the MAC was seen.
-const WORDS_PER_RECORD = 6;
-const LOW = 0;
-const HIGH = 1;
-const PORT = 2;
-const DOUBLES_PER_RECORD = 3;
+// A record: a MAC (0: free), a port, and when the MAC was seen there.
+const MAC = 0;
+const PORT = 1;
 const SEEN_AT = 2;
+const NUMBERS_PER_RECORD = 3;
 const FIRST_CAPACITY = 16;
 
 /** MACs come in two parts, the upper 16 bits and the lower 32, and the time from a clock: as numbers they would be boxed. */
@@ -21,9 +19,7 @@ export class Fdb {
   readonly #clock: { readonly instant: Instant };
   readonly #ageing: Duration;
   #capacity = FIRST_CAPACITY;
-  #words = new Int32Array(FIRST_CAPACITY * WORDS_PER_RECORD);
-  /** The same bytes. */
-  #doubles = new Float64Array(this.#words.buffer);
+  #numbers = new Float64Array(FIRST_CAPACITY * NUMBERS_PER_RECORD);
   #count = 0;
 
   constructor(clock: { readonly instant: Instant }, ageing: Duration = FDB_AGEING) {
@@ -41,19 +37,18 @@ export class Fdb {
     const now = this.#clock.instant;
     const isNews =
       isNew ||
-      this.#words[slot * WORDS_PER_RECORD + PORT] !== port ||
-      now - this.#doubles[slot * DOUBLES_PER_RECORD + SEEN_AT]! > this.#ageing;
+      this.#numbers[slot * NUMBERS_PER_RECORD + PORT] !== port ||
+      now - this.#numbers[slot * NUMBERS_PER_RECORD + SEEN_AT]! > this.#ageing;
     if (isNew) {
       if (this.#count * 2 >= this.#capacity) {
         this.#grow();
         slot = this.#find(high, low);
       }
-      this.#words[slot * WORDS_PER_RECORD + LOW] = low;
-      this.#words[slot * WORDS_PER_RECORD + HIGH] = high;
+      this.#numbers[slot * NUMBERS_PER_RECORD + MAC] = macOf(high, low);
       this.#count++;
     }
-    this.#words[slot * WORDS_PER_RECORD + PORT] = port;
-    this.#doubles[slot * DOUBLES_PER_RECORD + SEEN_AT] = now;
+    this.#numbers[slot * NUMBERS_PER_RECORD + PORT] = port;
+    this.#numbers[slot * NUMBERS_PER_RECORD + SEEN_AT] = now;
     return isNews;
   }
 
@@ -64,65 +59,65 @@ export class Fdb {
 
   /** {@link learn} without news, `agoNs` before now. */
   refresh(slot: number, agoNs: number): void {
-    this.#doubles[slot * DOUBLES_PER_RECORD + SEEN_AT] = this.#clock.instant - agoNs;
+    this.#numbers[slot * NUMBERS_PER_RECORD + SEEN_AT] = this.#clock.instant - agoNs;
   }
 
   /** The port behind which a MAC was last seen, unless that was longer ago than the ageing time. */
   lookup(high: number, low: number): number | undefined {
     const slot = this.#find(high, low);
     if (this.#isFree(slot) || this.#isAged(slot)) return undefined;
-    return this.#words[slot * WORDS_PER_RECORD + PORT];
+    return this.#numbers[slot * NUMBERS_PER_RECORD + PORT];
   }
 
   /** Until when {@link lookup} finds a MAC, which is known, if nobody hears of it again. */
   knownUntil(high: number, low: number): Instant {
-    return after(this.#doubles[this.#find(high, low) * DOUBLES_PER_RECORD + SEEN_AT]! as Instant, this.#ageing);
+    return after(this.#numbers[this.#find(high, low) * NUMBERS_PER_RECORD + SEEN_AT]! as Instant, this.#ageing);
   }
 
   /** Entries as `bridge fdb` lists them, aged ones left out. */
   *entries(): Generator<{ mac: Mac; port: number }> {
     for (let slot = 0; slot < this.#capacity; slot++) {
       if (this.#isFree(slot) || this.#isAged(slot)) continue;
-      const at = slot * WORDS_PER_RECORD;
-      yield { mac: macOf(this.#words[at + HIGH]!, this.#words[at + LOW]!), port: this.#words[at + PORT]! };
+      const at = slot * NUMBERS_PER_RECORD;
+      yield { mac: this.#numbers[at + MAC]! as Mac, port: this.#numbers[at + PORT]! };
     }
   }
 
   #isFree(slot: number): boolean {
-    return this.#words[slot * WORDS_PER_RECORD + LOW] === 0 && this.#words[slot * WORDS_PER_RECORD + HIGH] === 0;
+    return this.#numbers[slot * NUMBERS_PER_RECORD + MAC] === ZERO_MAC;
   }
 
   #isAged(slot: number): boolean {
-    return this.#clock.instant - this.#doubles[slot * DOUBLES_PER_RECORD + SEEN_AT]! > this.#ageing;
+    return this.#clock.instant - this.#numbers[slot * NUMBERS_PER_RECORD + SEEN_AT]! > this.#ageing;
   }
 
   /** The slot of a MAC, or the free slot where it belongs. */
   #find(high: number, low: number): number {
-    const words = this.#words;
+    const numbers = this.#numbers;
+    const mac = macOf(high, low);
     const mask = this.#capacity - 1;
     // The upper bits of a product depend on all of the lower 32 bits, where MACs differ; the lower ones not.
     let slot = Math.imul(low, 0x9e3779b1) >>> Math.clz32(mask);
     for (;;) {
-      const at = slot * WORDS_PER_RECORD;
-      if (words[at + LOW] === low && words[at + HIGH] === high) return slot;
-      if (words[at + LOW] === 0 && words[at + HIGH] === 0) return slot;
+      const found = numbers[slot * NUMBERS_PER_RECORD + MAC];
+      if (found === mac || found === ZERO_MAC) return slot;
       slot = (slot + 1) & mask;
     }
   }
 
   /** Doubles the table and leaves aged entries behind. */
   #grow(): void {
-    const words = this.#words;
+    const old = this.#numbers;
     const kept = Array.from({ length: this.#capacity }, (_, slot) => slot).filter(
       (slot) => !this.#isFree(slot) && !this.#isAged(slot),
     );
     this.#capacity *= 2;
-    this.#words = new Int32Array(this.#capacity * WORDS_PER_RECORD);
-    this.#doubles = new Float64Array(this.#words.buffer);
+    this.#numbers = new Float64Array(this.#capacity * NUMBERS_PER_RECORD);
     this.#count = kept.length;
     for (const slot of kept) {
-      const record = words.subarray(slot * WORDS_PER_RECORD, (slot + 1) * WORDS_PER_RECORD);
-      this.#words.set(record, this.#find(record[HIGH]!, record[LOW]!) * WORDS_PER_RECORD);
+      const record = old.subarray(slot * NUMBERS_PER_RECORD, (slot + 1) * NUMBERS_PER_RECORD);
+      const mac = record[MAC]! as Mac;
+      this.#numbers.set(record, this.#find(macHigh(mac), macLow(mac)) * NUMBERS_PER_RECORD);
     }
   }
 }

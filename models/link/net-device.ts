@@ -30,23 +30,26 @@ export interface NetDeviceOptions {
 }
 
 export abstract class NetDevice implements DeviceRef {
-  readonly name: string;
-  readonly mac: Mac;
-  // The same in two parts: every frame asks.
-  readonly #macHigh: number;
-  readonly #macLow: number;
-  readonly namespace: string;
-  readonly index: number;
+  // First what every frame needs, in one line of the processor's cache or two.
+  #up = true;
+  #tap: DeviceTap | undefined;
+  #receiver: FrameReceiver | undefined;
   readonly cpus: CpuSet;
   protected readonly frames: FrameStore;
+  #mtuBytes: number;
+  /** Where ways of frames begin that come in by this device, for the stack that has it and its flow cache. */
+  wayIngress = 0;
+  // The MAC in two parts.
+  readonly #macHigh: number;
+  readonly #macLow: number;
+  readonly name: string;
+  readonly mac: Mac;
+  readonly namespace: string;
+  readonly index: number;
   /** What the device puts before a frame (needed_headroom). */
   readonly headroomBytes: number = 0;
   /** Frames come in by this device first of all in a visit, with nothing known of them but their bytes. */
   readonly beginsVisits: boolean = false;
-  #mtuBytes: number;
-  #up = true;
-  #receiver: FrameReceiver | undefined;
-  #tap: DeviceTap | undefined;
 
   constructor({ name, mac, mtuBytes = DEFAULT_MTU_BYTES, namespace, index, cpus, frames }: NetDeviceOptions) {
     this.name = name;

@@ -6,10 +6,11 @@
 //
 // Not modelled: preamble and inter-frame gap (`sizeBytes` is what is serialized), autonegotiation, flow control.
 
+import type { NumberTable } from '../../engine/number-table.ts';
 import type { RandomStream } from '../../engine/random.ts';
 import type { Home, Place } from '../../engine/simulator.ts';
 import { type Duration, type Instant, us } from '../../engine/time.ts';
-import { NETDEV_MAX_BACKLOG } from '../cpu/cpu-set.ts';
+import { type CpuSet, NETDEV_MAX_BACKLOG } from '../cpu/cpu-set.ts';
 import { steeringHash } from '../packet/flow-hash.ts';
 import type { Frame } from '../packet/frame.ts';
 import type { FrameHolder } from '../packet/frame-store.ts';
@@ -99,22 +100,27 @@ export class WireDevice extends NetDevice implements FrameHolder {
 }
 
 /** One direction of a wire. */
+// Of each direction, in the run's table of numbers.
+const BUSY_UNTIL = 0;
+const NS_PER_BYTE = 1;
+const NUMBERS_PER_DIRECTION = 2;
+
 export class WireDirection implements FrameHolder {
-  readonly holderName: string;
-  readonly settings: WireSettings;
-  readonly #place: Place;
-  readonly #from: WireDevice;
+  // First what every frame needs.
   readonly #to: WireDevice;
-  readonly #loss: RandomStream | undefined;
-  readonly #nsPerByte: number;
-  // Copies of settings: every frame reads them.
-  readonly #delay: Duration;
-  readonly #lossFraction: number;
-  readonly #queueLimit: Duration;
-  #busyUntil = 0 as Instant;
   #inFlight = 0;
+  readonly #cpus: CpuSet;
+  readonly #place: Place;
+  readonly #numbers: NumberTable;
+  readonly #firstNumber: number;
+  readonly #queueLimit: Duration;
+  readonly #delay: Duration;
+  readonly #loss: RandomStream | undefined;
   /** Takes frames whose arrival another worker simulates. */
   #crossing: WireCrossing | undefined;
+  readonly #from: WireDevice;
+  readonly holderName: string;
+  readonly settings: WireSettings;
 
   constructor(from: WireDevice, to: WireDevice, settings: WireSettings) {
     const { rateBps, queueBytes, lossFraction } = settings;
@@ -123,12 +129,14 @@ export class WireDirection implements FrameHolder {
       throw new RangeError(`loss fraction ${lossFraction}; expected 0 to 1`);
     this.holderName = `wire ${from.namespace}/${from.name} > ${to.namespace}/${to.name}`;
     this.settings = settings;
+    this.#cpus = from.cpus;
     this.#place = from.cpus.place;
     this.#from = from;
     this.#to = to;
-    this.#nsPerByte = 8e9 / rateBps;
+    this.#numbers = this.#place.sim.numbers;
+    this.#firstNumber = this.#numbers.add(NUMBERS_PER_DIRECTION);
+    this.#numbers.values[this.#firstNumber + NS_PER_BYTE] = 8e9 / rateBps;
     this.#delay = settings.delay;
-    this.#lossFraction = lossFraction;
     this.#queueLimit = serializationDelay(queueBytes, rateBps);
     this.#loss = lossFraction > 0 ? this.#place.random(`wire/${from.name}`) : undefined;
   }
@@ -155,13 +163,15 @@ export class WireDirection implements FrameHolder {
   }
 
   carry(frame: Frame): void {
-    const now = this.#from.cpus.instant;
-    const start = this.#busyUntil > now ? this.#busyUntil : now;
+    const { values } = this.#numbers;
+    const at = this.#firstNumber;
+    const now = this.#cpus.instant;
+    const start = Math.max(values[at + BUSY_UNTIL]!, now);
     if (start - now > this.#queueLimit) return this.#from.drop(frame, 'QDISC_DROP');
-    const sent = (start + Math.round(frame.sizeBytes * this.#nsPerByte)) as Instant;
-    this.#busyUntil = sent;
+    const sent = (start + Math.round(frame.sizeBytes * values[at + NS_PER_BYTE]!)) as Instant;
+    values[at + BUSY_UNTIL] = sent;
     if (frame.journey !== undefined) this.#note(frame, { at: now, queuedNs: start - now, serializedNs: sent - start });
-    if (this.#loss !== undefined && this.#loss.uniform() < this.#lossFraction) {
+    if (this.#loss !== undefined && this.#loss.uniform() < this.settings.lossFraction) {
       return this.#from.drop(frame, 'WIRE_LOSS'); // lost on the cable: the transmitter was busy with it all the same
     }
     if (this.#crossing !== undefined) {

@@ -161,40 +161,47 @@ export class UdpLayer implements ProtocolHandler {
 }
 
 export class UdpSocket implements BoundSocket {
+  // Fields that are used together stand together, because a socket meets them all with every datagram, and seldom the same
+  // socket twice: first what both directions need.
+  #closed = false;
+  readonly #cpus: CpuSet;
+  readonly #frames: FrameStore;
+  /** The first that waits for the application; the others behind it are further below. */
+  #firstMessage: Message | undefined;
+  #bufferedBytes = 0;
+
+  // Sending.
+  /** What waits for the CPU, or has; most datagrams need not. */
+  #outgoing: Datagram[] | undefined;
   readonly family: IpFamily;
-  readonly isIpv6Only: boolean;
+  readonly cpu: number;
   /** ANY_IP: each datagram leaves from the address of its route. */
   readonly localIp: Ip;
   readonly localPort: number;
-  readonly cpu: number;
   readonly #layer: UdpLayer;
   readonly #stack: TransportStack;
-  readonly #cpus: CpuSet;
-  readonly #frames: FrameStore;
-  readonly #handlers: UdpHandlers;
-  readonly #receiveBufferBytes: number;
   /** Of its datagrams; 0: that of their flow. */
   readonly #flowHash: number;
-  /** What waits for the CPU, or has; most datagrams need not. */
-  #outgoing: Datagram[] | undefined;
-  /** The first that waits for the application, and others behind it, which there seldom are. */
-  #firstMessage: Message | undefined;
+
+  // Receiving.
+  readonly #handlers: UdpHandlers;
+  readonly #receiveBufferBytes: number;
+  #readingPaused = false;
   #firstPeer: SocketAddress | undefined;
-  #others: Datagram[] | undefined;
   /** Most sockets hear from one peer: it need not be made anew for each datagram. */
   #latestPeer: SocketAddress = { family: 4, ip: ANY_IP, port: 0 };
   // The same, beside the rest.
   #latestFamily: IpFamily = 4;
   #latestIp: Ip = ANY_IP;
   #latestPort = 0;
-  /** Once there is more than one: the last few, by turns. */
-  #peers: SocketAddress[] | undefined;
-  #nextPeer = 0;
   /** By backend: the Service's address by which this socket sent to it last. */
   #services: Map<string, SocketAddress> | undefined;
-  #bufferedBytes = 0;
-  #readingPaused = false;
-  #closed = false;
+  /** What waits for the application behind the first message; there seldom is any. */
+  #others: Datagram[] | undefined;
+  /** Once there is more than one peer: the last few, by turns. */
+  #peers: SocketAddress[] | undefined;
+  #nextPeer = 0;
+  readonly isIpv6Only: boolean;
 
   /** Use UdpLayer.bind. */
   constructor(
