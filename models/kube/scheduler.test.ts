@@ -1,3 +1,4 @@
+import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { controlPlane, nodeAt } from './control-plane.fixture.ts';
 import { type Manifest, type Node, objectFrom, type Pod, type PodSpec } from './objects.ts';
@@ -49,6 +50,48 @@ describe('pods are spread', () => {
     expect(pods()).toEqual(['a2 node-2', 'a3 node-1']);
   });
 });
+
+test('whatever came and went before, the next pod goes where a look at every node says', () => {
+  const step = fc.oneof(
+    { weight: 6, arbitrary: fc.record({ act: fc.constant('pod' as const), which: fc.nat(1) }) },
+    { weight: 2, arbitrary: fc.record({ act: fc.constant('remove' as const), which: fc.nat(99) }) },
+    {
+      weight: 1,
+      arbitrary: fc.record({ act: fc.constantFrom('node' as const, 'remove node' as const), which: fc.nat(99) }),
+    },
+  );
+  fc.assert(
+    fc.property(fc.array(step, { minLength: 40, maxLength: 80 }), (steps) => {
+      const { api } = controlPlane();
+      const nodes: string[] = [];
+      const bound: { name: string; owner: string; node: string }[] = [];
+      for (const [i, { act, which }] of [{ act: 'node' as const, which: 0 }, ...steps].entries()) {
+        if (act === 'node') {
+          api.create(nodeAt(i + 1));
+          nodes.push(`node-${i + 1}`);
+        } else if (act === 'remove node' && nodes.length > 1) {
+          api.remove('Node', nodes.splice(which % nodes.length, 1)[0]!);
+        } else if (act === 'remove' && bound.length > 0) {
+          api.remove('Pod', `default/${bound.splice(which % bound.length, 1)[0]!.name}`);
+        } else if (act === 'pod') {
+          const placed = { name: `pod-${i}`, owner: `set-${which}`, node: emptiest(nodes, bound, `set-${which}`) };
+          api.create(pod(placed.name, {}, placed.owner));
+          expect(api.get('Pod', `default/${placed.name}`)?.spec.nodeName).toBe(placed.node);
+          bound.push(placed);
+        }
+      }
+    }),
+  );
+});
+
+/** The first node with the fewest pods of the owner, and of those the fewest pods. */
+function emptiest(nodes: readonly string[], bound: readonly { owner: string; node: string }[], owner: string): string {
+  const load = (node: string): number => {
+    const there = bound.filter((other) => other.node === node);
+    return there.filter((other) => other.owner === owner).length * 1_000 + there.length;
+  };
+  return nodes.reduce((best, node) => (load(node) < load(best) ? node : best));
+}
 
 test('nodeName and nodeSelector are honoured', () => {
   const { api, apply, pods } = controlPlane();
