@@ -5,6 +5,7 @@ import assert from 'node:assert/strict';
 import { ChainIndex } from './chain-index.ts';
 import type { Rule } from './rule.ts';
 import { type MemoryMatch, memoriesOf, withoutRepeats } from './rule-memories.ts';
+import type { RuleOrder } from './rule-order.ts';
 
 export type ChainPolicy = 'ACCEPT' | 'DROP';
 
@@ -18,9 +19,8 @@ export interface RuleFacts {
 }
 
 /**
- * Rules that are made, or put in order, when somebody first asks for them. Each node has the ten thousand rules of
- * KUBE-SERVICES in an order of its own, which is 80 kB, and an endpoint's rules are 1 kB; most nodes and endpoints of a large
- * cluster are never asked for them.
+ * Rules that are made when somebody first asks for them: an endpoint's are 1 kB, and most endpoints of a large cluster are
+ * never asked for them.
  */
 export class RulesToCome {
   readonly facts: RuleFacts;
@@ -32,19 +32,31 @@ export class RulesToCome {
   }
 }
 
+/** Rules that other chains have, too, put in order when somebody first asks for them. */
+export class RulesInOrder {
+  readonly facts: RuleFacts;
+  readonly make: () => RuleOrder;
+
+  constructor(facts: RuleFacts, make: () => RuleOrder) {
+    this.facts = facts;
+    this.make = make;
+  }
+}
+
 export class Chain {
   readonly name: string;
   /** What happens to frames that reach the end of a builtin chain; undefined for the others. */
   readonly policy: ChainPolicy | undefined;
   readonly #facts: RuleFacts;
-  #rules: readonly Rule[] | RulesToCome;
+  #rules: readonly Rule[] | RulesToCome | RulesInOrder;
+  #order: RuleOrder | undefined;
   #index: ChainIndex | undefined;
 
-  constructor(name: string, rules: readonly Rule[] | RulesToCome, policy?: ChainPolicy) {
+  constructor(name: string, rules: readonly Rule[] | RulesToCome | RulesInOrder, policy?: ChainPolicy) {
     this.name = name;
     this.#rules = rules;
     this.policy = policy;
-    this.#facts = rules instanceof RulesToCome ? rules.facts : factsOf(rules);
+    this.#facts = rules instanceof RulesToCome || rules instanceof RulesInOrder ? rules.facts : factsOf(rules);
   }
 
   get ruleCount(): number {
@@ -63,11 +75,21 @@ export class Chain {
 
   get rules(): readonly Rule[] {
     const rules = this.#rules;
-    return rules instanceof RulesToCome ? this.#make(rules) : rules;
+    if (rules instanceof RulesToCome) return this.#keep(rules.make(), rules.facts);
+    return rules instanceof RulesInOrder ? this.#keep(this.#orderOf(rules).rules(), rules.facts) : rules;
   }
 
-  #make({ facts, make }: RulesToCome): readonly Rule[] {
-    const rules = make();
+  /** Where its rules stand that others have, too; undefined: they are its own, or somebody has asked for {@link rules}. */
+  get order(): RuleOrder | undefined {
+    const rules = this.#rules;
+    return rules instanceof RulesInOrder ? this.#orderOf(rules) : undefined;
+  }
+
+  #orderOf({ make }: RulesInOrder): RuleOrder {
+    return (this.#order ??= make());
+  }
+
+  #keep(rules: readonly Rule[], facts: RuleFacts): readonly Rule[] {
     const made = factsOf(rules);
     assert(
       made.ruleCount === facts.ruleCount &&
@@ -76,6 +98,7 @@ export class Chain {
       'rules are as it was said of them beforehand',
     );
     this.#rules = rules;
+    this.#order = undefined;
     return rules;
   }
 

@@ -119,7 +119,7 @@ function filteringSteps(hook: Hook, { tables }: HookUsers): HookStep[] {
   const name = HOOK_NAMES[hook]!;
   return FILTERING_TABLES.filter(({ table }) => tables.isRegistered(table, name)).map(({ table, priority }) => {
     const chain = baseChain(tables, table, name);
-    return new HookStep(chain.use.chain.rules.length === 0 ? POLICY : WALK, priority, { chain });
+    return new HookStep(chain.use.chain.ruleCount === 0 ? POLICY : WALK, priority, { chain });
   });
 }
 

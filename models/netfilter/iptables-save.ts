@@ -47,7 +47,7 @@ export function printIptablesSave(
   for (const { name, chains } of saved) {
     lines.push(`*${name}`);
     for (const { chain, counters: counted } of chains) {
-      const total = chain.policy === undefined || !counters ? '[0:0]' : printCount(counted, chain.rules.length);
+      const total = chain.policy === undefined || !counters ? '[0:0]' : printCount(counted, chain.ruleCount);
       lines.push(`:${chain.name} ${chain.policy ?? '-'} ${total}`);
     }
     for (const { chain, counters: counted } of chains) {

@@ -72,7 +72,7 @@ export class RuleTable {
     if (known !== undefined) return known;
     const chain = this.chain(name);
     if (chain === undefined) return undefined;
-    const use = { chain, counters: new RuleCounters(chain.rules.length) };
+    const use = { chain, counters: new RuleCounters(chain.ruleCount) };
     this.#uses ??= new Map();
     this.#uses.set(name, use);
     return use;
@@ -133,7 +133,7 @@ export class RuleTable {
     const chain = new Chain(name, rules, policy ?? this.chain(name)?.policy);
     this.#setOwn(name, chain);
     if (before === undefined) return;
-    const last = before.chain.rules.length;
+    const last = before.chain.ruleCount;
     const counters = before.counters.moved({
       from: last,
       to: rules.length,

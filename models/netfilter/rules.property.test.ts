@@ -6,10 +6,12 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { ms } from '../../engine/time.ts';
 import type { IpFamily } from '../packet/ip-address.ts';
+import { Chain, factsOfLists, RulesInOrder } from './chain.ts';
 import { printIpsets, restoreIpsets } from './ipset/ipset-text.ts';
 import { parseIptablesSave, printIptablesSave } from './iptables-save.ts';
 import { family, RANDOM_RULE_SETS, rulesetAndFrames, ruleText } from './random-rules.fixture.ts';
 import { Rule } from './rule.ts';
+import { GroupedRules } from './rule-order.ts';
 import { TABLE_NAMES, type TableName } from './rule-tables.ts';
 import { parseRule } from './rule-text.ts';
 import { frameOf, TestNamespace } from './rules.fixture.ts';
@@ -22,17 +24,17 @@ const REAL_TOOLS = [
   { command: 'ip6tables-nft', family: 6 },
 ] as const;
 
-test('the index changes neither verdict, deciding rule, marks, rules visited nor counters', () => {
-  const walks = [walk, walkLinear];
+test('neither the index nor a list in common changes verdict, deciding rule, marks, rules visited or counters', () => {
+  const walks = [walk, walk, walkLinear];
   fc.assert(
     fc.property(rulesetAndFrames(), ({ family, ruleset, frames }) => {
       const namespaces = walks.map(() => new TestNamespace('', { family }));
-      for (const { tables, sets } of namespaces) {
+      for (const [i, { tables, sets }] of namespaces.entries()) {
         restoreIpsets(sets, RANDOM_RULE_SETS);
-        tables.replaceChains('filter', ruleset);
+        tables.replaceChains('filter', i === 1 ? ruleset.map(inOrderOfItsOwn) : ruleset);
       }
       for (const fields of frames) {
-        const [indexed, linear] = namespaces.map((namespace, i) => {
+        const [indexed, reordered, linear] = namespaces.map((namespace, i) => {
           const { tables, context } = namespace;
           const frame = frameOf(fields);
           namespace.wait(ms(700));
@@ -41,13 +43,24 @@ test('the index changes neither verdict, deciding rule, marks, rules visited nor
           return { verdict, rule: context.decidingRule?.text, visited: context.rulesVisited, mark: frame.mark };
         });
         expect(indexed).toEqual(linear);
+        expect(reordered).toEqual(linear);
       }
-      expect(namespaces[0]!.saved).toBe(namespaces[1]!.saved);
-      expect(printIpsets(namespaces[0]!.sets)).toBe(printIpsets(namespaces[1]!.sets));
+      expect(new Set(namespaces.map(({ saved }) => saved)).size).toBe(1);
+      expect(new Set(namespaces.map(({ sets }) => printIpsets(sets))).size).toBe(1);
     }),
     { numRuns: 300 },
   );
 });
+
+/** The same chain, of a list that has its rules two by two in reverse, but for the last. */
+function inOrderOfItsOwn({ name, rules, policy }: Chain): Chain {
+  const last = rules.slice(-1);
+  const groups: (readonly Rule[])[] = [];
+  for (let i = 0; i < rules.length - 1; i += 2) groups.unshift(rules.slice(i, Math.min(i + 2, rules.length - 1)));
+  const order = Uint16Array.from(groups.keys()).reverse();
+  const make = () => new GroupedRules(groups, last).ordered(order);
+  return new Chain(name, new RulesInOrder(factsOfLists([rules]), make), policy);
+}
 
 test('a rule that is read prints the same text', () => {
   fc.assert(

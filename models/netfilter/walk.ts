@@ -6,6 +6,7 @@
 import { ETHERNET_HEADER_BYTES, type Frame } from '../packet/frame.ts';
 import { ACCEPT, type Action, CONTINUE, DROP, GOTO, JUMP, RETURN, TARGET, type Verdict } from './action.ts';
 import type { Rule } from './rule.ts';
+import type { RuleOrder } from './rule-order.ts';
 import type { ChainUse, RuleTable } from './rule-table.ts';
 import type { RuleTables } from './rule-tables.ts';
 import type { BuiltinChain, TableName } from './table-order.ts';
@@ -69,9 +70,10 @@ export function walkBaseChain(
 
 /** How a chain ended: with a verdict, or RETURN, or CONTINUE when no rule has decided. */
 function walkChain(use: ChainUse, frame: Frame, context: WalkContext): Action {
-  return use.chain.rules.length < context.indexedFrom
-    ? visitEveryRule(use, frame, context)
-    : visitCandidates(use, frame, context);
+  const { chain } = use;
+  if (chain.ruleCount < context.indexedFrom) return visitEveryRule(use, frame, context);
+  const { order } = chain;
+  return order === undefined ? visitCandidates(use, frame, context) : visitReordered(use, order, frame, context);
 }
 
 function visitEveryRule(use: ChainUse, frame: Frame, context: WalkContext): Action {
@@ -82,7 +84,7 @@ function visitEveryRule(use: ChainUse, frame: Frame, context: WalkContext): Acti
       if (context.hotDrop) return DROP;
       continue;
     }
-    const action = execute(use, i, frame, context);
+    const action = execute(use, i, rules[i]!, frame, context);
     if (action !== CONTINUE) return action;
   }
   return CONTINUE;
@@ -111,16 +113,42 @@ function visitCandidates(use: ChainUse, frame: Frame, context: WalkContext): Act
     }
     context.rulesVisited += i + 1 - charged;
     charged = i + 1;
-    const action = execute(use, i, frame, context);
+    const action = execute(use, i, rules[i]!, frame, context);
     if (action !== CONTINUE) return action;
   }
   context.rulesVisited += end - charged;
   return CONTINUE;
 }
 
+/** The same in a chain whose rules stand in an order of their own: the index proposes rules of the list that others have, too. */
+function visitReordered(use: ChainUse, order: RuleOrder, frame: Frame, context: WalkContext): Action {
+  const { rules, index } = order.list;
+  const candidates: number[] = [];
+  const propose = (first: number): void => {
+    for (let i = first; i !== index.end; i = index.next[i]!) candidates.push(i);
+  };
+  propose(index.firstByDestination(frame.dstIp));
+  propose(index.firstBySource(frame.srcIp));
+  propose(index.firstByPort(frame.protocol, context.dstPort));
+  propose(index.firstUnkeyed);
+  candidates.sort((a, b) => order.placeOf(a) - order.placeOf(b));
+  let charged = 0;
+  for (const i of candidates) {
+    const matches = rules[i]!.matches(frame, context);
+    if (!matches && !context.hotDrop) continue;
+    const place = order.placeOf(i);
+    context.rulesVisited += place + 1 - charged;
+    if (!matches) return DROP;
+    charged = place + 1;
+    const action = execute(use, place, rules[i]!, frame, context);
+    if (action !== CONTINUE) return action;
+  }
+  context.rulesVisited += index.end - charged;
+  return CONTINUE;
+}
+
 /** A rule has matched. */
-function execute(use: ChainUse, ruleIndex: number, frame: Frame, context: WalkContext): Action {
-  const rule = use.chain.rules[ruleIndex]!;
+function execute(use: ChainUse, ruleIndex: number, rule: Rule, frame: Frame, context: WalkContext): Action {
   use.counters.count(ruleIndex, frame.sizeBytes - ETHERNET_HEADER_BYTES);
   const { recorder } = context;
   if (recorder.isRecording) recorder.countedBy(use.counters, ruleIndex);
@@ -161,8 +189,8 @@ function enterChain(from: ChainUse, ruleIndex: number, rule: Rule, frame: Frame,
 }
 
 function applyPolicy({ chain, counters }: ChainUse, frame: Frame, context: WalkContext): Verdict {
-  counters.count(chain.rules.length, frame.sizeBytes - ETHERNET_HEADER_BYTES);
-  if (context.recorder.isRecording) context.recorder.countedBy(counters, chain.rules.length);
+  counters.count(chain.ruleCount, frame.sizeBytes - ETHERNET_HEADER_BYTES);
+  if (context.recorder.isRecording) context.recorder.countedBy(counters, chain.ruleCount);
   frame.journey?.add({
     at: context.cpus.instant,
     namespace: context.namespace,

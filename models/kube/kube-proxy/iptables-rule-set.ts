@@ -1,7 +1,8 @@
 // All chains that kube-proxy has on one node in iptables mode, built service by service.
 
-import { Chain, factsOfLists, RulesToCome } from '../../netfilter/chain.ts';
+import { Chain, factsOfLists, RulesInOrder } from '../../netfilter/chain.ts';
 import type { Rule } from '../../netfilter/rule.ts';
+import { GroupedRules, type Indexes } from '../../netfilter/rule-order.ts';
 import type { EndpointComments } from './endpoint-comments.ts';
 import type { ServiceChainCache, ServiceRules } from './iptables-chain-cache.ts';
 import { type Dispatch, together } from './iptables-dispatch.ts';
@@ -55,15 +56,15 @@ export function writeRules({ node, services, config, cache, comments, order }: R
   }
   const ownServiceChains = [...own].flatMap((i) => notIn(shared.chains, byPort[i]!));
   const among = own.size === 0 ? shared.dispatch : together(byPort);
-  const shuffled = order.next(byPort);
-  let inOrder: Dispatch<Rule> | undefined;
+  const draw = order.next(byPort.length);
+  let drawn: Indexes | undefined;
   const chain = (name: string, list: keyof Dispatch<Rule>, last: readonly Rule[] = []): Chain => {
     if (among[list].length === 0) return new Chain(name, last);
     return new Chain(
       name,
-      new RulesToCome(factsOfLists([among[list], last]), () => {
-        inOrder ??= together(shuffled());
-        return last.length === 0 ? inOrder[list] : [...inOrder[list], ...last];
+      new RulesInOrder(factsOfLists([among[list], last]), () => {
+        drawn ??= draw();
+        return grouped(byPort, list, last).ordered(drawn);
       }),
     );
   };
@@ -82,6 +83,25 @@ export function writeRules({ node, services, config, cache, comments, order }: R
     sharedServiceChains: shared.chains,
     byPort,
   };
+}
+
+type RuleLists = Map<keyof Dispatch<Rule>, { readonly list: GroupedRules; readonly last: readonly Rule[] }>;
+
+/** By what nodes share of the service rules. */
+const knownLists = new WeakMap<readonly ServiceRules[], RuleLists>();
+
+/** The rules of a chain in the order of the service ports, one object for all nodes that share them. */
+function grouped(services: readonly ServiceRules[], name: keyof Dispatch<Rule>, last: readonly Rule[]): GroupedRules {
+  let lists = knownLists.get(services);
+  if (lists === undefined) knownLists.set(services, (lists = new Map()));
+  const known = lists.get(name);
+  if (known?.last.length === last.length && last.every((rule, i) => rule === known.last[i])) return known.list;
+  const list = new GroupedRules(
+    services.map(({ dispatch }) => dispatch[name]),
+    last,
+  );
+  lists.set(name, { list, last });
+  return list;
 }
 
 export const chainOptions = (

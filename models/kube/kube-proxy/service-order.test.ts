@@ -9,15 +9,15 @@ test('an order is the same whether anybody has asked for those of earlier syncs 
   for (const asked of [[4], [0, 4], [1, 2, 4], [0, 1, 2, 3, 4]]) {
     const order = new ServiceOrder(new RandomStream('orders'));
     for (const [i, items] of syncs.entries()) {
-      const shuffled = order.next(items);
-      if (asked.includes(i)) expect(shuffled()).toEqual(all[i]);
+      const shuffled = order.next(items.length);
+      if (asked.includes(i)) expect(Array.from(shuffled(), (item) => items[item])).toEqual(all[i]);
     }
   }
 });
 
 test('an order that is gone cannot be had', () => {
   const order = new ServiceOrder(new RandomStream('orders'));
-  const first = order.next([1, 2, 3]);
-  order.next([1, 2, 3]);
+  const first = order.next(3);
+  order.next(3);
   expect(first).toThrow('before the next sync');
 });

@@ -5,6 +5,7 @@
 import assert from 'node:assert/strict';
 
 import type { RandomStream } from '../../../engine/random.ts';
+import { type Indexes, indexes } from '../../netfilter/rule-order.ts';
 
 export class ServiceOrder {
   readonly #random: RandomStream;
@@ -18,19 +19,21 @@ export class ServiceOrder {
     this.#random = random;
   }
 
-  /** The order of the next sync: a function that shuffles the items, to be called at most once and not after a later sync. */
-  next<T>(items: readonly T[]): () => T[] {
+  /** The order of so many in the next sync: a function that draws it, to be called at most once and not after a later sync. */
+  next(count: number): () => Indexes {
     this.#skipped += this.#latestDraws;
-    this.#latestDraws = drawsOf(items);
+    this.#latestDraws = drawsOf(count);
     const sync = ++this.#latest;
     return () => {
       assert(sync === this.#latest, 'rules of a sync are asked for before the next sync replaces them');
       this.#random.skip(this.#skipped);
       this.#skipped = this.#latestDraws = 0;
-      return this.#random.shuffle(items);
+      const order = indexes({ below: count, length: count });
+      order.set(this.#random.shuffle(Array.from({ length: count }, (_, i) => i)));
+      return order;
     };
   }
 }
 
 /** What RandomStream.shuffle draws. */
-const drawsOf = ({ length }: readonly unknown[]): number => Math.max(0, length - 1);
+const drawsOf = (count: number): number => Math.max(0, count - 1);
