@@ -39,7 +39,7 @@ const QUICK = {
     { nodes: 2, podsPerNode: 2 },
     { nodes: 3, podsPerNode: 2 },
   ],
-  largest: { nodes: 4, podsPerNode: 2, packets: 500 },
+  largest: { nodes: 4, podsPerNode: 2 },
   pending: [100],
   manyServices: 20,
 };
