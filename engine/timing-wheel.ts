@@ -45,6 +45,9 @@ const MOST_GARBAGE = 6_144;
 
 const NONE = -1;
 
+/** Events of one nanosecond among which the one with the lowest key is looked for anew each time. More are put in order. */
+const MOST_SCANNED = 16;
+
 /** What {@link TimingWheel.earliest} found, in which bucket behind which first event, and where the cursor was. */
 const NOTHING_SEEN = { first: NONE, bucket: NONE, tick: 0, block: 0, time: 0 };
 
@@ -68,7 +71,7 @@ export class TimingWheel implements FutureEventList {
   #block = 0;
   #blockStart = 0;
   #tick = 0;
-  /** Events of the cursor's own nanosecond, when there were several. */
+  /** Events of the cursor's own nanosecond, when there were many. */
   readonly #ties = new TieHeap();
 
   time = START;
@@ -117,14 +120,16 @@ export class TimingWheel implements FutureEventList {
       }
       const bucket = this.#earliestBucket();
       const slot = this.#heads[bucket]!;
-      if (this.#next[slot] === NONE) {
+      const isAlone = this.#next[slot] === NONE;
+      if (isAlone || bucket < FINEST_BUCKETS) {
         const time = this.#timesAndKeys[slot << 1]!;
         if (time > limit) return undefined;
         const tick = time - this.#blockStart;
         if (tick < BLOCK_NS) this.#tick = tick | 0;
         else this.#moveCursor(time); // seldom: the call boxes the time
-        this.#empty(bucket);
-        if (this.#release(slot)) return slot;
+        const taken = isAlone ? slot : this.#takeLeast(bucket, slot);
+        if (isAlone) this.#empty(bucket);
+        if (taken !== NONE && this.#release(taken)) return taken;
       } else if (!this.#enter(bucket, limit)) {
         return undefined;
       }
@@ -198,16 +203,38 @@ export class TimingWheel implements FutureEventList {
     let slot = this.#heads[bucket]!;
     this.#empty(bucket);
     this.#moveCursor(start);
-    if (bucket < FINEST_BUCKETS) {
-      this.#addTies(slot);
-      return true;
-    }
     while (slot !== NONE) {
       const next = this.#next[slot]!;
       this.#place(slot, this.#timesAndKeys[slot << 1]!);
       slot = next;
     }
     return true;
+  }
+
+  /** Takes the event with the lowest key out of a bucket of level 0; NONE: there are many, which are now ties. */
+  #takeLeast(bucket: number, first: number): number {
+    const next = this.#next;
+    const keys = this.#timesAndKeys;
+    let least = first;
+    let before = NONE;
+    let lowest = keys[(first << 1) | 1]!;
+    let scanned = 0;
+    for (let last = first, slot = next[first]!; slot !== NONE; last = slot, slot = next[slot]!) {
+      if (++scanned === MOST_SCANNED) {
+        this.#empty(bucket);
+        this.#addTies(first);
+        return NONE;
+      }
+      const key = keys[(slot << 1) | 1]!;
+      if (key < lowest) {
+        lowest = key;
+        least = slot;
+        before = last;
+      }
+    }
+    if (before === NONE) this.#heads[bucket] = next[first]!;
+    else next[before] = next[least]!;
+    return least;
   }
 
   #moveCursor(time: number): void {
