@@ -163,6 +163,10 @@ export class TimingWheel implements FutureEventList {
   }
 
   #earliestBucket(): number {
+    // Where many events are pending the next one is often in the cursor's own word, and nothing precedes the cursor.
+    const near = (this.#tick & (FINEST_BUCKETS - 1)) >>> 5;
+    const nearBits = this.#occupied[near]!;
+    if (nearBits !== 0) return (near << 5) | lowestBit(nearBits);
     const summary = lowestBit(this.#summary);
     const word = (summary << 5) | lowestBit(this.#summaries[summary]!);
     return (word << 5) | lowestBit(this.#occupied[word]!);
