@@ -90,6 +90,10 @@ export class RuleTable {
     return [...builtin, ...[...others].sort(byBytes)];
   }
 
+  touchedChains(): Set<string> {
+    return new Set([...(this.#own?.keys() ?? []), ...(this.#uses?.keys() ?? [])]);
+  }
+
   put(chain: Chain): void {
     if (isBuiltin(this.name, chain.name) !== (chain.policy !== undefined)) {
       throw new RangeError(

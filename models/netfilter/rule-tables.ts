@@ -59,6 +59,11 @@ export class RuleTables {
     return this.#tables[table].chainNames();
   }
 
+  /** Chains that are not only as the shared base has them: this namespace has its own, or a frame has entered them. */
+  touchedChains(table: TableName): Set<string> {
+    return this.#tables[table].touchedChains();
+  }
+
   /** Like `iptables-restore --noflush`: chains of these names are replaced, with counters at zero; others are kept. */
   replaceChains(table: TableName, chains: Iterable<Chain>): void {
     const put = [...chains];

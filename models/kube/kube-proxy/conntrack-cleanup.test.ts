@@ -34,6 +34,22 @@ test('but no change of TCP endpoints, nor one of the Service alone', () => {
   expect(cleansUpAfter({ type: 'MODIFIED', object: local })).toBe(false);
 });
 
+test('is looked into once for all nodes that go from one state to another', () => {
+  const tracker = trackerOf(dns, dnsSlice('10.244.1.6', '10.244.2.6'));
+  const before = tracker.snapshot();
+  tracker.apply({ type: 'MODIFIED', object: dnsSlice('10.244.1.6') });
+  const after = tracker.snapshot();
+  tracker.apply({ type: 'MODIFIED', object: dnsSlice('10.244.3.6') });
+  const extent = { cleanup: 'reconcile', before, after } as const;
+  const isStale = staleConnections(extent)!;
+  expect(staleConnections(extent)).toBe(isStale);
+  expect(isStale(entry('udp 10.96.0.53:53 > 10.244.2.6'))).toBe(true);
+  const later = { ...extent, after: tracker.snapshot() };
+  expect(staleConnections(later)!(entry('udp 10.96.0.53:53 > 10.244.1.6'))).toBe(true);
+  expect(isStale(entry('udp 10.96.0.53:53 > 10.244.1.6'))).toBe(false);
+  expect(staleConnections({ ...extent, cleanup: 'of changes' })).not.toBe(isStale);
+});
+
 // ── which entries ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 const dnsOutside = service('dns', {

@@ -33,8 +33,26 @@ export interface CleanupExtent {
   readonly after: ServiceSnapshot;
 }
 
+type IsStale = (entry: TrackedConnection) => boolean;
+
+/** By the later snapshot. All proxies of a cluster ask about the same two. */
+const latestAnswers = new WeakMap<
+  ServiceSnapshot,
+  Pick<CleanupExtent, 'cleanup' | 'before'> & { readonly isStale: IsStale | undefined }
+>();
+
 /** Tells the entries to delete; undefined if nobody looks for any. */
-export function staleConnections(extent: CleanupExtent): ((entry: TrackedConnection) => boolean) | undefined {
+export function staleConnections(extent: CleanupExtent): IsStale | undefined {
+  const { cleanup, before, after } = extent;
+  const latest = latestAnswers.get(after);
+  if (latest?.before === before && latest.cleanup === cleanup) return latest.isStale;
+  const isStale = lookForStale(extent);
+  latestAnswers.delete(before); // else every snapshot there ever was would stay in memory
+  latestAnswers.set(after, { cleanup, before, isStale });
+  return isStale;
+}
+
+function lookForStale(extent: CleanupExtent): IsStale | undefined {
   const { cleanup, before, after } = extent;
   if (cleanup === 'of changes') return ofChanges(extent);
   return needsConntrackCleanup(before, after) ? againstEndpoints(after) : undefined;
@@ -45,23 +63,46 @@ const UDP = protocolNumber('udp');
 // ── from 1.32 on ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** Ports without a serving endpoint are left alone: what is sent to them waits for one. */
-function againstEndpoints({ ports }: ServiceSnapshot): (entry: TrackedConnection) => boolean {
-  const byAddress = new Map<string, ReadonlySet<Ip>>();
-  const byNodePort = new Map<number, ReadonlySet<Ip>>();
-  for (const port of ports) {
-    const serving = new Set(port.endpoints.filter((endpoint) => endpoint.serving).map(({ ip }) => ip));
-    if (!isUdp(port) || serving.size === 0) continue;
-    for (const ip of addressesOf(port)) byAddress.set(`${ip} ${port.port}`, serving);
-    if (port.nodePort !== undefined) byNodePort.set(port.nodePort, serving);
-  }
+function againstEndpoints({ ports }: ServiceSnapshot): IsStale {
   const family = familyOf(ports);
+  let served: ServedPorts | undefined;
   return ({ original, reply }) => {
     if (original.protocol !== UDP || original.family !== family) return false;
+    served ??= servedPorts(ports);
     const { dstIp, dstPort } = original;
-    return [byAddress.get(`${dstIp} ${dstPort}`), byNodePort.get(dstPort)].some(
-      (serving) => serving !== undefined && !serving.has(reply.srcIp),
+    return [served.byAddress.get(`${dstIp} ${dstPort}`), served.byNodePort.get(dstPort)].some(
+      (port) => port !== undefined && !servingIps(port).has(reply.srcIp),
     );
   };
+}
+
+/** UDP ports with a serving endpoint. */
+interface ServedPorts {
+  readonly byAddress: ReadonlyMap<string, ServicePort>;
+  readonly byNodePort: ReadonlyMap<number, ServicePort>;
+}
+
+function servedPorts(ports: readonly ServicePort[]): ServedPorts {
+  const byAddress = new Map<string, ServicePort>();
+  const byNodePort = new Map<number, ServicePort>();
+  for (const port of ports) {
+    if (!isUdp(port) || !port.endpoints.some(({ serving }) => serving)) continue;
+    for (const ip of addressesOf(port)) byAddress.set(`${ip} ${port.port}`, port);
+    if (port.nodePort !== undefined) byNodePort.set(port.nodePort, port);
+  }
+  return { byAddress, byNodePort };
+}
+
+/** Of ports that entries lead to; a port is the same in all snapshots until it changes. */
+const knownServingIps = new WeakMap<ServicePort, ReadonlySet<Ip>>();
+
+function servingIps(port: ServicePort): ReadonlySet<Ip> {
+  let ips = knownServingIps.get(port);
+  if (ips === undefined) {
+    ips = new Set(port.endpoints.filter(({ serving }) => serving).map(({ ip }) => ip));
+    knownServingIps.set(port, ips);
+  }
+  return ips;
 }
 
 /** Some Service that has, or had, endpoints behind a UDP port has other endpoints than before, behind whatever port. */
@@ -102,7 +143,7 @@ function endpointsByService(ports: readonly ServicePort[]): Map<string, ServiceE
  * What is sent to a UDP port that has got its first ready endpoint, or to the cluster IP of one that is gone; and what an
  * endpoint gets by a port that it was ready behind. `conntrack -D --orig-dst …`, `--dport …`, both with `--dst-nat …`.
  */
-function ofChanges({ before, after }: CleanupExtent): ((entry: TrackedConnection) => boolean) | undefined {
+function ofChanges({ before, after }: CleanupExtent): IsStale | undefined {
   const now = new Map(after.ports.filter(isUdp).map((port) => [port.name, port]));
   const earlier = new Map(before.ports.filter(isUdp).map((port) => [port.name, port]));
   const addresses = new Set<Ip>();

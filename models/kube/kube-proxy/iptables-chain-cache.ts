@@ -80,6 +80,7 @@ export class ServiceRuleCache {
   readonly #byPort = new WeakMap<ServicePort, PortRules>();
   /** The latest of each service port, for proxiers whose snapshots come from different watchers. */
   readonly #latest = new Map<string, PortRules>();
+  readonly #names = new WeakMap<readonly ServicePort[], Map<string | undefined, ReadonlySet<string>>>();
   readonly #shared = new WeakMap<ServiceSnapshot, Map<string | undefined, SharedRules>>();
 
   constructor(options: ServiceChainOptions) {
@@ -90,6 +91,22 @@ export class ServiceRuleCache {
     let rules = this.#byPort.get(port);
     if (rules === undefined) this.#byPort.set(port, (rules = this.#rulesOf(port)));
     return rules.on(node);
+  }
+
+  /** Names of the chains that these ports have on a node: one set for all nodes of a zone that ask about the same list. */
+  chainNames(ports: readonly ServicePort[], node: ProxyNode): ReadonlySet<string> {
+    if (ports.some(variesByNode)) return this.#chainNames(ports, node);
+    const byZone = this.#names.get(ports) ?? new Map<string | undefined, ReadonlySet<string>>();
+    this.#names.set(ports, byZone);
+    let names = byZone.get(node.zone);
+    if (names === undefined) byZone.set(node.zone, (names = this.#chainNames(ports, node)));
+    return names;
+  }
+
+  #chainNames(ports: readonly ServicePort[], node: ProxyNode): ReadonlySet<string> {
+    const rules = ports.map((port) => this.onNode(port, node));
+    const chains = rules.flatMap(({ clusterChains, nodeChains }) => [...clusterChains, ...nodeChains]);
+    return new Set(chains.map(({ name }) => name));
   }
 
   shared(services: ServiceSnapshot, zone: string | undefined): SharedRules {
@@ -130,6 +147,8 @@ class PortRules {
   readonly port: ServicePort;
   readonly #options: ServiceChainOptions;
   readonly #variants = new Map<string, ServiceRules>();
+  /** Where all nodes of a zone see the port alike. */
+  readonly #byZone = new Map<string | undefined, ServiceRules>();
   readonly #dispatches = new Map<string, Dispatch<Rule>>();
   readonly #chains = new Map<string, readonly Chain[]>();
   readonly #lists = new EndpointLists();
@@ -139,7 +158,16 @@ class PortRules {
     this.#options = options;
   }
 
+  /** Each change of some Service asks this of all of them: what is known is not looked for again. */
   on(node: ProxyNode): ServiceRules {
+    const known = this.#byZone.get(node.zone);
+    if (known !== undefined) return known;
+    const rules = this.#on(node);
+    if (!variesByNode(this.port)) this.#byZone.set(node.zone, rules);
+    return rules;
+  }
+
+  #on(node: ProxyNode): ServiceRules {
     const on = new PortOnNode(this.port, node);
     const cluster = this.#lists.numberOf(on.usable.cluster);
     const local = this.#lists.numberOf(on.usable.local);

@@ -48,9 +48,15 @@ export interface SyncReport {
   readonly noLocalEndpoints: { readonly internal: number; readonly external: number };
 }
 
+/** Names of service chains: those that all nodes have in common, and further ones. */
+interface ChainNames {
+  readonly shared: ReadonlySet<string>;
+  readonly own: readonly string[];
+}
+
 interface Written extends Pick<SyncReport, 'kind' | 'noLocalEndpoints'> {
   /** Service chains that there were and that might have to go. */
-  readonly before: ReadonlySet<string>;
+  readonly before: ChainNames;
   readonly ruleSet: RuleSet;
 }
 
@@ -107,7 +113,9 @@ export class IptablesProxier {
     return {
       kind,
       ...countWritten(ruleSet, written),
-      chainsDeleted: [...before].filter((name) => tables.chain('nat', name) === undefined),
+      chainsDeleted: [...new Set([...before.shared, ...before.own])].filter(
+        (name) => tables.chain('nat', name) === undefined,
+      ),
       noLocalEndpoints,
     };
   }
@@ -116,11 +124,10 @@ export class IptablesProxier {
   write(tables: RuleTables, services: ServiceSnapshot, now: Instant): Written {
     const kind = this.nextKind(tables);
     const isWritten = (port: ServicePort): boolean => kind === 'full' || !this.#services.has(port);
-    const before = new Set(
+    const before: ChainNames =
       kind === 'full'
-        ? tables.chainNames('nat').filter(isServiceChain)
-        : [...this.#chainsBesides(services), ...this.#stale],
-    );
+        ? { shared: NO_NAMES, own: tables.chainNames('nat').filter(isServiceChain) }
+        : { shared: this.#chainsBesides(services), own: this.#stale };
     if (kind === 'full') this.#comments.writeAll(services);
     else this.#comments.write(services, isWritten);
     const ruleSet = writeRules({
@@ -149,38 +156,51 @@ export class IptablesProxier {
   }
 
   /** The chains that this node has for service ports which are not, or no longer the same, in the snapshot. */
-  #chainsBesides(services: ServiceSnapshot): string[] {
+  #chainsBesides(services: ServiceSnapshot): ReadonlySet<string> {
     // With or without comments: the names are the same.
     const options = chainOptions(this.#config, { endpointComments: this.#comments.usual });
-    const rules = this.#cache.servicesWith(options);
-    return services
-      .missing(this.#services)
-      .map((port) => rules.onNode(port, this.#node))
-      .flatMap(({ clusterChains, nodeChains }) => [...clusterChains, ...nodeChains])
-      .map(({ name }) => name);
+    return this.#cache.servicesWith(options).chainNames(services.missing(this.#services), this.#node);
   }
 }
+
+const NO_NAMES: ReadonlySet<string> = new Set();
 
 const isServiceChain = (name: string): boolean => /^KUBE-(SVC|SVL|EXT|FW|SEP)-/.test(name);
 
 /** Of the chains of these names, those that are there and that the rules do not have any more. */
-function staleChains(tables: RuleTables, ruleSet: RuleSet, names: Iterable<string>): Chain[] {
+function staleChains(tables: RuleTables, ruleSet: RuleSet, names: ChainNames): Chain[] {
+  const { sharedServiceChains: shared } = ruleSet;
   const own = new Set(ruleSet.ownServiceChains.map(({ name }) => name));
-  return [...names].flatMap((name) => {
-    const isActive = own.has(name) || ruleSet.sharedServiceChains.has(name);
-    return isActive ? [] : (tables.chain('nat', name) ?? []);
-  });
+  const gone = [...namesBeside(shared, names.shared), ...names.own.filter((name) => !shared.has(name))];
+  return [...new Set(gone)].flatMap((name) => (own.has(name) ? [] : (tables.chain('nat', name) ?? [])));
+}
+
+/** By the names. All nodes ask the same, and of a Service with thousands of endpoints one chain may be gone. */
+const latestBeside = new WeakMap<
+  ReadonlySet<string>,
+  { readonly chains: ReadonlyMap<string, Chain>; readonly beside: readonly string[] }
+>();
+
+/** Those of the names that none of the chains has. */
+function namesBeside(chains: ReadonlyMap<string, Chain>, names: ReadonlySet<string>): readonly string[] {
+  let latest = latestBeside.get(names);
+  if (latest?.chains !== chains) {
+    latest = { chains, beside: [...names].filter((name) => !chains.has(name)) };
+    latestBeside.set(names, latest);
+  }
+  return latest.beside;
 }
 
 function installChains(
   tables: RuleTables,
   ruleSet: RuleSet,
-  { before, kept }: { readonly before: Iterable<string>; readonly kept: readonly Chain[] },
+  { before, kept }: { readonly before: ChainNames; readonly kept: readonly Chain[] },
 ): void {
   const stay = new Set([...ruleSet.ownServiceChains, ...kept].map(({ name }) => name));
-  for (const name of before) {
-    if (!stay.has(name) && tables.chain('nat', name) !== undefined) tables.deleteChain('nat', name);
-  }
+  const own = new Set(before.own);
+  // The rest are in the base alone, which goes as a whole.
+  for (const name of tables.touchedChains('nat'))
+    if ((own.has(name) || before.shared.has(name)) && !stay.has(name)) tables.deleteChain('nat', name);
   // Before the base goes that they may be of: so they keep what they have counted.
   if (kept.length > 0) tables.replaceChains('nat', kept);
   tables.share('nat', ruleSet.sharedServiceChains);
