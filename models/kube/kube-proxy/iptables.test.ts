@@ -396,6 +396,21 @@ describe('a sync', () => {
     expect(dnsChains()).toEqual(before);
   });
 
+  test('starts to count anew in the chains that it writes, and in no others', () => {
+    const node = new TestCluster().node(1);
+    const tracker = trackerOf(web, webEndpoints, dns, dnsEndpoints);
+    node.sync(tracker.snapshot());
+    const chains = node.tables.chainNames('nat').filter((name) => name.startsWith('KUBE-SVC-'));
+    const chainOf = (service: string) =>
+      chains.find((name) => node.tables.chain('nat', name)!.rules.some(({ text }) => text.includes(service)))!;
+    const [webChain, dnsChain] = [chainOf('default/web'), chainOf('kube-system/dns')] as const;
+    for (const name of [webChain, dnsChain]) node.tables.table('nat').use(name)!.counters.count(0, 60);
+    tracker.apply({ type: 'MODIFIED', object: moreEndpoints });
+    node.sync(tracker.snapshot());
+    expect(node.tables.counters('nat', webChain)).toBeUndefined();
+    expect(node.tables.counters('nat', dnsChain)?.packets(0)).toBe(1);
+  });
+
   test('leaves nothing of a service that is deleted, whatever its policies', () => {
     const node = new TestCluster().node(1);
     const tracker = trackerOf(balanced, webEndpoints);
