@@ -9,6 +9,7 @@
 
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
+import type { RunningPod } from '../models/kube/kubelet.ts';
 import type { ClusterIpFamily } from '../models/kube/ranges.ts';
 import { parseIpv6Prefix, parsePrefix } from '../models/packet/ip-address.ts';
 import { CLUSTER_FACTORS } from './cluster-factors.ts';
@@ -120,13 +121,19 @@ function addServices(cluster: Cluster, { nodes, services }: ScaleLevels): void {
 
 function startClients(cluster: Cluster, services: number): Load {
   const load = new Load();
-  const { pods } = cluster;
-  for (let i = 0; i < CLIENTS; i++) {
-    const pod = pods[Math.floor((i * pods.length) / CLIENTS)]!;
+  for (const [i, pod] of clientsOf(cluster).entries()) {
     const to = cluster.resolve(`web-${(i * 7 + 1) % services}:80`, { protocol: 'UDP' });
     cluster.closedLoop(pod, { to, protocol: 'udp', keepAlive: true, thinkTime: us(200), load });
   }
   return load;
+}
+
+/** Spread over all nodes, and over the pods of each. The scheduler has given pods to nodes in turn. */
+function clientsOf({ nodes, pods }: Cluster): RunningPod[] {
+  return Array.from({ length: CLIENTS }, (_, i) => {
+    const node = Math.floor((i * nodes.length) / CLIENTS);
+    return pods[node + nodes.length * (i % PODS_PER_NODE)]!;
+  });
 }
 
 const wallSeconds = (): number => performance.now() / 1e3;
