@@ -192,6 +192,7 @@ export class Cluster {
   #rulesVisitedBefore = 0;
   /** Since measuring began, by the nodes of other workers. */
   #rulesVisitedElsewhere = 0;
+  #conntrackEntriesElsewhere = 0;
   #hasNews = false;
 
   constructor(options: ClusterOptions) {
@@ -611,6 +612,14 @@ export class Cluster {
     return this.nodes.reduce((sum, { machine }) => sum + (machine.root.netfilter?.rulesVisited ?? 0), 0);
   }
 
+  /** Connections that the nodes track, with those that have expired but are not reclaimed yet. */
+  get conntrackEntries(): number {
+    return (
+      this.nodes.reduce((sum, { machine }) => sum + (machine.root.netfilter?.conntrack.count ?? 0), 0) +
+      this.#conntrackEntriesElsewhere
+    );
+  }
+
   // ── running ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
   /** Programs every node's rules. From now on changes take their time. */
@@ -644,7 +653,7 @@ export class Cluster {
 
   /**
    * The run is over: what was measured at places of other workers comes to the first one. That is loads, counts of events,
-   * of frames and of rules visited. True if this is the first worker, or the only one.
+   * of frames, of rules visited and of tracked connections. True if this is the first worker, or the only one.
    */
   gather(): boolean {
     const { part } = this.#options;
@@ -656,12 +665,14 @@ export class Cluster {
       run: { executedEvents, fingerprint },
       drops: frames.drops(),
       rulesVisited: this.rulesVisited,
+      conntrackEntries: this.conntrackEntries,
       measures: measures.map((measure) => measure.snapshot()),
     };
     for (const results of part.gather(own)) {
       sim.addRun(results.run);
       frames.addDrops(results.drops);
       this.#rulesVisitedElsewhere += results.rulesVisited;
+      this.#conntrackEntriesElsewhere += results.conntrackEntries;
       for (const [i, snapshot] of results.measures.entries()) measures[i]!.add(snapshot);
     }
     return part.index === 0;
@@ -964,6 +975,7 @@ interface PartOfResults {
   readonly run: { readonly executedEvents: number; readonly fingerprint: string };
   readonly drops: ReadonlyMap<DropReason, number>;
   readonly rulesVisited: number;
+  readonly conntrackEntries: number;
   readonly measures: readonly unknown[];
 }
 

@@ -65,7 +65,7 @@ export interface ExperimentDefinition<C, F extends Factors, L, M extends Measure
   readonly duration: Duration;
   /**
    * May one run be divided over workers, each of which simulates some of the nodes? True if build, story and measure go by
-   * loads, by objects of the API server, and by what the cluster counts as a whole (frames, rulesVisited), and not by what
+   * loads, by objects of the API server, and by what the cluster counts as a whole (frames, rulesVisited, conntrackEntries), and not by what
    * is on one node, or what they count themselves while it runs. A text says why not.
    */
   readonly divisible?: true | string;
