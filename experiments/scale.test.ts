@@ -8,10 +8,32 @@ test('a run tells how long building took, what it left on the heap, and how fast
 }, () => {
   const { measures, frames, fingerprint } = scale.run({ nodes: 3, services: 100 }, '1/1');
   expect(measures).toMatchObject({ pods: 90, failed: 0 });
-  expect(measures.buildWallSeconds).toBeGreaterThan(0);
-  expect(measures.packetsPerWallSecond).toBeGreaterThan(0);
+  for (const column of ['buildWallSeconds', 'packetsPerWallSecond', 'endpointChangeWallMs'] as const)
+    expect(measures[column]).toBeGreaterThan(0);
   expect(frames.delivered).toBeGreaterThan(1_000);
   expect(scale.run({ nodes: 3, services: 100 }, '1/1').fingerprint).toBe(fingerprint); // wall time is only looked at
+});
+
+test('nodes hold conntrack entries in proportion to the pods of the cluster, more than a million in the largest one', () => {
+  const entriesPerPod = [3, 6].map((nodes) => {
+    const { pods, conntrackEntries } = scale.run({ nodes, services: 10 }, '1/1').measures;
+    return conntrackEntries! / pods!;
+  });
+  // 8 datagrams; an entry or two of each of 300 flows count more in a small cluster, and less where a port comes again.
+  for (const entries of entriesPerPod) expect(entries).toBeGreaterThan(8);
+  const reportsOfLargest = (150_000 * 8) / 300;
+  const ports = 60_999 - 32_768 + 1;
+  const apart = ports * (1 - (1 - 1 / ports) ** reportsOfLargest);
+  expect(300 * apart).toBeGreaterThan(1_100_000);
+});
+
+test('a changed endpoint is in the rules of all nodes after a watch delay or three, and a sync that takes longer with more Services', () => {
+  const changeMs = (levels: { nodes: number; services: number }) => scale.run(levels, '1/1').measures.endpointChangeMs!;
+  const [few, many] = [10, 1_000].map((services) => changeMs({ nodes: 3, services }));
+  expect(changeMs({ nodes: 6, services: 10 })).toBe(few);
+  expect(few).toBeGreaterThan(10);
+  expect(few).toBeLessThan(50);
+  expect(many).toBeGreaterThan(2 * few!);
 });
 
 test('Services beyond the pods have endpoints where nobody is', () => {

@@ -1,21 +1,31 @@
-// How do the time to build a cluster, its memory, and packets per second grow with nodes and Services?
+// How do the time to build a cluster, its memory, packets per second, and what a change costs grow with nodes and Services?
 //
 // Expectation: time and memory in proportion to pods, and nothing like nodes times Services, because what nodes have in
-// common they share; packets cost the same in any cluster, but for the caches of the machine that simulates.
+// common they share; packets cost the same in any cluster, but for the caches of the machine that simulates. A changed
+// endpoint costs in proportion to the nodes that it reaches; what is done about all Services is done once for all nodes, and
+// shows in small clusters only. In virtual time a change takes what kube-proxy takes to restore its rules: longer with more
+// Services, on one node or on all.
 //
 // The load is the same in each cluster, so that the cluster is all that grows: as many clients, spread over all nodes, that
-// each ask one Service over one UDP flow. Its figures are of this machine, now, unlike those of any other experiment:
-// columns with "Wall" in their names and `heapBytes` differ from run to run.
+// each ask one Service over one UDP flow. When they are done, they fill the conntrack tables of their nodes, in proportion to
+// the cluster's pods: more than a million entries in the largest one. Then an endpoint becomes unready.
+//
+// Figures of wall time are of this machine, now, unlike those of any other experiment: columns with "Wall" in their names and
+// `heapBytes` differ from run to run.
 
+import assert from 'node:assert/strict';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
+import type { Measure } from '../engine/simulator.ts';
+import { Histogram, type HistogramSnapshot } from '../engine/stats/histogram.ts';
 import type { RunningPod } from '../models/kube/kubelet.ts';
 import type { ClusterIpFamily } from '../models/kube/ranges.ts';
 import { parseIpv6Prefix, parsePrefix } from '../models/packet/ip-address.ts';
 import { CLUSTER_FACTORS } from './cluster-factors.ts';
 import { type ClusterSize, checkMemory } from './cluster-memory.ts';
 import { experimentsOn } from './harness/experiment.ts';
-import { Cluster, Load, ms, us } from './podwire.ts';
+import { reportToNodes } from './node-reports.ts';
+import { Cluster, inMs, Load, ms, s, us } from './podwire.ts';
 
 /** kubernetes.io/docs/setup/best-practices/cluster-large: at most 5,000 nodes, 150,000 pods, 10,000 Services. */
 export const PODS_PER_NODE = 30;
@@ -23,7 +33,16 @@ const CLIENTS = 300;
 /** Of a Service that has no pods, because there are more Services than pods. */
 const IDLE_ENDPOINTS = 2;
 
+/** Of each client: more than it gets answered while packets are counted. */
+const REQUESTS = 1_000;
+/** Datagrams per pod of the cluster that clients send when they are done; ports come again, so that some find an entry. */
+const REPORTS_PER_POD = 8;
+
 const MEASURED = ms(100);
+/** Until clients have asked all they want. */
+const FINISHING = s(2);
+/** From a changed endpoint until all nodes have it: a sync of 10,000 Services takes one second. */
+const PROGRAMMING = s(2);
 
 const DEFAULT_IP_FAMILY = 'ipv4';
 
@@ -41,20 +60,36 @@ const experiment = experimentsOn(
 
 /** What is measured beside the load. */
 interface Scale {
+  readonly clients: readonly RunningPod[];
   readonly load: Load;
   readonly buildWallSeconds: number;
   readonly heapBytes: number;
-  /** When measuring began, and how many frames had arrived by then. */
-  began: { readonly wallSeconds: number; readonly delivered: number };
+  readonly programming: Programming;
+  packetsPerWallSecond: number;
+  endpointChangeWallMs: number;
+}
+
+/** How long it takes until nodes have a change in their rules. Each worker knows that of its own nodes. */
+class Programming implements Measure {
+  latency = new Histogram();
+
+  snapshot(): HistogramSnapshot {
+    return this.latency.snapshot();
+  }
+
+  add(snapshot: HistogramSnapshot): void {
+    this.latency.merge(Histogram.of(snapshot));
+  }
 }
 
 export default experiment({
   name: 'scale',
-  question: 'How do the time to build a cluster, its memory, and packets per second grow with nodes and Services?',
+  question:
+    'How do the time to build a cluster, its memory, packets per second, and what a change costs grow with nodes and Services?',
   factors: { nodes: [10, 100, 1_000, 5_000], services: [10, 100, 1_000, 10_000] },
   replications: 1,
   warmUp: ms(50),
-  duration: MEASURED,
+  duration: s(17),
   divisible: true,
 
   build(levels, cluster): Scale {
@@ -65,25 +100,44 @@ export default experiment({
     cluster.start();
     const buildWallSeconds = wallSeconds() - started;
     const heap = heapBytes() - heapBefore;
-    const load = startClients(cluster, withPods(levels));
-    return { load, buildWallSeconds, heapBytes: heap, began: { wallSeconds: 0, delivered: 0 } };
+    const clients = clientsOf(cluster);
+    const load = startClients(cluster, { clients, services: withPods(levels) });
+    const programming = new Programming();
+    cluster.sim.measures.add(programming);
+    const later = { packetsPerWallSecond: Number.NaN, endpointChangeWallMs: Number.NaN };
+    return { clients, load, buildWallSeconds, heapBytes: heap, programming, ...later };
   },
 
-  /** Begins when measuring does. */
   *story(cluster, scale) {
-    scale.began = { wallSeconds: wallSeconds(), delivered: cluster.frames.totals().delivered };
+    const { clients } = scale;
+    const delivered = cluster.frames.totals().delivered;
+    const began = wallSeconds();
     yield MEASURED;
+    scale.packetsPerWallSecond = (cluster.frames.totals().delivered - delivered) / (wallSeconds() - began);
+    yield FINISHING;
+    const reports = Math.ceil((REPORTS_PER_POD * cluster.pods.length) / clients.length);
+    yield reportToNodes(cluster, { pods: clients, reports });
+    const changed = wallSeconds();
+    cluster.setReady(clients[0]!.name, false);
+    yield PROGRAMMING;
+    scale.endpointChangeWallMs = (wallSeconds() - changed) * 1e3;
+    scale.programming.latency = cluster.kubeProxyMetrics.durations.kubeproxy_network_programming_duration_seconds.exact;
   },
 
-  measure({ load, buildWallSeconds, heapBytes, began }, cluster) {
-    const elapsedSeconds = wallSeconds() - began.wallSeconds;
+  measure({ load, buildWallSeconds, heapBytes, packetsPerWallSecond, endpointChangeWallMs, programming }, cluster) {
+    const { latency } = programming;
+    const { nodes, ipFamilies } = cluster;
+    assert.equal(latency.count, nodes.length * ipFamilies.length, 'an endpoint change reaches each kube-proxy');
     return {
       pods: cluster.pods.length,
       buildWallSeconds,
       heapBytes,
-      packetsPerWallSecond: (cluster.frames.totals().delivered - began.delivered) / elapsedSeconds,
+      packetsPerWallSecond,
       latencyP50Us: load.latency.quantileUs(0.5),
       failed: load.failed,
+      conntrackEntries: cluster.conntrackEntries,
+      endpointChangeWallMs,
+      endpointChangeMs: inMs(latency.max),
     };
   },
 });
@@ -119,21 +173,25 @@ function addServices(cluster: Cluster, { nodes, services }: ScaleLevels): void {
   }
 }
 
-function startClients(cluster: Cluster, services: number): Load {
-  const load = new Load();
-  for (const [i, pod] of clientsOf(cluster).entries()) {
-    const to = cluster.resolve(`web-${(i * 7 + 1) % services}:80`, { protocol: 'UDP' });
-    cluster.closedLoop(pod, { to, protocol: 'udp', keepAlive: true, thinkTime: us(200), load });
-  }
-  return load;
-}
-
 /** Spread over all nodes, and over the pods of each. The scheduler has given pods to nodes in turn. */
 function clientsOf({ nodes, pods }: Cluster): RunningPod[] {
   return Array.from({ length: CLIENTS }, (_, i) => {
     const node = Math.floor((i * nodes.length) / CLIENTS);
     return pods[node + nodes.length * (i % PODS_PER_NODE)]!;
   });
+}
+
+function startClients(
+  cluster: Cluster,
+  { clients, services }: { readonly clients: readonly RunningPod[]; readonly services: number },
+): Load {
+  const load = new Load();
+  for (const [i, pod] of clients.entries()) {
+    const to = cluster.resolve(`web-${(i * 7 + 1) % services}:80`, { protocol: 'UDP' });
+    const asked = { to, protocol: 'udp', keepAlive: true, thinkTime: us(200), requests: REQUESTS, load } as const;
+    cluster.closedLoop(pod, asked);
+  }
+  return load;
 }
 
 const wallSeconds = (): number => performance.now() / 1e3;

@@ -13,7 +13,10 @@ import { type Command, type CommandContext, collect, examples } from './command-
 import { addSweepOptions, type RunOptions, runExperiment } from './run.ts';
 
 const FACTORS = ['nodes', 'services'] as const;
-const MEASURES = ['buildWallSeconds', 'heapBytes', 'packetsPerWallSecond'] as const;
+const MEASURES = [
+  ...['buildWallSeconds', 'heapBytes', 'packetsPerWallSecond'],
+  ...['conntrackEntries', 'endpointChangeWallMs', 'endpointChangeMs'],
+];
 
 export const SCALE = {
   name: scale.name,
