@@ -139,6 +139,11 @@ export class FlowCache implements WayWriter {
     this.#recorder = recorder;
   }
 
+  /** Records that there is room for, used or not. */
+  get capacity(): number {
+    return this.#capacity;
+  }
+
   /** A number for a place where ways begin: a stack's sockets, or one of its devices. */
   newIngress(): number {
     if (this.#ingresses === MOST_INGRESSES)
@@ -340,7 +345,10 @@ export class FlowCache implements WayWriter {
     );
   }
 
-  /** Half full: leaves out flows that have had no good way since the last time, and grows if most have. */
+  /**
+   * Half full: leaves out flows that have had no good way since the last time, and grows if more than a quarter of it are
+   * flows that go on. Flows that come and go alone are found to be a quarter each time: they fill the other one meanwhile.
+   */
   #tidy(now: number): void {
     const words = this.#words;
     const kept: number[] = [];
@@ -352,7 +360,7 @@ export class FlowCache implements WayWriter {
         words[at + END_TICK]! > now && this.#ways[words[at + WAY]!]?.cpus.generation === words[at + GENERATION];
       if (!isGood) words[at + GENERATION] = IDLE;
     }
-    if (kept.length * 4 > this.#capacity) this.#capacity *= 2;
+    if (kept.length * 8 > this.#capacity * 3) this.#capacity *= 2;
     if (this.#capacity > LARGEST_CAPACITY) {
       this.#capacity = FIRST_CAPACITY;
       kept.length = 0;
