@@ -65,8 +65,8 @@ export interface ExperimentDefinition<C, F extends Factors, L, M extends Measure
   readonly duration: Duration;
   /**
    * May one run be divided over workers, each of which simulates some of the nodes? True if build, story and measure go by
-   * loads, by objects of the API server, and by what the cluster counts as a whole (frames, rulesVisited, conntrackEntries), and not by what
-   * is on one node, or what they count themselves while it runs. A text says why not.
+   * loads, by objects of the API server, and by what the cluster counts as a whole (frames, rulesVisited,
+   * conntrackEntries), and not by what is on one node, or what they count themselves while it runs. A text says why not.
    */
   readonly divisible?: true | string;
   /** What the cluster has to be made with, for what cannot be changed once it is there. */
