@@ -28,6 +28,20 @@ test('a slower machine is no slower program, and a slower program is one on a fa
   expect(of({ unit: 'ns/hold', value: 25 })).toMatchObject({ ratio: 2, verdict: 'faster' });
 });
 
+test('fewer bytes and collections are better, and no machine changes them, nor a ratio', () => {
+  const lines = ['bytes/packet,180', 'collections/million packets,0', 'times,1'];
+  const file = baseline(lines.map((line) => `b,c,v,${line},5,0,200`));
+  const verdictOf = (values: Partial<MeasuredRow>) =>
+    changesSince(file, [row({ rsd: 0, yardstickNs: 400, ...values })])[0]!.verdict;
+  expect([20, 180, 200].map((value) => verdictOf({ unit: 'bytes/packet', value }))).toEqual([
+    'faster',
+    'same',
+    'slower',
+  ]);
+  expect([0, 12].map((value) => verdictOf({ unit: 'collections/million packets', value }))).toEqual(['same', 'slower']);
+  expect([0.9, 1, 1.1].map((value) => verdictOf({ unit: 'times', value }))).toEqual(['slower', 'same', 'faster']);
+});
+
 test('what lies within the spread of both reports is no change', () => {
   const file = baseline(['b,c,v,packets/s,1000,5,0.2,200']);
   const verdictOf = (values: Partial<MeasuredRow>) => changesSince(file, [row(values)])[0]!.verdict;
@@ -41,6 +55,6 @@ test('a report that does not say how fast its machine was is refused, and so is 
     changesSince(baseline(['b,c,v,packets/s,1000,5,0.2'], 'bench,case,variant,unit,value,samples,rsd'), []),
   ).toThrow(/baseline\.csv: no column yardstickNs; expected a report of npm run bench/);
   expect(() => changesSince(baseline(['b,c,v,packets/s,fast,5,0.2,200']), [])).toThrow(
-    /value of b, c is "fast"; expected a number above 0/,
+    /value of b, c is "fast"; expected a number from 0/,
   );
 });

@@ -36,9 +36,12 @@ type Comparable = Pick<MeasuredRow, 'bench' | 'case' | 'variant' | 'unit' | 'val
 
 const keyOf = ({ bench, case: name, variant, unit }: Comparable): string => [bench, name, variant, unit].join(' | ');
 
-/** In operations per operation of the yardstick. */
-const speedOf = ({ unit, value, yardstickNs }: Comparable): number =>
-  unit.startsWith('ns/') ? yardstickNs / value : value * yardstickNs;
+/** In operations per operation of the yardstick; of counts and ratios, which no machine changes, something that should grow. */
+function speedOf({ unit, value, yardstickNs }: Comparable): number {
+  if (unit === 'times') return value;
+  if (/^(bytes|collections)\//.test(unit)) return 1 / (1 + value); // none is best, and a fraction of one is no change
+  return unit.startsWith('ns/') ? yardstickNs / value : value * yardstickNs;
+}
 
 function readBaseline(file: string): Comparable[] {
   const { rows, columns } = readCsv(file);
@@ -48,8 +51,8 @@ function readBaseline(file: string): Comparable[] {
     const rsd = numberIn(row, 'rsd');
     return {
       ...textsOf(row),
-      value: valueIn(row, 'value', file),
-      yardstickNs: valueIn(row, 'yardstickNs', file),
+      value: valueIn(row, { column: 'value', file }),
+      yardstickNs: valueIn(row, { column: 'yardstickNs', file }),
       ...(rsd !== undefined && { rsd }),
     };
   });
@@ -62,11 +65,11 @@ const textsOf = ({ bench = '', case: name = '', variant = '', unit = '' }: CsvRo
   unit,
 });
 
-function valueIn(row: CsvRow, column: string, file: string): number {
+function valueIn(row: CsvRow, { column, file }: { readonly column: string; readonly file: string }): number {
   const value = numberIn(row, column);
-  if (value === undefined || !(value > 0))
+  if (value === undefined || !(value >= 0))
     throw new UserError(
-      `${file}: ${column} of ${row.bench}, ${row.case} is "${row[column]}"; expected a number above 0`,
+      `${file}: ${column} of ${row.bench}, ${row.case} is "${row[column]}"; expected a number from 0`,
     );
   return value;
 }

@@ -15,7 +15,7 @@ import type { BenchReport, BenchRow, MeasuredRow } from './report.ts';
 import { makeYardstick } from './yardstick.ts';
 
 /** One module per subject; each exports `run`. */
-const SUBJECTS = ['end-to-end', 'soak', 'parallel', 'event-list', 'chain-walk', 'conntrack'] as const;
+const SUBJECTS = ['end-to-end', 'soak', 'allocation', 'parallel', 'event-list', 'chain-walk', 'conntrack'] as const;
 
 const COLUMNS = ['bench', 'case', 'variant', 'unit', 'value', 'samples', 'rsd', 'yardstickNs'] as const;
 
