@@ -33,8 +33,10 @@ test('connections that come and go take no more at 10 t than at t, when the firs
   // A table holds at most twice its live entries (conntrack.ts), and gets there slowly.
   expect(late.conntrackEntries).toBeLessThan(2 * entriesAtOnce);
   for (const name of Object.keys(early) as (keyof Sizes)[])
-    if (name !== 'conntrackEntries') expect([name, late[name]]).toEqual([name, near(early[name])]);
-  expect(late.flowCacheRecords).toBe(early.flowCacheRecords);
+    if (name !== 'conntrackEntries' && name !== 'flowCacheRecords')
+      expect([name, late[name]]).toEqual([name, near(early[name])]);
+  // It is as large as the busiest moment so far has made it: once more at most, where it was about to grow.
+  expect(late.flowCacheRecords).toBeLessThanOrEqual(2 * early.flowCacheRecords);
 });
 
 /** As many, but for a few that happen to be there at one instant and not at the other. */

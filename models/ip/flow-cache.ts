@@ -84,6 +84,9 @@ const MAC_SHIFT = 16;
 const TICK_NS = 2 ** 23;
 const tickOf = (instant: number): number => Math.min(Math.floor(instant / TICK_NS), 2 ** 31 - 1);
 
+/** 2 s: longer than most flows that go on are silent. */
+const MOMENT_TICKS = 256;
+
 /** Instead of a generation: the flow has been seen and has no way yet; it had no good one when the records were tidied. */
 const SEEN = -1;
 const IDLE = -2;
@@ -118,6 +121,7 @@ export class FlowCache implements WayWriter {
   #capacity = FIRST_CAPACITY;
   #used = 0;
   #words = new Int32Array(FIRST_CAPACITY * WORDS_PER_RECORD);
+  #tidiedAt = 0;
   /** By number. */
   readonly #ways: Way[] = [];
   /** Numbers of ways that are no longer taken. */
@@ -346,8 +350,8 @@ export class FlowCache implements WayWriter {
   }
 
   /**
-   * Half full: leaves out flows that have had no good way since the last time, and grows if more than a quarter of it are
-   * flows that go on. Flows that come and go alone are found to be a quarter each time: they fill the other one meanwhile.
+   * Half full: leaves out flows that have had no good way since the last time, and grows if most have, and that was a moment
+   * ago. Flows that come and go fill it again and again, but it need not hold more of them than come in that time.
    */
   #tidy(now: number): void {
     const words = this.#words;
@@ -360,7 +364,8 @@ export class FlowCache implements WayWriter {
         words[at + END_TICK]! > now && this.#ways[words[at + WAY]!]?.cpus.generation === words[at + GENERATION];
       if (!isGood) words[at + GENERATION] = IDLE;
     }
-    if (kept.length * 8 > this.#capacity * 3) this.#capacity *= 2;
+    if (kept.length * 4 > this.#capacity && now - this.#tidiedAt < MOMENT_TICKS) this.#capacity *= 2;
+    this.#tidiedAt = now;
     if (this.#capacity > LARGEST_CAPACITY) {
       this.#capacity = FIRST_CAPACITY;
       kept.length = 0;
