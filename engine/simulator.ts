@@ -227,13 +227,13 @@ export type Home = number | 'everywhere';
 export class Place implements EventOrigin {
   readonly sim: Simulator;
   readonly clock: Readonly<Clock>;
-  readonly name: string;
-  readonly id: number;
-  readonly home: Home;
   /** Its events run in this part of the run; others are dropped when they are scheduled. */
   readonly isHere: boolean;
+  readonly id: number;
   /** Small numbers at most places, and those are not boxed. */
   #takenKeys = 0;
+  readonly name: string;
+  readonly home: Home;
 
   /** Use {@link Simulator.place}. */
   constructor(sim: Simulator, name: string, id: number, home: Home) {

@@ -24,16 +24,17 @@ const NUMBERS_PER_CPU = 2;
 export class CpuSet {
   // First what every visit needs, in one line of the processor's cache or two.
   readonly #clock: Readonly<Clock>;
-  readonly #numbers: NumberTable;
+  /** The run's. */
+  readonly numbers: NumberTable;
   readonly #firstNumber: number;
   #offsetNs = 0;
   /** Always, on a machine that another worker simulates: nothing begins there, and what is submitted is dropped. */
   #visiting: boolean;
   /** The CPU of the running visit. */
   current = 0;
-  readonly count: number;
-  readonly place: Place;
   readonly costs: CostModel;
+  readonly place: Place;
+  readonly count: number;
   /**
    * Counts the changes of whatever decides where frames go on this machine: devices, addresses, routes, neighbors, rules,
    * settings. What has been remembered of ways is good for one generation (ip/flow-cache.ts).
@@ -61,8 +62,8 @@ export class CpuSet {
     this.#clock = place.clock;
     this.#visiting = !place.isHere;
     this.count = count;
-    this.#numbers = place.sim.numbers;
-    this.#firstNumber = this.#numbers.add(count * NUMBERS_PER_CPU);
+    this.numbers = place.sim.numbers;
+    this.#firstNumber = this.numbers.add(count * NUMBERS_PER_CPU);
     this.#queues = new Array(count).fill(undefined);
   }
 
@@ -111,7 +112,7 @@ export class CpuSet {
    */
   begin(cpu: number): boolean {
     if (this.#visiting) return false;
-    const freeForNs = this.#clock.now - this.#numbers.values[this.#firstNumber + NUMBERS_PER_CPU * cpu + BUSY_UNTIL]!;
+    const freeForNs = this.#clock.now - this.numbers.values[this.#firstNumber + NUMBERS_PER_CPU * cpu + BUSY_UNTIL]!;
     // Others that wait are served at the very instant at which the CPU is free.
     if (freeForNs < 0 || (freeForNs === 0 && this.backlog(cpu) > 0)) return false;
     this.current = cpu;
@@ -121,7 +122,7 @@ export class CpuSet {
 
   end(): void {
     this.#visiting = false;
-    const { values } = this.#numbers;
+    const { values } = this.numbers;
     const at = this.#firstNumber + NUMBERS_PER_CPU * this.current;
     values[at + BUSY_NS]! += this.#offsetNs;
     values[at + BUSY_UNTIL] = this.#clock.now + this.#offsetNs;
@@ -196,11 +197,11 @@ export class CpuSet {
 
   /** Total time that a CPU has worked, for utilization. */
   busyTime(cpu: number): Duration {
-    return ns(this.#numbers.values[this.#firstNumber + NUMBERS_PER_CPU * cpu + BUSY_NS]!);
+    return ns(this.numbers.values[this.#firstNumber + NUMBERS_PER_CPU * cpu + BUSY_NS]!);
   }
 
   #wakeWhenFree(cpu: number): void {
-    const busyUntil = this.#numbers.values[this.#firstNumber + NUMBERS_PER_CPU * cpu + BUSY_UNTIL]! as Instant;
+    const busyUntil = this.numbers.values[this.#firstNumber + NUMBERS_PER_CPU * cpu + BUSY_UNTIL]! as Instant;
     this.place.scheduleAt(busyUntil, this.#serveNext, cpu);
   }
 

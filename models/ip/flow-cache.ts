@@ -27,7 +27,6 @@ import type {
   ConnectionTracker,
   FlowRecorder,
   PacketCounters,
-  Refreshable,
   RuleVisits,
   UnsettledCounts,
   WayEnd,
@@ -60,7 +59,8 @@ const LARGEST = 6;
 /** Conntrack's handle. */
 const ENTRY = 7;
 const FLAGS = 8;
-const FDB_SLOT = 9;
+/** The number of the run that says when a bridge has heard of the source; NONE: no bridge learns. */
+const SEEN_AT = 9;
 const NEW_SRC_IP = 10;
 const NEW_DST_IP = 11;
 const NEW_PORTS = 12;
@@ -242,9 +242,8 @@ export class FlowCache implements WayWriter {
       cpus.charge(lookupNs - way.trackedNs);
     }
     cpus.charge(way.spentNs);
-    if (way.fdb !== undefined) {
-      way.fdb.refresh(words[at + FDB_SLOT]!, way.spentNs - way.seenNs + (way.isSeenAfterLookup ? 0 : lookupNs));
-    }
+    const seenAt = words[at + SEEN_AT]!;
+    if (seenAt !== NONE) cpus.numbers.values[seenAt] = start + way.seenNs + (way.isSeenAfterLookup ? lookupNs : 0);
     way.count(frame.sizeBytes - ETHERNET_HEADER_BYTES);
 
     frame.srcIp = words[at + NEW_SRC_IP]! as Ip;
@@ -299,7 +298,7 @@ export class FlowCache implements WayWriter {
       (recorder.isReply ? IS_REPLY : 0) |
       (frame.conntrackState === 0 ? 0 : KEEPS_ENTRY | (frame.conntrackState << STATE_SHIFT)) |
       (frame.dstMacHigh << MAC_SHIFT);
-    words[at + FDB_SLOT] = recorder.fdbSlot;
+    words[at + SEEN_AT] = recorder.seenAt ?? NONE;
     words[at + NEW_SRC_IP] = frame.srcIp;
     words[at + NEW_DST_IP] = frame.dstIp;
     words[at + NEW_PORTS] = (frame.srcPort << 16) | frame.dstPort;
@@ -410,7 +409,6 @@ class Way implements UnsettledCounts {
   readonly tracker: ConnectionTracker | undefined;
   readonly trackedNs: number;
   readonly spentNs: number;
-  readonly fdb: Refreshable | undefined;
   // Counted here, and given to the rules when somebody asks them.
   #packets = 0;
   #bytes = 0;
@@ -431,14 +429,13 @@ class Way implements UnsettledCounts {
     recorder: FlowRecorder,
     { ttlLoss, frame, end, cpus }: { ttlLoss: number; frame: Frame; end: WayEnd; cpus: CpuSet },
   ) {
-    const { tracker, fdb } = recorder;
+    const { tracker, seenAt } = recorder;
     this.cpus = cpus;
     this.tracker = tracker;
-    this.fdb = fdb;
     this.trackedNs = tracker === undefined ? 0 : recorder.trackedNs;
     this.spentNs = recorder.spentNs;
-    this.seenNs = fdb === undefined ? 0 : recorder.seenNs;
-    this.isSeenAfterLookup = fdb !== undefined && recorder.isSeenAfterLookup;
+    this.seenNs = seenAt === undefined ? 0 : recorder.seenNs;
+    this.isSeenAfterLookup = seenAt !== undefined && recorder.isSeenAfterLookup;
     this.ttlLoss = ttlLoss;
     this.device = end.device;
     this.srcMacHigh = end.device === undefined ? 0 : frame.srcMacHigh;
@@ -452,7 +449,6 @@ class Way implements UnsettledCounts {
   equals(other: Way): boolean {
     return (
       other.tracker === this.tracker &&
-      other.fdb === this.fdb &&
       other.trackedNs === this.trackedNs &&
       other.spentNs === this.spentNs &&
       other.seenNs === this.seenNs &&

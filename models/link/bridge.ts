@@ -72,7 +72,7 @@ export class BridgePort implements FrameReceiver {
 }
 
 export class Bridge extends NetDevice {
-  readonly fdb = new Fdb(this.cpus);
+  readonly fdb = new Fdb({ clock: this.cpus, numbers: this.cpus.numbers });
   #netfilter: BridgeNetfilter | undefined;
   /** By port number; a removed port leaves a hole. */
   readonly #ports: (BridgePort | undefined)[] = [];
@@ -140,7 +140,7 @@ export class Bridge extends NetDevice {
   forward(frame: Frame, ingress: BridgePort, { wasForBridge = false }: { wasForBridge?: boolean } = {}): void {
     if (this.fdb.learn(frame.srcMacHigh, frame.srcMacLow, ingress.number)) this.cpus.forgetWays();
     const { recorder } = this.frames;
-    if (recorder.isRecording) recorder.seenBy(this.fdb, this.fdb.slotOf(frame.srcMacHigh, frame.srcMacLow));
+    if (recorder.isRecording) recorder.seenBy(this.fdb.seenAt(frame.srcMacHigh, frame.srcMacLow));
     if (this.isAddressedBy(frame)) return this.#passUp(frame);
     if (isGroupHigh(frame.dstMacHigh)) return this.#toGroup(frame, ingress);
     const egress = this.#lookup(frame);

@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import { NumberTable } from '../../engine/number-table.ts';
 import { type Instant, s } from '../../engine/time.ts';
 import { localMac, macHigh, macLow } from '../packet/mac.ts';
 import { Fdb } from './fdb.ts';
@@ -7,7 +8,8 @@ import { Fdb } from './fdb.ts';
 /** An Fdb with a clock in seconds, and stations by number. */
 class Stations {
   readonly #clock = { instant: 0 as Instant };
-  readonly fdb = new Fdb(this.#clock, s(300));
+  readonly numbers = new NumberTable();
+  readonly fdb = new Fdb({ clock: this.#clock, numbers: this.numbers, ageing: s(300) });
 
   at(seconds: number): this {
     this.#clock.instant = s(seconds) as number as Instant;
@@ -39,14 +41,13 @@ test('a station that moves is followed at once, and forgotten after the ageing t
   expect(stations.at(11).lookup(2)).toBeUndefined();
 });
 
-test('what it learns is news if lookups then find something else; a refresh only puts the ageing off', () => {
+test('what it learns is news if lookups then find something else; the number of when it was seen puts the ageing off', () => {
   const stations = new Stations();
-  const { fdb } = stations;
+  const { fdb, numbers } = stations;
   expect(stations.learn(1, 4)).toBe(true);
   expect(stations.at(10).learn(1, 4)).toBe(false);
   expect(stations.learn(1, 7)).toBe(true);
-  stations.at(250);
-  fdb.refresh(fdb.slotOf(...macOfStation(1)), s(50));
+  numbers.values[fdb.seenAt(...macOfStation(1))] = s(200);
   expect(fdb.knownUntil(...macOfStation(1))).toBe(s(500));
   expect(stations.at(500).lookup(1)).toBe(7);
   expect(stations.at(501).learn(1, 7)).toBe(true); // it had been forgotten

@@ -212,10 +212,10 @@ export class Conntrack implements ConnectionQuery, ConnectionTracker {
   /** Read wherever it is needed: an instant handed on as an argument would be boxed, once per packet. */
   readonly #clock: ConntrackClock;
   #settings: ConntrackSettings;
-  readonly #lookupCosts: PiecewiseLinear;
   // Cost of a lookup in a table of this many entries.
   #lookupCount = -1;
   #lookupNs = 0;
+  readonly #lookupCosts: PiecewiseLinear;
   readonly #tcp: TcpTracking;
   /** Records that only a frame refers to: not confirmed yet, or dying. Same index: the frame of the handle. */
   readonly #heldHandles: number[] = [];

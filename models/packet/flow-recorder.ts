@@ -8,11 +8,6 @@ import { END_OF_TIME, type Instant } from '../../engine/time.ts';
 import type { CpuSet } from '../cpu/cpu-set.ts';
 import type { Frame } from './frame.ts';
 
-/** A forwarding database, to which the frame's source was no news. */
-export interface Refreshable {
-  refresh(slot: number, agoNs: number): void;
-}
-
 /** Connection tracking of one network namespace. */
 export interface ConnectionTracker {
   /** What looking a connection up costs now. */
@@ -60,9 +55,8 @@ export class FlowRecorder {
   isRecording = false;
   /** How long the decisions on the way hold if nothing changes. */
   until: Instant = END_OF_TIME;
-  /** The forwarding database that has seen the frame's source, and when: after so much work on the way. */
-  fdb: Refreshable | undefined;
-  fdbSlot = 0;
+  /** A bridge has seen the frame's source, which was no news: the number where it says when, and after how much work on the way. */
+  seenAt: number | undefined;
   seenNs = 0;
   isSeenAfterLookup = false;
   /** Whose rules the frame has passed. */
@@ -90,7 +84,7 @@ export class FlowRecorder {
     if (this.isRecording) return this.spoil();
     this.isRecording = true;
     this.until = END_OF_TIME;
-    this.fdb = undefined;
+    this.seenAt = undefined;
     this.tracker = undefined;
     this.visited = undefined;
     this.#lookupNs = 0;
@@ -120,11 +114,10 @@ export class FlowRecorder {
     if (instant < this.until) this.until = instant;
   }
 
-  /** One forwarding database per way: more are for the slow path. */
-  seenBy(fdb: Refreshable, slot: number): void {
-    if (this.fdb !== undefined) return this.spoil();
-    this.fdb = fdb;
-    this.fdbSlot = slot;
+  /** By one bridge that learns: more are for the slow path. */
+  seenBy(seenAt: number): void {
+    if (this.seenAt !== undefined) return this.spoil();
+    this.seenAt = seenAt;
     this.seenNs = this.spentNs;
     this.isSeenAfterLookup = this.tracker !== undefined;
   }
