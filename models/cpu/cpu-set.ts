@@ -42,6 +42,8 @@ export class CpuSet {
   generation = 0;
   /** Tunnels that the running visit is sending into at this point, one within another (dev_xmit_recursion). */
   tunnelDepth = 0;
+  /** What waits for the end of a {@link batch}, if there is one. */
+  #postponed: (() => void)[] | undefined;
   /**
    * Families whose ICMP the running visit is sending a message of at this point, as bits 1 << family: a CPU has one socket
    * for each, for all namespaces, and while it is locked nothing causes another message (icmp_xmit_lock).
@@ -49,7 +51,6 @@ export class CpuSet {
   icmpLocks = 0;
   /** Work that waits, by CPU; few ever have any. */
   readonly #queues: (WorkQueue | undefined)[];
-  #postponed: (() => void)[] | undefined;
   /** What is to be polled when nothing is postponed any more. */
   #polls: (() => void)[] = [];
   #held: (() => void)[] | undefined;

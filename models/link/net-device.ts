@@ -39,6 +39,8 @@ export abstract class NetDevice implements DeviceRef {
   #mtuBytes: number;
   /** Where ways of frames begin that come in by this device, for the stack that has it and its flow cache. */
   wayIngress = 0;
+  /** Frames come in by this device first of all in a visit, with nothing known of them but their bytes. */
+  readonly beginsVisits: boolean = false;
   // The MAC in two parts.
   readonly #macHigh: number;
   readonly #macLow: number;
@@ -48,8 +50,6 @@ export abstract class NetDevice implements DeviceRef {
   readonly index: number;
   /** What the device puts before a frame (needed_headroom). */
   readonly headroomBytes: number = 0;
-  /** Frames come in by this device first of all in a visit, with nothing known of them but their bytes. */
-  readonly beginsVisits: boolean = false;
 
   constructor({ name, mac, mtuBytes = DEFAULT_MTU_BYTES, namespace, index, cpus, frames }: NetDeviceOptions) {
     this.name = name;
