@@ -126,19 +126,20 @@ export function buildEcho({
   for (let i = nodes; i < services; i++) cluster.addService({ name: `idle-${i}`, port: 80, endpoints: 2 });
   cluster.start();
   compileFor(cluster.pods);
-  const asking = Array.from({ length: clients }, (_, i) => Math.floor((i * cluster.pods.length) / clients));
+  const { pods } = cluster; // a new list each time
+  const asking = Array.from({ length: clients }, (_, i) => Math.floor((i * pods.length) / clients));
   if (isLarge) introduceNeighbors(cluster, asking);
   const deliveries = { count: 0 };
   const programs = protocol === 'tcp' ? tcpEchoes(deliveries, every) : udpEchoes(deliveries, every);
   const addresses = Array.from({ length: nodes }, (_, i) =>
     cluster.resolve(`echo-${i}:80`, { protocol: serviceProtocol }),
   );
-  for (const pod of cluster.pods) {
+  for (const pod of pods) {
     cluster.servers.get(pod.name)!.close();
     programs.serve(pod);
   }
   for (const i of asking) {
-    const pod = cluster.pods[i]!;
+    const pod = pods[i]!;
     const ask = programs.ask(pod, addresses[serviceAskedBy(i, nodes)]!);
     pod.place.schedule(ns((i * STAGGER_NS) % every), ask, undefined);
   }
