@@ -72,8 +72,8 @@ function kindOf(rule: Rule): number {
 const portKey = (protocol: number, port: number): number => (protocol << 16) | port;
 
 /**
- * The first rule of each key, in open addressing: kube-proxy writes KUBE-SERVICES in an order of its own on each of five
- * thousand nodes, so that no two share an index, and a Map takes three times as much.
+ * The first rule of each key, in open addressing: where a Service is served by local endpoints only, each of five thousand
+ * nodes has a KUBE-SERVICES and an index of its own, and a Map takes three times as much.
  */
 class FirstRules {
   readonly #none: number;

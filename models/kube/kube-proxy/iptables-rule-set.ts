@@ -1,6 +1,6 @@
 // All chains that kube-proxy has on one node in iptables mode, built service by service.
 
-import { Chain, factsOfLists, RulesInOrder } from '../../netfilter/chain.ts';
+import { Chain, factsOfLists, RulesInOrder, RulesToCome } from '../../netfilter/chain.ts';
 import type { Rule } from '../../netfilter/rule.ts';
 import { GroupedRules, type Indexes } from '../../netfilter/rule-order.ts';
 import type { EndpointComments } from './endpoint-comments.ts';
@@ -60,13 +60,13 @@ export function writeRules({ node, services, config, cache, comments, order }: R
   let drawn: Indexes | undefined;
   const chain = (name: string, list: keyof Dispatch<Rule>, last: readonly Rule[] = []): Chain => {
     if (among[list].length === 0) return new Chain(name, last);
-    return new Chain(
-      name,
-      new RulesInOrder(factsOfLists([among[list], last]), () => {
-        drawn ??= draw();
-        return grouped(byPort, list, last).ordered(drawn);
-      }),
-    );
+    const facts = factsOfLists([among[list], last]);
+    const inOrder = (): Indexes => (drawn ??= draw());
+    if (own.size === 0)
+      return new Chain(name, new RulesInOrder(facts, () => grouped(byPort, list, last).ordered(inOrder())));
+    // A list of its own, which nobody shares, would only come on top of its rules.
+    const make = () => [...Array.from(inOrder(), (i) => byPort[i]!.dispatch[list]).flat(), ...last];
+    return new Chain(name, new RulesToCome(facts, make));
   };
   const jumps = nodePortJumps(node, config).map((spec) => cache.rule(spec));
   const fixed = cache.fixedChains(config);
