@@ -42,6 +42,15 @@ describe('one CPU', () => {
     expect(log).toEqual(['a 0-10', 'b 10-11', 'c 11-12']);
   });
 
+  test('it does not overtake those that wait, whose turn is an event of the same instant', () => {
+    const { sim, log, submitAt } = create();
+    submitAt(us(10), 0, 'late', us(1)); // its event comes before the one that wakes the CPU
+    submitAt(us(0), 0, 'running', us(10));
+    submitAt(us(5), 0, 'waiting', us(2));
+    sim.run();
+    expect(log).toEqual(['running 0-10', 'waiting 10-12', 'late 12-13']);
+  });
+
   test('each stage of a visit happens at its own offset', () => {
     const { sim, place, cpus } = create();
     const offsets: number[] = [];
