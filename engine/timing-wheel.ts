@@ -45,6 +45,15 @@ const MOST_GARBAGE = 6_144;
 
 const NONE = -1;
 
+// All that is whole numbers stands in one array, because each further one costs as many instructions to reach as what is
+// done there: of each bucket the first slot, then a bit for each that is not empty, a bit for each word of bits that is not
+// zero, and the same once more, in one word; then of each slot the next one in its bucket.
+const OCCUPIED = BUCKETS;
+const SUMMARIES = OCCUPIED + BUCKETS / 32;
+const SUMMARY = SUMMARIES + Math.ceil(BUCKETS / 32 ** 2);
+const NEXT = SUMMARY + 1;
+const FIRST_CAPACITY = 1_024;
+
 /** Events of one nanosecond among which the one with the lowest key is looked for anew each time. More are put in order. */
 const MOST_SCANNED = 16;
 
@@ -52,20 +61,13 @@ const MOST_SCANNED = 16;
 const NOTHING_SEEN = { first: NONE, bucket: NONE, tick: 0, block: 0, time: 0 };
 
 export class TimingWheel implements FutureEventList {
-  // Events by slot. `next` stands alone, because following it through an array of 4 bytes
+  #words = new Int32Array(NEXT + FIRST_CAPACITY).fill(NONE, 0, OCCUPIED);
+  // Not among the events' other numbers is `next`, because following it through an array of 4 bytes
   // per event lets the processor fetch the times of a long bucket ahead (1.5 times as fast with a million events).
-  #timesAndKeys = new Float64Array(2 * 1024);
-  #next = new Int32Array(1024);
-  #cancelled = new Uint8Array(1024);
+  #timesAndKeys = new Float64Array(2 * FIRST_CAPACITY);
+  #cancelled = new Uint8Array(FIRST_CAPACITY);
   #usedSlots = 0;
   #freeSlot = NONE;
-
-  // Buckets: the first slot of each, a bit for each that is not empty, a bit for each word of bits that is not zero, and
-  // the same once more, in one word.
-  readonly #heads = new Int32Array(BUCKETS).fill(NONE);
-  readonly #occupied = new Int32Array(BUCKETS / 32);
-  readonly #summaries = new Int32Array(Math.ceil(BUCKETS / 32 ** 2));
-  #summary = 0;
 
   // The cursor is at `#block * BLOCK_NS + #tick`.
   #block = 0;
@@ -104,7 +106,7 @@ export class TimingWheel implements FutureEventList {
   #takeSlot(): number {
     let slot = this.#freeSlot;
     if (slot === NONE) slot = this.#newSlot();
-    else this.#freeSlot = this.#next[slot]!;
+    else this.#freeSlot = this.#words[NEXT + slot]!;
     this.#size++;
     return slot;
   }
@@ -119,20 +121,26 @@ export class TimingWheel implements FutureEventList {
         continue;
       }
       const bucket = this.#earliestBucket();
-      const slot = this.#heads[bucket]!;
-      const isAlone = this.#next[slot] === NONE;
-      if (isAlone || bucket < FINEST_BUCKETS) {
+      const slot = this.#words[bucket]!;
+      const isAlone = this.#words[NEXT + slot] === NONE;
+      let taken = slot;
+      if (bucket < FINEST_BUCKETS) {
+        // The bucket tells the time: the processor need not wait for the event's own to look for the next bucket.
+        const tick = (this.#tick & -FINEST_BUCKETS) | bucket;
+        if (this.#blockStart + tick > limit) return undefined;
+        this.#tick = tick;
+        if (isAlone) this.#empty(bucket);
+        else taken = this.#takeLeast(bucket, slot);
+      } else if (isAlone) {
         const time = this.#timesAndKeys[slot << 1]!;
         if (time > limit) return undefined;
-        const tick = time - this.#blockStart;
-        if (tick < BLOCK_NS) this.#tick = tick | 0;
-        else this.#moveCursor(time); // seldom: the call boxes the time
-        const taken = isAlone ? slot : this.#takeLeast(bucket, slot);
-        if (isAlone) this.#empty(bucket);
-        if (taken !== NONE && this.#release(taken)) return taken;
-      } else if (!this.#enter(bucket, limit)) {
-        return undefined;
+        this.#empty(bucket);
+        this.#moveCursor(time);
+      } else {
+        if (!this.#enter(bucket, limit)) return undefined;
+        continue;
       }
+      if (taken !== NONE && this.#release(taken)) return taken;
     }
   }
 
@@ -141,14 +149,14 @@ export class TimingWheel implements FutureEventList {
     if (this.#size === 0) return END_OF_TIME;
     if (this.#ties.size > 0) return (this.#blockStart + this.#tick) as Instant;
     const bucket = this.#earliestBucket();
-    const first = this.#heads[bucket]!;
+    const first = this.#words[bucket]!;
     if (bucket < FINEST_BUCKETS) return this.#timesAndKeys[first << 1]! as Instant;
     const seen = this.#seen;
     // An event is pushed in front of the others of its bucket, and they leave when the cursor moves there.
     const isSeen = seen.first === first && seen.bucket === bucket;
     if (isSeen && seen.tick === this.#tick && seen.block === this.#block) return seen.time as Instant;
     let time = this.#timesAndKeys[first << 1]!;
-    for (let slot = this.#next[first]!; slot !== NONE; slot = this.#next[slot]!)
+    for (let slot = this.#words[NEXT + first]!; slot !== NONE; slot = this.#words[NEXT + slot]!)
       if (this.#timesAndKeys[slot << 1]! < time) time = this.#timesAndKeys[slot << 1]!;
     this.#seen = { first, bucket, tick: this.#tick, block: this.#block, time };
     return time as Instant;
@@ -163,38 +171,41 @@ export class TimingWheel implements FutureEventList {
   }
 
   #earliestBucket(): number {
+    const words = this.#words;
     // Where many events are pending the next one is often in the cursor's own word, and nothing precedes the cursor.
     const near = (this.#tick & (FINEST_BUCKETS - 1)) >>> 5;
-    const nearBits = this.#occupied[near]!;
+    const nearBits = words[OCCUPIED + near]!;
     if (nearBits !== 0) return (near << 5) | lowestBit(nearBits);
-    const summary = lowestBit(this.#summary);
-    const word = (summary << 5) | lowestBit(this.#summaries[summary]!);
-    return (word << 5) | lowestBit(this.#occupied[word]!);
+    const summary = lowestBit(words[SUMMARY]!);
+    const word = (summary << 5) | lowestBit(words[SUMMARIES + summary]!);
+    return (word << 5) | lowestBit(words[OCCUPIED + word]!);
   }
 
   #place(slot: number, time: number): void {
+    const words = this.#words;
     const tick = time - this.#blockStart;
     const bucket =
       tick < BLOCK_NS
         ? bucketOf(tick | 0, this.#tick, 0)
         : bucketOf(Math.floor(time / BLOCK_NS), this.#block, BLOCK_ZEROS);
-    this.#next[slot] = this.#heads[bucket]!;
-    this.#heads[bucket] = slot;
+    words[NEXT + slot] = words[bucket]!;
+    words[bucket] = slot;
     const word = bucket >>> 5;
-    this.#occupied[word]! |= 1 << (bucket & 31);
-    this.#summaries[word >>> 5]! |= 1 << (word & 31);
-    this.#summary |= 1 << (word >>> 5);
+    words[OCCUPIED + word]! |= 1 << (bucket & 31);
+    words[SUMMARIES + (word >>> 5)]! |= 1 << (word & 31);
+    words[SUMMARY]! |= 1 << (word >>> 5);
   }
 
   #empty(bucket: number): void {
-    this.#heads[bucket] = NONE;
+    const words = this.#words;
+    words[bucket] = NONE;
     const word = bucket >>> 5;
-    const rest = this.#occupied[word]! & ~(1 << (bucket & 31));
-    this.#occupied[word] = rest;
+    const rest = words[OCCUPIED + word]! & ~(1 << (bucket & 31));
+    words[OCCUPIED + word] = rest;
     if (rest !== 0) return;
-    const summary = this.#summaries[word >>> 5]! & ~(1 << (word & 31));
-    this.#summaries[word >>> 5] = summary;
-    if (summary === 0) this.#summary &= ~(1 << (word >>> 5));
+    const summary = words[SUMMARIES + (word >>> 5)]! & ~(1 << (word & 31));
+    words[SUMMARIES + (word >>> 5)] = summary;
+    if (summary === 0) words[SUMMARY]! &= ~(1 << (word >>> 5));
   }
 
   /** Moves the cursor into the earliest bucket and its events down a level, unless it starts later than `limit`. */
@@ -204,11 +215,11 @@ export class TimingWheel implements FutureEventList {
         ? this.#blockStart + startOf(bucket, this.#tick)
         : startOf(bucket, this.#block) * BLOCK_NS;
     if (start > limit) return false;
-    let slot = this.#heads[bucket]!;
+    let slot = this.#words[bucket]!;
     this.#empty(bucket);
     this.#moveCursor(start);
     while (slot !== NONE) {
-      const next = this.#next[slot]!;
+      const next = this.#words[NEXT + slot]!;
       this.#place(slot, this.#timesAndKeys[slot << 1]!);
       slot = next;
     }
@@ -217,13 +228,13 @@ export class TimingWheel implements FutureEventList {
 
   /** Takes the event with the lowest key out of a bucket of level 0; NONE: there are many, which are now ties. */
   #takeLeast(bucket: number, first: number): number {
-    const next = this.#next;
+    const words = this.#words;
     const keys = this.#timesAndKeys;
     let least = first;
     let before = NONE;
     let lowest = keys[(first << 1) | 1]!;
     let scanned = 0;
-    for (let last = first, slot = next[first]!; slot !== NONE; last = slot, slot = next[slot]!) {
+    for (let last = first, slot = words[NEXT + first]!; slot !== NONE; last = slot, slot = words[NEXT + slot]!) {
       if (++scanned === MOST_SCANNED) {
         this.#empty(bucket);
         this.#addTies(first);
@@ -236,8 +247,8 @@ export class TimingWheel implements FutureEventList {
         before = last;
       }
     }
-    if (before === NONE) this.#heads[bucket] = next[first]!;
-    else next[before] = next[least]!;
+    if (before === NONE) words[bucket] = words[NEXT + first]!;
+    else words[NEXT + before] = words[NEXT + least]!;
     return least;
   }
 
@@ -250,14 +261,14 @@ export class TimingWheel implements FutureEventList {
   }
 
   #addTies(first: number): void {
-    for (let slot = first; slot !== NONE; slot = this.#next[slot]!)
+    for (let slot = first; slot !== NONE; slot = this.#words[NEXT + slot]!)
       this.#ties.push(this.#timesAndKeys[(slot << 1) | 1]!, slot);
   }
 
   #takeTie(limit: Instant): number {
     if (this.#blockStart + this.#tick > limit) return NONE;
     const bucket = this.#tick & (FINEST_BUCKETS - 1);
-    const pushedSince = this.#heads[bucket]!; // at the very nanosecond that is running
+    const pushedSince = this.#words[bucket]!; // at the very nanosecond that is running
     if (pushedSince !== NONE) {
       this.#empty(bucket);
       this.#addTies(pushedSince);
@@ -267,7 +278,7 @@ export class TimingWheel implements FutureEventList {
 
   /** Frees a slot that has left the buckets. False if its event had been cancelled. */
   #release(slot: number): boolean {
-    this.#next[slot] = this.#freeSlot;
+    this.#words[NEXT + slot] = this.#freeSlot;
     this.#freeSlot = slot;
     if (this.#garbage === 0 || this.#cancelled[slot] === 0) {
       this.#size--;
@@ -284,11 +295,11 @@ export class TimingWheel implements FutureEventList {
   #sweep(): void {
     this.#seen = NOTHING_SEEN;
     while (this.#ties.size > 0) this.#keep(this.#ties.pop());
-    for (let bucket = 0; bucket < this.#heads.length; bucket++) {
-      let slot = this.#heads[bucket]!;
+    for (let bucket = 0; bucket < BUCKETS; bucket++) {
+      let slot = this.#words[bucket]!;
       if (slot !== NONE) this.#empty(bucket);
       while (slot !== NONE) {
-        const next = this.#next[slot]!;
+        const next = this.#words[NEXT + slot]!;
         this.#keep(slot);
         slot = next;
       }
@@ -312,20 +323,20 @@ export class TimingWheel implements FutureEventList {
 
   #newSlot(): number {
     if (this.#usedSlots === SLOT_LIMIT) throw new RangeError(`more than ${SLOT_LIMIT} pending events`);
-    if (this.#usedSlots === this.#next.length) this.#grow();
+    if (this.#usedSlots === this.#cancelled.length) this.#grow();
     return this.#usedSlots++;
   }
 
   #grow(): void {
-    const capacity = this.#next.length * 2;
+    const capacity = this.#cancelled.length * 2;
+    const words = new Int32Array(NEXT + capacity);
     const timesAndKeys = new Float64Array(2 * capacity);
-    const next = new Int32Array(capacity);
     const cancelled = new Uint8Array(capacity);
+    words.set(this.#words);
     timesAndKeys.set(this.#timesAndKeys);
-    next.set(this.#next);
     cancelled.set(this.#cancelled);
+    this.#words = words;
     this.#timesAndKeys = timesAndKeys;
-    this.#next = next;
     this.#cancelled = cancelled;
   }
 }

@@ -1,7 +1,7 @@
 // Podwire as one contender of several: a process that measures one thing, prints a name and a number per line, and ends.
 //
 //   node podwire-process.js echo NODES PODS_PER_NODE PACKETS PROTOCOL SERVICES [CLIENTS]    `packets 464601`
-//   node podwire-process.js hold LIST MIX SIZE...                                 `SIZE 23696682`, for each
+//   node podwire-process.js hold LIST MIX SIZE                                    `SIZE 23696682`
 //
 // Packets are counted per second of CPU time of the whole process, with the threads that compile and collect garbage:
 // what one core needs, also while others use the machine.
@@ -10,9 +10,9 @@ import { messageOf } from '../../experiments/harness/user-error.ts';
 import { packetsPerSecond } from '../end-to-end.bench.ts';
 import { type DelayMix, delaysOf, HOLDS_PER_CALL, heapHolder, pendingOf, wheelHolder } from '../event-list.bench.ts';
 
-const TIME_PER_SIZE_MS = 60;
+const TIME_MS = 60;
 /** On a busy machine most of that time may be other programs'. */
-const SAMPLES_PER_SIZE = 101;
+const SAMPLES = 101;
 
 try {
   const [task, ...args] = process.argv.slice(2);
@@ -43,18 +43,17 @@ function cpuSeconds(): number {
 }
 
 /** One list per process: see the note on the two loops. */
-function hold([list, mix, ...sizes]: readonly string[]): void {
-  const delays = delaysOf(mix as DelayMix);
+function hold([list, mix, size]: readonly string[]): void {
   const holder = list === 'heap-js' ? heapHolder : wheelHolder;
-  for (const size of sizes)
-    print(size, HOLDS_PER_CALL / medianSeconds(holder(pendingOf(mix as DelayMix, Number(size)), delays)));
+  const call = holder(pendingOf(mix as DelayMix, Number(size)), delaysOf(mix as DelayMix));
+  print(size!, HOLDS_PER_CALL / medianSeconds(call));
 }
 
 /** Of samples as short as those of hold.h, which few interruptions hit. */
 function medianSeconds(call: () => void): number {
   const samples: number[] = [];
   const begin = performance.now();
-  while (performance.now() - begin < TIME_PER_SIZE_MS || samples.length < SAMPLES_PER_SIZE) {
+  while (performance.now() - begin < TIME_MS || samples.length < SAMPLES) {
     const before = performance.now();
     call();
     samples.push((performance.now() - before) / 1_000);
