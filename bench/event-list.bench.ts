@@ -102,8 +102,8 @@ export function wheelHolder(pending: readonly Instant[], delays: Float64Array): 
   for (const time of pending) list.push(time, key++);
   const hold = (count: number) => {
     for (let i = 0; i < count; i++) {
-      list.popUntil(END_OF_TIME);
-      list.push((list.time + delays[key & (DELAY_COUNT - 1)]!) as Instant, key++);
+      const slot = list.popUntil(END_OF_TIME)!;
+      list.push((list.timeOf(slot) + delays[key & (DELAY_COUNT - 1)]!) as Instant, key++);
     }
   };
   hold(WARM_UP);
@@ -116,8 +116,8 @@ export function heapHolder(pending: readonly Instant[], delays: Float64Array): (
   for (const time of pending) list.push(time, key++);
   const hold = (count: number) => {
     for (let i = 0; i < count; i++) {
-      list.popUntil(END_OF_TIME);
-      list.push((list.time + delays[key & (DELAY_COUNT - 1)]!) as Instant, key++);
+      const slot = list.popUntil(END_OF_TIME)!;
+      list.push((list.timeOf(slot) + delays[key & (DELAY_COUNT - 1)]!) as Instant, key++);
     }
   };
   hold(WARM_UP);

@@ -7,7 +7,7 @@ type Event = { time: number; key: number };
 
 const fingerprint = (events: Event[]): string => {
   const print = new Fingerprint();
-  for (const { time, key } of events) print.add({ time: time as Instant, key });
+  for (const { time, key } of events) print.add({ timeOf: () => time as Instant, keyOf: () => key }, 0);
   return print.toString();
 };
 

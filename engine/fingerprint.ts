@@ -3,14 +3,16 @@
 // Contributions are summed, so the order in which workers execute independent events does not matter, while a missing,
 // additional or moved event does. Not cryptographic.
 
-import type { Instant } from './time.ts';
+import type { EventTimes } from './future-event-list.ts';
 
 export class Fingerprint {
   #low = 0;
   #high = 0;
 
-  /** An object, because two numbers would be boxed to be arguments. */
-  add({ time, key }: { readonly time: Instant; readonly key: number }): void {
+  /** The event in a slot of the list. */
+  add(events: EventTimes, slot: number): void {
+    const time = events.timeOf(slot);
+    const key = events.keyOf(slot);
     // `| 0` takes a number modulo 2^32, also beyond 2^31; the odd factors spread small numbers over all bits.
     const timeHigh = (time / 2 ** 32) | 0;
     const keyHigh = (key / 2 ** 32) | 0;

@@ -207,7 +207,7 @@ class SortedArray {
 
 function popped(list: FutureEventList, limit: Instant): [number, number] | undefined {
   const slot = list.popUntil(limit);
-  return slot === undefined ? undefined : [list.time, list.key];
+  return slot === undefined ? undefined : [list.timeOf(slot), list.keyOf(slot)];
 }
 
 function drain(list: FutureEventList): [number, number][] {

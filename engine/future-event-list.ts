@@ -13,13 +13,16 @@ export interface EventOrigin {
   takeKey(): number;
 }
 
-export interface FutureEventList {
+/** When events are, and in which order; read where they stand, because a number that is handed on may be boxed. */
+export interface EventTimes {
+  /** Of a pending event, and of the one that was popped last until another one is pushed. */
+  timeOf(slot: number): Instant;
+  keyOf(slot: number): number;
+}
+
+export interface FutureEventList extends EventTimes {
   /** Pending events; cancelled ones do not count. */
   readonly size: number;
-
-  /** Of the event that was popped last; fields and not results, which would be boxed. */
-  readonly time: Instant;
-  readonly key: number;
 
   /**
    * Adds an event and returns its slot, below {@link SLOT_LIMIT}. Equal times run in order of key; keys are unique.

@@ -7,11 +7,17 @@ import { after, type Duration, END_OF_TIME, type Instant, START } from './time.t
 
 export class HeapEventList implements FutureEventList {
   size = 0;
-  time = START;
-  key = 0;
   readonly #heap = new Heap<Entry>((a, b) => a.time - b.time || a.key - b.key);
   readonly #entries: Entry[] = [];
   readonly #free: Entry[] = [];
+
+  timeOf(slot: number): Instant {
+    return this.#entries[slot]!.time;
+  }
+
+  keyOf(slot: number): number {
+    return this.#entries[slot]!.key;
+  }
 
   push(time: Instant, key: number): number {
     const entry = this.#free.pop() ?? this.#newEntry();
@@ -32,8 +38,6 @@ export class HeapEventList implements FutureEventList {
       this.#free.push(first);
       if (!first.cancelled) {
         this.size--;
-        this.time = first.time;
-        this.key = first.key;
         return first.slot;
       }
       first.cancelled = false;

@@ -188,10 +188,10 @@ export class Simulator {
     while (!this.#stopped) {
       const slot = events.popUntil(until);
       if (slot === undefined) return;
-      this.clock.now = events.time;
-      if (events.key >= countedFrom) {
+      this.clock.now = events.timeOf(slot);
+      if (events.keyOf(slot) >= countedFrom) {
         this.#executedEvents++;
-        this.#fingerprint.add(events);
+        this.#fingerprint.add(events, slot);
       }
       const action = actions[slot]!;
       const argument = args[slot];

@@ -13,7 +13,7 @@
 // 3. A bucket of level 0 is one nanosecond. Only there must keys decide, and only if it holds more than one event.
 
 import { type EventOrigin, type FutureEventList, SLOT_LIMIT } from './future-event-list.ts';
-import { type Duration, END_OF_TIME, type Instant, START } from './time.ts';
+import { type Duration, END_OF_TIME, type Instant } from './time.ts';
 
 /** Nanoseconds are integers beyond 2^31, bit operations are not: the cursor is a block of 2^30 ns and a tick in it. */
 const BLOCK_NS = 2 ** 30;
@@ -76,14 +76,20 @@ export class TimingWheel implements FutureEventList {
   /** Events of the cursor's own nanosecond, when there were many. */
   readonly #ties = new TieHeap();
 
-  time = START;
-  key = 0;
   #size = 0;
   #garbage = 0;
   #seen = NOTHING_SEEN;
 
   get size(): number {
     return this.#size;
+  }
+
+  timeOf(slot: number): Instant {
+    return this.#timesAndKeys[slot << 1]! as Instant;
+  }
+
+  keyOf(slot: number): number {
+    return this.#timesAndKeys[(slot << 1) | 1]!;
   }
 
   push(time: Instant, key: number): number {
@@ -282,8 +288,6 @@ export class TimingWheel implements FutureEventList {
     this.#freeSlot = slot;
     if (this.#garbage === 0 || this.#cancelled[slot] === 0) {
       this.#size--;
-      this.time = this.#timesAndKeys[slot << 1]! as Instant;
-      this.key = this.#timesAndKeys[(slot << 1) | 1]!;
       return true;
     }
     this.#cancelled[slot] = 0;
