@@ -42,6 +42,44 @@ describe('streams', () => {
     expect(streams.stream('b').uniform()).toBe(other.stream('b').uniform());
   });
 
+  test('numbers that are set aside are the first ones, whenever they are asked for', () => {
+    const stream = () => new RandomStreams('seed').stream('a');
+    const all = stream();
+    const [first, second, third, fourth] = draw(4, () => all.uniform()) as [number, number, number, number];
+    const asked = stream();
+    const [one, two] = [asked.reserve(), asked.reserve()];
+    expect([asked.reserved(two), asked.uniform(), asked.reserved(one), asked.uniform()]).toEqual([
+      second,
+      third,
+      first,
+      fourth,
+    ]);
+    const unasked = stream();
+    unasked.reserve();
+    expect(unasked.uniform()).toBe(second);
+    expect(asked.reservedInt(one, 100)).toBe(stream().int(100));
+    expect(asked.reservedBits31(one)).toBe(stream().bits31());
+  });
+
+  test('a number that is set aside belongs to the seed of that time', () => {
+    const streams = new RandomStreams('seed');
+    const early = streams.stream('a');
+    const aside = early.reserve();
+    streams.reseed('other');
+    expect(early.uniform()).toBe(new RandomStreams('other').stream('a').uniform());
+    expect(early.reserved(aside)).toBe(new RandomStreams('seed').stream('a').uniform());
+  });
+
+  test('later numbers can be set aside, too', () => {
+    const all = new RandomStreams('seed').stream('a');
+    const [first, second, third, fourth] = draw(4, () => all.uniform());
+    const stream = new RandomStreams('seed').stream('a');
+    const one = stream.reserve();
+    expect(stream.uniform()).toBe(second);
+    const two = stream.reserve();
+    expect([stream.uniform(), stream.reserved(two), stream.reserved(one)]).toEqual([fourth, third, first]);
+  });
+
   test('streams with similar names are not correlated', () => {
     const streams = new RandomStreams('seed');
     const a = draw(10_000, () => streams.stream('node-1').uniform());

@@ -18,7 +18,7 @@ export class RandomStreams {
   stream(name: string): RandomStream {
     let stream = this.#streams.get(name);
     if (stream === undefined) {
-      stream = new RandomStream(`${this.#seed}/${name}`);
+      stream = new RandomStream(name, this.#seed);
       this.#streams.set(name, stream);
     }
     return stream;
@@ -27,19 +27,66 @@ export class RandomStreams {
   /** All streams go on as if this had been the seed, for those who look for a run with a given outcome. */
   reseed(seed: string): void {
     this.#seed = seed;
-    for (const [name, stream] of this.#streams) stream.reseed(`${seed}/${name}`);
+    for (const stream of this.#streams.values()) stream.reseed(seed);
   }
 }
 
-export class RandomStream {
-  #next: () => number;
+declare const reservedBrand: unique symbol;
 
-  constructor(seed: string) {
-    this.#next = seedrandom.alea(seed);
+/** Names a number that was set aside; see {@link RandomStream.reserve}. */
+export type Reserved = number & { readonly [reservedBrand]: true };
+
+export class RandomStream {
+  readonly #name: string;
+  #seed: string | undefined;
+  /** Made for the first number that somebody wants: a generator is half a kilobyte, and most pods never want one. */
+  #generator: (() => number) | undefined;
+  /** How many numbers are set aside; which, if they have been drawn. */
+  #reservations = 0;
+  #reserved: number[] | undefined;
+
+  /** Seeded by `SEED/NAME`, or by the name alone. */
+  constructor(name: string, seed?: string) {
+    this.#name = name;
+    this.#seed = seed;
   }
 
   reseed(seed: string): void {
-    this.#next = seedrandom.alea(seed);
+    if (this.#reservations > 0 && this.#reserved === undefined) this.#begin(); // they belong to the old seed
+    this.#seed = seed;
+    this.#generator = undefined;
+  }
+
+  #next(): number {
+    return (this.#generator ?? this.#begin())();
+  }
+
+  #begin(): () => number {
+    const generator = seedrandom.alea(this.#seed === undefined ? this.#name : `${this.#seed}/${this.#name}`);
+    this.#generator = generator;
+    this.#reserved ??= Array.from({ length: this.#reservations }, () => generator());
+    return generator;
+  }
+
+  /** Sets the next number aside: the first ones of a stream take nothing until somebody wants one of them, or a later one. */
+  reserve(): Reserved {
+    this.#reserved?.push(this.#next());
+    return this.#reservations++ as Reserved;
+  }
+
+  /** A number that was set aside, from 0 up to, not including, 1. */
+  reserved(number: Reserved): number {
+    if (this.#reserved === undefined) this.#begin();
+    return this.#reserved![number]!;
+  }
+
+  /** The same as {@link int} and {@link bits31} of it. */
+  reservedInt(number: Reserved, count: number): number {
+    return intOf(this.reserved(number), count);
+  }
+
+  reservedBits31(number: Reserved): number {
+    return bits31Of(this.reserved(number));
   }
 
   /** From 0 up to, not including, 1. */
@@ -49,13 +96,12 @@ export class RandomStream {
 
   /** An integer from 0 to count - 1, for a count up to 2^32. */
   int(count: number): number {
-    if (!(count >= 1)) throw new RangeError(`random integer below ${count}; expected at least 1`);
-    return Math.floor(this.#next() * count);
+    return intOf(this.#next(), count);
   }
 
   /** An integer from 0 to 2^31 - 1: a small integer in V8, for initial sequence numbers and hash seeds. */
   bits31(): number {
-    return (this.#next() * 2 ** 31) | 0;
+    return bits31Of(this.#next());
   }
 
   /** True with a probability of `threshold` / 2^31: what the kernel does with a threshold and 31 random bits. */
@@ -95,3 +141,10 @@ export class RandomStream {
     return items[this.int(items.length)]!;
   }
 }
+
+function intOf(uniform: number, count: number): number {
+  if (!(count >= 1)) throw new RangeError(`random integer below ${count}; expected at least 1`);
+  return Math.floor(uniform * count);
+}
+
+const bits31Of = (uniform: number): number => (uniform * 2 ** 31) | 0;

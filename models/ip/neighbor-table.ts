@@ -4,7 +4,7 @@
 // A REACHABLE entry that nobody confirmed for its reachable time counts as STALE when it is next used (the kernel's
 // timer does the same, only earlier). Not modelled: garbage collection by gc_thresh.
 
-import type { RandomStream } from '../../engine/random.ts';
+import type { RandomStream, Reserved } from '../../engine/random.ts';
 import { after, type Duration, type Instant, ms, s } from '../../engine/time.ts';
 import { Timer } from '../../engine/timer.ts';
 import type { CpuSet } from '../cpu/cpu-set.ts';
@@ -68,8 +68,8 @@ export class NeighborTable implements FrameHolder {
   #byDevice: Map<NetDevice, Map<Ip, Entry>> | undefined;
   /** net.ipv4.neigh.*, net.ipv6.neigh.* */
   readonly settings = new NeighborSettingsOfDevices();
-  /** Of the base. */
-  readonly #reachableFraction: number;
+  readonly #random: RandomStream;
+  readonly #reachableDraw: Reserved;
   #waiting = 0;
   #latest: Entry | undefined;
   /** Made for the first timer that fires. */
@@ -78,8 +78,8 @@ export class NeighborTable implements FrameHolder {
   constructor(stack: NeighborStack, resolution: AddressResolution, random: RandomStream) {
     this.#stack = stack;
     this.#resolution = resolution;
-    // Drawn between half and one and a half of the base, as RFC 4861 asks; the kernel redraws every five minutes.
-    this.#reachableFraction = 0.5 + random.uniform();
+    this.#random = random;
+    this.#reachableDraw = random.reserve();
     stack.frames.addHolder(this);
   }
 
@@ -235,7 +235,9 @@ export class NeighborTable implements FrameHolder {
   }
 
   #reachableTime({ device }: Entry): Duration {
-    return ms(this.settings.of(device).base_reachable_time_ms * this.#reachableFraction);
+    // Drawn between half and one and a half of the base, as RFC 4861 asks; the kernel redraws every five minutes.
+    const fraction = 0.5 + this.#random.reserved(this.#reachableDraw);
+    return ms(this.settings.of(device).base_reachable_time_ms * fraction);
   }
 
   #enqueue(entry: Entry, waiting: WaitingFrame): void {

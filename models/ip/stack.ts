@@ -7,7 +7,7 @@
 // A packet moves by plain calls within one visit of a CPU. IPv6 stands beside it where the namespace has it
 // (ipv6-stack.ts); what both families ask comes to this class. Not modelled: multicast routing, IP options, source routing.
 
-import type { RandomStream } from '../../engine/random.ts';
+import type { RandomStream, Reserved } from '../../engine/random.ts';
 import type { CpuSet } from '../cpu/cpu-set.ts';
 import { LoopbackDevice } from '../link/loopback.ts';
 import type { FrameReceiver, NetDevice } from '../link/net-device.ts';
@@ -134,6 +134,8 @@ const UNROUTED_TTL = 64;
 /** Of each namespace's loopback device. */
 const LOOPBACK_SUBNET = prefix(LOOPBACK_IP, 8);
 const LOOPBACK_HOST = prefix(LOOPBACK_IP, 32);
+/** Of a host that has not sent yet. */
+const UNDRAWN = -1;
 /** Of {@link CpuSet.icmpLocks}. */
 const ICMP_LOCK = 1 << 4;
 
@@ -145,7 +147,7 @@ function refusalOf(verdict: SourceVerdict): DropReason | undefined {
 export class IpStack implements FrameReceiver, NetfilterStack {
   // First what every frame needs, in one line of the processor's cache.
   readonly #flows: FlowCache | undefined;
-  #identification: number;
+  #identification = UNDRAWN;
   /** Where ways of frames begin that sockets send. */
   readonly #socketIngress: number;
   readonly name: string;
@@ -175,6 +177,8 @@ export class IpStack implements FrameReceiver, NetfilterStack {
   #loopback: NetDevice | undefined;
   #program: DeviceProgram | undefined;
   #programDevice: NetDevice | undefined;
+  readonly #random: RandomStream;
+  readonly #firstIdentification: Reserved;
   /** Of the packet that lost its route while the OUTPUT hook ran. */
   #rerouteError: SendError | undefined;
 
@@ -183,7 +187,8 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     this.cpus = cpus;
     this.frames = frames;
     this.settings.write('all', 'forwarding', forwarding ? 1 : 0);
-    this.#identification = random.int(65_536);
+    this.#random = random;
+    this.#firstIdentification = random.reserve();
     this.#arp = new Arp(this, random);
     this.neighbors = this.#arp.neighbors;
     this.#flows = flows;
@@ -408,6 +413,7 @@ export class IpStack implements FrameReceiver, NetfilterStack {
   /** True: the frame has gone the way of its flow. */
   #repeat(frame: Frame): boolean {
     if (this.#flows === undefined) return false;
+    if (this.#identification === UNDRAWN) return false;
     const identification = this.#identification;
     frame.identification = this.#identification = (identification + 1) & 0xffff;
     frame.ttl = UNROUTED_TTL;
@@ -427,6 +433,8 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     if (route === undefined || !this.#mayLeave(frame, route)) return this.#unsendable(frame, route);
     frame.ttl = ttl;
     if (frame.dontFragment && !this.#discoversPathMtu(frame.dstIp, tunnel)) frame.dontFragment = false;
+    if (this.#identification === UNDRAWN)
+      this.#identification = this.#random.reservedInt(this.#firstIdentification, 65_536);
     frame.identification = this.#identification = (this.#identification + 1) & 0xffff;
     if (frame.journey !== undefined) this.#noteRoute(frame, route);
     if (this.#netfilter !== undefined) {

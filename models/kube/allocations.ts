@@ -79,15 +79,18 @@ export class Allocations {
   /** Sets aside what the object asks for. Throws an ObjectError, and holds nothing, if it cannot be had. */
   claim(object: KubeObject): void {
     const claims = claimsOf(object);
+    const names: string[] = [];
     for (const claim of claims) {
       const { value, field } = claim;
       this.#checkRange(object, claim);
-      const holder = this.#holders.get(this.#nameOf(object, claim));
-      if (holder === undefined || holder === describeObject(object)) continue;
-      throw new ObjectError(object, `${field}: ${value} already belongs to ${holder}`);
+      const name = this.#nameOf(object, claim);
+      const holder = this.#holders.get(name);
+      if (holder !== undefined && holder !== describeObject(object))
+        throw new ObjectError(object, `${field}: ${value} already belongs to ${holder}`);
+      names.push(name);
     }
     if (object.kind === 'Node') this.#claimPodCidr(object);
-    for (const claim of claims) this.#hold(object, this.#nameOf(object, claim));
+    for (const name of names) this.#hold(object, name);
   }
 
   /** Families of the service ranges, that of Services that name none first. */

@@ -153,24 +153,25 @@ export class ApiServer {
    * whatever their order.
    */
   createAll<T extends KubeObject>(objects: readonly T[]): T[] {
-    const attempted = new Map<string, KubeObject>();
+    const admitted: T[] = [];
+    const names = new Set<string>();
     const created: Stored<T>[] = [];
     try {
       for (const given of objects) {
-        const object = this.#admitNew(given);
-        const name = describeObject(object);
-        if (attempted.has(name) || this.get(object.kind, keyOf(object)) !== undefined) {
+        const object = this.#admitNew(given) as T;
+        const name = objects.length === 1 ? '' : describeObject(object); // pods come one by one
+        if (names.has(name) || this.get(object.kind, keyOf(object)) !== undefined) {
           throw new ObjectError(object, 'metadata.name: there is one of that name already');
         }
+        names.add(name);
         this.#allocations.claim(object);
-        attempted.set(name, object);
+        admitted.push(object);
       }
       // Nodes first: a pod on the node's network has the node's address.
-      const admitted = [...attempted.values()] as T[];
       for (const object of admitted) if (object.kind === 'Node') created.push(this.#storeComplete(object));
       for (const object of admitted) if (object.kind !== 'Node') created.push(this.#storeComplete(object));
     } catch (error) {
-      for (const object of attempted.values()) this.#allocations.release(object);
+      for (const object of admitted) this.#allocations.release(object);
       for (const { key, object } of created) this.#objects.get(object.kind)?.delete(key);
       throw error;
     }

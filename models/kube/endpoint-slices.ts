@@ -339,9 +339,9 @@ export class EndpointSliceController {
     const text = JSON.stringify(ports);
     const same = knownPorts.get(text) ?? { ports, text };
     knownPorts.set(text, same);
-    const isSame = JSON.stringify(endpoint) === JSON.stringify(before?.endpoint);
+    const isSame = before !== undefined && JSON.stringify(endpoint) === JSON.stringify(before.endpoint);
     const changedAt = readinessChangeOf(pod);
-    return { pod, endpoint: isSame ? before?.endpoint : endpoint, ports: same, changedAt };
+    return { pod, endpoint: isSame ? before.endpoint : endpoint, ports: same, changedAt };
   }
 
   /** Each group's endpoints in slices of its ports; a slice whose ports no group has is in none of the drafts. */

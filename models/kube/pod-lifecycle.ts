@@ -174,9 +174,9 @@ export class PodLifecycle {
     const now = this.#apiServer.get('Pod', key);
     if (now === undefined || !this.#runtime.isConnected(pod)) return;
     const status = { ...fields, conditions: withReadiness(now, readiness, this.#apiServer.now) };
-    const changed = Object.entries(status).some(
-      ([field, value]) => JSON.stringify(Reflect.get(now.status, field)) !== JSON.stringify(value),
-    );
+    const isNews = (field: keyof typeof status): boolean =>
+      now.status[field] !== status[field] && JSON.stringify(now.status[field]) !== JSON.stringify(status[field]);
+    const changed = (Object.keys(status) as (keyof typeof status)[]).some(isNews);
     if (changed) this.#apiServer.update(withChanges(now, { status: withChanges(now.status, status) }));
   }
 }

@@ -25,6 +25,7 @@ import {
   keyOf,
   type Labels,
   type Node,
+  type OwnerReference,
   type Pod,
   type PodTemplate,
   type ReplicaSet,
@@ -37,6 +38,14 @@ import { nodeAccepts } from './scheduler.ts';
 import { nextStep } from './stateful-set-step.ts';
 
 type PodMaker = ReplicaSet | StatefulSet | DaemonSet;
+
+/** By what an owner is found: `default/web-7d4b9c6f5`, `ReplicaSet default/web-7d4b9c6f5`. */
+interface OwnerNames {
+  readonly owner: OwnerReference;
+  readonly namespace: string;
+  readonly key: string;
+  readonly description: string;
+}
 
 export class WorkloadController {
   readonly #apiServer: ApiServer;
@@ -60,6 +69,8 @@ export class WorkloadController {
   readonly #nextAvailable = new Map<string, Instant>();
   /** Who made the latest pod, and what pods say of it: those that are made one after another share that. */
   #latestOwner: { readonly owner: PodMaker; readonly references: Pod['metadata']['ownerReferences'] } | undefined;
+  /** Of the owner that was asked for last: most events are of pods that have the same one as the pod before. */
+  #latestNames: OwnerNames | undefined;
   /** How many names each workload has used up. */
   readonly #named = new Map<string, number>();
 
@@ -85,10 +96,11 @@ export class WorkloadController {
       if (type === 'ADDED') this.#recordMissingReplicaSet(object);
       const owner = this.#ownerOf(object);
       if (owner === undefined) continue;
+      const { description } = this.#namesOf(controllerOf(object)!, owner.metadata.namespace);
       const isGoing = type === 'DELETED' || isTerminating(object) || isFinished(object);
-      const isAwaited = owner.kind === 'StatefulSet' || this.#updates.has(describeObject(owner));
+      const isAwaited = owner.kind === 'StatefulSet' || this.#updates.has(description);
       // Pods of a snapshot are told before what owns them.
-      if ((isGoing || isAwaited) && this.#seen.has(describeObject(owner))) this.#reconcile(owner);
+      if ((isGoing || isAwaited) && this.#seen.has(description)) this.#reconcile(owner);
       const deployment = this.#rollingDeploymentOf(owner);
       if (deployment !== undefined) this.#roll(deployment);
     }
@@ -112,17 +124,25 @@ export class WorkloadController {
   #recordOwner(type: WatchEvent<KubeObject>['type'], object: Pod | Workload, key: string): void {
     const owner = controllerOf(object);
     if (owner === undefined) return;
-    const description = `${owner.kind} ${object.metadata.namespace}/${owner.name}`;
-    const owned = this.#owned.get(description) ?? new Set();
+    const { description } = this.#namesOf(owner, object.metadata.namespace);
+    let owned = this.#owned.get(description);
+    if (owned === undefined) this.#owned.set(description, (owned = new Set()));
     if (type === 'DELETED') owned.delete(key);
     else owned.add(key);
-    this.#owned.set(description, owned);
   }
 
   #ownerOf(pod: Pod): PodMaker | undefined {
     const owner = controllerOf(pod);
     if (owner?.kind !== 'ReplicaSet' && owner?.kind !== 'StatefulSet' && owner?.kind !== 'DaemonSet') return undefined;
-    return this.#apiServer.get(owner.kind, `${pod.metadata.namespace}/${owner.name}`);
+    return this.#apiServer.get(owner.kind, this.#namesOf(owner, pod.metadata.namespace).key);
+  }
+
+  #namesOf(owner: OwnerReference, namespace: string): OwnerNames {
+    if (this.#latestNames?.owner !== owner || this.#latestNames.namespace !== namespace) {
+      const key = [namespace, owner.name].join('/');
+      this.#latestNames = { owner, namespace, key, description: [owner.kind, key].join(' ') };
+    }
+    return this.#latestNames;
   }
 
   #reconcile(named: Workload): void {
@@ -229,6 +249,7 @@ export class WorkloadController {
   }
 
   #rollingDeploymentOf(owner: PodMaker): Deployment | undefined {
+    if (this.#rolling.size === 0) return undefined;
     const reference = controllerOf(owner);
     if (owner.kind !== 'ReplicaSet' || reference?.kind !== 'Deployment') return undefined;
     const key = `${owner.metadata.namespace}/${reference.name}`;

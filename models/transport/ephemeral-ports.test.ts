@@ -20,7 +20,9 @@ test('connections to one destination take rising even ports, 2 to 16 apart', () 
 });
 
 test('odd ports are taken when no even one is left, and then none', () => {
-  const chooser = new EphemeralPorts(new RandomStreams('ports').stream('test'), { first: 40_000, last: 40_099 });
+  const chooser = new EphemeralPorts(new RandomStreams('ports').stream('test'), {
+    range: { first: 40_000, last: 40_099 },
+  });
   const used: number[] = [];
   for (let i = 0; i < 100; i++) used.push(chooser.forConnect(local, remote, (port) => !used.includes(port))!);
   expect(new Set(used).size).toBe(100);

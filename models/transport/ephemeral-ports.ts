@@ -1,6 +1,6 @@
 // Local ports that nobody asked for by number.
 
-import type { RandomStream } from '../../engine/random.ts';
+import type { RandomStream, Reserved } from '../../engine/random.ts';
 import type { Ip } from '../packet/ip-address.ts';
 import { hashOf } from './socket-table.ts';
 import type { SocketAddress } from './transport-stack.ts';
@@ -18,16 +18,19 @@ const LOCAL_PORTS: PortRange = { first: FIRST_LOCAL_PORT, last: LAST_LOCAL_PORT 
 
 export class EphemeralPorts {
   readonly #random: RandomStream;
-  readonly #secret: number;
+  readonly #secret: Reserved;
   readonly #range: PortRange;
   /** Where the next search for a destination starts, by hash of the destination. */
   #searches: Map<number, { offset: number; parity: 0 | 1 }> | undefined;
 
-  constructor(random: RandomStream, range: PortRange = LOCAL_PORTS) {
+  constructor(
+    random: RandomStream,
+    { range = LOCAL_PORTS, secret = random.reserve() }: { readonly range?: PortRange; readonly secret?: Reserved } = {},
+  ) {
     this.#random = random;
     this.#range = range;
     if (!(this.#count >= 2)) throw new RangeError(`local ports ${range.first} to ${range.last}; expected two or more`);
-    this.#secret = random.bits31();
+    this.#secret = secret;
   }
 
   /** Even, so that steps of two keep their parity when they wrap around. */
@@ -43,10 +46,11 @@ export class EphemeralPorts {
    */
   forConnect(localIp: Ip, remote: SocketAddress, isFree: (port: number) => boolean): number | undefined {
     const { family = 4, ip, port: remotePort } = remote;
-    const hash = hashOf(family, localIp, this.#secret & 0xffff, ip, remotePort) & OFFSET_MASK;
+    const secret = this.#random.reservedBits31(this.#secret);
+    const hash = hashOf(family, localIp, secret & 0xffff, ip, remotePort) & OFFSET_MASK;
     this.#searches ??= new Map();
     let search = this.#searches.get(hash);
-    if (search === undefined) this.#searches.set(hash, (search = { offset: hash ^ this.#secret, parity: 0 }));
+    if (search === undefined) this.#searches.set(hash, (search = { offset: hash ^ secret, parity: 0 }));
     const count = this.#count;
     const { first } = this.#range;
     const start = (search.offset % count) & ~1;

@@ -165,7 +165,7 @@ export class PortTable<S extends BoundSocket> {
     if (this.#byPort !== undefined) return addTo(this.#byPort, socket);
     const last = this.#fewPorts.lastIndexOf(socket.localPort);
     this.#keepFew(this.#few.toSpliced(last < 0 ? this.#few.length : last + 1, 0, socket));
-    if (new Set(this.#fewPorts).size <= FEW_PORTS) return;
+    if (this.#few.length <= FEW_PORTS || new Set(this.#fewPorts).size <= FEW_PORTS) return;
     this.#byPort = new Map();
     for (const each of this.#few) addTo(this.#byPort, each);
     this.#keepFew([]);

@@ -4,7 +4,7 @@
 // answer waits and gets a visit of its own, as the kernel's softirq takes it up later; else a bulk transfer between two
 // pods of one node would be a single endless call.
 
-import type { RandomStream } from '../../engine/random.ts';
+import type { RandomStream, Reserved } from '../../engine/random.ts';
 import { between, type Instant, s } from '../../engine/time.ts';
 import { fillReset, mayCauseReset } from '../ip/reject.ts';
 import type { SendError } from '../ip/send-error.ts';
@@ -51,12 +51,14 @@ export class TcpLayer implements ProtocolHandler, ConnectionLayer, FrameHolder {
   /** Knows where connections to Services' addresses go; absent: packets say it. */
   balancer: SocketBalancer | undefined;
   readonly #random: RandomStream;
-  readonly #ports: EphemeralPorts;
-  readonly #timestampOffset: number;
+  readonly #portSecret: Reserved;
+  readonly #timestampDraw: Reserved;
+  #timestampOffset: number | undefined;
   readonly #connections = new ConnectionTable<TcpConnection>();
   readonly #listeners = new PortTable<TcpListener>();
   #sending = false;
   // What most namespaces never need is made when it is first used: there are as many as pods.
+  #ports: EphemeralPorts | undefined;
   #counters: TcpCounters | undefined;
   #timeWaits: ConnectionTable<TimeWait> | undefined;
   #timeWaitQueue: TimeWaitQueue | undefined;
@@ -66,9 +68,8 @@ export class TcpLayer implements ProtocolHandler, ConnectionLayer, FrameHolder {
     this.stack = stack;
     this.settings = settings === undefined ? LINUX_TCP : { ...LINUX_TCP, ...settings };
     this.#random = random;
-    const { firstLocalPort: first, lastLocalPort: last } = this.settings;
-    this.#ports = new EphemeralPorts(random, settings === undefined ? undefined : { first, last });
-    this.#timestampOffset = random.bits31();
+    this.#portSecret = random.reserve();
+    this.#timestampDraw = random.reserve();
     stack.frames.addHolder(this);
     stack.register(PROTOCOL_TCP, this);
   }
@@ -76,6 +77,12 @@ export class TcpLayer implements ProtocolHandler, ConnectionLayer, FrameHolder {
   get counters(): TcpCounters {
     this.#counters ??= noCounts();
     return this.#counters;
+  }
+
+  get #ephemeralPorts(): EphemeralPorts {
+    const { firstLocalPort: first, lastLocalPort: last } = this.settings;
+    this.#ports ??= new EphemeralPorts(this.#random, { range: { first, last }, secret: this.#portSecret });
+    return this.#ports;
   }
 
   get holderName(): string {
@@ -104,7 +111,7 @@ export class TcpLayer implements ProtocolHandler, ConnectionLayer, FrameHolder {
     const localIp = route ?? ANY_IP;
     const isFree = (candidate: number): boolean => this.#isFreeFor(candidate, localIp, to);
     const bound = fromPort === undefined || !isFree(fromPort) ? undefined : fromPort;
-    const port = fromPort === undefined ? this.#ports.forConnect(localIp, to, isFree) : bound;
+    const port = fromPort === undefined ? this.#ephemeralPorts.forConnect(localIp, to, isFree) : bound;
     const localPort = port ?? 0;
     const initialSequence = this.#initialSequence(localIp, localPort, to);
     const addresses = { family, localIp, localPort, remoteIp: to.ip, remotePort: to.port };
@@ -326,6 +333,7 @@ export class TcpLayer implements ProtocolHandler, ConnectionLayer, FrameHolder {
   // ── for connections ────────────────────────────────────────────────────────────────────────────────────────────────
 
   timestamp(): number {
+    this.#timestampOffset ??= this.#random.reservedBits31(this.#timestampDraw);
     return (this.#timestampOffset + Math.floor(this.stack.cpus.instant / 1e6)) | 0 || 1;
   }
 

@@ -3,7 +3,7 @@
 // Not modelled: connected sockets, but for their flow hash (a socket hears of errors as if it were connected to each peer,
 // and of datagrams from all), multicast and broadcast, the send buffer, UDP-Lite.
 
-import type { RandomStream } from '../../engine/random.ts';
+import type { RandomStream, Reserved } from '../../engine/random.ts';
 import type { CpuSet } from '../cpu/cpu-set.ts';
 import type { ProtocolHandler } from '../ip/stack.ts';
 import { socketFlowHash } from '../packet/flow-hash.ts';
@@ -60,7 +60,9 @@ export class UdpLayer implements ProtocolHandler {
   /** Knows where datagrams to Services' addresses go; absent: packets say it. */
   balancer: SocketBalancer | undefined;
   readonly #random: RandomStream;
-  readonly #ports: EphemeralPorts;
+  readonly #portSecret: Reserved;
+  /** Made when it is first used: there are as many layers as pods. */
+  #ports: EphemeralPorts | undefined;
   readonly #sockets = new PortTable<UdpSocket>();
   /** Ports of the kernel's own sockets, whose datagrams go to a device. Usually there are none. */
   #tunnels: Tunnels | undefined;
@@ -69,7 +71,7 @@ export class UdpLayer implements ProtocolHandler {
   constructor(stack: TransportStack, random: RandomStream) {
     this.stack = stack;
     this.#random = random;
-    this.#ports = new EphemeralPorts(random);
+    this.#portSecret = random.reserve();
     stack.register(PROTOCOL_UDP, this);
   }
 
@@ -86,7 +88,7 @@ export class UdpLayer implements ProtocolHandler {
       wanted.localPort = candidate;
       return this.#sockets.isFree(wanted) && !this.#isTunnelPort(wanted);
     };
-    const localPort = port === 0 ? this.#ports.forBind(isFree) : port;
+    const localPort = port === 0 ? this.#ephemeralPorts.forBind(isFree) : port;
     if (localPort === undefined) throw new NoFreePortError(`bind to ${address}: no free port`);
     if (!isFree(localPort)) throw new Error(`bind to ${address}: address already in use`);
     const flowHash = isConnected ? socketFlowHash(this.#random.bits31()) : 0;
@@ -105,6 +107,11 @@ export class UdpLayer implements ProtocolHandler {
     }
     if (family === 6) (this.#tunnels6 ??= new Map()).set(port, receiver);
     else (this.#tunnels ??= new Map()).set(port, receiver);
+  }
+
+  get #ephemeralPorts(): EphemeralPorts {
+    this.#ports ??= new EphemeralPorts(this.#random, { secret: this.#portSecret });
+    return this.#ports;
   }
 
   #isTunnelPort({ family, isIpv6Only, localIp, localPort }: BoundSocket): boolean {

@@ -151,13 +151,10 @@ function checkOptions(options: BridgeOptions): void {
   if (hairpinMode && promiscMode)
     throw invalidConfig('plugin bridge: hairpinMode and promiscMode: expected one of them');
   if (vlan > 4094) throw invalidConfig(`plugin bridge: vlan must be 0 to 4094, got ${vlan}`);
-  for (const [option, isUsed] of Object.entries({
-    vlan: vlan !== 0,
-    vlanTrunk: vlanTrunk.length > 0,
-    macspoofchk,
-    forceAddress,
-  }))
-    if (isUsed) throw notModelled('plugin bridge', option, options[option as keyof BridgeOptions]);
+  if (vlan !== 0) throw notModelled('plugin bridge', 'vlan', vlan);
+  if (vlanTrunk.length > 0) throw notModelled('plugin bridge', 'vlanTrunk', vlanTrunk);
+  if (macspoofchk) throw notModelled('plugin bridge', 'macspoofchk', macspoofchk);
+  if (forceAddress) throw notModelled('plugin bridge', 'forceAddress', forceAddress);
 }
 
 /** `ip link add NAME type bridge`, if it is not there. Also what kubelets make before there are pods. */
