@@ -115,8 +115,8 @@ test('sharing routes with other hosts is as good as having them all, but for tho
 
 test('every change that can give a lookup another answer is told, also one of the shared routes', () => {
   const told = { first: 0, second: 0 };
-  const first = new Fib({ forgetWays: () => told.first++ });
-  const second = new Fib({ forgetWays: () => told.second++ });
+  const first = new Fib({ ways: { forgetWays: () => told.first++ } });
+  const second = new Fib({ ways: { forgetWays: () => told.second++ } });
   const routes = new SharedRoutes();
   first.add(route('0.0.0.0/0'));
   first.remove(parsePrefix('10.0.0.0/8')); // is not there

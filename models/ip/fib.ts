@@ -1,12 +1,15 @@
-// The forwarding table of one network namespace: longest prefix wins, then the lower metric. Table `local` (the host's
-// own addresses) and table `main` are one here, because the kernel asks them in that order and local routes are /32.
+// A forwarding table of one network namespace, for one IP family: longest prefix wins, then the lower metric. Table `local`
+// (the host's own addresses) and table `main` are one here, because the kernel asks them in that order and local routes are
+// /32 and /128. In IPv6, link-local and multicast destinations are not in it: they mean something on a link only, and the
+// stack finds them by device.
 //
-// Policy routing is in source-routes.ts. Not modelled: ECMP, TOS routes.
+// Policy routing is in source-routes.ts. Not modelled: ECMP, TOS routes, routes by source address.
 
 import type { NetDevice } from '../link/net-device.ts';
 import {
   ANY_IP,
   addressBits,
+  contains,
   formatIp,
   formatPrefix,
   type Ip,
@@ -14,6 +17,7 @@ import {
   type Prefix,
   prefix,
 } from '../packet/ip-address.ts';
+import { NO_NUMBER, PrefixTable } from './prefix-table.ts';
 import type { SharedRoute, SharedRoutes, SharedRoutesReader } from './shared-routes.ts';
 
 export type RouteType = 'unicast' | 'local' | 'broadcast' | 'anycast' | 'unreachable' | 'prohibit' | 'blackhole';
@@ -43,7 +47,7 @@ export class Route {
 export interface SharedUse {
   readonly routes: SharedRoutes;
   readonly device: NetDevice;
-  /** Of what this host sends by these routes (IPv4); absent: `host`. */
+  /** Of what this host sends by these routes in IPv4; absent: `host`. In IPv6 it is chosen for each destination. */
   readonly source?: Ip;
   /** The address by which the others know this host. */
   readonly host: Ip;
@@ -55,15 +59,16 @@ export interface WaysMemory {
 }
 
 export class Fib implements SharedRoutesReader {
-  readonly #ways: WaysMemory;
+  readonly #family: IpFamily;
+  readonly #ways: WaysMemory | undefined;
   /** Longest prefix first, then the lower metric. Replaced, as an array that grows takes room for 17. */
   #routes: readonly Route[] = [];
   /** Made of the routes by the first lookup after a change: most pods of a large cluster are set up and never asked. */
   #isRead = false;
-  /** While the list is short: nets and masks by turns, so that a pod's handful of routes fits two lines of the cache. */
+  /** While the list of IPv4 is short: nets and masks by turns, so that a pod's handful of routes fits two lines of the cache. */
   #short: readonly number[] = NO_PAIRS;
-  /** Else: tables by prefix length, longest first. */
-  #tables: readonly LengthTable[] | undefined;
+  /** Where the list is long: the first route to each destination, by its place in the list. */
+  #table: PrefixTable | undefined;
   /** The latest two answers: a pod's packets go out to one peer and come in to itself. */
   #latestIp = ANY_IP;
   #latest: Route | undefined;
@@ -74,7 +79,8 @@ export class Fib implements SharedRoutesReader {
   /** Shared routes that packets have taken since they last changed, as routes of this host. */
   #taken: Map<SharedRoute, Route> | undefined;
 
-  constructor(ways: WaysMemory = { forgetWays() {} }) {
+  constructor({ family = 4, ways }: { readonly family?: IpFamily; readonly ways?: WaysMemory } = {}) {
+    this.#family = family;
     this.#ways = ways;
   }
 
@@ -94,7 +100,7 @@ export class Fib implements SharedRoutesReader {
     this.#changed();
   }
 
-  /** Addresses of the host itself beside its routes: as many local routes of length 32, made when they are taken. */
+  /** Addresses of the host itself beside its routes: as many local routes to one address, made when they are taken. */
   setLocalAddresses(device: NetDevice, ips: ReadonlySet<Ip>): void {
     this.#localAddresses = ips.size === 0 ? undefined : { device, ips };
     this.#changed();
@@ -136,7 +142,7 @@ export class Fib implements SharedRoutesReader {
   }
 
   #search(ip: Ip): Route | undefined {
-    if (this.#localAddresses?.ips.has(ip) === true) return localRoute(this.#localAddresses.device, ip, 4);
+    if (this.#localAddresses?.ips.has(ip) === true) return localRoute(this.#localAddresses.device, ip, this.#family);
     const own = this.#searchOwn(ip);
     return this.#shared === undefined ? own : this.#searchShared(this.#shared, ip, own);
   }
@@ -151,22 +157,25 @@ export class Fib implements SharedRoutesReader {
     let route = this.#taken.get(found);
     if (route === undefined) {
       const { destination, gateway } = found;
-      route = new Route({ type: 'unicast', destination, device, gateway, source, metric: 0 });
+      const own = this.#family === 4 ? { source, metric: 0 } : { source: ANY_IP, metric: IPV6_METRIC };
+      route = new Route({ type: 'unicast', destination, device, gateway, ...own });
       this.#taken.set(found, route);
     }
     return route;
   }
 
   #searchOwn(ip: Ip): Route | undefined {
-    if (this.#tables === undefined) {
-      const short = this.#short;
-      for (let i = 0; i < short.length; i += 2) if ((ip & short[i + 1]!) === short[i]) return this.#routes[i >> 1];
+    const table = this.#table;
+    if (table !== undefined) {
+      for (const length of table.lengths) {
+        const number = table.get(ip, length);
+        if (number !== NO_NUMBER) return this.#routes[number];
+      }
       return undefined;
     }
-    for (const { mask, routes } of this.#tables) {
-      const found = routes.get(ip & mask);
-      if (found !== undefined) return found;
-    }
+    if (this.#family === 6) return this.#routes.find(({ destination }) => contains(destination, ip));
+    const short = this.#short;
+    for (let i = 0; i < short.length; i += 2) if ((ip & short[i + 1]!) === short[i]) return this.#routes[i >> 1];
     return undefined;
   }
 
@@ -177,15 +186,16 @@ export class Fib implements SharedRoutesReader {
 
   #changed(): void {
     this.#isRead = false;
-    this.#ways.forgetWays();
+    this.#ways?.forgetWays();
   }
 
   #read(): void {
     this.#isRead = true;
     const routes = this.#routes;
     const isShort = routes.length <= SHORT_LIST;
-    this.#short = isShort ? routes.flatMap(({ destination: { net, mask } }) => [net, mask]) : NO_PAIRS;
-    this.#tables = isShort ? undefined : tablesOf(routes);
+    const hasPairs = isShort && this.#family === 4;
+    this.#short = hasPairs ? routes.flatMap(({ destination: { net, mask } }) => [net, mask]) : NO_PAIRS;
+    this.#table = isShort ? undefined : tableOf(routes, this.#family);
     this.#latestIp = this.#earlierIp = ANY_IP;
     this.#latest = this.#earlier = this.#searchOwn(ANY_IP); // no shared route is for it
   }
@@ -210,23 +220,17 @@ export const isErrorRoute = ({ type }: Route): boolean =>
 
 const NO_PAIRS: readonly number[] = [];
 
-/** Up to so many routes a scan beats a Map per prefix length. */
+/** Up to so many routes a scan beats a lookup per prefix length. */
 const SHORT_LIST = 8;
 
-interface LengthTable {
-  readonly mask: number;
-  readonly routes: Map<number, Route>;
-}
+/** That of `ip -6 route add` (IP6_RT_PRIO_USER). */
+const IPV6_METRIC = 1024;
 
-function tablesOf(routes: readonly Route[]): LengthTable[] {
-  const tables: LengthTable[] = [];
-  for (const route of routes) {
-    const { mask, net } = route.destination;
-    let table = tables.at(-1);
-    if (table?.mask !== mask) tables.push((table = { mask, routes: new Map() }));
-    if (!table.routes.has(net)) table.routes.set(net, route); // the others have a higher metric
-  }
-  return tables;
+function tableOf(routes: readonly Route[], family: IpFamily): PrefixTable {
+  const table = new PrefixTable(family);
+  // From the last on, so that the lowest metric stays.
+  for (let number = routes.length - 1; number >= 0; number--) table.set(routes[number]!.destination, number);
+  return table;
 }
 
 const isTo = ({ destination }: Route, { net, length }: Prefix): boolean =>

@@ -60,10 +60,9 @@ import {
   prefix,
 } from '../packet/ip-address.ts';
 import { isGroupHigh } from '../packet/mac.ts';
-import { formatRoute, localRoute, type Route } from './fib.ts';
+import { Fib, formatRoute, localRoute, type Route } from './fib.ts';
 import { fragment } from './fragmentation.ts';
 import { fillIcmpv6EchoReply, fillIcmpv6Error, mayCauseIcmpv6Error, PeerRateLimit } from './icmpv6.ts';
-import { Ipv6Fib } from './ipv6-fib.ts';
 import { Ipv6Interface } from './ipv6-interface.ts';
 import { Ipv6Settings } from './ipv6-settings.ts';
 import { type Ipv6Address, selectSource } from './ipv6-source-address.ts';
@@ -95,7 +94,7 @@ export class Ipv6Stack implements DiscoveryStack {
   readonly name: string;
   readonly cpus: CpuSet;
   readonly frames: FrameStore;
-  readonly fib = new Ipv6Fib();
+  readonly fib = new Fib({ family: 6 });
   readonly sourceRoutes: SourceRoutes;
   readonly neighbors: NeighborTable;
   readonly settings = new Ipv6Settings();

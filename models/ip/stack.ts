@@ -193,7 +193,7 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     this.neighbors = this.#arp.neighbors;
     this.#flows = flows;
     this.#socketIngress = flows?.newIngress() ?? 0;
-    this.fib = new Fib(cpus);
+    this.fib = new Fib({ ways: cpus });
   }
 
   get sourceRoutes(): SourceRoutes {

@@ -17,8 +17,7 @@ import {
 } from '../packet/ip-address.ts';
 import { internIpv6 } from '../packet/ipv6-address.ts';
 import { localMac } from '../packet/mac.ts';
-import { formatRoute, type Route } from './fib.ts';
-import { Ipv6Fib } from './ipv6-fib.ts';
+import { Fib, formatRoute, type Route } from './fib.ts';
 import { SharedRoutes } from './shared-routes.ts';
 
 const cpus = new CpuSet(new Simulator({ seed: 'fib' }).place('node'), { count: 1, costs: FREE });
@@ -35,7 +34,7 @@ const route = (destination: string, { via = '::', metric = 1024 } = {}): Route =
 });
 
 test('the longest prefix wins, then the lower metric', () => {
-  const fib = new Ipv6Fib();
+  const fib = new Fib({ family: 6 });
   fib.add(route('::/0', { via: 'fd00::1' }));
   fib.add(route('fd00:10:244::/48', { via: 'fd00::2' }));
   fib.add(route('fd00:10:244:7::/64', { via: 'fd00::3', metric: 1024 }));
@@ -51,7 +50,7 @@ test('the longest prefix wins, then the lower metric', () => {
 });
 
 test('the host’s own addresses beside its routes are local, before any route, until others take their place', () => {
-  const fib = new Ipv6Fib();
+  const fib = new Fib({ family: 6 });
   fib.add(route('::/0', { via: 'fd00::1' }));
   const [ip, other] = [parseIpv6('fd00:96::10'), parseIpv6('fd00:96::11')];
   expect(fib.lookup(ip)!.type).toBe('unicast');
@@ -63,7 +62,7 @@ test('the host’s own addresses beside its routes are local, before any route, 
 });
 
 test('without a default route, an unknown destination has none', () => {
-  expect(new Ipv6Fib().lookup(parseIpv6('fd00::1'))).toBeUndefined();
+  expect(new Fib({ family: 6 }).lookup(parseIpv6('fd00::1'))).toBeUndefined();
 });
 
 test('routes print as ip -6 route prints them', () => {
@@ -79,7 +78,7 @@ test('lookup agrees with the longest match by brute force', () => {
   const prefixes = fc.array(fc.tuple(nested, fc.integer({ min: 0, max: 128 })), { maxLength: 30 });
   fc.assert(
     fc.property(prefixes, fc.array(nested, { minLength: 1, maxLength: 20 }), (entries, destinations) => {
-      const fib = new Ipv6Fib();
+      const fib = new Fib({ family: 6 });
       const routes = entries.map(([ip, length]) => ({ ...route('::/0'), destination: prefix(ip, length, 6) }));
       for (const entry of routes) fib.add(entry);
       const longest = (ip: Ip): number =>
@@ -104,7 +103,7 @@ test('shared routes are the same as routes of its own, but for those that lead t
   });
   fc.assert(
     fc.property(fc.array(change), fc.array(within), (shared, ips) => {
-      const [fib, alone] = [new Ipv6Fib(), new Ipv6Fib()];
+      const [fib, alone] = [new Fib({ family: 6 }), new Fib({ family: 6 })];
       for (const each of [fib, alone]) each.add(route('::/0', { via: 'fd00::9' }));
       const routes = new SharedRoutes(6);
       fib.share({ routes, device, host: self });
