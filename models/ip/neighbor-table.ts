@@ -5,19 +5,18 @@
 // timer does the same, only earlier). Not modelled: garbage collection by gc_thresh.
 
 import type { RandomStream, Reserved } from '../../engine/random.ts';
-import { after, type Duration, type Instant, ms, s } from '../../engine/time.ts';
+import { after, type Duration, ms, s } from '../../engine/time.ts';
 import { Timer } from '../../engine/timer.ts';
 import type { CpuSet } from '../cpu/cpu-set.ts';
 import type { NetDevice } from '../link/net-device.ts';
 import type { Frame } from '../packet/frame.ts';
 import type { FrameHolder, FrameStore } from '../packet/frame-store.ts';
 import { formatIp, type Ip, type IpFamily } from '../packet/ip-address.ts';
-import { BROADCAST_MAC, formatMac, type Mac } from '../packet/mac.ts';
+import { formatMac, type Mac } from '../packet/mac.ts';
 import { truesizeBytes } from '../packet/truesize.ts';
 import { timerDelay } from './kernel-timer.ts';
+import { NeighborRecords, type NeighborState, NO_RECORD } from './neighbor-records.ts';
 import { NeighborSettingsOfDevices } from './neighbor-settings.ts';
-
-export type NeighborState = 'INCOMPLETE' | 'REACHABLE' | 'STALE' | 'DELAY' | 'PROBE' | 'FAILED' | 'PERMANENT' | 'NOARP';
 
 /** How a frame goes on once the MAC is known. */
 type Continuation = (frame: Frame, mac: Mac) => void;
@@ -25,6 +24,16 @@ type Continuation = (frame: Frame, mac: Mac) => void;
 interface WaitingFrame {
   readonly frame: Frame;
   readonly go: Continuation;
+}
+
+/** What is under way with a neighbor: frames wait, or a timer runs. */
+interface Resolution {
+  readonly device: NetDevice;
+  readonly timer: Timer;
+  /** Where it stands now. */
+  record: number;
+  waiting: WaitingFrame[];
+  waitingBytes: number;
 }
 
 export interface Neighbor {
@@ -65,15 +74,19 @@ export interface AddressResolution {
 export class NeighborTable implements FrameHolder {
   readonly #stack: NeighborStack;
   readonly #resolution: AddressResolution;
-  #byDevice: Map<NetDevice, Map<Ip, Entry>> | undefined;
+  /** Made for the first neighbor, as are the lists: there are as many tables as pods. */
+  #records: NeighborRecords | undefined;
+  /** By index. */
+  #devices: (NetDevice | undefined)[] | undefined;
+  /** By record; most have none. */
+  #resolutions: (Resolution | undefined)[] | undefined;
   /** net.ipv4.neigh.*, net.ipv6.neigh.* */
   readonly settings = new NeighborSettingsOfDevices();
   readonly #random: RandomStream;
   readonly #reachableDraw: Reserved;
   #waiting = 0;
-  #latest: Entry | undefined;
   /** Made for the first timer that fires. */
-  #onTimer: ((entry: Entry) => void) | undefined;
+  #onTimer: ((resolution: Resolution) => void) | undefined;
 
   constructor(stack: NeighborStack, resolution: AddressResolution, random: RandomStream) {
     this.#stack = stack;
@@ -89,7 +102,7 @@ export class NeighborTable implements FrameHolder {
 
   /** Nobody has been asked for, or entered: there is nobody of whom news could be. */
   get isEmpty(): boolean {
-    return this.#byDevice === undefined;
+    return this.#records === undefined;
   }
 
   get heldFrames(): number {
@@ -98,32 +111,32 @@ export class NeighborTable implements FrameHolder {
 
   /** Fills in the MACs and sends the frame out of `device`, now or when the next hop has answered. */
   output(frame: Frame, device: NetDevice, nextHop: Ip): void {
-    const entry = this.#entry(device, nextHop);
-    if (this.#usable(entry)) return transmitTo(device, frame, entry.mac);
-    this.#wait(entry, { frame, go: (resolved, mac) => transmitTo(device, resolved, mac) });
+    const record = this.#find(device, nextHop) ?? this.#add(device, nextHop);
+    if (this.#usable(record)) return transmitTo(device, frame, this.#records!.macOf(record));
+    this.#wait(record, { frame, go: (resolved, mac) => transmitTo(device, resolved, mac) });
   }
 
   /** Calls `go` with the MAC of `nextHop`, now or later; the frame waits here, or ends if nobody answers. */
   resolve(frame: Frame, device: NetDevice, nextHop: Ip, go: Continuation): void {
-    const entry = this.#entry(device, nextHop);
-    if (this.#usable(entry)) return go(frame, entry.mac);
-    this.#wait(entry, { frame, go });
+    const record = this.#find(device, nextHop) ?? this.#add(device, nextHop);
+    if (this.#usable(record)) return go(frame, this.#records!.macOf(record));
+    this.#wait(record, { frame, go });
   }
 
   /** The MAC behind `ip` if it is known and usable now. */
   known(device: NetDevice, ip: Ip): Mac | undefined {
-    const entry = this.#byDevice?.get(device)?.get(ip);
-    return entry === undefined || entry.state === 'INCOMPLETE' || entry.state === 'FAILED' ? undefined : entry.mac;
+    const record = this.#find(device, ip);
+    return record === undefined || !this.#isValid(record) ? undefined : this.#records!.macOf(record);
   }
 
   /** `ip neigh replace IP lladdr MAC dev DEVICE nud permanent`. */
   addPermanent(device: NetDevice, ip: Ip, mac: Mac): void {
-    const entry = this.#entry(device, ip);
-    entry.timer.stop();
-    entry.mac = mac;
-    entry.state = 'PERMANENT';
+    const record = this.#find(device, ip) ?? this.#add(device, ip);
+    const records = this.#records!;
+    records.setMac(record, mac);
+    records.setState(record, 'PERMANENT');
     this.#stack.cpus.forgetWays();
-    this.#flush(entry);
+    this.#settle(record);
   }
 
   /**
@@ -131,79 +144,115 @@ export class NeighborTable implements FrameHolder {
    * hears it; without `isOverride` another MAC than the known one only casts doubt on that (neigh_update).
    */
   learn(device: NetDevice, { ip, mac, state, create, isOverride = true, respectsLock = false }: NeighborNews): void {
-    const entry = this.#byDevice?.get(device)?.get(ip) ?? (create ? this.#entry(device, ip) : undefined);
-    if (entry === undefined || entry.state === 'PERMANENT') return;
-    const isValid = entry.state !== 'INCOMPLETE' && entry.state !== 'FAILED';
+    const record = this.#find(device, ip) ?? (create ? this.#add(device, ip) : undefined);
+    if (record === undefined) return;
+    const records = this.#records!;
+    const before = records.stateOf(record);
+    if (before === 'PERMANENT') return;
+    const isValid = this.#isValid(record);
     if (mac === undefined && !isValid) return;
-    const isKnown = mac === undefined || entry.mac === mac;
+    const isKnown = mac === undefined || records.macOf(record) === mac;
     // An unsolicited hint with the MAC we have proves nothing new.
     if (state === 'STALE' && isValid && isKnown) return;
-    if (respectsLock && isValid && !isKnown && this.#isLocked(entry)) return;
+    if (respectsLock && isValid && !isKnown && this.#isLocked(record, device)) return;
     this.#stack.cpus.forgetWays();
     if (isValid && !isKnown && !isOverride) {
-      if (entry.state === 'REACHABLE') entry.state = 'STALE';
+      if (before === 'REACHABLE') records.setState(record, 'STALE');
       return;
     }
-    entry.timer.stop();
-    if (mac !== undefined) entry.mac = mac;
-    entry.state = state;
-    entry.confirmedAt = this.#stack.cpus.instant;
-    this.#flush(entry);
+    if (mac !== undefined) records.setMac(record, mac);
+    records.setState(record, state);
+    records.confirm(record, this.#stack.cpus.instant);
+    this.#settle(record);
+  }
+
+  #isValid(record: number): boolean {
+    const state = this.#records!.stateOf(record);
+    return state !== 'INCOMPLETE' && state !== 'FAILED';
   }
 
   /** Of several answers right after each other, as proxies give them, the first counts. */
-  #isLocked({ device, confirmedAt }: Entry): boolean {
-    return this.#stack.cpus.instant - confirmedAt <= ms(10 * this.settings.of(device).locktime);
+  #isLocked(record: number, device: NetDevice): boolean {
+    const since = this.#stack.cpus.instant - this.#records!.confirmedAt(record);
+    return since <= ms(10 * this.settings.of(device).locktime);
   }
 
   /** The device goes, and with it what is known of its link; frames that wait for somebody there end. */
   removeDevice(device: NetDevice): void {
-    for (const entry of this.#byDevice?.get(device)?.values() ?? []) {
-      entry.timer.stop();
-      this.#fail(entry);
+    const records = this.#records;
+    if (records === undefined) return;
+    for (let record = 0; record < records.count; record++) {
+      if (records.deviceOf(record) !== device.index) continue;
+      this.#resolutions![record]?.timer.stop();
+      this.#fail(record);
     }
-    this.#byDevice?.delete(device);
-    if (this.#latest?.device === device) this.#latest = undefined;
+    this.#devices![device.index] = undefined;
+    this.#resolutions = records.removeDevice(device.index).map((before, record) => {
+      const resolution = this.#resolutions![before];
+      if (resolution !== undefined) resolution.record = record;
+      return resolution;
+    });
   }
 
-  /** Entries as `ip neigh` lists them: without those that are not asked for. */
+  /** Entries as `ip neigh` lists them: without those that are not asked for, those of one device side by side. */
   *[Symbol.iterator](): Generator<Neighbor> {
-    for (const entries of this.#byDevice?.values() ?? []) {
-      for (const entry of entries.values()) {
-        this.#age(entry);
-        if (entry.state !== 'NOARP') yield entry;
+    const records = this.#records;
+    if (records === undefined) return;
+    const all = Array.from({ length: records.count }, (_, record) => record);
+    for (const index of new Set(all.map((record) => records.deviceOf(record)))) {
+      for (const record of all.filter((each) => records.deviceOf(each) === index)) {
+        const device = this.#deviceOf(record);
+        this.#age(record, device);
+        const state = records.stateOf(record);
+        if (state !== 'NOARP') yield { ip: records.ipOf(record), device, state, mac: records.macOf(record) };
       }
     }
   }
 
-  #entry(device: NetDevice, ip: Ip): Entry {
-    // A pod has one next hop, and packets of a flow follow each other.
-    const latest = this.#latest;
-    if (latest !== undefined && latest.ip === ip && latest.device === device) return latest;
-    this.#byDevice ??= new Map();
-    let entries = this.#byDevice.get(device);
-    if (entries === undefined) this.#byDevice.set(device, (entries = new Map()));
-    let entry = entries.get(ip);
-    if (entry === undefined) {
-      const made = new Entry(ip, device, new Timer(device.cpus.place, () => this.#expired(made)));
-      entries.set(ip, (entry = made));
-      const mac = device.linkAddressOf(ip);
-      if (mac !== undefined) {
-        made.mac = mac;
-        made.state = 'NOARP'; // arp_constructor
-      }
+  #find(device: NetDevice, ip: Ip): number | undefined {
+    const record = this.#records === undefined ? NO_RECORD : this.#records.find(device.index, ip);
+    return record === NO_RECORD ? undefined : record;
+  }
+
+  #add(device: NetDevice, ip: Ip): number {
+    this.#records ??= new NeighborRecords(this.#stack.cpus.numbers);
+    this.#devices ??= [];
+    this.#resolutions ??= [];
+    this.#devices[device.index] = device;
+    this.#resolutions.push(undefined);
+    const record = this.#records.add(device.index, ip);
+    const mac = device.linkAddressOf(ip);
+    if (mac !== undefined) {
+      this.#records.setMac(record, mac);
+      this.#records.setState(record, 'NOARP'); // arp_constructor
     }
-    this.#latest = entry;
-    return entry;
+    return record;
+  }
+
+  #deviceOf(record: number): NetDevice {
+    return this.#devices![this.#records!.deviceOf(record)]!;
+  }
+
+  #resolutionOf(record: number): Resolution {
+    let resolution = this.#resolutions![record];
+    if (resolution === undefined) {
+      const device = this.#deviceOf(record);
+      const timer = new Timer(device.cpus.place, () => this.#expired(made));
+      const made: Resolution = { device, timer, record, waiting: [], waitingBytes: 0 };
+      this.#resolutions![record] = resolution = made;
+    }
+    return resolution;
   }
 
   /** Can a frame be sent with what is known? Using a STALE entry starts its verification. */
-  #usable(entry: Entry): boolean {
-    this.#age(entry);
-    switch (entry.state) {
+  #usable(record: number): boolean {
+    const records = this.#records!;
+    if (records.stateOf(record) === 'REACHABLE') this.#age(record, this.#deviceOf(record));
+    switch (records.stateOf(record)) {
       case 'REACHABLE': {
         const { recorder } = this.#stack.frames;
-        if (recorder.isRecording) recorder.holdsUntil(after(entry.confirmedAt, this.#reachableTime(entry)));
+        if (recorder.isRecording)
+          recorder.holdsUntil(after(records.confirmedAt(record), this.#reachableTime(this.#deviceOf(record))));
         return true;
       }
       case 'PERMANENT':
@@ -212,8 +261,8 @@ export class NeighborTable implements FrameHolder {
       case 'PROBE':
         return true;
       case 'STALE':
-        entry.state = 'DELAY';
-        this.#startTimer(entry, s(this.settings.of(entry.device).delay_first_probe_time));
+        records.setState(record, 'DELAY');
+        this.#startTimer(record, s(this.settings.of(this.#deviceOf(record)).delay_first_probe_time));
         return true;
       case 'INCOMPLETE':
       case 'FAILED':
@@ -221,80 +270,90 @@ export class NeighborTable implements FrameHolder {
     }
   }
 
-  #wait(entry: Entry, waiting: WaitingFrame): void {
-    this.#enqueue(entry, waiting);
-    if (entry.state === 'INCOMPLETE') return;
-    entry.state = 'INCOMPLETE';
-    entry.probes = 0;
-    this.#probe(entry);
+  #wait(record: number, waiting: WaitingFrame): void {
+    this.#enqueue(this.#resolutionOf(record), waiting);
+    const records = this.#records!;
+    if (records.stateOf(record) === 'INCOMPLETE') return;
+    records.setState(record, 'INCOMPLETE');
+    records.setProbes(record, 0);
+    this.#probe(record);
   }
 
-  #age(entry: Entry): void {
-    if (entry.state !== 'REACHABLE') return;
-    if (this.#stack.cpus.instant - entry.confirmedAt > this.#reachableTime(entry)) entry.state = 'STALE';
+  #age(record: number, device: NetDevice): void {
+    const records = this.#records!;
+    if (records.stateOf(record) !== 'REACHABLE') return;
+    if (this.#stack.cpus.instant - records.confirmedAt(record) > this.#reachableTime(device))
+      records.setState(record, 'STALE');
   }
 
-  #reachableTime({ device }: Entry): Duration {
+  #reachableTime(device: NetDevice): Duration {
     // Drawn between half and one and a half of the base, as RFC 4861 asks; the kernel redraws every five minutes.
     const fraction = 0.5 + this.#random.reserved(this.#reachableDraw);
     return ms(this.settings.of(device).base_reachable_time_ms * fraction);
   }
 
-  #enqueue(entry: Entry, waiting: WaitingFrame): void {
+  #enqueue(resolution: Resolution, waiting: WaitingFrame): void {
+    const { device, record } = resolution;
     const size = truesizeBytes(waiting.frame.sizeBytes);
-    const { unres_qlen_bytes } = this.settings.of(entry.device);
-    while (entry.waitingBytes + size > unres_qlen_bytes && entry.waiting.length > 0) {
-      const oldest = entry.waiting.shift()!;
-      entry.waitingBytes -= truesizeBytes(oldest.frame.sizeBytes);
+    const { unres_qlen_bytes } = this.settings.of(device);
+    while (resolution.waitingBytes + size > unres_qlen_bytes && resolution.waiting.length > 0) {
+      const oldest = resolution.waiting.shift()!;
+      resolution.waitingBytes -= truesizeBytes(oldest.frame.sizeBytes);
       this.#waiting--;
       this.#drop(oldest.frame, 'NEIGH_QUEUEFULL');
     }
-    waiting.frame.journey?.add({
-      at: this.#stack.cpus.instant,
-      namespace: this.#stack.name,
-      stage: 'neighbor',
-      device: entry.device.name,
-      text: `waits for the MAC of ${formatIp(entry.ip, this.#resolution.family)}`,
-    });
-    entry.waiting.push(waiting);
-    entry.waitingBytes += size;
+    this.#note(waiting.frame, device, `waits for the MAC of ${this.#textOf(record)}`);
+    resolution.waiting.push(waiting);
+    resolution.waitingBytes += size;
     this.#waiting++;
   }
 
-  #flush(entry: Entry): void {
-    const ready = entry.waiting;
-    entry.waiting = [];
-    entry.waitingBytes = 0;
-    this.#waiting -= ready.length;
-    for (const { frame, go } of ready) {
-      frame.journey?.add({
-        at: this.#stack.cpus.instant,
-        namespace: this.#stack.name,
-        stage: 'neighbor',
-        device: entry.device.name,
-        text: `${formatIp(entry.ip, this.#resolution.family)} is at ${formatMac(entry.mac)}`,
-      });
-      go(frame, entry.mac);
+  /** The neighbor is known: nothing is under way any more, and what has waited goes. */
+  #settle(record: number): void {
+    const resolution = this.#resolutions![record];
+    if (resolution === undefined) return;
+    this.#resolutions![record] = undefined;
+    resolution.timer.stop();
+    const { device, waiting } = resolution;
+    this.#waiting -= waiting.length;
+    const mac = this.#records!.macOf(record);
+    const text = waiting.length === 0 ? '' : `${this.#textOf(record)} is at ${formatMac(mac)}`;
+    for (const { frame, go } of waiting) {
+      this.#note(frame, device, text);
+      go(frame, mac);
     }
   }
 
-  /** The timer of an entry has fired; what follows is work for a CPU. */
-  #expired(entry: Entry): void {
-    this.#onTimer ??= (expired) => this.#lookAfter(expired);
-    this.#stack.cpus.submit(0, this.#onTimer, entry);
+  #textOf(record: number): string {
+    return formatIp(this.#records!.ipOf(record), this.#resolution.family);
   }
 
-  #lookAfter(entry: Entry): void {
-    if (entry.timer.armed) return; // restarted while it waited for the CPU
-    switch (entry.state) {
+  #note(frame: Frame, device: NetDevice, text: string): void {
+    const { cpus, name: namespace } = this.#stack;
+    frame.journey?.add({ at: cpus.instant, namespace, stage: 'neighbor', device: device.name, text });
+  }
+
+  /** A timer has fired; what follows is work for a CPU. */
+  #expired(resolution: Resolution): void {
+    this.#onTimer ??= (expired) => this.#lookAfter(expired);
+    this.#stack.cpus.submit(0, this.#onTimer, resolution);
+  }
+
+  #lookAfter(resolution: Resolution): void {
+    const { record, timer, device } = resolution;
+    // Settled, or restarted, while it waited for the CPU.
+    if (this.#resolutions![record] !== resolution || timer.armed) return;
+    const records = this.#records!;
+    const { ucast_solicit, mcast_solicit } = this.settings.of(device);
+    switch (records.stateOf(record)) {
       case 'DELAY':
-        entry.state = 'PROBE';
-        entry.probes = 0;
-        return this.#probe(entry);
+        records.setState(record, 'PROBE');
+        records.setProbes(record, 0);
+        return this.#probe(record);
       case 'PROBE':
-        return entry.probes < this.settings.of(entry.device).ucast_solicit ? this.#probe(entry) : this.#fail(entry);
+        return records.probesOf(record) < ucast_solicit ? this.#probe(record) : this.#fail(record);
       case 'INCOMPLETE':
-        return entry.probes < this.settings.of(entry.device).mcast_solicit ? this.#probe(entry) : this.#fail(entry);
+        return records.probesOf(record) < mcast_solicit ? this.#probe(record) : this.#fail(record);
       case 'REACHABLE':
       case 'STALE':
       case 'FAILED':
@@ -304,23 +363,25 @@ export class NeighborTable implements FrameHolder {
     }
   }
 
-  #probe(entry: Entry): void {
-    entry.probes++;
-    this.#startTimer(entry, ms(this.settings.of(entry.device).retrans_time_ms));
-    const mac = entry.state === 'PROBE' ? entry.mac : undefined;
-    this.#resolution.solicit(entry.device, entry.ip, mac, entry.waiting.at(-1)?.frame);
+  #probe(record: number): void {
+    const records = this.#records!;
+    const { device, waiting } = this.#resolutionOf(record);
+    records.setProbes(record, records.probesOf(record) + 1);
+    this.#startTimer(record, ms(this.settings.of(device).retrans_time_ms));
+    const mac = records.stateOf(record) === 'PROBE' ? records.macOf(record) : undefined;
+    this.#resolution.solicit(device, records.ipOf(record), mac, waiting.at(-1)?.frame);
   }
 
-  #startTimer(entry: Entry, delay: Duration): void {
-    entry.timer.startAt(after(this.#stack.cpus.instant, timerDelay(this.#stack.cpus.instant, delay)));
+  #startTimer(record: number, delay: Duration): void {
+    const { instant } = this.#stack.cpus;
+    this.#resolutionOf(record).timer.startAt(after(instant, timerDelay(instant, delay)));
   }
 
-  #fail(entry: Entry): void {
-    entry.state = 'FAILED';
+  #fail(record: number): void {
+    this.#records!.setState(record, 'FAILED');
     this.#stack.cpus.forgetWays();
-    const lost = entry.waiting;
-    entry.waiting = [];
-    entry.waitingBytes = 0;
+    const lost = this.#resolutions![record]?.waiting ?? [];
+    this.#resolutions![record] = undefined;
     this.#waiting -= lost.length;
     for (const { frame } of lost) this.#stack.unreachable(frame);
   }
@@ -328,21 +389,6 @@ export class NeighborTable implements FrameHolder {
   #drop(frame: Frame, reason: 'NEIGH_QUEUEFULL'): void {
     this.#stack.frames.drop(frame, reason, this.#stack.cpus.instant, this.#stack.name);
   }
-}
-
-class Entry implements Neighbor {
-  state: NeighborState = 'FAILED'; // nothing known and nothing asked yet: the first use starts to ask
-  mac: Mac = BROADCAST_MAC;
-  probes = 0;
-  confirmedAt = 0 as Instant;
-  waiting: WaitingFrame[] = [];
-  waitingBytes = 0;
-
-  constructor(
-    readonly ip: Ip,
-    readonly device: NetDevice,
-    readonly timer: Timer,
-  ) {}
 }
 
 function transmitTo(device: NetDevice, frame: Frame, mac: Mac): void {
