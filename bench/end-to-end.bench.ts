@@ -59,32 +59,44 @@ export interface EchoOptions {
   readonly part?: Part;
 }
 
-/** Delivered requests and responses per second of one run, after a warm-up that fills neighbor tables and conntrack. */
-export function packetsPerSecond({
-  packets,
-  seconds = wallSeconds,
-  ...options
-}: EchoOptions & {
+type TimedEcho = EchoOptions & {
   readonly packets: number;
   /** The clock; default: wall time. */
   readonly seconds?: () => number;
-}): number {
+};
+
+/** Delivered requests and responses per second of one run, after a warm-up that fills neighbor tables and conntrack. */
+export const packetsPerSecond = (options: TimedEcho): number => echoRates(options).packets;
+
+/** {@link packetsPerSecond}, and what nine tenths of the slices of 10,000 packets did not reach: the program, with little of others. */
+export function echoRates({ packets, seconds = wallSeconds, ...options }: TimedEcho): {
+  readonly packets: number;
+  readonly undisturbed: number;
+} {
   const { cluster, delivered } = buildEcho(options);
   const { nodes, podsPerNode, clients = nodes * podsPerNode } = options;
   const virtualMs = packets / (2 * clients); // each of them asks once a millisecond
   cluster.runFor(ms(Math.max(virtualMs / 5, WARM_UP_MS)));
   // While caches are cold, frames may race for one conntrack entry, or be sent again while ARP asks.
   const droppedBefore = cluster.frames.totals().dropped;
-  const deliveredBefore = delivered();
-  const before = seconds();
-  cluster.runFor(ms(virtualMs));
-  const elapsedSeconds = seconds() - before;
+  const slices = Math.max(1, Math.round(packets / SLICE_PACKETS));
+  const marks = [{ delivered: delivered(), seconds: seconds() }];
+  for (let slice = 0; slice < slices; slice++) {
+    cluster.runFor(ms(virtualMs / slices));
+    marks.push({ delivered: delivered(), seconds: seconds() });
+  }
   cluster.assertConserved();
   const drops = [...cluster.frames.drops()];
   if (cluster.frames.totals().dropped > droppedBefore)
     throw new Error(`frames were dropped: ${drops.map((drop) => drop.join(' ')).join(', ')}`);
-  return (delivered() - deliveredBefore) / elapsedSeconds;
+  const rate = (from: number, to: number): number =>
+    (marks[to]!.delivered - marks[from]!.delivered) / (marks[to]!.seconds - marks[from]!.seconds);
+  const rates = Array.from({ length: slices }, (_, slice) => rate(slice, slice + 1)).sort((a, b) => b - a);
+  return { packets: rate(0, slices), undisturbed: rates[Math.floor(slices / 10)]! };
 }
+
+/** Some ten milliseconds. */
+const SLICE_PACKETS = 10_000;
 
 /** Ways are remembered from the second frame of a flow on, and the first one may wait for ARP. */
 const WARM_UP_MS = 4;

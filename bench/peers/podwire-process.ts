@@ -1,13 +1,13 @@
 // Podwire as one contender of several: a process that measures one thing, prints a name and a number per line, and ends.
 //
-//   node podwire-process.js echo NODES PODS_PER_NODE PACKETS PROTOCOL SERVICES [CLIENTS]    `packets 464601`
+//   node podwire-process.js echo NODES PODS_PER_NODE PACKETS PROTOCOL SERVICES [CLIENTS]    `packets 464601`, `undisturbed 501233`
 //   node podwire-process.js hold LIST MIX SIZE                                    `SIZE 23696682`
 //
 // Packets are counted per second of CPU time of the whole process, with the threads that compile and collect garbage:
 // what one core needs, also while others use the machine.
 
 import { messageOf } from '../../experiments/harness/user-error.ts';
-import { packetsPerSecond } from '../end-to-end.bench.ts';
+import { echoRates } from '../end-to-end.bench.ts';
 import { type DelayMix, delaysOf, HOLDS_PER_CALL, heapHolder, pendingOf, wheelHolder } from '../event-list.bench.ts';
 
 const TIME_MS = 60;
@@ -25,7 +25,7 @@ try {
 }
 
 function echo([nodes, podsPerNode, packets, protocol, services, clients]: readonly string[]): void {
-  const rate = packetsPerSecond({
+  const rates = echoRates({
     nodes: Number(nodes),
     podsPerNode: Number(podsPerNode),
     packets: Number(packets),
@@ -34,7 +34,7 @@ function echo([nodes, podsPerNode, packets, protocol, services, clients]: readon
     ...(clients !== undefined && { clients: Number(clients) }),
     seconds: cpuSeconds,
   });
-  print('packets', rate);
+  for (const [name, rate] of Object.entries(rates)) print(name, rate);
 }
 
 function cpuSeconds(): number {
