@@ -27,7 +27,7 @@ interface WaitingFrame {
 }
 
 /** What is under way with a neighbor: frames wait, or a timer runs. */
-interface Resolution {
+interface Inquiry {
   readonly device: NetDevice;
   readonly timer: Timer;
   /** Where it stands now. */
@@ -79,14 +79,14 @@ export class NeighborTable implements FrameHolder {
   /** By index. */
   #devices: (NetDevice | undefined)[] | undefined;
   /** By record; most have none. */
-  #resolutions: (Resolution | undefined)[] | undefined;
+  #inquiries: (Inquiry | undefined)[] | undefined;
   /** net.ipv4.neigh.*, net.ipv6.neigh.* */
   readonly settings = new NeighborSettingsOfDevices();
   readonly #random: RandomStream;
   readonly #reachableDraw: Reserved;
   #waiting = 0;
   /** Made for the first timer that fires. */
-  #onTimer: ((resolution: Resolution) => void) | undefined;
+  #onTimer: ((inquiry: Inquiry) => void) | undefined;
 
   constructor(stack: NeighborStack, resolution: AddressResolution, random: RandomStream) {
     this.#stack = stack;
@@ -183,14 +183,14 @@ export class NeighborTable implements FrameHolder {
     if (records === undefined) return;
     for (let record = 0; record < records.count; record++) {
       if (records.deviceOf(record) !== device.index) continue;
-      this.#resolutions![record]?.timer.stop();
+      this.#inquiries![record]?.timer.stop();
       this.#fail(record);
     }
     this.#devices![device.index] = undefined;
-    this.#resolutions = records.removeDevice(device.index).map((before, record) => {
-      const resolution = this.#resolutions![before];
-      if (resolution !== undefined) resolution.record = record;
-      return resolution;
+    this.#inquiries = records.removeDevice(device.index).map((before, record) => {
+      const inquiry = this.#inquiries![before];
+      if (inquiry !== undefined) inquiry.record = record;
+      return inquiry;
     });
   }
 
@@ -217,9 +217,9 @@ export class NeighborTable implements FrameHolder {
   #add(device: NetDevice, ip: Ip): number {
     this.#records ??= new NeighborRecords(this.#stack.cpus.numbers);
     this.#devices ??= [];
-    this.#resolutions ??= [];
+    this.#inquiries ??= [];
     this.#devices[device.index] = device;
-    this.#resolutions.push(undefined);
+    this.#inquiries.push(undefined);
     const record = this.#records.add(device.index, ip);
     const mac = device.linkAddressOf(ip);
     if (mac !== undefined) {
@@ -233,15 +233,15 @@ export class NeighborTable implements FrameHolder {
     return this.#devices![this.#records!.deviceOf(record)]!;
   }
 
-  #resolutionOf(record: number): Resolution {
-    let resolution = this.#resolutions![record];
-    if (resolution === undefined) {
+  #inquiryOf(record: number): Inquiry {
+    let inquiry = this.#inquiries![record];
+    if (inquiry === undefined) {
       const device = this.#deviceOf(record);
       const timer = new Timer(device.cpus.place, () => this.#expired(made));
-      const made: Resolution = { device, timer, record, waiting: [], waitingBytes: 0 };
-      this.#resolutions![record] = resolution = made;
+      const made: Inquiry = { device, timer, record, waiting: [], waitingBytes: 0 };
+      this.#inquiries![record] = inquiry = made;
     }
-    return resolution;
+    return inquiry;
   }
 
   /** Can a frame be sent with what is known? Using a STALE entry starts its verification. */
@@ -271,7 +271,7 @@ export class NeighborTable implements FrameHolder {
   }
 
   #wait(record: number, waiting: WaitingFrame): void {
-    this.#enqueue(this.#resolutionOf(record), waiting);
+    this.#enqueue(this.#inquiryOf(record), waiting);
     const records = this.#records!;
     if (records.stateOf(record) === 'INCOMPLETE') return;
     records.setState(record, 'INCOMPLETE');
@@ -292,29 +292,29 @@ export class NeighborTable implements FrameHolder {
     return ms(this.settings.of(device).base_reachable_time_ms * fraction);
   }
 
-  #enqueue(resolution: Resolution, waiting: WaitingFrame): void {
-    const { device, record } = resolution;
+  #enqueue(inquiry: Inquiry, waiting: WaitingFrame): void {
+    const { device, record } = inquiry;
     const size = truesizeBytes(waiting.frame.sizeBytes);
     const { unres_qlen_bytes } = this.settings.of(device);
-    while (resolution.waitingBytes + size > unres_qlen_bytes && resolution.waiting.length > 0) {
-      const oldest = resolution.waiting.shift()!;
-      resolution.waitingBytes -= truesizeBytes(oldest.frame.sizeBytes);
+    while (inquiry.waitingBytes + size > unres_qlen_bytes && inquiry.waiting.length > 0) {
+      const oldest = inquiry.waiting.shift()!;
+      inquiry.waitingBytes -= truesizeBytes(oldest.frame.sizeBytes);
       this.#waiting--;
       this.#drop(oldest.frame, 'NEIGH_QUEUEFULL');
     }
     this.#note(waiting.frame, device, `waits for the MAC of ${this.#textOf(record)}`);
-    resolution.waiting.push(waiting);
-    resolution.waitingBytes += size;
+    inquiry.waiting.push(waiting);
+    inquiry.waitingBytes += size;
     this.#waiting++;
   }
 
   /** The neighbor is known: nothing is under way any more, and what has waited goes. */
   #settle(record: number): void {
-    const resolution = this.#resolutions![record];
-    if (resolution === undefined) return;
-    this.#resolutions![record] = undefined;
-    resolution.timer.stop();
-    const { device, waiting } = resolution;
+    const inquiry = this.#inquiries![record];
+    if (inquiry === undefined) return;
+    this.#inquiries![record] = undefined;
+    inquiry.timer.stop();
+    const { device, waiting } = inquiry;
     this.#waiting -= waiting.length;
     const mac = this.#records!.macOf(record);
     const text = waiting.length === 0 ? '' : `${this.#textOf(record)} is at ${formatMac(mac)}`;
@@ -334,15 +334,15 @@ export class NeighborTable implements FrameHolder {
   }
 
   /** A timer has fired; what follows is work for a CPU. */
-  #expired(resolution: Resolution): void {
+  #expired(inquiry: Inquiry): void {
     this.#onTimer ??= (expired) => this.#lookAfter(expired);
-    this.#stack.cpus.submit(0, this.#onTimer, resolution);
+    this.#stack.cpus.submit(0, this.#onTimer, inquiry);
   }
 
-  #lookAfter(resolution: Resolution): void {
-    const { record, timer, device } = resolution;
+  #lookAfter(inquiry: Inquiry): void {
+    const { record, timer, device } = inquiry;
     // Settled, or restarted, while it waited for the CPU.
-    if (this.#resolutions![record] !== resolution || timer.armed) return;
+    if (this.#inquiries![record] !== inquiry || timer.armed) return;
     const records = this.#records!;
     const { ucast_solicit, mcast_solicit } = this.settings.of(device);
     switch (records.stateOf(record)) {
@@ -365,7 +365,7 @@ export class NeighborTable implements FrameHolder {
 
   #probe(record: number): void {
     const records = this.#records!;
-    const { device, waiting } = this.#resolutionOf(record);
+    const { device, waiting } = this.#inquiryOf(record);
     records.setProbes(record, records.probesOf(record) + 1);
     this.#startTimer(record, ms(this.settings.of(device).retrans_time_ms));
     const mac = records.stateOf(record) === 'PROBE' ? records.macOf(record) : undefined;
@@ -374,14 +374,14 @@ export class NeighborTable implements FrameHolder {
 
   #startTimer(record: number, delay: Duration): void {
     const { instant } = this.#stack.cpus;
-    this.#resolutionOf(record).timer.startAt(after(instant, timerDelay(instant, delay)));
+    this.#inquiryOf(record).timer.startAt(after(instant, timerDelay(instant, delay)));
   }
 
   #fail(record: number): void {
     this.#records!.setState(record, 'FAILED');
     this.#stack.cpus.forgetWays();
-    const lost = this.#resolutions![record]?.waiting ?? [];
-    this.#resolutions![record] = undefined;
+    const lost = this.#inquiries![record]?.waiting ?? [];
+    this.#inquiries![record] = undefined;
     this.#waiting -= lost.length;
     for (const { frame } of lost) this.#stack.unreachable(frame);
   }
