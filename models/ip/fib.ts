@@ -157,8 +157,8 @@ export class Fib implements SharedRoutesReader {
     let route = this.#taken.get(found);
     if (route === undefined) {
       const { destination, gateway } = found;
-      const own = this.#family === 4 ? { source, metric: 0 } : { source: ANY_IP, metric: IPV6_METRIC };
-      route = new Route({ type: 'unicast', destination, device, gateway, ...own });
+      const ofFamily = this.#family === 4 ? { source, metric: 0 } : { source: ANY_IP, metric: IPV6_METRIC };
+      route = new Route({ type: 'unicast', destination, device, gateway, ...ofFamily });
       this.#taken.set(found, route);
     }
     return route;
