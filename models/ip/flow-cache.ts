@@ -8,7 +8,7 @@
 // frame. It is remembered, from the second frame of a flow on, if the frame came to an end of it (a wire, a transport
 // protocol), no other frame was made and no event scheduled meanwhile, and no stage spoiled the recording: a coin, a count
 // or the time decided (rules with such matches, targets that change the packet), a tap or a journey watched, the
-// connection was new or invalid.
+// connection was new or invalid. Of a flow's first frame a hash is kept, because many flows have no other.
 //
 // It is forgotten
 //   - when anything changes that decides where frames go on this machine (CpuSet.forgetWays): a device's state, MTU, tap
@@ -87,11 +87,12 @@ const tickOf = (instant: number): number => Math.min(Math.floor(instant / TICK_N
 /** 2 s: longer than most flows that go on are silent. */
 const MOMENT_TICKS = 256;
 
-/** Instead of a generation: the flow has been seen and has no way yet; it had no good one when the records were tidied. */
-const SEEN = -1;
+/** Instead of a generation: the flow has no way yet; it had no good one when the records were tidied. */
+const NEW = -1;
 const IDLE = -2;
 const NONE = -1;
 const FIRST_CAPACITY = 1_024;
+const FIRST_SEEN = 4_096;
 /** 256 MB. Half as many flows at once, and all are forgotten: 5,000 nodes of 30 pods have a fifth of that. */
 const LARGEST_CAPACITY = 2 ** 22;
 /** So that they fit a word of the record beside the protocol. */
@@ -122,6 +123,11 @@ export class FlowCache implements WayWriter {
   #used = 0;
   #words = new Int32Array(FIRST_CAPACITY * WORDS_PER_RECORD);
   #tidiedAt = 0;
+  /** Hashes of flows of which a frame has come and that have no record; 0: nobody's place. */
+  #seen = new Int32Array(FIRST_SEEN);
+  #seenCount = 0;
+  #seenSince = 0;
+  #coin = 0;
   /** By number. */
   readonly #ways: Way[] = [];
   /** Numbers of ways that are no longer taken. */
@@ -146,6 +152,11 @@ export class FlowCache implements WayWriter {
   /** Records that there is room for, used or not. */
   get capacity(): number {
     return this.#capacity;
+  }
+
+  /** Records in use: of flows that have sent more than one frame. */
+  get flows(): number {
+    return this.#used;
   }
 
   /** A number for a place where ways begin: a stack's sockets, or one of its devices. */
@@ -189,14 +200,15 @@ export class FlowCache implements WayWriter {
     );
   }
 
-  /** The flow's record; NONE for a flow that had none, and has one from now on. */
+  /** The flow's record; NONE for its first frame. */
   #find(ingress: number, frame: Frame, cpus: CpuSet): number {
     const words = this.#words;
     const mask = this.#capacity - 1;
     const { srcIp, dstIp } = frame;
     const from = (ingress << 8) | frame.protocol;
     const ports = (frame.srcPort << 16) | frame.dstPort;
-    let record = hashOf(from, srcIp, dstIp, ports) & mask;
+    const hash = hashOf(from, srcIp, dstIp, ports);
+    let record = hash & mask;
     for (;;) {
       const at = record * WORDS_PER_RECORD;
       if (words[at + INGRESS] === 0) break;
@@ -210,14 +222,57 @@ export class FlowCache implements WayWriter {
       }
       record = (record + 1) & mask;
     }
+    return this.#isSeen(hash, cpus) ? this.#enter({ from, srcIp, dstIp, ports }, hash, cpus) : NONE;
+  }
+
+  /** Whether a frame of the flow has come lately, or of another one with its hash, which does no harm. */
+  #isSeen(hash: number, cpus: CpuSet): boolean {
+    const seen = this.#seen;
+    const at = hash & (seen.length - 1);
+    if (seen[at] === hash) {
+      seen[at] = 0;
+      return true;
+    }
+    // Now and then the newcomer gives way: two flows that share a place and take turns would never be seen twice.
+    if (seen[at] !== 0 && (this.#coin = (Math.imul(this.#coin, 0x19660d) + 0x3c6ef35f) | 0) < 0) return false;
+    seen[at] = hash;
+    if (++this.#seenCount * 2 > seen.length) this.#tidySeen(tickOf(cpus.instant));
+    return false;
+  }
+
+  /** As {@link #tidy}: what comes in a moment has room. */
+  #tidySeen(now: number): void {
+    const before = this.#seen;
+    if (now - this.#seenSince < MOMENT_TICKS && before.length < LARGEST_CAPACITY) {
+      this.#seen = new Int32Array(before.length * 2);
+      for (const hash of before) this.#seen[hash & (this.#seen.length - 1)] = hash;
+    } else {
+      before.fill(0);
+    }
+    this.#seenCount = 0;
+    this.#seenSince = now;
+  }
+
+  /** A record for a flow that has none. */
+  #enter({ from, srcIp, dstIp, ports }: FlowKey, hash: number, cpus: CpuSet): number {
+    if ((this.#used + 1) * 2 > this.#capacity) this.#tidy(tickOf(cpus.instant));
+    this.#used++;
+    const words = this.#words;
+    const record = this.#freeRecord(hash);
     const at = record * WORDS_PER_RECORD;
     words[at + INGRESS] = from;
     words[at + SRC_IP] = srcIp;
     words[at + DST_IP] = dstIp;
     words[at + PORTS] = ports;
-    words[at + GENERATION] = SEEN;
-    if (++this.#used * 2 > this.#capacity) this.#tidy(tickOf(cpus.instant));
-    return NONE;
+    words[at + GENERATION] = NEW;
+    return record;
+  }
+
+  #freeRecord(hash: number): number {
+    const mask = this.#capacity - 1;
+    let record = hash & mask;
+    while (this.#words[record * WORDS_PER_RECORD + INGRESS] !== 0) record = (record + 1) & mask;
+    return record;
   }
 
   /** False: something is not as it was, and nothing has been done. */
@@ -374,9 +429,7 @@ export class FlowCache implements WayWriter {
     for (const record of kept) {
       const at = record * WORDS_PER_RECORD;
       const hash = hashOf(words[at + INGRESS]!, words[at + SRC_IP]!, words[at + DST_IP]!, words[at + PORTS]!);
-      let place = hash & (this.#capacity - 1);
-      while (this.#words[place * WORDS_PER_RECORD + INGRESS] !== 0) place = (place + 1) & (this.#capacity - 1);
-      this.#words.set(words.subarray(at, at + WORDS_PER_RECORD), place * WORDS_PER_RECORD);
+      this.#words.set(words.subarray(at, at + WORDS_PER_RECORD), this.#freeRecord(hash) * WORDS_PER_RECORD);
     }
     this.#renumberReceivers();
   }
@@ -394,6 +447,13 @@ export class FlowCache implements WayWriter {
       this.#receives(at, receivers[number], receivedOn[number]);
     }
   }
+}
+
+interface FlowKey {
+  readonly from: number;
+  readonly srcIp: Ip;
+  readonly dstIp: Ip;
+  readonly ports: number;
 }
 
 interface KnownWays {
