@@ -1,6 +1,6 @@
 import { beforeEach, expect, test } from 'vitest';
 import { Simulator } from '../../engine/simulator.ts';
-import { type Duration, type Instant, inSeconds, ms, s } from '../../engine/time.ts';
+import { after, type Duration, type Instant, inSeconds, ms, START, s } from '../../engine/time.ts';
 import { FREE } from '../cpu/cost-model.ts';
 import { CpuSet } from '../cpu/cpu-set.ts';
 import { NetDevice } from '../link/net-device.ts';
@@ -30,6 +30,8 @@ class Recorder extends NetDevice {
 }
 
 let sim: Simulator;
+let cpus: CpuSet;
+let settings: Ipv4Settings;
 let frames: FrameStore;
 let device: Recorder;
 let arp: Arp;
@@ -40,9 +42,9 @@ beforeEach(() => {
   sim = new Simulator({ seed: 'neighbor' });
   frames = new FrameStore();
   unreachable = 0;
-  const cpus = new CpuSet(sim.place('host'), { count: 1, costs: FREE });
+  cpus = new CpuSet(sim.place('host'), { count: 1, costs: FREE });
   device = new Recorder({ name: 'eth0', mac: localMac(1), namespace: 'host', index: 2, cpus, frames });
-  const settings = new Ipv4Settings();
+  settings = new Ipv4Settings();
   settings.addDevice(device, [device]);
   const isLocal = (ip: Ip) => ip === OWN_IP;
   const stack: ArpStack = {
@@ -136,6 +138,40 @@ test('an unconfirmed entry is used for 5 s, probed three times by unicast, and f
     '7.168 arp request 02:00:00:00:00:02',
   ]);
   expect(state()).toBe('FAILED');
+});
+
+test('when a device goes, the frames that wait there end, and what is asked on another goes on', () => {
+  const other = new Recorder({ name: 'eth1', mac: localMac(3), namespace: 'host', index: 3, cpus, frames });
+  settings.addDevice(other, [device, other]);
+  send();
+  const frame = frames.allocate();
+  frame.updateSize();
+  table.output(frame, other, parseIp('10.0.1.2'));
+  table.removeDevice(device);
+  expect([unreachable, [...table].length]).toEqual([1, 1]);
+  sim.run();
+  expect(other.log.map((line) => line.slice(6))).toEqual(Array(3).fill('arp request broadcast'));
+  expect([unreachable, state()]).toEqual([2, 'FAILED']);
+  frames.assertConserved();
+});
+
+test('a timer whose CPU is busy is forgotten if the neighbor is known before its turn comes', () => {
+  send();
+  sim.place('work').scheduleAt(
+    after(START, ms(1_023)),
+    () => {
+      cpus.begin(0);
+      cpus.charge(ms(10));
+      cpus.end();
+    },
+    undefined,
+  );
+  runFor(ms(1_026)); // the timer has fired at 1.024 s
+  hear(ARP_REQUEST);
+  send();
+  expect(state()).toBe('DELAY');
+  runFor(s(1));
+  expect(state()).toBe('DELAY');
 });
 
 test('a reachable entry goes stale after its reachable time of 15 to 45 s', () => {

@@ -180,7 +180,7 @@ export class NeighborTable implements FrameHolder {
   /** The device goes, and with it what is known of its link; frames that wait for somebody there end. */
   removeDevice(device: NetDevice): void {
     const records = this.#records;
-    if (records === undefined) return;
+    if (records === undefined || this.#devices![device.index] === undefined) return;
     for (let record = 0; record < records.count; record++) {
       if (records.deviceOf(record) !== device.index) continue;
       this.#inquiries![record]?.timer.stop();
