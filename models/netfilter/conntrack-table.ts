@@ -4,7 +4,7 @@
 // Everything is a typed array: a lookup allocates nothing, an idle namespace costs 3 KB, a million entries 200 MB. Each
 // record is one stretch of an ArrayBuffer that three views read, as 8-byte instants, 4-byte words and single bytes.
 //
-// The tuple index uses open addressing with linear probing, at most three quarters full, and repeats the tuple in its slots: a
+// The tuple index uses open addressing with linear probing, at most half full, and repeats the tuple in its slots: a
 // lookup reads one place of memory (bench/conntrack.bench.ts). Slots are ordered by the upper bits of the hash, so that
 // the entries of neighboring hash buckets of the kernel are neighbors here too (see itemsInBucket). Removal shifts later
 // slots back instead of leaving tombstones: a table never degrades, however long it lives.
@@ -96,10 +96,6 @@ const GENERATION_MASK = 2 ** 9 - 1;
 export const ENTRY_LIMIT = INDEX_MASK;
 
 const FIRST_CAPACITY = 16;
-/** Less than twice as many: in a large cluster what tables have to spare is more than what the nodes' rules take. */
-const RECORD_GROWTH = 1.5;
-/** Of the tuple index. */
-const LARGEST_LOAD = 0.75;
 
 /** Log2 of the words of a slot. */
 const SLOT_SHIFT = 2;
@@ -134,7 +130,7 @@ export class ConntrackTable {
     this.times = new Float64Array(buffer);
     this.words = new Int32Array(buffer);
     this.bytes = new Uint8Array(buffer);
-    const slotCount = 4 * FIRST_CAPACITY; // two items per record
+    const slotCount = 4 * FIRST_CAPACITY; // two items per record, half full
     this.#slots = new Int32Array(SLOT_WORDS * slotCount);
     this.#slotMask = SLOT_WORDS * slotCount - 1;
     this.#hashShift = 32 - Math.log2(slotCount);
@@ -181,14 +177,14 @@ export class ConntrackTable {
   #growRecords(): void {
     if (this.#capacity > ENTRY_LIMIT)
       throw new RangeError(`more than ${ENTRY_LIMIT} conntrack entries in one namespace`);
-    this.#capacity = Math.min(Math.ceil(this.#capacity * RECORD_GROWTH), ENTRY_LIMIT + 1);
+    this.#capacity *= 2;
     const buffer = new ArrayBuffer(this.#capacity * BYTES_PER_ENTRY);
     const bytes = new Uint8Array(buffer);
     bytes.set(this.bytes);
     this.bytes = bytes;
     this.words = new Int32Array(buffer);
     this.times = new Float64Array(buffer);
-    if (this.#capacity > this.#sources.length) this.#growSources();
+    this.#growSources();
   }
 
   // ── tuples ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -251,7 +247,7 @@ export class ConntrackTable {
 
   /** Makes the entry findable by its tuple of that direction, which no other item of its zone may have. */
   insertTuple(index: number, direction: Direction): void {
-    if (SLOT_WORDS * ++this.#items > LARGEST_LOAD * this.#slots.length) this.#growSlots();
+    if (2 * SLOT_WORDS * ++this.#items > this.#slots.length) this.#growSlots();
     const { words } = this;
     const at = index * WORDS_PER_ENTRY;
     const tuple = at + TUPLES + direction * TUPLE_WORDS;
@@ -385,7 +381,7 @@ export class ConntrackTable {
   /** Lists are taken over from back to front, so that their order stays. */
   #growSources(): void {
     const before = this.#sources;
-    this.#sources = new Int32Array(2 * before.length);
+    this.#sources = new Int32Array(this.#capacity);
     for (const first of before) {
       const list: number[] = [];
       for (let index = first; index !== 0; index = this.nextBySource(index)) list.push(index);
