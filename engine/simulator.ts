@@ -11,7 +11,7 @@
 import assert from 'node:assert/strict';
 import { Fingerprint } from './fingerprint.ts';
 import { type EventOrigin, type FutureEventList, SLOT_LIMIT } from './future-event-list.ts';
-import { NumberTable } from './number-table.ts';
+import { NumberTable, UNBOXED } from './number-table.ts';
 import { type RandomStream, RandomStreams } from './random.ts';
 import { type Duration, END_OF_TIME, type Instant, START } from './time.ts';
 import { TimingWheel } from './timing-wheel.ts';
@@ -34,7 +34,11 @@ export interface Measure {
  * class of its own, because V8 unboxes what is a number in all objects of that shape.
  */
 export class Clock {
-  now = START;
+  now = UNBOXED as Instant;
+
+  constructor() {
+    this.now = START;
+  }
 }
 
 export class Simulator {

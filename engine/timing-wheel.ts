@@ -13,6 +13,7 @@
 // 3. A bucket of level 0 is one nanosecond. Only there must keys decide, and only if it holds more than one event.
 
 import { type EventOrigin, type FutureEventList, SLOT_LIMIT } from './future-event-list.ts';
+import { UNBOXED } from './number-table.ts';
 import { type Duration, END_OF_TIME, type Instant } from './time.ts';
 
 /** Nanoseconds are integers beyond 2^31, bit operations are not: the cursor is a block of 2^30 ns and a tick in it. */
@@ -71,7 +72,7 @@ export class TimingWheel implements FutureEventList {
 
   // The cursor is at `#block * BLOCK_NS + #tick`.
   #block = 0;
-  #blockStart = 0;
+  #blockStart = UNBOXED;
   #tick = 0;
   /** Events of the cursor's own nanosecond, when there were many. */
   readonly #ties = new TieHeap();
@@ -79,6 +80,10 @@ export class TimingWheel implements FutureEventList {
   #size = 0;
   #garbage = 0;
   #seen = NOTHING_SEEN;
+
+  constructor() {
+    this.#blockStart = 0;
+  }
 
   get size(): number {
     return this.#size;
@@ -388,7 +393,7 @@ class TieHeap {
   /** The slot of the lowest key; the heap must not be empty. */
   pop(): number {
     const entries = this.#entries;
-    const lowest = entries[1]!;
+    const lowest = entries[1]! | 0; // a small integer again
     const size = --this.size;
     const key = entries[2 * size]!;
     let i = 0;
