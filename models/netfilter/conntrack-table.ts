@@ -1,8 +1,10 @@
 // The memory of conntrack: one fixed-size record per connection, an index of tuples over them, and an index of translated
 // sources for NAT. What the fields mean to a protocol, and when an entry ends, is the business of its users.
 //
-// Everything is a typed array: a lookup allocates nothing, an idle namespace costs 3 KB, a million entries 200 MB. Each
-// record is one stretch of an ArrayBuffer that three views read, as 8-byte instants, 4-byte words and single bytes.
+// Everything is a typed array: a lookup allocates nothing, an idle namespace costs 2 KB, a million entries 140 MB. Each
+// record is one stretch of an ArrayBuffer that three views read, as 8-byte instants, 4-byte words and single bytes. What
+// only some connections need stands apart, and takes no memory before the first of them: a second record for TCP (a million
+// entries: 67 MB more), and the links of translated sources.
 //
 // The tuple index uses open addressing with linear probing, at most half full, and repeats the tuple in its slots: a
 // lookup reads one place of memory (bench/conntrack.bench.ts). Slots are ordered by the upper bits of the hash, so that
@@ -17,51 +19,51 @@ import { hashIpv6 } from '../packet/ipv6-address.ts';
 import { IPV6_KIND, packPorts, srcPortOf } from './connection-tuple.ts';
 import { zoneIdOf } from './connection-zone.ts';
 
-// Layout of a record. Instants, in units of 8 bytes:
+// Layout of a record, one line of the processor's cache. Instants, in units of 8 bytes:
 export const EXPIRES_AT = 0;
 export const CONFIRMED_AT = 1;
-export const TIMES_PER_ENTRY = 16;
+export const TIMES_PER_ENTRY = 8;
 
 // Words of 4 bytes. A tuple is three words: source, destination, ports; the reply tuple stands after the original one.
 export const TUPLES = 4;
 export const TUPLE_WORDS = 3;
 export const REPLY_TUPLE = TUPLES + TUPLE_WORDS;
-export const STATUS = 10;
-/** With instants, tuples and status in the first half of the record: all that a packet of UDP needs. */
-const GENERATION = 11;
-/** Four words per direction, original first: the window tracking of TCP. */
-export const WINDOWS = 12;
-export const WINDOW_WORDS = 4;
-/** What the TCP tracker remembers of the last segment. */
-export const LAST_SEQUENCE = 20;
-export const LAST_ACKNOWLEDGMENT = 21;
-export const LAST_END = 22;
-export const LAST_WINDOW = 23;
-const NEXT_BY_SOURCE = 24;
-const PREVIOUS_BY_SOURCE = 25;
 /** Of an unused record: the next unused one. */
-const NEXT_FREE = NEXT_BY_SOURCE;
+const NEXT_FREE = TUPLES;
+export const STATUS = 10;
+const GENERATION = 11;
 /** The protocol with its family (packProtocol). */
-export const KIND = 26;
+export const KIND = 12;
 /** The connmark. */
-export const MARK = 27;
+export const MARK = 13;
 /** As in connection-zone.ts. */
-export const ZONE = 28;
-export const WORDS_PER_ENTRY = 32;
+export const ZONE = 14;
+export const WORDS_PER_ENTRY = 16;
 
 // Bytes.
-export const TCP_STATE = 116;
-/** Two bytes each: original, reply. */
-export const TCP_FLAGS = 117;
-export const TCP_SCALE = 119;
-export const LAST_KIND = 121;
-export const LAST_DIRECTION = 122;
-export const LAST_FLAGS = 123;
-export const LAST_SCALE = 124;
-export const RETRANSMISSIONS = 125;
 /** Two bytes, low one first: the index of the device for whose address MASQUERADE has mapped the source; 0 if none. */
-export const MASQUERADE_DEVICE = 126;
-export const BYTES_PER_ENTRY = 128;
+export const MASQUERADE_DEVICE = 60;
+export const BYTES_PER_ENTRY = 64;
+
+// The second record, of TCP, is as long. Four words per direction, original first: the window tracking.
+export const WINDOWS = 0;
+export const WINDOW_WORDS = 4;
+/** What the TCP tracker remembers of the last segment. */
+export const LAST_SEQUENCE = 8;
+export const LAST_ACKNOWLEDGMENT = 9;
+export const LAST_END = 10;
+export const LAST_WINDOW = 11;
+
+// Bytes.
+export const TCP_STATE = 48;
+/** Two bytes each: original, reply. */
+export const TCP_FLAGS = 49;
+export const TCP_SCALE = 51;
+export const LAST_KIND = 53;
+export const LAST_DIRECTION = 54;
+export const LAST_FLAGS = 55;
+export const LAST_SCALE = 56;
+export const RETRANSMISSIONS = 57;
 
 export const ORIGINAL = 0;
 export const REPLY = 1;
@@ -105,10 +107,18 @@ const ITEM = 3;
 const ITEM_BITS = INDEX_BITS + 1;
 const ITEM_MASK = 2 ** ITEM_BITS - 1;
 
+/** Two words for each entry: the next and the previous one in its by-source list. */
+const LINK_SHIFT = 1;
+const NEXT_BY_SOURCE = 0;
+const PREVIOUS_BY_SOURCE = 1;
+
 export class ConntrackTable {
   times: Float64Array;
   words: Int32Array;
   bytes: Uint8Array;
+  /** The second records: empty before {@link makeRoomForTcp}. */
+  tcpWords = new Int32Array(0);
+  tcpBytes = new Uint8Array(0);
   /** Records in use. */
   count = 0;
   /** Records that have ever been used: indexes run from 1 to here. */
@@ -122,8 +132,9 @@ export class ConntrackTable {
   #items = 0;
   /** Some entry has been in a zone other than 0. */
   hasZones = false;
-  /** First entry of each by-source list, by hash of the original source. */
-  #sources: Int32Array;
+  /** First entry of each by-source list, by hash of the original source; empty, as the links, without any. */
+  #sources = new Int32Array(0);
+  #sourceLinks = new Int32Array(0);
 
   constructor() {
     const buffer = new ArrayBuffer(FIRST_CAPACITY * BYTES_PER_ENTRY);
@@ -134,7 +145,6 @@ export class ConntrackTable {
     this.#slots = new Int32Array(SLOT_WORDS * slotCount);
     this.#slotMask = SLOT_WORDS * slotCount - 1;
     this.#hashShift = 32 - Math.log2(slotCount);
-    this.#sources = new Int32Array(FIRST_CAPACITY);
   }
 
   // ── records ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -159,6 +169,7 @@ export class ConntrackTable {
     const at = index * WORDS_PER_ENTRY;
     const generation = (words[at + GENERATION]! + 1) & GENERATION_MASK;
     words.fill(0, at, at + WORDS_PER_ENTRY);
+    if (this.tcpWords.length > 0) this.tcpWords.fill(0, at, at + WORDS_PER_ENTRY);
     words[at + GENERATION] = generation;
     words[at + NEXT_FREE] = this.#firstFree;
     this.#firstFree = index;
@@ -174,17 +185,32 @@ export class ConntrackTable {
     return this.words[(handle & INDEX_MASK) * WORDS_PER_ENTRY + GENERATION] === handle >>> INDEX_BITS;
   }
 
+  /** Every record has a second one from now on. */
+  makeRoomForTcp(): void {
+    if (this.tcpWords.length > 0) return;
+    const buffer = new ArrayBuffer(this.#capacity * BYTES_PER_ENTRY);
+    this.tcpBytes = new Uint8Array(buffer);
+    this.tcpWords = new Int32Array(buffer);
+  }
+
   #growRecords(): void {
     if (this.#capacity > ENTRY_LIMIT)
       throw new RangeError(`more than ${ENTRY_LIMIT} conntrack entries in one namespace`);
     this.#capacity *= 2;
-    const buffer = new ArrayBuffer(this.#capacity * BYTES_PER_ENTRY);
-    const bytes = new Uint8Array(buffer);
-    bytes.set(this.bytes);
-    this.bytes = bytes;
-    this.words = new Int32Array(buffer);
-    this.times = new Float64Array(buffer);
-    this.#growSources();
+    this.bytes = this.#grown(this.bytes);
+    this.words = new Int32Array(this.bytes.buffer);
+    this.times = new Float64Array(this.bytes.buffer);
+    if (this.tcpWords.length > 0) {
+      this.tcpBytes = this.#grown(this.tcpBytes);
+      this.tcpWords = new Int32Array(this.tcpBytes.buffer);
+    }
+    if (this.#sources.length > 0) this.#growSources();
+  }
+
+  #grown(before: Uint8Array): Uint8Array<ArrayBuffer> {
+    const bytes = new Uint8Array(this.#capacity * BYTES_PER_ENTRY);
+    bytes.set(before);
+    return bytes;
   }
 
   // ── tuples ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -340,32 +366,32 @@ export class ConntrackTable {
 
   /** Adds the entry to the list of its original source, in front. */
   linkSource(index: number): void {
-    const { words } = this;
-    const at = index * WORDS_PER_ENTRY;
+    if (this.#sources.length === 0) this.#growSources();
+    const links = this.#sourceLinks;
     const list = this.#sourceListOf(index);
     const next = this.#sources[list]!;
-    words[at + NEXT_BY_SOURCE] = next;
-    words[at + PREVIOUS_BY_SOURCE] = 0;
-    if (next !== 0) words[next * WORDS_PER_ENTRY + PREVIOUS_BY_SOURCE] = index;
+    links[(index << LINK_SHIFT) + NEXT_BY_SOURCE] = next;
+    links[(index << LINK_SHIFT) + PREVIOUS_BY_SOURCE] = 0;
+    if (next !== 0) links[(next << LINK_SHIFT) + PREVIOUS_BY_SOURCE] = index;
     this.#sources[list] = index;
   }
 
   unlinkSource(index: number): void {
-    const { words } = this;
-    const next = words[index * WORDS_PER_ENTRY + NEXT_BY_SOURCE]!;
-    const previous = words[index * WORDS_PER_ENTRY + PREVIOUS_BY_SOURCE]!;
-    if (next !== 0) words[next * WORDS_PER_ENTRY + PREVIOUS_BY_SOURCE] = previous;
-    if (previous !== 0) words[previous * WORDS_PER_ENTRY + NEXT_BY_SOURCE] = next;
+    const links = this.#sourceLinks;
+    const next = links[(index << LINK_SHIFT) + NEXT_BY_SOURCE]!;
+    const previous = links[(index << LINK_SHIFT) + PREVIOUS_BY_SOURCE]!;
+    if (next !== 0) links[(next << LINK_SHIFT) + PREVIOUS_BY_SOURCE] = previous;
+    if (previous !== 0) links[(previous << LINK_SHIFT) + NEXT_BY_SOURCE] = next;
     else this.#sources[this.#sourceListOf(index)] = next;
   }
 
   /** The latest linked entry of the list in which connections from this source are, among others; 0 if it is empty. */
   firstBySource(srcIp: Ip, srcPort: number, kind: number): number {
-    return this.#sources[this.#sourceList(srcIp, srcPort, kind)]!;
+    return this.#sources.length === 0 ? 0 : this.#sources[this.#sourceList(srcIp, srcPort, kind)]!;
   }
 
   nextBySource(index: number): number {
-    return this.words[index * WORDS_PER_ENTRY + NEXT_BY_SOURCE]!;
+    return this.#sourceLinks[(index << LINK_SHIFT) + NEXT_BY_SOURCE]!;
   }
 
   #sourceListOf(index: number): number {
@@ -381,6 +407,9 @@ export class ConntrackTable {
   /** Lists are taken over from back to front, so that their order stays. */
   #growSources(): void {
     const before = this.#sources;
+    const links = new Int32Array(this.#capacity << LINK_SHIFT);
+    links.set(this.#sourceLinks);
+    this.#sourceLinks = links;
     this.#sources = new Int32Array(this.#capacity);
     for (const first of before) {
       const list: number[] = [];

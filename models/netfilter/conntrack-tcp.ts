@@ -123,7 +123,8 @@ export class TcpTracking {
 
   /** Prepares a blank record for the first segment, which {@link mayOpen} accepts; {@link follow} comes next. */
   open(index: number, frame: Frame): void {
-    const { words, bytes } = this.#table;
+    this.#table.makeRoomForTcp();
+    const { tcpWords: words, tcpBytes: bytes } = this.#table;
     const at = index * BYTES_PER_ENTRY;
     const sender = windowAt(index, ORIGINAL);
     const end = endOf(frame);
@@ -143,7 +144,7 @@ export class TcpTracking {
 
   /** Data or an ACK in the middle of a connection, which {@link follow} will find FOLLOWED: it fits, or strays harmlessly. */
   isOrdinary(index: number, { tcpFlags, sequence, acknowledgment }: Frame, direction: Direction): boolean {
-    const { words, bytes } = this.#table;
+    const { tcpWords: words, tcpBytes: bytes } = this.#table;
     if ((tcpFlags & (TCP_SYN | TCP_FIN | TCP_RST | TCP_ACK)) !== TCP_ACK) return false;
     if (VALID_FLAGS[tcpFlags & FLAG_BITS] === 0 || bytes[index * BYTES_PER_ENTRY + TCP_STATE] !== ESTABLISHED)
       return false;
@@ -156,7 +157,7 @@ export class TcpTracking {
   follow(index: number, frame: Frame, direction: Direction): SegmentOutcome {
     this.timeout = KEEP;
     if (VALID_FLAGS[frame.tcpFlags & FLAG_BITS] === 0) return UNFIT;
-    const { words, bytes } = this.#table;
+    const { tcpWords: words, tcpBytes: bytes } = this.#table;
     const at = index * BYTES_PER_ENTRY;
     const kind = kindOf(frame.tcpFlags);
     let state = bytes[at + TCP_STATE]!;
@@ -239,7 +240,7 @@ export class TcpTracking {
 
   /** The segment counts: the entry takes the new state, and its timeout. */
   #advance(index: number, direction: Direction, kind: number, state: number, next: number): SegmentOutcome {
-    const { words, bytes } = this.#table;
+    const { tcpBytes: bytes } = this.#table;
     const at = index * BYTES_PER_ENTRY;
     bytes[at + LAST_KIND] = kind;
     bytes[at + LAST_DIRECTION] = direction;
@@ -247,7 +248,7 @@ export class TcpTracking {
     if (next === FIN_WAIT && state !== FIN_WAIT) bytes[at + TCP_FLAGS + direction]! |= CLOSE_BEGUN;
 
     const timeout = this.#timeoutIn(index, kind, next);
-    const status = words[index * WORDS_PER_ENTRY + STATUS]!;
+    const status = this.#table.words[index * WORDS_PER_ENTRY + STATUS]!;
     if ((status & SEEN_REPLY) === 0) {
       if (kind === RST) return REFUSED;
       // A repeated SYN does not prolong the entry: a client that reuses its port could keep a stale translation for ever.
@@ -257,14 +258,14 @@ export class TcpTracking {
       return FOLLOWED;
     }
     if (next === ESTABLISHED && (state === SYN_RECV || state === ESTABLISHED)) {
-      words[index * WORDS_PER_ENTRY + STATUS] = status | ASSURED;
+      this.#table.words[index * WORDS_PER_ENTRY + STATUS] = status | ASSURED;
     }
     this.timeout = timeout;
     return FOLLOWED;
   }
 
   #timeoutIn(index: number, kind: number, state: number): Duration {
-    const { words, bytes } = this.#table;
+    const { tcpWords: words, tcpBytes: bytes } = this.#table;
     const at = index * BYTES_PER_ENTRY;
     const timeout = this.#timeouts[state]!;
     const { RETRANSMITTED, UNACKNOWLEDGED, CLOSE: RESET } = this.#settings.tcpTimeouts;
@@ -280,7 +281,7 @@ export class TcpTracking {
 
   /** Somebody closed or reset the connection: a SYN now begins another one (RFC 1122 4.2.2.13). */
   #isOver(index: number, direction: Direction): boolean {
-    const { bytes } = this.#table;
+    const { tcpBytes: bytes } = this.#table;
     const at = index * BYTES_PER_ENTRY;
     const flags = bytes[at + TCP_FLAGS + ORIGINAL]! | bytes[at + TCP_FLAGS + REPLY]!;
     return (flags & CLOSE_BEGUN) !== 0 || (bytes[at + LAST_DIRECTION] === direction && bytes[at + LAST_KIND] === RST);
@@ -288,7 +289,7 @@ export class TcpTracking {
 
   /** Client and server may know better than the entry: the segment passes, and what it says is kept for its answer. */
   #ignore(index: number, frame: Frame, direction: Direction, kind: number): SegmentOutcome {
-    const { words, bytes } = this.#table;
+    const { tcpWords: words, tcpBytes: bytes } = this.#table;
     const at = index * BYTES_PER_ENTRY;
     const wordsAt = index * WORDS_PER_ENTRY;
     bytes[at + LAST_KIND] = kind;
@@ -310,7 +311,7 @@ export class TcpTracking {
 
   /** The peer's ignored SYN was good: its numbers replace what was known of it, and this direction begins afresh. */
   #adoptIgnoredSyn(index: number, direction: Direction): void {
-    const { words, bytes } = this.#table;
+    const { tcpWords: words, tcpBytes: bytes } = this.#table;
     const at = index * BYTES_PER_ENTRY;
     const wordsAt = index * WORDS_PER_ENTRY;
     const other = 1 - direction;
@@ -328,11 +329,11 @@ export class TcpTracking {
   }
 
   #judgeReset(index: number, frame: Frame, direction: Direction): ResetJudgment {
-    const { words, bytes } = this.#table;
+    const { tcpWords: words, tcpBytes: bytes } = this.#table;
     const at = index * BYTES_PER_ENTRY;
     const wordsAt = index * WORDS_PER_ENTRY;
     const state = bytes[at + TCP_STATE]!;
-    const status = words[wordsAt + STATUS]!;
+    const status = this.#table.words[wordsAt + STATUS]!;
     const lastKind = bytes[at + LAST_KIND]!;
     const other = 1 - direction;
     // The tuple of a closing connection may be in use again already, by a connection with other numbers.
@@ -368,7 +369,7 @@ export class TcpTracking {
    * nothing that was not sent (III), and nothing too old (IV).
    */
   #testWindow(index: number, frame: Frame, direction: Direction, kind: number): Fit {
-    const { words, bytes } = this.#table;
+    const { tcpWords: words, tcpBytes: bytes } = this.#table;
     const at = index * BYTES_PER_ENTRY;
     const other = 1 - direction;
     const sender = windowAt(index, direction);
@@ -472,7 +473,7 @@ export class TcpTracking {
 
   /** The sender's window starts with this SYN. Windows are scaled only if both sides say so (RFC 7323). */
   #begin(index: number, frame: Frame, direction: Direction, end: number): void {
-    const { words, bytes } = this.#table;
+    const { tcpWords: words, tcpBytes: bytes } = this.#table;
     const at = index * BYTES_PER_ENTRY;
     const sender = windowAt(index, direction);
     words[sender + END] = end;
@@ -487,7 +488,7 @@ export class TcpTracking {
   }
 
   #readScale(index: number, frame: Frame, direction: Direction): void {
-    const { bytes } = this.#table;
+    const { tcpBytes: bytes } = this.#table;
     const at = index * BYTES_PER_ENTRY;
     bytes[at + TCP_FLAGS + direction] = frame.windowScaleOption >= 0 ? SCALES_WINDOW : 0;
     bytes[at + TCP_SCALE + direction] = scaleOf(frame);
@@ -495,9 +496,9 @@ export class TcpTracking {
 
   /** Ends outside the window from both sides: the entry is out of step with a connection that is closing. */
   #noteInvalidEnd(index: number, direction: Direction, kind: number): void {
-    const { words, bytes } = this.#table;
+    const { tcpBytes: bytes } = this.#table;
     const at = index * BYTES_PER_ENTRY;
-    if ((words[index * WORDS_PER_ENTRY + STATUS]! & (ASSURED | FIXED_TIMEOUT)) !== ASSURED) return;
+    if ((this.#table.words[index * WORDS_PER_ENTRY + STATUS]! & (ASSURED | FIXED_TIMEOUT)) !== ASSURED) return;
     if (kind !== FIN && kind !== RST) return;
     const lastKind = bytes[at + LAST_KIND]!;
     if (bytes[at + LAST_DIRECTION] !== direction && (lastKind === FIN || lastKind === RST)) {
@@ -646,5 +647,6 @@ const scaleOf = ({ windowScaleOption }: Frame): number => Math.min(14, Math.max(
 
 /** For NAT: does `newer` begin above everything that `older` has sent? */
 export function beginsAbove(table: ConntrackTable, newer: number, older: number): boolean {
-  return isBefore(table.words[windowAt(older, ORIGINAL) + END]!, table.words[windowAt(newer, ORIGINAL) + END]!);
+  const { tcpWords: words } = table;
+  return isBefore(words[windowAt(older, ORIGINAL) + END]!, words[windowAt(newer, ORIGINAL) + END]!);
 }

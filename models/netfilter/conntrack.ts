@@ -388,8 +388,8 @@ export class Conntrack implements ConnectionQuery, ConnectionTracker {
     const index = indexOf(conntrackEntry);
     if ((this.#statusOf(index) & (CONFIRMED | DYING)) !== CONFIRMED) return;
     const at = index * BYTES_PER_ENTRY + TCP_STATE;
-    if (this.table.bytes[at] === CLOSE) return;
-    this.table.bytes[at] = CLOSE;
+    if (this.table.tcpBytes[at] === CLOSE) return;
+    this.table.tcpBytes[at] = CLOSE;
     this.#prolong(index, this.#settings.tcpTimeouts.CLOSE);
   }
 
@@ -569,7 +569,7 @@ export class Conntrack implements ConnectionQuery, ConnectionTracker {
   }
 
   isClosed(handle: number): boolean {
-    const state = this.table.bytes[indexOf(handle) * BYTES_PER_ENTRY + TCP_STATE]!;
+    const state = this.table.tcpBytes[indexOf(handle) * BYTES_PER_ENTRY + TCP_STATE]!;
     return state === TIME_WAIT || state === CLOSE;
   }
 
@@ -938,7 +938,7 @@ export class Conntrack implements ConnectionQuery, ConnectionTracker {
 
   #snapshot(index: number): ConntrackEntry {
     const status = this.#statusOf(index);
-    const tcpState = TCP_STATES[this.table.bytes[index * BYTES_PER_ENTRY + TCP_STATE]!]!;
+    const tcpState = TCP_STATES[this.table.tcpBytes[index * BYTES_PER_ENTRY + TCP_STATE] ?? 0]!;
     return {
       original: this.#tuple(index, ORIGINAL),
       reply: this.#tuple(index, REPLY),

@@ -315,8 +315,8 @@ export class Nat {
       attemptsLeft <= HARDER_ATTEMPTS &&
       this.#protocol === PROTOCOL_TCP &&
       (item & 1) !== ORIGINAL &&
-      table.bytes[index * BYTES_PER_ENTRY + TCP_STATE] === SYN_SENT &&
-      table.bytes[holder * BYTES_PER_ENTRY + TCP_STATE]! >= TIME_WAIT &&
+      table.tcpBytes[index * BYTES_PER_ENTRY + TCP_STATE] === SYN_SENT &&
+      table.tcpBytes[holder * BYTES_PER_ENTRY + TCP_STATE]! >= TIME_WAIT &&
       (this.#statusOf(holder) & (SRC_NAT | FIXED_TIMEOUT)) === SRC_NAT &&
       beginsAbove(table, index, holder);
     if (mayGiveWay) this.#conntrack.kill(holder);
