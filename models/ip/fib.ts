@@ -194,7 +194,8 @@ export class Fib implements SharedRoutesReader {
     const routes = this.#routes;
     const isShort = routes.length <= SHORT_LIST;
     const hasPairs = isShort && this.#family === 4;
-    this.#short = hasPairs ? routes.flatMap(({ destination: { net, mask } }) => [net, mask]) : NO_PAIRS;
+    // What flatMap() makes has room for more.
+    this.#short = hasPairs ? routes.flatMap(({ destination: { net, mask } }) => [net, mask]).slice() : NO_PAIRS;
     this.#table = isShort ? undefined : tableOf(routes, this.#family);
     this.#latestIp = this.#earlierIp = ANY_IP;
     this.#latest = this.#earlier = this.#searchOwn(ANY_IP); // no shared route is for it

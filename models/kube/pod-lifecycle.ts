@@ -44,6 +44,7 @@ const RETRY_PERIOD = s(10);
 const EXIT_NOTICED = ms(500);
 
 interface Running {
+  /** As it was last reported: an older version would be kept for it alone. */
   pod: Pod;
   stage: 'running' | 'terminating' | 'exited';
   isReady: boolean;
@@ -70,10 +71,11 @@ export class PodLifecycle {
 
   /** A node is connected again: its kubelet reports of pods that went on running, and hears what it has missed. */
   catchUp(node: string): void {
-    for (const [key, { pod, isReady: wasReady }] of [...this.#running]) {
+    for (const [key, running] of [...this.#running]) {
+      const { pod } = running;
       if (pod.spec.nodeName !== node) continue;
       const now = this.#apiServer.get('Pod', key);
-      if (now?.status.conditions !== undefined) this.#report(key, pod, {}, wasReady ? 'True' : 'False');
+      if (now?.status.conditions !== undefined) this.#report(key, running, {});
       if (now === undefined) this.#look(key, pod, true);
     }
     for (const pod of this.#apiServer.list('Pod')) if (pod.spec.nodeName === node) this.#look(keyOf(pod), pod, false);
@@ -103,7 +105,7 @@ export class PodLifecycle {
     const isAsReported = delay === undefined || pod.status.conditions !== undefined;
     const running: Running = { pod, stage: 'running', isReady: isAsReported && isReady(pod) };
     this.#running.set(key, running);
-    this.#report(key, pod, { ...addresses, phase: 'Running' }, running.isReady ? 'True' : 'False');
+    this.#report(key, running, { ...addresses, phase: 'Running' });
     if (isAsReported) return;
     this.#after(delay, () => this.#setReady(running, true));
   }
@@ -127,7 +129,7 @@ export class PodLifecycle {
   #setReady(running: Running, isReady: boolean): void {
     if (running.stage === 'exited') return;
     running.isReady = isReady;
-    this.#report(keyOf(running.pod), running.pod, {}, isReady ? 'True' : 'False');
+    this.#report(keyOf(running.pod), running, {});
   }
 
   #terminate(running: Running, pod: Pod): void {
@@ -170,14 +172,15 @@ export class PodLifecycle {
     this.#runtime.remove(pod);
   }
 
-  #report(key: string, pod: Pod, fields: Partial<Pod['status']>, readiness: 'True' | 'False'): void {
+  #report(key: string, running: Running, fields: Partial<Pod['status']>): void {
     const now = this.#apiServer.get('Pod', key);
-    if (now === undefined || !this.#runtime.isConnected(pod)) return;
+    if (now === undefined || !this.#runtime.isConnected(running.pod)) return;
+    const readiness = running.isReady ? 'True' : 'False';
     const status = { ...fields, conditions: withReadiness(now, readiness, this.#apiServer.now) };
     const isNews = (field: keyof typeof status): boolean =>
       now.status[field] !== status[field] && JSON.stringify(now.status[field]) !== JSON.stringify(status[field]);
     const changed = (Object.keys(status) as (keyof typeof status)[]).some(isNews);
-    if (changed) this.#apiServer.update(withChanges(now, { status: withChanges(now.status, status) }));
+    running.pod = changed ? this.#apiServer.update(withChanges(now, { status: withChanges(now.status, status) })) : now;
   }
 }
 

@@ -22,13 +22,23 @@ export interface RuleFacts {
  * Rules that are made when somebody first asks for them: an endpoint's are 1 kB, and most endpoints of a large cluster are
  * never asked for them.
  */
-export class RulesToCome {
+export abstract class RulesToCome {
+  abstract readonly facts: RuleFacts;
+  abstract make(): readonly Rule[];
+}
+
+export class RulesMadeBy extends RulesToCome {
   readonly facts: RuleFacts;
-  readonly make: () => readonly Rule[];
+  readonly #make: () => readonly Rule[];
 
   constructor(facts: RuleFacts, make: () => readonly Rule[]) {
+    super();
     this.facts = facts;
-    this.make = make;
+    this.#make = make;
+  }
+
+  make(): readonly Rule[] {
+    return this.#make();
   }
 }
 

@@ -139,12 +139,24 @@ export const maskOf = (length: number): number => (length === 0 ? 0 : -1 << (32 
 /** Number of bits of an address. */
 export const addressBits = (family: IpFamily): number => (family === 6 ? 128 : 32);
 
+/** Pods of one node have most of their prefixes in common: some that were made lately are handed out again. */
+const LATELY = new Array<Prefix | undefined>(2 ** 14).fill(undefined);
+
+function sharedPrefix(net: Ip, length: number): Prefix {
+  const at = Math.imul(net ^ length, 0x9e3779b1) >>> 18;
+  const known = LATELY[at];
+  if (known !== undefined && known.net === net && known.length === length) return known;
+  const made: Prefix = { family: 4, net, mask: maskOf(length), length };
+  LATELY[at] = made;
+  return made;
+}
+
 export function prefix(ip: Ip, length: number, family: IpFamily = 4): Prefix {
   const bits = addressBits(family);
   if (!(length >= 0 && length <= bits)) {
     throw new RangeError(`prefix length ${length} of ${formatIp(ip, family)}; expected 0 to ${bits}`);
   }
-  if (family === 4) return { family, net: (ip & maskOf(length)) as Ip, mask: maskOf(length), length };
+  if (family === 4) return sharedPrefix((ip & maskOf(length)) as Ip, length);
   return { family, net: maskIpv6(ip, length), mask: length === 0 ? 0 : -1, length };
 }
 

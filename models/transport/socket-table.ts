@@ -132,23 +132,25 @@ const isDualStack = ({ family, localIp, isIpv6Only }: BoundSocket): boolean =>
  */
 export class PortTable<S extends BoundSocket> {
   /**
-   * While they are few, a list of sockets, those of one port side by side, and one of their ports, which fits a line of the
-   * cache. Replaced, never grown, so that they have no room to spare: most pods bind one port, and there are many pods.
+   * While they are few, a list of sockets, those of one port side by side. Replaced, never grown, so that it has no room to
+   * spare: most pods bind one port, and there are many pods.
    */
-  #few: readonly S[] = [];
-  #fewPorts: readonly number[] = [];
+  #few: readonly S[] = NO_SOCKETS;
   /** All of them, once they are many. */
   #byPort: Map<number, S[]> | undefined;
 
   find(family: IpFamily, ip: Ip, port: number): S | undefined {
-    if (this.#byPort !== undefined) return best(this.#byPort.get(port) ?? [], family, ip);
-    const ports = this.#fewPorts;
-    const first = ports.indexOf(port);
-    if (first < 0) return undefined;
-    const socket = this.#few[first]!;
-    const isAlone = ports.length === first + 1 || ports[first + 1] !== port;
-    if (!isAlone) return best(this.#few.slice(first, ports.lastIndexOf(port) + 1), family, ip);
-    return score(socket, family, ip) > 0 ? socket : undefined;
+    const sockets = this.#byPort === undefined ? this.#few : (this.#byPort.get(port) ?? NO_SOCKETS);
+    let found: S | undefined;
+    let highest = 0;
+    for (const socket of sockets) {
+      if (socket.localPort !== port) continue;
+      const own = score(socket, family, ip);
+      if (own <= highest) continue;
+      found = socket;
+      highest = own;
+    }
+    return found;
   }
 
   /** May a socket be bound there? Not where one is already, and any address clashes with each. */
@@ -158,33 +160,31 @@ export class PortTable<S extends BoundSocket> {
   }
 
   has(port: number): boolean {
-    return this.#byPort?.has(port) ?? this.#fewPorts.includes(port);
+    return this.#byPort?.has(port) ?? this.#few.some(({ localPort }) => localPort === port);
   }
 
   add(socket: S): void {
     if (this.#byPort !== undefined) return addTo(this.#byPort, socket);
-    const last = this.#fewPorts.lastIndexOf(socket.localPort);
-    this.#keepFew(this.#few.toSpliced(last < 0 ? this.#few.length : last + 1, 0, socket));
-    if (this.#few.length <= FEW_PORTS || new Set(this.#fewPorts).size <= FEW_PORTS) return;
+    const last = this.#few.findLastIndex(({ localPort }) => localPort === socket.localPort);
+    this.#few = this.#few.toSpliced(last < 0 ? this.#few.length : last + 1, 0, socket);
+    if (this.#few.length <= FEW_PORTS || new Set(this.#few.map(({ localPort }) => localPort)).size <= FEW_PORTS) return;
     this.#byPort = new Map();
     for (const each of this.#few) addTo(this.#byPort, each);
-    this.#keepFew([]);
+    this.#few = NO_SOCKETS;
   }
 
   delete(socket: S): void {
-    if (this.#byPort === undefined) return this.#keepFew(this.#few.filter((other) => other !== socket));
+    if (this.#byPort === undefined) {
+      this.#few = this.#few.filter((other) => other !== socket).slice(); // filter() leaves room for more
+      return;
+    }
     const { localPort } = socket;
     const others = this.#byPort.get(localPort)?.filter((other) => other !== socket) ?? [];
     if (others.length > 0) this.#byPort.set(localPort, others);
     else this.#byPort.delete(localPort);
     if (this.#byPort.size > FEW_PORTS) return;
-    this.#keepFew(this.all());
+    this.#few = this.all().slice();
     this.#byPort = undefined;
-  }
-
-  #keepFew(sockets: readonly S[]): void {
-    this.#few = sockets.slice(); // filter() and flat() leave room for more
-    this.#fewPorts = sockets.map(({ localPort }) => localPort);
   }
 
   /** A snapshot, in the order of ports first bound. */
@@ -200,24 +200,13 @@ function addTo<S extends BoundSocket>(byPort: Map<number, S[]>, socket: S): void
 }
 
 const FEW_PORTS = 6;
+const NO_SOCKETS: readonly never[] = [];
 
 /** compute_score: 0 for a socket that the packet is not for. */
 function score(socket: BoundSocket, family: IpFamily, ip: Ip): number {
   if (socket.family !== family) return isDualStack(socket) ? 1 : 0;
   if (socket.localIp === ip) return 3;
   return socket.localIp === ANY_IP ? 2 : 0;
-}
-
-function best<S extends BoundSocket>(sockets: readonly S[], family: IpFamily, ip: Ip): S | undefined {
-  let found: S | undefined;
-  let highest = 0;
-  for (const socket of sockets) {
-    const own = score(socket, family, ip);
-    if (own <= highest) continue;
-    found = socket;
-    highest = own;
-  }
-  return found;
 }
 
 /** ipv6_rcv_saddr_equal: an IPv6 socket for everybody takes the port in IPv4, too. */

@@ -36,7 +36,7 @@ import { isAfter, isBefore } from './sequence.ts';
 import type { SocketBalancer } from './socket-balancer.ts';
 import { ConnectionTable, PortTable } from './socket-table.ts';
 import { type ConnectionLayer, TcpConnection, type TcpHandlers } from './tcp-connection.ts';
-import { type ListenOptions, TcpListener } from './tcp-listener.ts';
+import { type ConnectionAcceptor, type ListenOptions, TcpListener } from './tcp-listener.ts';
 import { LINUX_TCP, type TcpCounters, type TcpSettings } from './tcp-settings.ts';
 import { type TimeWait, TimeWaitQueue } from './tcp-time-wait.ts';
 import type { SocketAddress, TransportStack } from './transport-stack.ts';
@@ -142,7 +142,7 @@ export class TcpLayer implements ProtocolHandler, ConnectionLayer, FrameHolder {
    * Listens; `onConnection` accepts each connection and says who handles it. Throws if the port is taken or the address
    * is not one of this namespace.
    */
-  listen(options: ListenOptions, onConnection: (connection: TcpConnection) => TcpHandlers): TcpListener {
+  listen(options: ListenOptions, onConnection: ConnectionAcceptor): TcpListener {
     const { family = 4, isIpv6Only = false, ip: localIp = ANY_IP, port: localPort } = options;
     const { cpu, backlog = this.settings.maxBacklog } = options;
     const bound = { family, isIpv6Only, localIp, localPort };

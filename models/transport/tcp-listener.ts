@@ -21,6 +21,9 @@ export interface ListenOptions {
   readonly backlog?: number;
 }
 
+/** Says who handles a connection; no function: who handles all of them. */
+export type ConnectionAcceptor = TcpHandlers | ((connection: TcpConnection) => TcpHandlers);
+
 export class TcpListener implements BoundSocket {
   readonly family: IpFamily;
   readonly isIpv6Only: boolean;
@@ -29,7 +32,7 @@ export class TcpListener implements BoundSocket {
   readonly cpu: number;
   readonly backlog: number;
   readonly #cpus: CpuSet;
-  readonly #onConnection: (connection: TcpConnection) => TcpHandlers;
+  readonly #onConnection: ConnectionAcceptor;
   readonly #listeners: PortTable<TcpListener>;
   /** Made for the first connection: most listeners of a large cluster never get one. */
   #queue: TcpConnection[] | undefined;
@@ -45,7 +48,7 @@ export class TcpListener implements BoundSocket {
     readonly cpu: number;
     readonly backlog: number;
     readonly cpus: CpuSet;
-    readonly onConnection: (connection: TcpConnection) => TcpHandlers;
+    readonly onConnection: ConnectionAcceptor;
     /** Where it is found, while it is open. */
     readonly listeners: PortTable<TcpListener>;
   }) {
@@ -102,6 +105,8 @@ export class TcpListener implements BoundSocket {
   static readonly #accept = (listener: TcpListener): void => {
     if (listener.#acceptingPaused) return;
     const connection = listener.#queue?.shift();
-    if (connection !== undefined) connection.accepted(listener.#onConnection(connection));
+    if (connection === undefined) return;
+    const accept = listener.#onConnection;
+    connection.accepted(typeof accept === 'function' ? accept(connection) : accept);
   };
 }

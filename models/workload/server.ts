@@ -8,6 +8,7 @@ import type { Process } from '../host/process.ts';
 import type { Message } from '../packet/frame.ts';
 import type { Ip, IpFamily } from '../packet/ip-address.ts';
 import type { SctpListener } from '../transport/sctp-layer.ts';
+import type { TcpConnection, TcpHandlers } from '../transport/tcp-connection.ts';
 import type { TcpListener } from '../transport/tcp-layer.ts';
 import type { SocketAddress } from '../transport/transport-stack.ts';
 import type { UdpHandlers, UdpSocket } from '../transport/udp.ts';
@@ -56,15 +57,18 @@ interface Listening {
   readonly socket: TcpListener | UdpSocket | SctpListener;
 }
 
+const NO_LISTENING: readonly Listening[] = [];
+const NO_PORTS: readonly number[] = [];
+
 // There are as many as pods: what they need for requests only is made with the first one.
-export class Server implements UdpHandlers {
+export class Server implements TcpHandlers, UdpHandlers {
   readonly process: Process;
   readonly #settings: ServerSettings;
   #random: RandomStream | undefined;
   #waiting: Job[] | undefined;
-  #listening: readonly Listening[] = [];
-  /** TCP ports that it has ever listened on: its connections outlive its listeners. */
-  #ports: readonly number[] = [];
+  #listening: readonly Listening[] = NO_LISTENING;
+  /** TCP ports on which it no longer listens: its connections outlive its listeners. */
+  #formerPorts: readonly number[] = NO_PORTS;
   #hasSctp = false;
   #busy = 0;
   #served = 0;
@@ -94,7 +98,6 @@ export class Server implements UdpHandlers {
   /** Nothing happens if it listens there already. */
   listen(protocol: ServerProtocol, port: number): void {
     if (this.listensOn(protocol, port) || this.#exit !== undefined || this.#hasExited) return;
-    if (protocol === 'TCP' && !this.#ports.includes(port)) this.#ports = this.#ports.concat(port);
     this.#listening = this.#listening.concat({ protocol, port, socket: this.#open(protocol, port) });
   }
 
@@ -130,13 +133,18 @@ export class Server implements UdpHandlers {
 
   #listenTcp(port: number): TcpListener {
     const { namespace, cpu } = this.process;
-    return namespace.tcp.listen({ family: this.#family, port, cpu }, () => ({
-      onMessage: (connection, message) => {
-        const { remoteIp: from, family } = connection;
-        this.#take({ message, from, family, respond: (response) => connection.send(response) });
-      },
-      onPeerClosed: (connection) => connection.close(),
-    }));
+    return namespace.tcp.listen({ family: this.#family, port, cpu }, this);
+  }
+
+  /** For its TCP connections. */
+  onMessage(connection: TcpConnection, message: Message): void {
+    const { remoteIp: from, family } = connection;
+    this.#take({ message, from, family, respond: (response) => connection.send(response) });
+  }
+
+  /** For its TCP connections. */
+  onPeerClosed(connection: TcpConnection): void {
+    connection.close();
   }
 
   #bindUdp(port: number): UdpSocket {
@@ -153,7 +161,9 @@ export class Server implements UdpHandlers {
   /** Stops listening; requests in service are still answered. */
   close(): void {
     for (const { socket } of this.#listening) socket.close();
-    this.#listening = [];
+    const ports = this.#listening.filter(({ protocol }) => protocol === 'TCP').map(({ port }) => port);
+    this.#formerPorts = [...new Set([...this.#formerPorts, ...ports])];
+    this.#listening = NO_LISTENING;
   }
 
   /**
@@ -174,7 +184,7 @@ export class Server implements UdpHandlers {
     this.#exit = undefined;
     this.#waiting = undefined;
     for (const connection of this.process.namespace.tcp.connections)
-      if (this.#ports.includes(connection.localPort)) connection.close();
+      if (this.#formerPorts.includes(connection.localPort)) connection.close();
     if (this.#hasSctp) for (const association of this.process.namespace.sctp.associations) association.close();
   }
 

@@ -1,6 +1,6 @@
 // All chains that kube-proxy has on one node in iptables mode, built service by service.
 
-import { Chain, factsOfLists, RulesInOrder, RulesToCome } from '../../netfilter/chain.ts';
+import { Chain, factsOfLists, RulesInOrder, RulesMadeBy } from '../../netfilter/chain.ts';
 import type { Rule } from '../../netfilter/rule.ts';
 import { GroupedRules, type Indexes } from '../../netfilter/rule-order.ts';
 import type { EndpointComments } from './endpoint-comments.ts';
@@ -66,7 +66,7 @@ export function writeRules({ node, services, config, cache, comments, order }: R
       return new Chain(name, new RulesInOrder(facts, () => grouped(byPort, list, last).ordered(inOrder())));
     // A list of its own, which nobody shares, would only come on top of its rules.
     const make = () => [...Array.from(inOrder(), (i) => byPort[i]!.dispatch[list]).flat(), ...last];
-    return new Chain(name, new RulesToCome(facts, make));
+    return new Chain(name, new RulesMadeBy(facts, make));
   };
   const jumps = nodePortJumps(node, config).map((spec) => cache.rule(spec));
   const fixed = cache.fixedChains(config);

@@ -6,8 +6,8 @@
 //   KUBE-FW-x                lets loadBalancerSourceRanges pass to KUBE-EXT-x
 //   KUBE-SEP-x               translates to one endpoint
 
-import { type RuleFacts, RulesToCome } from '../../netfilter/chain.ts';
-import type { MatchSpec, RuleSpec, TargetSpec } from '../../netfilter/rule.ts';
+import { type RuleFacts, RulesMadeBy, RulesToCome } from '../../netfilter/chain.ts';
+import type { MatchSpec, Rule, RuleSpec, TargetSpec } from '../../netfilter/rule.ts';
 import { endpointChainName, serviceChainNames } from './chain-names.ts';
 import { comment, compile, type DispatchOptions, host, jump, to } from './iptables-dispatch.ts';
 import { fromLocalPods, type LocalDetector, notFromLocalPods } from './local-detector.ts';
@@ -105,7 +105,7 @@ function balancingChain(
   const specs = (): RuleSpec[] => [...masquerade, ...balance(port, endpoints, options)];
   if (port.affinityTimeoutSeconds !== undefined) return { name, rules: specs() }; // it remembers each endpoint
   const facts = { ruleCount: masquerade.length + endpoints.length, needsConntrack: false, memories: [] };
-  return { name, rules: new RulesToCome(facts, () => compile(specs(), port.family)) };
+  return { name, rules: new RulesMadeBy(facts, () => compile(specs(), port.family)) };
 }
 
 function balance(port: ServicePort, endpoints: readonly Endpoint[], options: ServiceChainOptions): RuleSpec[] {
@@ -157,14 +157,33 @@ function skipPolicyLocal(
 function endpointChain(port: ServicePort, endpoint: Endpoint, options: ServiceChainOptions): ChainSpec {
   const name = endpointChainName(port, endpoint.address);
   if (port.affinityTimeoutSeconds !== undefined) return { name, rules: endpointRules(port, endpoint, options) };
-  return {
-    name,
-    rules: new RulesToCome(ENDPOINT_FACTS, () => compile(endpointRules(port, endpoint, options), port.family)),
-  };
+  return { name, rules: new EndpointRules(port, endpoint, options) };
 }
 
 /** Without affinity: one rule that marks, one that translates. */
 const ENDPOINT_FACTS: RuleFacts = { ruleCount: 2, needsConntrack: true, memories: [] };
+
+/** A class, because a function of each endpoint takes three times the memory. */
+class EndpointRules extends RulesToCome {
+  readonly #port: ServicePort;
+  readonly #endpoint: Endpoint;
+  readonly #options: ServiceChainOptions;
+
+  constructor(port: ServicePort, endpoint: Endpoint, options: ServiceChainOptions) {
+    super();
+    this.#port = port;
+    this.#endpoint = endpoint;
+    this.#options = options;
+  }
+
+  get facts(): RuleFacts {
+    return ENDPOINT_FACTS;
+  }
+
+  make(): readonly Rule[] {
+    return compile(endpointRules(this.#port, this.#endpoint, this.#options), this.#port.family);
+  }
+}
 
 function endpointRules(
   port: ServicePort,
