@@ -285,6 +285,7 @@ export class Place implements EventOrigin {
 
   /** This place's stream of that name: other places and other names do not disturb it. */
   random(name: string): RandomStream {
-    return this.sim.random.stream(`${this.name}/${name}`);
+    // One text, where `${}` keeps its parts and a tree of them: there are as many streams as pods.
+    return this.sim.random.stream([this.name, name].join('/'));
   }
 }

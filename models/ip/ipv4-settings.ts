@@ -132,7 +132,8 @@ export class Ipv4Settings {
     // inet_forward_change: whoever makes the host a router means all of its devices, and those to come.
     if (setting === 'forwarding' && scope === 'all') {
       this.#default = withValue(this.#default, setting, value);
-      this.#own = this.#own.map((own) => own && withValue(own, setting, value));
+      const own = this.#own.map((each) => each && withValue(each, setting, value));
+      if (own.some((each, i) => each !== this.#own[i])) this.#own = own; // else the list that others have, too
     }
     this.#combine();
     return true;

@@ -159,8 +159,6 @@ export class IpStack implements FrameReceiver, NetfilterStack {
   #netfilter: Netfilter | undefined;
   readonly #arp: Arp;
   #addresses: readonly { readonly device: NetDevice; readonly ip: Ip; readonly subnet: Prefix }[] = [];
-  /** The host's own addresses: few, and asked for with every packet, so a list. */
-  #localIps: readonly Ip[] = [];
   /** Addresses that no packet leaves with: see {@link setServiceAddresses}. */
   #serviceIps: ReadonlySet<Ip> | undefined;
   #tcp: ProtocolHandler | undefined;
@@ -298,7 +296,7 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     { accept_local, rp_filter, send_redirects }: DeviceSettings,
   ): SourceVerdict {
     if (rp_filter === 0 && (device !== outDevice || send_redirects === 0)) {
-      const isOwn = this.#localIps.includes(srcIp) || this.#serviceIps?.has(srcIp) === true;
+      const isOwn = this.#holds(srcIp) || this.#serviceIps?.has(srcIp) === true;
       return accept_local !== 0 || !isOwn ? ACCEPTED : LOCAL_SOURCE;
     }
     const back = this.fib.lookup(srcIp);
@@ -813,7 +811,6 @@ export class IpStack implements FrameReceiver, NetfilterStack {
   #keepAddress(address: { readonly device: NetDevice; readonly ip: Ip; readonly subnet: Prefix }): void {
     // What concat() makes is as long as it needs to be; an array that grows otherwise takes room for 17.
     this.#addresses = this.#addresses.concat(address);
-    this.#localIps = this.#localIps.concat(address.ip);
   }
 
   /** `ip link del DEVICE`: its addresses and routes go with it. An address that another device has, too, stays. */
@@ -822,7 +819,6 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     const isGone = (address: { readonly device: NetDevice }): boolean => address.device === device;
     const gone = this.#addresses.filter(isGone);
     this.#addresses = this.#addresses.filter((address) => !isGone(address));
-    this.#localIps = this.#addresses.map(({ ip }) => ip);
     this.#devices = this.#devices.filter((other) => other !== device);
     this.settings.removeDevice(device, this.#devices);
     this.neighbors.settings.removeDevice(device, this.#devices);
@@ -873,9 +869,14 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     else (this.#others ??= new Map()).set(protocol, handler);
   }
 
+  #holds(ip: Ip): boolean {
+    for (const address of this.#addresses) if (address.ip === ip) return true;
+    return false;
+  }
+
   isLocal(ip: Ip, family: IpFamily = 4): boolean {
     if (family === 6) return this.#ipv6?.isLocal(ip) === true;
-    return this.#localIps.includes(ip) || isLoopback(ip) || this.#serviceIps?.has(ip) === true;
+    return this.#holds(ip) || isLoopback(ip) || this.#serviceIps?.has(ip) === true;
   }
 
   /** The addresses of this namespace, loopback's included, in the order in which they were added. */

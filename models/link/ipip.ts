@@ -44,13 +44,16 @@ export interface IpipOptions extends Omit<NetDeviceOptions, 'mac'> {
 }
 
 export class IpipDevice extends NetDevice {
-  override readonly headroomBytes = IPIP_OVERHEAD_BYTES;
   readonly #underlay: IpipUnderlay;
   readonly #cell = new ReceiveCell(this);
 
   constructor({ underlay, ...options }: IpipOptions) {
     super({ ...options, mac: ZERO_MAC });
     this.#underlay = underlay;
+  }
+
+  override get headroomBytes(): number {
+    return IPIP_OVERHEAD_BYTES;
   }
 
   override get isWithoutHeader(): boolean {

@@ -6,7 +6,7 @@ import type { DropReason } from '../packet/drop-reason.ts';
 import type { DeviceRef, Frame } from '../packet/frame.ts';
 import type { FrameStore } from '../packet/frame-store.ts';
 import type { Ip } from '../packet/ip-address.ts';
-import { type Mac, macHigh, macLow } from '../packet/mac.ts';
+import { type Mac, macHigh, macLow, macOf } from '../packet/mac.ts';
 
 /** Who takes frames that a device has received: the IP stack of its namespace, or the bridge it is a port of. */
 export interface FrameReceiver {
@@ -39,21 +39,15 @@ export abstract class NetDevice implements DeviceRef {
   #mtuBytes: number;
   /** Where ways of frames begin that come in by this device, for the stack that has it and its flow cache. */
   wayIngress = 0;
-  /** Frames come in by this device first of all in a visit, with nothing known of them but their bytes. */
-  readonly beginsVisits: boolean = false;
-  // The MAC in two parts.
+  // The MAC in two parts, which are small integers in V8.
   readonly #macHigh: number;
   readonly #macLow: number;
   readonly name: string;
-  readonly mac: Mac;
   readonly namespace: string;
   readonly index: number;
-  /** What the device puts before a frame (needed_headroom). */
-  readonly headroomBytes: number = 0;
 
   constructor({ name, mac, mtuBytes = DEFAULT_MTU_BYTES, namespace, index, cpus, frames }: NetDeviceOptions) {
     this.name = name;
-    this.mac = mac;
     this.#macHigh = macHigh(mac);
     this.#macLow = macLow(mac);
     this.#mtuBytes = mtuBytes;
@@ -61,6 +55,20 @@ export abstract class NetDevice implements DeviceRef {
     this.index = index;
     this.cpus = cpus;
     this.frames = frames;
+  }
+
+  get mac(): Mac {
+    return macOf(this.#macHigh, this.#macLow);
+  }
+
+  /** Frames come in by this device first of all in a visit, with nothing known of them but their bytes. */
+  get beginsVisits(): boolean {
+    return false;
+  }
+
+  /** What the device puts before a frame (needed_headroom). */
+  get headroomBytes(): number {
+    return 0;
   }
 
   /** `ip link set DEVICE mtu BYTES`. */

@@ -66,7 +66,6 @@ export interface VxlanOptions extends NetDeviceOptions {
 }
 
 export class VxlanDevice extends NetDevice {
-  override readonly headroomBytes: number;
   readonly vni: number;
   readonly local: Ip;
   readonly family: IpFamily;
@@ -85,10 +84,13 @@ export class VxlanDevice extends NetDevice {
     this.vni = vni;
     this.local = local;
     this.family = family;
-    this.headroomBytes = VXLAN_OVERHEAD_BYTES[family];
     this.port = port;
     this.#learning = learning;
     this.#underlay = underlay;
+  }
+
+  override get headroomBytes(): number {
+    return VXLAN_OVERHEAD_BYTES[this.family];
   }
 
   /**

@@ -35,9 +35,12 @@ export const serializationDelay = (sizeBytes: number, rateBps: number): Duration
 
 /** A network interface card. Received frames are steered to a CPU by flow (RSS); its backlog is bounded. */
 export class WireDevice extends NetDevice implements FrameHolder {
-  override readonly beginsVisits = true;
   #outgoing: WireDirection | undefined;
   #backlog = 0;
+
+  override get beginsVisits(): boolean {
+    return true;
+  }
 
   get holderName(): string {
     return `backlog of ${this.namespace}/${this.name}`;
@@ -119,7 +122,6 @@ export class WireDirection implements FrameHolder {
   /** Takes frames whose arrival another worker simulates. */
   #crossing: WireCrossing | undefined;
   readonly #from: WireDevice;
-  readonly holderName: string;
   readonly settings: WireSettings;
 
   constructor(from: WireDevice, to: WireDevice, settings: WireSettings) {
@@ -127,7 +129,6 @@ export class WireDirection implements FrameHolder {
     if (!(rateBps > 0)) throw new RangeError(`wire rate ${rateBps} bit/s; expected more than 0`);
     if (!(lossFraction >= 0 && lossFraction <= 1))
       throw new RangeError(`loss fraction ${lossFraction}; expected 0 to 1`);
-    this.holderName = `wire ${from.namespace}/${from.name} > ${to.namespace}/${to.name}`;
     this.settings = settings;
     this.#cpus = from.cpus;
     this.#place = from.cpus.place;
@@ -139,6 +140,11 @@ export class WireDirection implements FrameHolder {
     this.#delay = settings.delay;
     this.#queueLimit = serializationDelay(queueBytes, rateBps);
     this.#loss = lossFraction > 0 ? this.#place.random(`wire/${from.name}`) : undefined;
+  }
+
+  get holderName(): string {
+    const ends = [this.#from, this.#to].map(({ namespace, name }) => `${namespace}/${name}`);
+    return `wire ${ends.join(' > ')}`;
   }
 
   get heldFrames(): number {

@@ -24,6 +24,13 @@ export interface FrameTotals {
   readonly inFlight: number;
 }
 
+/**
+ * A broadcast to 5,000 nodes is as many frames at once, which are never needed again: of a large pool one half goes from time
+ * to time, which costs nothing where its frames are in use.
+ */
+const LARGE_POOL = 1_024;
+const FRAMES_PER_TRIM = 2 ** 16;
+
 const NOTHING: FrameTotals = { sent: 0, delivered: 0, dropped: 0, inFlight: 0 };
 
 export class FrameStore {
@@ -190,5 +197,6 @@ export class FrameStore {
     frame.reset();
     frame.journey = undefined;
     this.#pool.push(frame);
+    if (this.#pool.length > LARGE_POOL && this.#delivered % FRAMES_PER_TRIM === 0) this.#pool.length >>= 1;
   }
 }
