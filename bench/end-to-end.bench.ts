@@ -4,7 +4,7 @@
 import type { Part } from '../engine/parallel/part.ts';
 import type { Place } from '../engine/simulator.ts';
 import { type Duration, ms, ns, us } from '../engine/time.ts';
-import { compileFor } from '../experiments/harness/compiler.ts';
+import { compileForLongRun } from '../experiments/harness/v8.ts';
 import { Cluster } from '../models/cluster.ts';
 import type { ClusterNode } from '../models/kube/cluster-node.ts';
 import type { RunningPod } from '../models/kube/kubelet.ts';
@@ -137,7 +137,7 @@ export function buildEcho({
   }
   for (let i = nodes; i < services; i++) cluster.addService({ name: `idle-${i}`, port: 80, endpoints: 2 });
   cluster.start();
-  compileFor(cluster.pods);
+  compileForLongRun();
   const { pods } = cluster; // a new list each time
   const asking = Array.from({ length: clients }, (_, i) => Math.floor((i * pods.length) / clients));
   if (isLarge) introduceNeighbors(cluster, asking);

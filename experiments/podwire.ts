@@ -51,6 +51,7 @@ export {
   sumOf,
 } from './harness/expectation.ts';
 export type { Experiment, ExperimentDefinition, Factors, Level, Levels, Measures } from './harness/experiment.ts';
+export { compileForLongRun } from './harness/v8.ts';
 export { type EndedLookup, type LookupPlan, NameLookups } from './name-lookups.ts';
 
 /** Defines an experiment on a {@link Cluster}: see experiments/README.md. */

@@ -8,10 +8,10 @@ import type { Part } from '../../engine/parallel/part.ts';
 import { after, type Duration, type Instant } from '../../engine/time.ts';
 import type { CostModel } from '../../models/cpu/cost-model.ts';
 import type { FrameTotals } from '../../models/packet/frame-store.ts';
-import { compileFor } from './compiler.ts';
 import { type Finding, type MeasuredRun, MeasuredRuns } from './expectation.ts';
 import { RUN_COLUMNS } from './plan.ts';
 import { UserError } from './user-error.ts';
+import { tuneFor } from './v8.ts';
 
 /** A value of a factor, as it stands in the CSV. */
 export type Level = string | number | boolean;
@@ -177,7 +177,7 @@ function runOnce<C extends ExperimentCluster, F extends Factors, L, M extends Me
   levels: Levels<F>,
 ): RunResult | undefined {
   const load = definition.build(levels, cluster);
-  if (cluster.pods !== undefined) compileFor(cluster.pods);
+  if (cluster.pods !== undefined) tuneFor(cluster.pods);
   cluster.run(after(cluster.sim.now, definition.warmUp));
   cluster.startMeasuring();
   const end = after(cluster.sim.now, definition.duration);

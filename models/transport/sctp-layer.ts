@@ -14,6 +14,7 @@ import { type BoundSocket, type ConnectedSocket, ConnectionTable, PortTable } fr
 import type { SocketAddress, TransportStack } from './transport-stack.ts';
 
 export interface SctpListener extends BoundSocket {
+  readonly protocol: 'SCTP';
   /** No new associations; those that there are go on. */
   close(): void;
 }
@@ -76,7 +77,7 @@ export class SctpLayer implements ProtocolHandler {
       );
     const listener: Listening = {
       ...bound,
-      ...{ cpu, handlers },
+      ...{ protocol: 'SCTP', cpu, handlers },
       close: () => this.#listeners.delete(listener),
     };
     this.#listeners.add(listener);

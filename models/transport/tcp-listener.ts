@@ -63,6 +63,10 @@ export class TcpListener implements BoundSocket {
     this.#listeners = options.listeners;
   }
 
+  get protocol(): 'TCP' {
+    return 'TCP';
+  }
+
   get closed(): boolean {
     return this.#closed;
   }

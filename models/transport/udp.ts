@@ -167,6 +167,8 @@ export class UdpLayer implements ProtocolHandler {
   }
 }
 
+const NO_PEER: SocketAddress = { family: 4, ip: ANY_IP, port: 0 };
+
 export class UdpSocket implements BoundSocket {
   // Fields that are used together stand together, because a socket meets them all with every datagram, and seldom the same
   // socket twice: first what both directions need.
@@ -196,7 +198,7 @@ export class UdpSocket implements BoundSocket {
   #readingPaused = false;
   #firstPeer: SocketAddress | undefined;
   /** Most sockets hear from one peer: it need not be made anew for each datagram. */
-  #latestPeer: SocketAddress = { family: 4, ip: ANY_IP, port: 0 };
+  #latestPeer = NO_PEER;
   // The same, beside the rest.
   #latestFamily: IpFamily = 4;
   #latestIp: Ip = ANY_IP;
@@ -228,6 +230,10 @@ export class UdpSocket implements BoundSocket {
     this.#handlers = handlers;
     this.#receiveBufferBytes = options.receiveBufferBytes;
     this.#flowHash = options.flowHash;
+  }
+
+  get protocol(): 'UDP' {
+    return 'UDP';
   }
 
   /**

@@ -51,11 +51,7 @@ interface Job {
   readonly respond: (response: Response) => void;
 }
 
-interface Listening {
-  readonly protocol: ServerProtocol;
-  readonly port: number;
-  readonly socket: TcpListener | UdpSocket | SctpListener;
-}
+type Listening = TcpListener | UdpSocket | SctpListener;
 
 const NO_LISTENING: readonly Listening[] = [];
 const NO_PORTS: readonly number[] = [];
@@ -87,7 +83,7 @@ export class Server implements TcpHandlers, UdpHandlers {
   }
 
   listensOn(protocol: ServerProtocol, port: number): boolean {
-    return this.#listening.some((listening) => listening.protocol === protocol && listening.port === port);
+    return this.#listening.some((listening) => listening.protocol === protocol && listening.localPort === port);
   }
 
   /** Has it a port at all? */
@@ -98,7 +94,7 @@ export class Server implements TcpHandlers, UdpHandlers {
   /** Nothing happens if it listens there already. */
   listen(protocol: ServerProtocol, port: number): void {
     if (this.listensOn(protocol, port) || this.#exit !== undefined || this.#hasExited) return;
-    this.#listening = this.#listening.concat({ protocol, port, socket: this.#open(protocol, port) });
+    this.#listening = this.#listening.concat(this.#open(protocol, port));
   }
 
   /** `[::]` where there is IPv6, as servers do, which is both families; else 0.0.0.0. */
@@ -106,7 +102,7 @@ export class Server implements TcpHandlers, UdpHandlers {
     return this.process.namespace.stack.ipv6 === undefined ? 4 : 6;
   }
 
-  #open(protocol: ServerProtocol, port: number): TcpListener | UdpSocket | SctpListener {
+  #open(protocol: ServerProtocol, port: number): Listening {
     switch (protocol) {
       case 'TCP':
         return this.#listenTcp(port);
@@ -160,8 +156,8 @@ export class Server implements TcpHandlers, UdpHandlers {
 
   /** Stops listening; requests in service are still answered. */
   close(): void {
-    for (const { socket } of this.#listening) socket.close();
-    const ports = this.#listening.filter(({ protocol }) => protocol === 'TCP').map(({ port }) => port);
+    for (const socket of this.#listening) socket.close();
+    const ports = this.#listening.filter(({ protocol }) => protocol === 'TCP').map(({ localPort }) => localPort);
     this.#formerPorts = [...new Set([...this.#formerPorts, ...ports])];
     this.#listening = NO_LISTENING;
   }
