@@ -18,6 +18,8 @@ import { type Duration, END_OF_TIME, type Instant } from './time.ts';
 
 /** Nanoseconds are integers beyond 2^31, bit operations are not: the cursor is a block of 2^30 ns and a tick in it. */
 const BLOCK_NS = 2 ** 30;
+/** Of a tick and of a block. In a table, or V8 would take products for small integers, and compile all anew when one is not. */
+const UNIT_NS = Float64Array.of(1, BLOCK_NS);
 
 /** Buckets of one nanosecond each, which come first. */
 const FINEST_BUCKETS = 2 ** 14;
@@ -223,10 +225,7 @@ export class TimingWheel implements FutureEventList {
 
   /** Moves the cursor into the earliest bucket and its events down a level, unless it starts later than `limit`. */
   #enter(bucket: number, limit: Instant): boolean {
-    const start =
-      bucket < FIRST_BLOCK_BUCKET
-        ? this.#blockStart + startOf(bucket, this.#tick)
-        : startOf(bucket, this.#block) * BLOCK_NS;
+    const start = this.#startOf(bucket);
     if (start > limit) return false;
     let slot = this.#words[bucket]!;
     this.#empty(bucket);
@@ -237,6 +236,16 @@ export class TimingWheel implements FutureEventList {
       slot = next;
     }
     return true;
+  }
+
+  /** All is read before it is known what is needed: code that is reached late has V8 compile anew what is around it. */
+  #startOf(bucket: number): number {
+    const tick = this.#tick;
+    const block = this.#block;
+    const blockStart = this.#blockStart;
+    const isTick = bucket < FIRST_BLOCK_BUCKET;
+    const first = startOf(bucket, isTick ? tick : block) * UNIT_NS[isTick ? 0 : 1]!;
+    return isTick ? blockStart + first : first;
   }
 
   /** Takes the event with the lowest key out of a bucket of level 0; NONE: there are many, which are now ties. */
@@ -266,10 +275,8 @@ export class TimingWheel implements FutureEventList {
   }
 
   #moveCursor(time: number): void {
-    if (time - this.#blockStart >= BLOCK_NS) {
-      this.#block = Math.floor(time / BLOCK_NS);
-      this.#blockStart = this.#block * BLOCK_NS;
-    }
+    this.#block = Math.floor(time / BLOCK_NS);
+    this.#blockStart = this.#block * UNIT_NS[1]!;
     this.#tick = (time - this.#blockStart) | 0;
   }
 

@@ -89,6 +89,11 @@ export class CpuSet {
     this.place.schedule(this.#offsetNs as Duration, action, argument);
   }
 
+  /** An event so long after {@link instant}. */
+  scheduleAfter<A>(delay: Duration, action: (argument: A) => void, argument: A): void {
+    this.place.schedule((this.#offsetNs + delay) as Duration, action, argument);
+  }
+
   /**
    * Runs `work(argument)` as a visit of CPU `cpu`: at once if it is free, else when its turn comes. Inside a visit it is
    * submitted when the visit has got there, at {@link instant}: visits do not nest, and on this CPU it waits for the end.

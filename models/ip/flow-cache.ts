@@ -298,7 +298,11 @@ export class FlowCache implements WayWriter {
     }
     cpus.charge(way.spentNs);
     const seenAt = words[at + SEEN_AT]!;
-    if (seenAt !== NONE) cpus.numbers.values[seenAt] = start + way.seenNs + (way.isSeenAfterLookup ? lookupNs : 0);
+    if (seenAt !== NONE) {
+      const { values } = cpus.numbers;
+      values[seenAt] = start;
+      values[seenAt]! += way.seenNs + (way.isSeenAfterLookup ? lookupNs : 0); // there: as in WireDirection.carry
+    }
     way.count(frame.sizeBytes - ETHERNET_HEADER_BYTES);
 
     frame.srcIp = words[at + NEW_SRC_IP]! as Ip;

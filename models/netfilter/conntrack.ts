@@ -690,8 +690,11 @@ export class Conntrack implements ConnectionQuery, ConnectionTracker {
     const isStream =
       (status & SEEN_REPLY) !== 0 &&
       this.#clock.instant > times[index * TIMES_PER_ENTRY + CONFIRMED_AT]! + UDP_STREAM_AGE;
-    if (isStream && (status & NAT_CLASH) === 0) words[index * WORDS_PER_ENTRY + STATUS] = status | ASSURED;
-    this.#prolong(index, isStream ? this.#settings.udpStreamTimeout : this.#settings.udpTimeout);
+    // In any case: when code is reached that never was before, after two seconds, V8 compiles all around it anew.
+    const isClash = (status & NAT_CLASH) !== 0;
+    words[index * WORDS_PER_ENTRY + STATUS] = status | (isStream && !isClash ? ASSURED : 0);
+    const { udpTimeout, udpStreamTimeout } = this.#settings;
+    this.#prolong(index, isStream ? udpStreamTimeout : udpTimeout);
   }
 
   /** nf_conntrack_gre_packet */

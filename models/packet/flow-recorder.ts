@@ -4,6 +4,7 @@
 //
 // One per run: visits run one after the other, so at most one way is being written down at a time.
 
+import { UNBOXED } from '../../engine/number-table.ts';
 import { END_OF_TIME, type Instant } from '../../engine/time.ts';
 import type { CpuSet } from '../cpu/cpu-set.ts';
 import type { Frame } from './frame.ts';
@@ -75,7 +76,7 @@ export class FlowRecorder {
   #cpus: CpuSet | undefined;
   #writer: WayWriter | undefined;
   #frame: Frame | undefined;
-  #start = 0;
+  #start = UNBOXED;
   #generation = 0;
   #scheduledEvents = 0;
 
