@@ -53,11 +53,13 @@ export class Simulator {
   /** Of whatever changes with each event. */
   readonly numbers = new NumberTable();
   readonly #events: FutureEventList;
-  // What an event does, by its slot in the list. Both are cleared when the event has run, to let go of what they hold.
-  readonly #actions: (Action | undefined)[] = [];
-  readonly #arguments: unknown[] = [];
+  /**
+   * What an event does, by its slot in the list: its action and the argument, side by side in one line of the processor's
+   * cache. Both are cleared when the event has run, to let go of what they hold.
+   */
+  readonly #work: unknown[] = [];
   /** How often a slot has been used; a handle is valid while its generation is its slot's. */
-  readonly #generations: number[] = [];
+  #generations = new Int32Array(FIRST_SLOTS);
   readonly #places = new Map<string, Place>();
   readonly #fingerprint = new Fingerprint();
   /** Keys from here on are counted and fingerprinted: what happens everywhere is counted by the first worker. */
@@ -143,24 +145,22 @@ export class Simulator {
     if (!(delay >= 0 && delay <= Number.MAX_SAFE_INTEGER - this.clock.now && Math.floor(delay) === delay))
       throw this.#wrongTime(delay);
     const slot = this.#events.pushFrom(place, delay);
-    this.#actions[slot] = action as Action;
-    this.#arguments[slot] = argument;
-    if (slot === this.#generations.length) this.#generations.push(0);
+    this.#work[slot << 1] = action;
+    this.#work[(slot << 1) | 1] = argument;
     return slot;
   }
 
   /** Of the pending event in a slot. */
   handleOf(slot: number): EventHandle {
-    return (slot === NO_SLOT ? NO_SLOT : this.#generations[slot]! * SLOT_LIMIT + slot) as EventHandle;
+    return (slot === NO_SLOT ? NO_SLOT : (this.#generations[slot] ?? 0) * SLOT_LIMIT + slot) as EventHandle;
   }
 
   /** Adds an event that a place of another worker has scheduled, with that place's key. */
   insertFrom<A>(at: Instant, key: number, action: (argument: A) => void, argument: A): void {
     assert(at >= this.clock.now, 'what comes from another worker comes in time');
     const slot = this.#events.push(at, key);
-    this.#actions[slot] = action as Action;
-    this.#arguments[slot] = argument;
-    if (slot === this.#generations.length) this.#generations.push(0);
+    this.#work[slot << 1] = action;
+    this.#work[(slot << 1) | 1] = argument;
   }
 
   /** What other workers have run counts here, too. */
@@ -173,7 +173,7 @@ export class Simulator {
   cancel(handle: EventHandle): boolean {
     const generation = Math.floor(handle / SLOT_LIMIT);
     const slot = handle - generation * SLOT_LIMIT;
-    if (this.#generations[slot] !== generation) return false;
+    if ((this.#generations[slot] ?? 0) !== generation) return false;
     this.#events.cancel(slot);
     this.#release(slot);
     return true;
@@ -186,8 +186,7 @@ export class Simulator {
 
   #runEvents(until: Instant): void {
     const events = this.#events;
-    const actions = this.#actions;
-    const args = this.#arguments;
+    const work = this.#work;
     const countedFrom = this.#countedFrom;
     while (!this.#stopped) {
       const slot = events.popUntil(until);
@@ -197,21 +196,30 @@ export class Simulator {
         this.#executedEvents++;
         this.#fingerprint.add(events, slot);
       }
-      const action = actions[slot]!;
-      const argument = args[slot];
+      const action = work[slot << 1] as Action;
+      const argument = work[(slot << 1) | 1];
       this.#release(slot); // first, because the action may schedule an event into this slot
       action(argument as never);
     }
   }
 
   #release(slot: number): void {
-    this.#actions[slot] = undefined;
-    this.#arguments[slot] = undefined;
+    this.#work[slot << 1] = undefined;
+    this.#work[(slot << 1) | 1] = undefined;
+    if (slot >= this.#generations.length) this.#growGenerations();
     this.#generations[slot] = (this.#generations[slot]! + 1) & GENERATION_MASK;
+  }
+
+  #growGenerations(): void {
+    const before = this.#generations;
+    this.#generations = new Int32Array(this.#work.length);
+    this.#generations.set(before);
   }
 }
 
 type Action = (argument: never) => void;
+
+const FIRST_SLOTS = 1_024;
 
 /** Generation and slot together are 53 bits. A stale handle would need 2^27 reuses of its slot to look alive again. */
 const GENERATION_MASK = 2 ** 27 - 1;
