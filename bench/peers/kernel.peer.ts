@@ -2,33 +2,38 @@
 
 import { messageOf } from '../../experiments/harness/user-error.ts';
 import { isInstalled } from '../../models/parity/calibration/machine-commands.ts';
-import type { Comparison, Contender, Missing, Subject } from './comparison.ts';
+import type { Comparison, Subject } from './comparison.ts';
 import { compilerMissingFor, type Workbench } from './workbench.ts';
 
-const PATHS: readonly { readonly path: string; readonly name: string; readonly atLeast?: number }[] = [
-  { path: 'router', name: 'kernel, router + DNAT', atLeast: 3 },
-  { path: 'nodes', name: 'kernel, two nodes + DNAT' },
-  { path: 'bridge', name: 'kernel, bridge' },
-];
+/** A way through the kernel, and the cluster whose packets go the same way, hop by hop. */
+const PATHS = [
+  { path: 'router', name: 'kernel, router + DNAT', nodes: 1, atLeast: 3 },
+  { path: 'nodes', name: 'kernel, two nodes + DNAT', nodes: 8 },
+  { path: 'bridge', name: 'kernel, bridge', nodes: 1 },
+] as const;
 
 export async function kernelSubject(workbench: Workbench): Promise<Subject> {
   const { clusters, packets } = workbench.sizes;
-  const { nodes, podsPerNode } = clusters[0]!;
-  const podwire = workbench.podwire('Podwire', ['echo', nodes, podsPerNode, packets, 'udp', nodes]);
+  const { podsPerNode } = clusters[0]!;
   const program = await programOf(workbench);
-  const comparisons = PATHS.map(({ path, name, ...target }): Comparison => {
-    const peer: Contender | Missing =
+  const between = (nodes: number, { path, name }: { readonly path: string; readonly name: string }) => ({
+    case: `${nodes} ${nodes === 1 ? 'node' : 'nodes'} x ${podsPerNode} pods`,
+    unit: 'packets/s',
+    figure: 'packets',
+    podwire: workbench.podwire('Podwire', ['echo', nodes, podsPerNode, packets, 'udp', nodes]),
+    peer:
       typeof program === 'string'
         ? { name, measure: () => workbench.figures(program, [path, packets / 2]) }
-        : { name, ...program };
-    const conditions = `${nodes} nodes x ${podsPerNode} pods`;
-    return { case: conditions, unit: 'packets/s', figure: 'packets', podwire, peer, ...target };
+        : { name, ...program },
   });
+  const [router] = PATHS;
+  const comparisons: Comparison[] = PATHS.map(({ nodes, ...target }) => ({ ...target, ...between(nodes, target) }));
   const remarks = [
     'Kernel: real packets of 512 bytes, copied in and out by 4 system calls per 64 requests and their responses, one' +
-      ' connection, no wire. "router" and "bridge" are shorter ways than a packet of Podwire goes, "two nodes" is the same.',
+      ' connection, no wire. Its router, and its two nodes, are the way of a packet between the pods of one node, and of' +
+      ' several; "bridge" is a shorter one, without Service, routing and netfilter.',
   ];
-  return { comparisons, remarks };
+  return { comparisons: [...comparisons, between(clusters[0]!.nodes, router)], remarks };
 }
 
 /** The compiled program, or what is missing. */

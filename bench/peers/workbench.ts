@@ -20,7 +20,7 @@ export interface Sizes {
 }
 
 export const FULL: Sizes = {
-  packets: 400_000,
+  packets: 1_000_000,
   packetsOfSlowPeers: 60_000,
   clusters: [
     { nodes: 8, podsPerNode: 16 },
