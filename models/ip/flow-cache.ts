@@ -317,7 +317,7 @@ export class FlowCache implements WayWriter {
     }
     frame.ttl -= way.ttlLoss;
     if (way.device === undefined) {
-      frame.receivedOn = this.#receivedOn[words[at + RECEIVER]!];
+      frame.receiveOnOneOf(this.#receivedOn, words[at + RECEIVER]!);
       this.#receivers[words[at + RECEIVER]!]!.receive(frame);
     } else {
       frame.srcMacHigh = way.srcMacHigh;

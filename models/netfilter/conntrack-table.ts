@@ -182,7 +182,7 @@ export class ConntrackTable {
 
   /** The handle's record still belongs to the connection that it was given for. */
   isCurrent(handle: number): boolean {
-    return this.words[(handle & INDEX_MASK) * WORDS_PER_ENTRY + GENERATION] === handle >>> INDEX_BITS;
+    return isCurrentIn(this.words, handle);
   }
 
   /** Every record has a second one from now on. */
@@ -420,6 +420,10 @@ export class ConntrackTable {
 }
 
 export const indexOf = (handle: number): number => handle & INDEX_MASK;
+
+/** {@link ConntrackTable.isCurrent}, for who has the table's words. */
+export const isCurrentIn = (words: Int32Array, handle: number): boolean =>
+  words[indexOf(handle) * WORDS_PER_ENTRY + GENERATION] === handle >>> INDEX_BITS;
 
 /**
  * Three products that a CPU computes side by side, and one round that spreads every bit over the upper ones, which choose

@@ -179,8 +179,10 @@ export class Frame {
   /** br_netfilter: the bridge ports a bridged frame came in and goes out by. */
   physIn: DeviceRef | undefined = undefined;
   physOut: DeviceRef | undefined = undefined;
-  /** The device by which this namespace's IP stack got it (skb->dev); undefined for a frame that was made here. */
-  receivedOn: DeviceRef | undefined = undefined;
+  #receivedOn: DeviceRef | undefined = undefined;
+  /** Instead of that one: see {@link receiveOnOneOf}. */
+  #devices: readonly (DeviceRef | undefined)[] | undefined = undefined;
+  #deviceNumber = 0;
   /** A packet that was put together on its way through: the fragments it came in, and will leave in (frag_max_size). */
   fragments: FragmentSizes | undefined = undefined;
   /** Set when br_netfilter already ran PREROUTING for a frame that now goes up to the IP stack. */
@@ -221,6 +223,25 @@ export class Frame {
   setFamily(family: IpFamily): void {
     this.family = family;
     this.etherType = family === 6 ? ETHERTYPE_IPV6 : ETHERTYPE_IPV4;
+  }
+
+  /** The device by which this namespace's IP stack got it (skb->dev); undefined for a frame that was made here. */
+  get receivedOn(): DeviceRef | undefined {
+    return this.#devices === undefined ? this.#receivedOn : this.#devices[this.#deviceNumber];
+  }
+
+  set receivedOn(device: DeviceRef | undefined) {
+    this.#receivedOn = device;
+    this.#devices = undefined;
+  }
+
+  /**
+   * {@link receivedOn} is this one of many. Few ask for it, and storing the device itself would have V8 look at the page of
+   * memory in which it stands, which in a large cluster is one more wait for main memory.
+   */
+  receiveOnOneOf(devices: readonly (DeviceRef | undefined)[], number: number): void {
+    this.#devices = devices;
+    this.#deviceNumber = number;
   }
 
   /** The group that it came for by a device, or 0 (skb->pkt_type). */

@@ -54,7 +54,7 @@ export interface PacketOutcome {
   /** Where an accepted packet goes. */
   readonly goesTo: 'this node' | 'the next hop' | undefined;
   /** As it leaves, or as it was when it ended. */
-  readonly packet: Readonly<Frame>;
+  readonly packet: Frame;
   readonly steps: readonly JourneyStep[];
   /** Rules compared with the packet, in all tables. */
   readonly rulesVisited: number;
