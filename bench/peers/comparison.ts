@@ -1,5 +1,6 @@
-// What is compared with what, and how: every contender is measured once a round, by turns, so that a machine that becomes
-// slower does so for all of them. What counts is the ratio of two figures of one round, and its median over the rounds.
+// What is compared with what, and how: every contender is measured once a round, by turns, and its best round counts. What
+// else a machine does can only slow a program: on one whose cores are shared it halves the speed for seconds, so that the
+// ratio of two figures of one round tells of others as much as of the two. Lowest and highest of these are told, too.
 
 import { messageOf } from '../../experiments/harness/user-error.ts';
 
@@ -42,7 +43,7 @@ export interface Subject {
 
 export interface Outcome extends Comparison {
   readonly rounds: number;
-  /** Medians over the rounds; undefined where nothing was measured. */
+  /** Of the best rounds; undefined where nothing was measured. */
   readonly value: number | undefined;
   readonly peerValue: number | undefined;
   readonly ratio: number | undefined;
@@ -100,12 +101,14 @@ function outcomeOf(
   const rounds = Math.min(ours.length, theirs.length); // a run that was stopped has measured some once more than others
   if (rounds === 0) return { ...comparison, ...NOTHING, why: 'stopped before it was measured' };
   const ratios = Array.from({ length: rounds }, (_, round) => ours[round]! / theirs[round]!);
-  const ratio = median(ratios);
+  const value = Math.max(...ours.slice(0, rounds));
+  const peerValue = Math.max(...theirs.slice(0, rounds));
+  const ratio = value / peerValue;
   return {
     ...comparison,
     rounds,
-    value: median(ours),
-    peerValue: median(theirs),
+    value,
+    peerValue,
     ratio,
     lowestRatio: Math.min(...ratios),
     highestRatio: Math.max(...ratios),
@@ -130,10 +133,4 @@ function valuesOf(rounds: readonly Figures[], figure: string): number[] {
     if (value === undefined) throw new Error(`no figure "${figure}"; there are ${[...figures.keys()].join(', ')}`);
     return value;
   });
-}
-
-function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
 }
