@@ -161,6 +161,19 @@ describe('cancel', () => {
     expect([log, sim.executedEvents]).toEqual([[], 1]);
   });
 
+  test('of many events each handle names its own, and is stale when its slot is used again', () => {
+    const { sim, place, log, say } = create();
+    const schedule = (round: string) =>
+      Array.from({ length: 3_000 }, (_, i) => place.scheduleCancellable(us(1), say, `${round} ${i}`));
+    const before = schedule('first');
+    expect(before.every((handle) => place.cancel(handle))).toBe(true);
+    const after = schedule('second');
+    expect([...before, ...before].some((handle) => place.cancel(handle))).toBe(false);
+    expect(after.slice(1).every((handle) => place.cancel(handle))).toBe(true);
+    sim.run();
+    expect(log).toEqual(['1000 second 0']);
+  });
+
   test('a handle that has run or was cancelled is harmless, also when its slot is in use again', () => {
     const { sim, place, log, say } = create();
     const ran = place.scheduleCancellable(us(1), say, 'ran');

@@ -109,6 +109,7 @@ export class FrameStore {
   deliver(frame: Frame): void {
     this.#delivered++;
     this.#release(frame);
+    if (this.#pool.length > LARGE_POOL && this.#delivered % FRAMES_PER_TRIM === 0) this.#pool.length >>= 1;
   }
 
   /** `where` is the network namespace; journeys show it. */
@@ -197,6 +198,5 @@ export class FrameStore {
     frame.reset();
     frame.journey = undefined;
     this.#pool.push(frame);
-    if (this.#pool.length > LARGE_POOL && this.#delivered % FRAMES_PER_TRIM === 0) this.#pool.length >>= 1;
   }
 }
