@@ -1,4 +1,6 @@
 import { expect, test } from 'vitest';
+import { DummyDevice } from '../link/dummy.ts';
+import { localMac } from '../packet/mac.ts';
 import { loadRules, PacketLab } from './packet-lab.fixture.ts';
 
 test('a device that goes down takes the connections with it that it masquerades', () => {
@@ -14,4 +16,20 @@ test('a device that goes down takes the connections with it that it masquerades'
   node.root.takeDown(node.uplink);
   expect(node.uplink.up).toBe(false);
   expect(tracked()).toEqual([1]);
+});
+
+test('a device is found by its name, among few and among many, until it is gone', () => {
+  const { root } = new PacketLab().addNode('n1', { ip: '192.168.1.1', podRange: '10.244.1.0/24' });
+  const dummies = Array.from({ length: 20 }, (_, i) => {
+    const added = root.add(new DummyDevice(root.device(`dummy${i}`, localMac(1_000 + i))));
+    expect(root.findDevice(`dummy${i}`)).toBe(added);
+    expect(root.findDevice('dummy99')).toBeUndefined();
+    return added;
+  });
+  expect(() => root.device('dummy3', localMac(2_000))).toThrow('device dummy3 exists in n1; expected a new name');
+  for (const dummy of dummies) {
+    root.remove(dummy);
+    expect(root.findDevice(dummy.name)).toBeUndefined();
+  }
+  expect(root.findDevice('eth0')?.name).toBe('eth0');
 });

@@ -46,6 +46,9 @@ export interface VxlanLink {
   readonly learning?: boolean;
 }
 
+/** A node has one for each of its pods. */
+const MANY_DEVICES = 8;
+
 const NO_BRIDGE_CALLS: BridgeCalls = { iptables: false, ip6tables: false };
 
 export class NetworkNamespace {
@@ -56,8 +59,8 @@ export class NetworkNamespace {
   readonly tcp: TcpLayer;
   #sctp: SctpLayer | undefined;
   readonly #frames: FrameStore;
-  /** Found by name only while something is set up. Replaced by what has no room for more: there are as many as pods. */
-  #devices: readonly NetDevice[] = [];
+  /** Where there are many; others are looked through. */
+  #devicesByName: Map<string, NetDevice> | undefined;
   /** The kernel's sockets for VXLAN, by family and port. */
   #vxlanEndpoints: Map<string, VxlanEndpoint> | undefined;
   #bridgeCalls: BridgeCalls = NO_BRIDGE_CALLS;
@@ -121,7 +124,7 @@ export class NetworkNamespace {
 
   set bridgeCalls(calls: BridgeCalls) {
     this.#bridgeCalls = calls;
-    for (const device of this.#devices) this.#hookBridge(device);
+    for (const device of this.stack.devices) this.#hookBridge(device);
   }
 
   /** Options for a new device of this namespace. Throws if the name is taken. */
@@ -134,8 +137,8 @@ export class NetworkNamespace {
 
   /** Takes a device in. Bridge ports are taken from the IP stack again by `Bridge.addPort`. */
   add<D extends NetDevice>(device: D): D {
-    this.#devices = this.#devices.concat(device);
     this.stack.addDevice(device);
+    this.#devicesByName?.set(device.name, device);
     this.#hookBridge(device);
     return device;
   }
@@ -149,13 +152,16 @@ export class NetworkNamespace {
   /** `ip link del DEVICE`. The other end of a veth pair goes with it, if its namespace is told so, too. */
   remove(device: NetDevice): void {
     this.takeDown(device);
-    this.#devices = this.#devices.filter((other) => other !== device);
     this.stack.removeDevice(device);
+    this.#devicesByName?.delete(device.name);
   }
 
   /** The device of that name, if there is one. */
   findDevice(name: string): NetDevice | undefined {
-    return this.#devices.find((device) => device.name === name);
+    const { devices } = this.stack;
+    if (devices.length < MANY_DEVICES) return devices.find((device) => device.name === name);
+    this.#devicesByName ??= new Map(devices.map((device) => [device.name, device]));
+    return this.#devicesByName.get(name);
   }
 
   #hookBridge(device: NetDevice): void {
@@ -201,7 +207,7 @@ export class NetworkNamespace {
   }
 
   get devices(): NetDevice[] {
-    return [...this.#devices];
+    return [...this.stack.devices];
   }
 
   /** Throws a RangeError for an unknown name. */
@@ -209,7 +215,7 @@ export class NetworkNamespace {
     const device = this.findDevice(name);
     if (device === undefined)
       throw new RangeError(
-        `no device ${name} in ${this.name}; it has ${this.#devices.map((own) => own.name).join(', ')}`,
+        `no device ${name} in ${this.name}; it has ${this.stack.devices.map((own) => own.name).join(', ')}`,
       );
     return device;
   }

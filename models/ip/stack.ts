@@ -772,6 +772,10 @@ export class IpStack implements FrameReceiver, NetfilterStack {
     return this.#ipv6;
   }
 
+  get devices(): readonly NetDevice[] {
+    return this.#devices;
+  }
+
   /** Of a transport protocol. */
   handlerOf(protocol: number): ProtocolHandler | undefined {
     if (protocol === PROTOCOL_UDP) return this.#udp;
