@@ -55,6 +55,8 @@ export class CpuSet {
   #polls: (() => void)[] = [];
   #held: (() => void)[] | undefined;
   #flowHashSecret: number | undefined;
+  /** Some network namespace of the machine has asked for a neighbor, or been told of one. */
+  hasNeighbors = false;
 
   constructor(place: Place, { count, costs }: { count: number; costs: CostModel }) {
     if (!(Number.isInteger(count) && count >= 1)) throw new RangeError(`${count} CPUs; expected at least 1`);

@@ -201,13 +201,17 @@ function shared(settings: DeviceSettings): DeviceSettings {
 const withValue = (settings: DeviceSettings, setting: DeviceSetting, value: number): DeviceSettings =>
   settings[setting] === value ? settings : shared(Object.assign(new DeviceSettings(), settings, { [setting]: value }));
 
-const latest = { all: DEFAULTS, own: DEFAULTS, effective: DEFAULTS };
+/** By `all`, then by what is the device's own: there are as few as there are different settings. */
+const knownCombinations = new Map<DeviceSettings, Map<DeviceSettings, DeviceSettings>>();
 
-/** One device after another has the same. */
 function combined(all: DeviceSettings, own: DeviceSettings): DeviceSettings {
-  if (latest.all === all && latest.own === own) return latest.effective;
-  const effective = new DeviceSettings();
-  for (const setting of DEVICE_SETTINGS) effective[setting] = COMBINED[setting](all[setting], own[setting]);
-  Object.assign(latest, { all, own, effective: shared(effective) });
-  return latest.effective;
+  let ofAll = knownCombinations.get(all);
+  if (ofAll === undefined) knownCombinations.set(all, (ofAll = new Map()));
+  let effective = ofAll.get(own);
+  if (effective === undefined) {
+    effective = new DeviceSettings();
+    for (const setting of DEVICE_SETTINGS) effective[setting] = COMBINED[setting](all[setting], own[setting]);
+    ofAll.set(own, (effective = shared(effective)));
+  }
+  return effective;
 }

@@ -215,7 +215,9 @@ export class NeighborTable implements FrameHolder {
   }
 
   #add(device: NetDevice, ip: Ip): number {
-    this.#records ??= new NeighborRecords(this.#stack.cpus.numbers);
+    const { cpus } = this.#stack;
+    cpus.hasNeighbors = true;
+    this.#records ??= new NeighborRecords(cpus.numbers);
     this.#devices ??= [];
     this.#inquiries ??= [];
     this.#devices[device.index] = device;

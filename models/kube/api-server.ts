@@ -108,15 +108,14 @@ export class ApiServer {
     return this.#objects.get(kind)?.get(key)?.object as ObjectOf<K> | undefined;
   }
 
-  /** Its key, as the one string that all keep. */
-  keyOf(object: KubeObject): string {
-    const key = keyOf(object);
-    return this.#objects.get(object.kind)?.get(key)?.key ?? key;
-  }
-
   /** In the order in which they were created. */
   list<K extends Kind>(kind: K): ObjectOf<K>[] {
     return this.#stored(kind).map(({ object }) => object);
+  }
+
+  /** {@link list} for those who may stop early. */
+  *each<K extends Kind>(kind: K): Generator<ObjectOf<K>> {
+    for (const { object } of this.#objects.get(kind)?.values() ?? []) yield object as ObjectOf<K>;
   }
 
   #stored<K extends Kind>(kind: K): Stored<ObjectOf<K>>[] {
@@ -145,7 +144,12 @@ export class ApiServer {
 
   /** Adds an object with its open fields filled in. Throws an ObjectError and changes nothing if that cannot be done. */
   create<T extends KubeObject>(object: T): T {
-    return this.createAll([object])[0] as T;
+    return this.createKeyed(object).object;
+  }
+
+  /** {@link create} for those who keep the key: it is the one string that all keep. */
+  createKeyed<T extends KubeObject>(object: T): { readonly key: string; readonly object: T } {
+    return this.#createAll([object])[0] as Stored<T>;
   }
 
   /**
@@ -153,43 +157,49 @@ export class ApiServer {
    * whatever their order.
    */
   createAll<T extends KubeObject>(objects: readonly T[]): T[] {
-    const admitted: T[] = [];
+    return this.#createAll(objects).map(({ object }) => object);
+  }
+
+  #createAll<T extends KubeObject>(objects: readonly T[]): Stored<T>[] {
+    const admitted: Stored<T>[] = [];
     const names = new Set<string>();
     const created: Stored<T>[] = [];
     try {
       for (const given of objects) {
         const object = this.#admitNew(given) as T;
+        const key = keyOf(object);
         const name = objects.length === 1 ? '' : describeObject(object); // pods come one by one
-        if (names.has(name) || this.get(object.kind, keyOf(object)) !== undefined) {
+        if (names.has(name) || this.get(object.kind, key) !== undefined) {
           throw new ObjectError(object, 'metadata.name: there is one of that name already');
         }
         names.add(name);
         this.#allocations.claim(object);
-        admitted.push(object);
+        admitted.push({ key, object });
       }
       // Nodes first: a pod on the node's network has the node's address.
-      for (const object of admitted) if (object.kind === 'Node') created.push(this.#storeComplete(object));
-      for (const object of admitted) if (object.kind !== 'Node') created.push(this.#storeComplete(object));
+      for (const stored of admitted) if (stored.object.kind === 'Node') created.push(this.#storeComplete(stored));
+      for (const stored of admitted) if (stored.object.kind !== 'Node') created.push(this.#storeComplete(stored));
     } catch (error) {
-      for (const object of admitted) this.#allocations.release(object);
+      for (const { object } of admitted) this.#allocations.release(object);
       for (const { key, object } of created) this.#objects.get(object.kind)?.delete(key);
       throw error;
     }
     for (const stored of created.toSorted((a, b) => orderOfNews(a.object) - orderOfNews(b.object)))
       this.#notify('ADDED', stored);
-    return created.map(({ object }) => object);
+    return created;
   }
 
   /** Replaces the object of that kind and name. What was allocated stays if the new object leaves it open. */
   update<T extends KubeObject>(object: T): T {
-    const before = this.get(object.kind, keyOf(object));
-    if (before === undefined) throw new ObjectError(object, 'metadata.name: there is none of that name to update');
+    const known = this.#objects.get(object.kind)?.get(keyOf(object));
+    if (known === undefined) throw new ObjectError(object, 'metadata.name: there is none of that name to update');
+    const { key, object: before } = known;
     const after = this.#admitUpdate(before, object);
     this.#allocations.release(before);
     let stored: Stored<T>;
     try {
       this.#allocations.claim(after);
-      stored = this.#storeComplete(after as T);
+      stored = this.#storeComplete({ key, object: after as T });
     } catch (error) {
       this.#allocations.release(after);
       this.#allocations.claim(before);
@@ -265,13 +275,11 @@ export class ApiServer {
     return withFamilies(withServiceDefaults(service), this.#allocations.serviceFamilies, before);
   }
 
-  #storeComplete<T extends KubeObject>(object: T): Stored<T> {
-    const complete = this.#complete(object) as T;
-    const objects = this.#objects.get(complete.kind) ?? new Map<string, Stored>();
-    this.#objects.set(complete.kind, objects);
-    const key = keyOf(complete);
-    const stored = { key: objects.get(key)?.key ?? key, object: complete };
-    objects.set(stored.key, stored);
+  #storeComplete<T extends KubeObject>({ key, object }: Stored<T>): Stored<T> {
+    const stored = { key, object: this.#complete(object) as T };
+    const objects = this.#objects.get(object.kind);
+    if (objects === undefined) this.#objects.set(object.kind, new Map([[key, stored]]));
+    else objects.set(key, stored);
     return stored;
   }
 

@@ -173,7 +173,7 @@ export class EndpointSliceController {
   /** Once for any number of nodes. Services whose hints are still good enough are not looked at. */
   #checkTopology(): void {
     this.#topologyIsStale = false;
-    this.#topology.setNodes(this.#apiServer.list('Node'));
+    this.#topology.setNodes(this.#apiServer.each('Node'));
     for (const service of this.#topology.overloaded()) this.#markDirty(service.split(' ')[1] as string);
   }
 

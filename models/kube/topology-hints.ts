@@ -85,7 +85,7 @@ export class TopologyCache {
   readonly #hinted = new Map<string, ReadonlyMap<string, number>>();
 
   /** Control-plane nodes and nodes that are not ready do not count; one without zone or CPUs spoils the sum. */
-  setNodes(nodes: readonly Node[]): void {
+  setNodes(nodes: Iterable<Node>): void {
     const milliCpus = new Map<string, number>();
     this.#shares = undefined;
     for (const node of nodes) {

@@ -290,7 +290,7 @@ export class WorkloadController {
   #createReplicaSet(deployment: Deployment, name: string, hash: string, revision: number, replicas: number): void {
     const { selector, template, minReadySeconds } = deployment.spec;
     const labels = { ...template.metadata.labels, [TEMPLATE_HASH]: hash };
-    const created = this.#apiServer.create<ReplicaSet>({
+    const { key, object } = this.#apiServer.createKeyed<ReplicaSet>({
       kind: 'ReplicaSet',
       metadata: {
         name,
@@ -305,7 +305,7 @@ export class WorkloadController {
         template: { ...template, metadata: { ...template.metadata, labels } },
       },
     });
-    this.#recordOwner('ADDED', created, this.#apiServer.keyOf(created)); // the watch event may come later than the next look at the Deployment
+    this.#recordOwner('ADDED', object, key); // the watch event may come later than the next look at the Deployment
   }
 
   // ---- ReplicaSets ------------------------------------------------------------------------------------------------
@@ -466,7 +466,7 @@ export class WorkloadController {
   ): void {
     const { metadata, spec } = extra.template ?? owner.spec.template;
     if (this.#latestOwner?.owner !== owner) this.#latestOwner = { owner, references: [referenceTo(owner)] };
-    const pod = this.#apiServer.create<Pod>({
+    const { key, object } = this.#apiServer.createKeyed<Pod>({
       kind: 'Pod',
       metadata: {
         name,
@@ -478,7 +478,7 @@ export class WorkloadController {
       spec: { ...spec, ...extra.spec },
       status: { phase: 'Pending' },
     });
-    this.#recordOwner('ADDED', pod, this.#apiServer.keyOf(pod)); // the watch event may come later than the next look at this workload
+    this.#recordOwner('ADDED', object, key); // the watch event may come later than the next look at this workload
   }
 
   /** `web-7d4b9c6f5-x2x7k`. */

@@ -206,6 +206,7 @@ function withGateways({ ips, routes, dns }: CniResult, options: BridgeOptions): 
  * bridge has known the address of somebody else finds it here. Without a frame, since nobody else would take notice of one.
  */
 function announce({ host, ifName }: CniCall, made: Bridge, mac: Mac, { family, ip }: ResultIp): void {
+  if (!made.cpus.hasNeighbors) return; // before a run starts, where a look at all of the node's pods would take longest
   for (const namespace of host.machine.namespaces) {
     const neighbors = family === 4 ? namespace.stack.neighbors : namespace.stack.ipv6?.neighbors;
     if (neighbors === undefined || neighbors.isEmpty) continue;

@@ -1,7 +1,7 @@
 // Names of the iptables chains that belong to one service port or one endpoint. A chain name has at most 28 characters,
 // so kube-proxy hashes what it stands for: 16 characters of the base32 text of a SHA-256.
 
-import { createHash } from 'node:crypto';
+import { hash as digestOf } from 'node:crypto';
 
 /** What the name of a service port's chains is made of: `namespace/name:port` and the protocol. */
 export interface ChainOwner {
@@ -43,10 +43,11 @@ const BASE32 = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ234567';
 
 /** The beginning of the digest's text; five bits make a character. */
 export function base32OfSha256(text: string, characters: number): string {
-  const digest = createHash('sha256').update(text).digest();
+  const bytes = digestOf('sha256', text, 'binary'); // a character each
   const hash: string[] = [];
   for (let bit = 0; hash.length < characters; bit += 5) {
-    const pair = digest.readUInt16BE(bit >> 3);
+    const at = bit >> 3;
+    const pair = (bytes.charCodeAt(at) << 8) | bytes.charCodeAt(at + 1);
     hash.push(BASE32[(pair >> (11 - (bit & 7))) & 31]!);
   }
   return hash.join('');
