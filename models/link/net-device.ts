@@ -29,16 +29,27 @@ export interface NetDeviceOptions {
   readonly frames: FrameStore;
 }
 
-export abstract class NetDevice implements DeviceRef {
+// Of a device, as far as every frame needs to know it.
+/** Up, and without a tap. */
+const PLAIN = 0;
+const TAPPED = 1;
+const DOWN = 2;
+
+export abstract class NetDevice<Link = unknown> implements DeviceRef {
   // First what every frame needs, in one line of the processor's cache or two.
-  #up = true;
-  #tap: DeviceTap | undefined;
+  #state: typeof PLAIN | typeof TAPPED | typeof DOWN = PLAIN;
   #receiver: FrameReceiver | undefined;
+  /**
+   * To which {@link carry} gives frames, where a device is tied to something: a NIC to its cable, an end of a veth pair to the
+   * other. Here, because the fields of subclasses stand behind all of these.
+   */
+  protected link: Link | undefined;
   readonly cpus: CpuSet;
   protected readonly frames: FrameStore;
   #mtuBytes: number;
   /** Where ways of frames begin that come in by this device, for the stack that has it and its flow cache. */
   wayIngress = 0;
+  #tap: DeviceTap | undefined;
   // The MAC in two parts, which are small integers in V8.
   readonly #macHigh: number;
   readonly #macLow: number;
@@ -82,12 +93,16 @@ export abstract class NetDevice implements DeviceRef {
   }
 
   get up(): boolean {
-    return this.#up;
+    return this.#state !== DOWN;
   }
 
   set up(up: boolean) {
-    this.#up = up;
+    this.#state = up ? this.#stateWhenUp : DOWN;
     this.cpus.forgetWays();
+  }
+
+  get #stateWhenUp(): typeof PLAIN | typeof TAPPED {
+    return this.#tap === undefined ? PLAIN : TAPPED;
   }
 
   get receiver(): FrameReceiver | undefined {
@@ -105,6 +120,7 @@ export abstract class NetDevice implements DeviceRef {
 
   set tap(tap: DeviceTap | undefined) {
     this.#tap = tap;
+    if (this.up) this.#state = this.#stateWhenUp;
     this.cpus.forgetWays();
   }
 
@@ -125,15 +141,15 @@ export abstract class NetDevice implements DeviceRef {
 
   /** Sends a frame out of this device; the frame is no longer the caller's. */
   transmit(frame: Frame): void {
-    if (!this.#up) return this.drop(frame, 'DEV_READY');
-    if (this.#tap !== undefined || frame.journey !== undefined) this.#observe(frame, 'out');
+    if (this.#state === DOWN) return this.drop(frame, 'DEV_READY');
+    if (this.#state === TAPPED || frame.journey !== undefined) this.#observe(frame, 'out');
     this.carry(frame);
   }
 
   /** A frame has come in by this device: hands it to the receiver. */
   deliver(frame: Frame): void {
-    if (!this.#up || this.#receiver === undefined) return this.drop(frame, 'DEV_READY');
-    if (this.#tap !== undefined || frame.journey !== undefined) this.#observe(frame, 'in');
+    if (this.#state === DOWN || this.#receiver === undefined) return this.drop(frame, 'DEV_READY');
+    if (this.#state === TAPPED || frame.journey !== undefined) this.#observe(frame, 'in');
     this.#receiver.receive(frame, this);
   }
 

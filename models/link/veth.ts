@@ -4,10 +4,19 @@ import { ETHERNET_HEADER_BYTES, type Frame } from '../packet/frame.ts';
 import { NetDevice, type NetDeviceOptions } from './net-device.ts';
 import { TokenBucket, type TokenBucketSettings } from './token-bucket.ts';
 
-export class VethDevice extends NetDevice {
-  /** The other end. Both ends exist before either is used. */
-  peer: VethDevice | undefined;
+export class VethDevice extends NetDevice<VethDevice> {
   #bucket: TokenBucket | undefined;
+
+  /** The other end. Both ends exist before either is used. */
+  get peer(): VethDevice | undefined {
+    return this.link;
+  }
+
+  /** Ties two ends together, each with none before. */
+  connect(peer: VethDevice): void {
+    this.link = peer;
+    peer.link = this;
+  }
 
   /** `tc qdisc replace dev DEVICE root tbf …`, or undefined without. What waits in one that goes, goes on in its time. */
   get bucket(): TokenBucketSettings | undefined {
@@ -46,7 +55,6 @@ export interface VethPair {
 export function createVethPair(options: { inside: NetDeviceOptions; outside: NetDeviceOptions }): VethPair {
   const inside = new VethDevice(options.inside);
   const outside = new VethDevice(options.outside);
-  inside.peer = outside;
-  outside.peer = inside;
+  inside.connect(outside);
   return { inside, outside };
 }

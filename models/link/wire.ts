@@ -6,11 +6,10 @@
 //
 // Not modelled: preamble and inter-frame gap (`sizeBytes` is what is serialized), autonegotiation, flow control.
 
-import type { NumberTable } from '../../engine/number-table.ts';
 import type { RandomStream } from '../../engine/random.ts';
-import type { Home, Place } from '../../engine/simulator.ts';
+import type { Home } from '../../engine/simulator.ts';
 import { type Duration, type Instant, us } from '../../engine/time.ts';
-import { type CpuSet, NETDEV_MAX_BACKLOG } from '../cpu/cpu-set.ts';
+import { NETDEV_MAX_BACKLOG } from '../cpu/cpu-set.ts';
 import { steeringHash } from '../packet/flow-hash.ts';
 import type { Frame } from '../packet/frame.ts';
 import type { FrameHolder } from '../packet/frame-store.ts';
@@ -34,8 +33,7 @@ export const serializationDelay = (sizeBytes: number, rateBps: number): Duration
   Math.round((sizeBytes * 8e9) / rateBps) as Duration;
 
 /** A network interface card. Received frames are steered to a CPU by flow (RSS); its backlog is bounded. */
-export class WireDevice extends NetDevice implements FrameHolder {
-  #outgoing: WireDirection | undefined;
+export class WireDevice extends NetDevice<WireDirection> implements FrameHolder {
   #backlog = 0;
 
   override get beginsVisits(): boolean {
@@ -52,22 +50,23 @@ export class WireDevice extends NetDevice implements FrameHolder {
 
   /** Plugs the cable in; see {@link connectWire}. */
   plug(outgoing: WireDirection): void {
-    this.#outgoing = outgoing;
+    this.link = outgoing;
     this.frames.addHolder(this);
     this.frames.addHolder(outgoing);
   }
 
   /** Frames waiting or under way on the cable, away from this end. */
   get outgoing(): WireDirection | undefined {
-    return this.#outgoing;
+    return this.link;
   }
 
   protected override carry(frame: Frame): void {
     const { recorder } = this.frames;
     if (recorder.isRecording) recorder.leaves(frame, { device: this });
-    if (this.#outgoing === undefined) return this.drop(frame, 'DEV_READY');
+    const { link } = this;
+    if (link === undefined) return this.drop(frame, 'DEV_READY');
     this.cpus.charge(this.cpus.costs.nicNs);
-    this.#outgoing.carry(frame);
+    link.carry(frame);
   }
 
   /** The last bit of a frame has come in: an event of its own. */
@@ -102,44 +101,70 @@ export class WireDevice extends NetDevice implements FrameHolder {
   }
 }
 
-/** One direction of a wire. */
-// Of each direction, in the run's table of numbers.
-const BUSY_UNTIL = 0;
-const NS_PER_BYTE = 1;
-const NUMBERS_PER_DIRECTION = 2;
-
-export class WireDirection implements FrameHolder {
-  // First what every frame needs.
-  readonly #to: WireDevice;
-  #inFlight = 0;
-  readonly #cpus: CpuSet;
-  readonly #place: Place;
-  readonly #numbers: NumberTable;
-  readonly #firstNumber: number;
-  readonly #queueLimit: Duration;
-  readonly #delay: Duration;
-  readonly #loss: RandomStream | undefined;
-  /** Takes frames whose arrival another worker simulates. */
-  #crossing: WireCrossing | undefined;
-  readonly #from: WireDevice;
+/** What wires of the same settings share. */
+class WireKind {
   readonly settings: WireSettings;
+  readonly delay: Duration;
+  readonly queueLimit: Duration;
 
-  constructor(from: WireDevice, to: WireDevice, settings: WireSettings) {
+  constructor(settings: WireSettings) {
     const { rateBps, queueBytes, lossFraction } = settings;
     if (!(rateBps > 0)) throw new RangeError(`wire rate ${rateBps} bit/s; expected more than 0`);
     if (!(lossFraction >= 0 && lossFraction <= 1))
       throw new RangeError(`loss fraction ${lossFraction}; expected 0 to 1`);
     this.settings = settings;
-    this.#cpus = from.cpus;
-    this.#place = from.cpus.place;
+    this.delay = settings.delay;
+    this.queueLimit = serializationDelay(queueBytes, rateBps);
+  }
+
+  has({ rateBps, delay, queueBytes, lossFraction }: WireSettings): boolean {
+    const own = this.settings;
+    return (
+      own.rateBps === rateBps &&
+      own.delay === delay &&
+      own.queueBytes === queueBytes &&
+      own.lossFraction === lossFraction
+    );
+  }
+}
+
+let latestKind: WireKind | undefined;
+
+/** One wire after another is like that before: their kind is in the processor's cache whichever is used. */
+function kindOf(settings: WireSettings): WireKind {
+  if (latestKind?.has(settings) !== true) latestKind = new WireKind(settings);
+  return latestKind;
+}
+
+// Of each direction, in the run's table of numbers.
+const BUSY_UNTIL = 0;
+const NS_PER_BYTE = 1;
+const NUMBERS_PER_DIRECTION = 2;
+
+/** One direction of a wire. */
+export class WireDirection implements FrameHolder {
+  readonly #from: WireDevice;
+  readonly #to: WireDevice;
+  readonly #kind: WireKind;
+  readonly #firstNumber: number;
+  #inFlight = 0;
+  readonly #loss: RandomStream | undefined;
+  /** Takes frames whose arrival another worker simulates. */
+  #crossing: WireCrossing | undefined;
+
+  /** Throws a RangeError for settings that no wire can have. */
+  constructor(from: WireDevice, to: WireDevice, settings: WireSettings) {
+    const { place, numbers } = from.cpus;
     this.#from = from;
     this.#to = to;
-    this.#numbers = this.#place.sim.numbers;
-    this.#firstNumber = this.#numbers.add(NUMBERS_PER_DIRECTION);
-    this.#numbers.values[this.#firstNumber + NS_PER_BYTE] = 8e9 / rateBps;
-    this.#delay = settings.delay;
-    this.#queueLimit = serializationDelay(queueBytes, rateBps);
-    this.#loss = lossFraction > 0 ? this.#place.random(`wire/${from.name}`) : undefined;
+    this.#kind = kindOf(settings);
+    this.#firstNumber = numbers.add(NUMBERS_PER_DIRECTION);
+    numbers.values[this.#firstNumber + NS_PER_BYTE] = 8e9 / settings.rateBps;
+    this.#loss = settings.lossFraction > 0 ? place.random(`wire/${from.name}`) : undefined;
+  }
+
+  get settings(): WireSettings {
+    return this.#kind.settings;
   }
 
   get holderName(): string {
@@ -153,7 +178,7 @@ export class WireDirection implements FrameHolder {
 
   /** Where its ends are at home, when several workers simulate the run. */
   get homes(): { readonly from: Home; readonly to: Home } {
-    return { from: this.#place.home, to: this.#to.cpus.place.home };
+    return { from: this.#from.cpus.place.home, to: this.#to.cpus.place.home };
   }
 
   /** Its frames leave this worker. */
@@ -165,15 +190,17 @@ export class WireDirection implements FrameHolder {
   takeOver(frame: Frame, at: Instant, key: number): void {
     this.#inFlight++;
     frame.holder = this;
-    this.#place.sim.insertFrom(at, key, WireDirection.#arrive, frame);
+    this.#from.cpus.place.sim.insertFrom(at, key, WireDirection.#arrive, frame);
   }
 
   carry(frame: Frame): void {
-    const { values } = this.#numbers;
+    const { cpus } = this.#from;
+    const { queueLimit, delay } = this.#kind;
+    const { values } = cpus.numbers;
     const at = this.#firstNumber;
-    const now = this.#cpus.instant;
+    const now = cpus.instant;
     const queuedNs = Math.max(values[at + BUSY_UNTIL]! - now, 0);
-    if (queuedNs > this.#queueLimit) return this.#from.drop(frame, 'QDISC_DROP');
+    if (queuedNs > queueLimit) return this.#from.drop(frame, 'QDISC_DROP');
     const serializedNs = Math.round(frame.sizeBytes * values[at + NS_PER_BYTE]!);
     // Added in the table, whose numbers V8 does not take for small integers until 2.1 s have passed.
     values[at + BUSY_UNTIL] = now;
@@ -182,18 +209,18 @@ export class WireDirection implements FrameHolder {
     if (this.#loss !== undefined && this.#loss.uniform() < this.settings.lossFraction) {
       return this.#from.drop(frame, 'WIRE_LOSS'); // lost on the cable: the transmitter was busy with it all the same
     }
-    const arrivesInNs = queuedNs + serializedNs + this.#delay;
+    const arrivesInNs = queuedNs + serializedNs + delay;
     if (this.#crossing !== undefined) {
-      return this.#crossing.carry(frame, (now + arrivesInNs) as Instant, this.#place.takeKey());
+      return this.#crossing.carry(frame, (now + arrivesInNs) as Instant, cpus.place.takeKey());
     }
     this.#inFlight++;
     frame.holder = this;
-    this.#cpus.scheduleAfter(arrivesInNs as Duration, WireDirection.#arrive, frame);
+    cpus.scheduleAfter(arrivesInNs as Duration, WireDirection.#arrive, frame);
   }
 
   #note({ sizeBytes, journey }: Frame, times: { at: Instant; queuedNs: number; serializedNs: number }): void {
     const { at, queuedNs, serializedNs } = times;
-    const text = `${queuedNs} ns queued, ${serializedNs} ns to serialize ${sizeBytes} bytes, ${this.#delay} ns of cable`;
+    const text = `${queuedNs} ns queued, ${serializedNs} ns to serialize ${sizeBytes} bytes, ${this.#kind.delay} ns of cable`;
     journey?.add({ at, namespace: this.#from.namespace, stage: 'wire', device: this.#from.name, text });
   }
 
