@@ -77,8 +77,7 @@ export class WireDevice extends NetDevice<WireDirection> implements FrameHolder 
     frame.isChecksumOpen = false;
     frame.closeInnerChecksum();
     const { cpus } = this;
-    // Receive-side scaling: the same flow always meets the same CPU.
-    const cpu = cpus.count === 1 ? 0 : (steeringHash(frame) % cpus.count) | 0;
+    const cpu = cpus.count === 1 ? 0 : cpus.cpuOf(steeringHash(frame));
     if (cpus.begin(cpu)) {
       this.#receive(frame);
       return cpus.end();
