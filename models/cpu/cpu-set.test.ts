@@ -135,6 +135,16 @@ describe('several CPUs', () => {
     expect([cpus.count, cpus.busyTime(0), cpus.busyTime(1)]).toEqual([2, us(11), us(10)]);
   });
 
+  test('a hash of 32 bits chooses one of any number of them', () => {
+    const hash = fc.integer({ min: 0, max: 2 ** 32 - 1 });
+    fc.assert(
+      fc.property(hash, fc.integer({ min: 1, max: 300 }), (hash, count) => {
+        const cpus = new CpuSet(create().place, { count, costs: FREE });
+        expect(cpus.cpuOf(hash)).toBe(hash % count);
+      }),
+    );
+  });
+
   test('a machine has at least one', () => {
     const { place } = create();
     expect(() => new CpuSet(place, { count: 0, costs: FREE })).toThrow('0 CPUs; expected at least 1');

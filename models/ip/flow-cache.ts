@@ -26,20 +26,15 @@ import type { CpuSet } from '../cpu/cpu-set.ts';
 import type {
   ConnectionTracker,
   FlowRecorder,
+  FrameSender,
+  FrameTaker,
   PacketCounters,
   RuleVisits,
   UnsettledCounts,
   WayEnd,
   WayWriter,
 } from '../packet/flow-recorder.ts';
-import {
-  type DeviceRef,
-  ETHERNET_HEADER_BYTES,
-  ETHERTYPE_IPV4,
-  type Frame,
-  PROTOCOL_TCP,
-  PROTOCOL_UDP,
-} from '../packet/frame.ts';
+import { ETHERNET_HEADER_BYTES, ETHERTYPE_IPV4, type Frame, PROTOCOL_TCP, PROTOCOL_UDP } from '../packet/frame.ts';
 import type { FrameStore } from '../packet/frame-store.ts';
 import type { Ip } from '../packet/ip-address.ts';
 
@@ -68,18 +63,29 @@ const NEW_PORTS = 12;
 const WAY = 13;
 /** The lower 32 bits of the MAC to which it goes on the wire; the others stand with the flags. */
 const NEW_DST_MAC = 14;
-/** Who takes it, by number, if it ends on this machine; 0: nobody so far. */
-const RECEIVER = 15;
+/** Where its objects begin; 0: it has none so far. */
+const OBJECTS = 15;
 
 /**
- * Flags: the frame is of the connection's reply direction; it leaves with its entry, and with the state in the bits above.
- * The upper half are the upper 16 bits of a MAC.
+ * Flags: the frame is of the connection's reply direction; it leaves with its entry, and with the state in the bits above;
+ * it ends on this machine. The upper half are the upper 16 bits of a MAC.
  */
 const IS_REPLY = 1;
 const KEEPS_ENTRY = 2;
-const STATE_SHIFT = 2;
+const ENDS_HERE = 4;
+const STATE_SHIFT = 3;
 const STATE_MASK = 0xff;
 const MAC_SHIFT = 16;
+
+// The objects of a flow that has a way, side by side, so that the processor fetches all of them at once: in a large cluster
+// each of them comes from main memory, and one that only another leads to comes after it.
+const OBJECTS_PER_FLOW = 4;
+const ITS_WAY = 0;
+const ITS_TRACKER = 1;
+/** The device or receiver at the end. */
+const ITS_END = 2;
+/** For a receiver: the device by which the frame has come to it. */
+const ITS_DEVICE = 3;
 
 const TICK_NS = 2 ** 23;
 const tickOf = (instant: number): number => Math.min(Math.floor(instant / TICK_NS), 2 ** 31 - 1);
@@ -134,9 +140,7 @@ export class FlowCache implements WayWriter {
   readonly #ways: Way[] = [];
   /** Numbers of ways that are no longer taken. */
   readonly #freeWays: number[] = [];
-  /** Who takes frames at the end of their ways, and the device by which they come to him, by number. */
-  #receivers: (WayEnd['receiver'] | undefined)[] = [undefined];
-  #receivedOn: (DeviceRef | undefined)[] = [undefined];
+  #objects: unknown[] = noObjects();
   /** The different ways of each machine: its flows share a handful. */
   readonly #knownWays = new Map<CpuSet, KnownWays>();
   /** The record that the running recording is for, and the frame as it began. */
@@ -281,12 +285,18 @@ export class FlowCache implements WayWriter {
   #go(record: number, frame: Frame, cpus: CpuSet): boolean {
     const words = this.#words;
     const at = record * WORDS_PER_RECORD;
-    const way = this.#ways[words[at + WAY]!]!;
+    const objects = this.#objects;
+    const own = words[at + OBJECTS]!;
+    const way = objects[own + ITS_WAY] as Way;
+    const tracker = objects[own + ITS_TRACKER] as ConnectionTracker | undefined;
+    const end = objects[own + ITS_END];
+    const flags = words[at + FLAGS]!;
+    const endsHere = (flags & ENDS_HERE) !== 0;
     const start = cpus.instant;
     if (start >= words[at + END_TICK]! * TICK_NS || frame.sizeBytes > words[at + LARGEST]! || frame.ttl <= way.ttlLoss)
       return false;
-    const { tracker } = way;
-    const flags = words[at + FLAGS]!;
+    // A device that is down has no ways, and a closed receiver would say so itself: asked here, it is fetched now.
+    if (endsHere ? (end as FrameTaker).isClosed : !(end as FrameSender).up) return false;
     const isReply = (flags & IS_REPLY) !== 0;
     let lookupNs = 0;
     if (tracker !== undefined) {
@@ -318,15 +328,15 @@ export class FlowCache implements WayWriter {
       frame.conntrackState = (flags >>> STATE_SHIFT) & STATE_MASK;
     }
     frame.ttl -= way.ttlLoss;
-    if (way.device === undefined) {
-      frame.receiveOnOneOf(this.#receivedOn, words[at + RECEIVER]!);
-      this.#receivers[words[at + RECEIVER]!]!.receive(frame);
+    if (endsHere) {
+      frame.receiveOnOneOf(objects, own + ITS_DEVICE);
+      (end as FrameTaker).receive(frame);
     } else {
       frame.srcMacHigh = way.srcMacHigh;
       frame.srcMacLow = way.srcMacLow;
       frame.dstMacHigh = flags >>> MAC_SHIFT;
       frame.dstMacLow = words[at + NEW_DST_MAC]!;
-      way.device.transmit(frame);
+      (end as FrameSender).transmit(frame);
     }
     return true;
   }
@@ -357,6 +367,7 @@ export class FlowCache implements WayWriter {
     words[at + ENTRY] = recorder.entry;
     words[at + FLAGS] =
       (recorder.isReply ? IS_REPLY : 0) |
+      (end.device === undefined ? ENDS_HERE : 0) |
       (frame.conntrackState === 0 ? 0 : KEEPS_ENTRY | (frame.conntrackState << STATE_SHIFT)) |
       (frame.dstMacHigh << MAC_SHIFT);
     words[at + SEEN_AT] = recorder.seenAt ?? NONE;
@@ -365,7 +376,7 @@ export class FlowCache implements WayWriter {
     words[at + NEW_PORTS] = (frame.srcPort << 16) | frame.dstPort;
     words[at + WAY] = way;
     words[at + NEW_DST_MAC] = frame.dstMacLow;
-    if (end.receiver !== undefined) this.#receives(at, end.receiver, frame.receivedOn);
+    this.#keepObjects(at, [this.#ways[way], recorder.tracker, end.device ?? end.receiver, frame.receivedOn]);
   }
 
   /** The number of the same way as it is known already; of the given one if it is new, or undefined if there are too many. */
@@ -385,11 +396,10 @@ export class FlowCache implements WayWriter {
     return way;
   }
 
-  #receives(at: number, receiver: WayEnd['receiver'], receivedOn: DeviceRef | undefined): void {
-    const number = this.#words[at + RECEIVER] || this.#receivers.length;
-    this.#words[at + RECEIVER] = number;
-    this.#receivers[number] = receiver;
-    this.#receivedOn[number] = receivedOn;
+  #keepObjects(at: number, objects: readonly unknown[]): void {
+    const own = this.#words[at + OBJECTS] || this.#objects.length;
+    this.#words[at + OBJECTS] = own;
+    for (const [i, object] of objects.entries()) this.#objects[own + i] = object;
   }
 
   /** Nothing else is different from how the frame began than what there is room for. */
@@ -437,23 +447,24 @@ export class FlowCache implements WayWriter {
       const hash = hashOf(words[at + INGRESS]!, words[at + SRC_IP]!, words[at + DST_IP]!, words[at + PORTS]!);
       this.#words.set(words.subarray(at, at + WORDS_PER_RECORD), this.#freeRecord(hash) * WORDS_PER_RECORD);
     }
-    this.#renumberReceivers();
+    this.#keepObjectsOfOthers();
   }
 
   /** Lets go of those of flows that are idle, or left out. */
-  #renumberReceivers(): void {
-    const receivers = this.#receivers;
-    const receivedOn = this.#receivedOn;
-    this.#receivers = [undefined];
-    this.#receivedOn = [undefined];
+  #keepObjectsOfOthers(): void {
+    const before = this.#objects;
+    this.#objects = noObjects();
     for (let at = 0; at < this.#words.length; at += WORDS_PER_RECORD) {
-      const number = this.#words[at + RECEIVER]!;
-      this.#words[at + RECEIVER] = 0;
-      if (number === 0 || this.#words[at + GENERATION] === IDLE) continue;
-      this.#receives(at, receivers[number], receivedOn[number]);
+      const own = this.#words[at + OBJECTS]!;
+      this.#words[at + OBJECTS] = 0;
+      if (own === 0 || this.#words[at + GENERATION] === IDLE) continue;
+      this.#keepObjects(at, before.slice(own, own + OBJECTS_PER_FLOW));
     }
   }
 }
+
+/** 0 is no flow's place. */
+const noObjects = (): unknown[] => [undefined, undefined, undefined, undefined];
 
 interface FlowKey {
   readonly from: number;

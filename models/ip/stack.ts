@@ -28,6 +28,7 @@ import {
 import { describeFlow } from '../packet/describe.ts';
 import type { DropReason } from '../packet/drop-reason.ts';
 import { hashForLabel } from '../packet/flow-hash.ts';
+import type { FrameTaker } from '../packet/flow-recorder.ts';
 import {
   type DeviceRef,
   ETHERNET_HEADER_BYTES,
@@ -98,7 +99,7 @@ export interface ProtocolHandler {
    * For the flow cache: who takes packets like this one in the end, now and later; once it does not, it hands them back to
    * the handler. Absent or undefined: the handler itself.
    */
-  receiverOf?(frame: Frame): Pick<ProtocolHandler, 'receive'> | undefined;
+  receiverOf?(frame: Frame): FrameTaker | undefined;
   /** A packet for this host, after INPUT. The handler ends the frame: delivers or drops it. */
   receive(frame: Frame): void;
   /** An ICMP error about a packet that this host sent; `quoted` has its headers as they were sent. */

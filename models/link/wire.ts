@@ -9,7 +9,7 @@
 import type { RandomStream } from '../../engine/random.ts';
 import type { Home } from '../../engine/simulator.ts';
 import { type Duration, type Instant, us } from '../../engine/time.ts';
-import { NETDEV_MAX_BACKLOG } from '../cpu/cpu-set.ts';
+import { type CpuSet, NETDEV_MAX_BACKLOG } from '../cpu/cpu-set.ts';
 import { steeringHash } from '../packet/flow-hash.ts';
 import type { Frame } from '../packet/frame.ts';
 import type { FrameHolder } from '../packet/frame-store.ts';
@@ -69,14 +69,16 @@ export class WireDevice extends NetDevice<WireDirection> implements FrameHolder 
     link.carry(frame);
   }
 
-  /** The last bit of a frame has come in: an event of its own. */
-  arrive(frame: Frame): void {
+  /**
+   * The last bit of a frame has come in: an event of its own. `cpus` are the device's, which the wire knows, too, so that the
+   * processor fetches both at once.
+   */
+  arrive(frame: Frame, cpus: CpuSet): void {
     frame.clearMetadata();
     frame.flowHash = 0; // only bytes cross a cable, checksums among them
     frame.hasPortlessHash = false;
     frame.isChecksumOpen = false;
     frame.closeInnerChecksum();
-    const { cpus } = this;
     const cpu = cpus.count === 1 ? 0 : cpus.cpuOf(steeringHash(frame));
     if (cpus.begin(cpu)) {
       this.#receive(frame);
@@ -144,6 +146,7 @@ const NUMBERS_PER_DIRECTION = 2;
 export class WireDirection implements FrameHolder {
   readonly #from: WireDevice;
   readonly #to: WireDevice;
+  readonly #toCpus: CpuSet;
   readonly #kind: WireKind;
   readonly #firstNumber: number;
   #inFlight = 0;
@@ -156,6 +159,7 @@ export class WireDirection implements FrameHolder {
     const { place, numbers } = from.cpus;
     this.#from = from;
     this.#to = to;
+    this.#toCpus = to.cpus;
     this.#kind = kindOf(settings);
     this.#firstNumber = numbers.add(NUMBERS_PER_DIRECTION);
     numbers.values[this.#firstNumber + NS_PER_BYTE] = 8e9 / settings.rateBps;
@@ -177,7 +181,7 @@ export class WireDirection implements FrameHolder {
 
   /** Where its ends are at home, when several workers simulate the run. */
   get homes(): { readonly from: Home; readonly to: Home } {
-    return { from: this.#from.cpus.place.home, to: this.#to.cpus.place.home };
+    return { from: this.#from.cpus.place.home, to: this.#toCpus.place.home };
   }
 
   /** Its frames leave this worker. */
@@ -227,7 +231,7 @@ export class WireDirection implements FrameHolder {
   static readonly #arrive = (frame: Frame): void => {
     const wire = frame.holder as WireDirection;
     wire.#inFlight--;
-    wire.#to.arrive(frame);
+    wire.#to.arrive(frame, wire.#toCpus);
   };
 }
 

@@ -36,12 +36,23 @@ export interface UnsettledCounts {
   settle(): void;
 }
 
+/** A wire's device. */
+export interface FrameSender {
+  readonly up: boolean;
+  transmit(frame: Frame): void;
+}
+
+/** A transport protocol, or its socket. */
+export interface FrameTaker {
+  /** It takes no more frames. Absent: it always does. */
+  readonly isClosed?: boolean;
+  receive(frame: Frame): void;
+}
+
 /** Where ways end: one of both. */
 export interface WayEnd {
-  /** A wire's. */
-  readonly device?: { transmit(frame: Frame): void };
-  /** A transport protocol, or its socket. */
-  readonly receiver?: { receive(frame: Frame): void };
+  readonly device?: FrameSender;
+  readonly receiver?: FrameTaker;
 }
 
 /** Who writes ways down. */

@@ -181,7 +181,7 @@ export class Frame {
   physOut: DeviceRef | undefined = undefined;
   #receivedOn: DeviceRef | undefined = undefined;
   /** Instead of that one: see {@link receiveOnOneOf}. */
-  #devices: readonly (DeviceRef | undefined)[] | undefined = undefined;
+  #devices: readonly unknown[] | undefined = undefined;
   #deviceNumber = 0;
   /** A packet that was put together on its way through: the fragments it came in, and will leave in (frag_max_size). */
   fragments: FragmentSizes | undefined = undefined;
@@ -227,7 +227,8 @@ export class Frame {
 
   /** The device by which this namespace's IP stack got it (skb->dev); undefined for a frame that was made here. */
   get receivedOn(): DeviceRef | undefined {
-    return this.#devices === undefined ? this.#receivedOn : this.#devices[this.#deviceNumber];
+    if (this.#devices === undefined) return this.#receivedOn;
+    return this.#devices[this.#deviceNumber] as DeviceRef | undefined;
   }
 
   set receivedOn(device: DeviceRef | undefined) {
@@ -239,7 +240,7 @@ export class Frame {
    * {@link receivedOn} is this one of many. Few ask for it, and storing the device itself would have V8 look at the page of
    * memory in which it stands, which in a large cluster is one more wait for main memory.
    */
-  receiveOnOneOf(devices: readonly (DeviceRef | undefined)[], number: number): void {
+  receiveOnOneOf(devices: readonly unknown[], number: number): void {
     this.#devices = devices;
     this.#deviceNumber = number;
   }

@@ -253,6 +253,10 @@ export class UdpSocket implements BoundSocket {
     this.#cpus.submit(cpu, UdpSocket.#onSend, this);
   }
 
+  get isClosed(): boolean {
+    return this.#closed;
+  }
+
   /** Datagrams sent before still go out; nothing is heard any more. */
   close(): void {
     if (this.#closed) return;
