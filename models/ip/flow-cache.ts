@@ -61,7 +61,7 @@ const NEW_DST_IP = 11;
 const NEW_PORTS = 12;
 /** The number of the way. */
 const WAY = 13;
-/** The lower 32 bits of the MAC to which it goes on the wire; the others stand with the flags. */
+/** The lower 32 bits of the MAC that it is for in the end; the others stand with the flags. */
 const NEW_DST_MAC = 14;
 /** Where its objects begin; 0: it has none so far. */
 const OBJECTS = 15;
@@ -328,14 +328,15 @@ export class FlowCache implements WayWriter {
       frame.conntrackState = (flags >>> STATE_SHIFT) & STATE_MASK;
     }
     frame.ttl -= way.ttlLoss;
+    // Also here: nobody is told of an error about a frame for a group of stations.
+    frame.dstMacHigh = flags >>> MAC_SHIFT;
+    frame.dstMacLow = words[at + NEW_DST_MAC]!;
     if (endsHere) {
       frame.receiveOnOneOf(objects, own + ITS_DEVICE);
       (end as FrameTaker).receive(frame);
     } else {
       frame.srcMacHigh = way.srcMacHigh;
       frame.srcMacLow = way.srcMacLow;
-      frame.dstMacHigh = flags >>> MAC_SHIFT;
-      frame.dstMacLow = words[at + NEW_DST_MAC]!;
       (end as FrameSender).transmit(frame);
     }
     return true;
