@@ -90,6 +90,7 @@ const ITS_DEVICE = 3;
 const TICK_NS = 2 ** 23;
 const tickOf = (instant: number): number => Math.min(Math.floor(instant / TICK_NS), 2 ** 31 - 1);
 
+/** V8 keeps such a number without a box, if it is told. */
 const isSmall = (whole: number): boolean => (whole | 0) === whole;
 
 /** 2 s: longer than most flows that go on are silent. */
