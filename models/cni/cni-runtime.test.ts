@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { VethDevice } from '../link/veth.ts';
-import { formatIp, formatPrefix, parsePrefix } from '../packet/ip-address.ts';
+import { formatIp, formatPrefix, parseAddress, parsePrefix } from '../packet/ip-address.ts';
 import { CniError } from './cni-error.ts';
 import { addressesOf, CniLab } from './cni-lab.fixture.ts';
 import { readNetworkConfigList } from './network-config.ts';
@@ -43,6 +43,32 @@ test('DEL takes away what ADD has made, once or twice', () => {
   expect(ownChains()).toEqual([]);
   expect(root.devices.map(({ name }) => name)).toEqual(['lo', 'cni0']);
   expect(addressesOf(runtime.add(lab.container('c2')))).toEqual(['10.1.2.3/24']);
+});
+
+test('who knows an address finds it at the container that has it now', () => {
+  const lab = new CniLab();
+  const runtime = lab.network([BRIDGE]);
+  const requestedIps = [parseAddress('10.1.2.9')];
+  const old = lab.container('old', { requestedIps });
+  const peer = lab.container('peer');
+  for (const container of [old, peer]) runtime.add(container);
+  const { root } = lab.machine;
+  const knowing = [
+    [root, root.deviceNamed('cni0')],
+    [peer.namespace!, peer.namespace!.deviceNamed('eth0')],
+  ] as const;
+  const known = () => knowing.map(([{ stack }]) => [...stack.neighbors].map(({ mac, state }) => [mac, state]));
+  expect(known()).toEqual([[], []]);
+  const { ip } = requestedIps[0]!;
+  const before = old.namespace!.deviceNamed('eth0').mac;
+  for (const [{ stack }, device] of knowing)
+    stack.neighbors.learn(device, { ip, mac: before, state: 'REACHABLE', create: true });
+  runtime.del(old);
+  const next = lab.container('next', { requestedIps });
+  runtime.add(next);
+  const after = next.namespace!.deviceNamed('eth0').mac;
+  expect(after).not.toBe(before);
+  expect(known()).toEqual([[[after, 'STALE']], [[after, 'STALE']]]);
 });
 
 test('CHECK notices what is missing', () => {

@@ -77,7 +77,7 @@ export class CpuSet {
 
   /** Receive-side scaling: flows of one hash, of 32 bits without a sign, always meet the same CPU. */
   cpuOf(hash: number): number {
-    // What V8 makes of `%` with such numbers takes ten times as long as what it makes of `&`.
+    // V8 makes a floating-point division of `%` with such numbers.
     return this.#mask === NONE ? hash % this.count : hash & this.#mask;
   }
 

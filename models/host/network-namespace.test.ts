@@ -33,3 +33,24 @@ test('a device is found by its name, among few and among many, until it is gone'
   }
   expect(root.findDevice('eth0')?.name).toBe('eth0');
 });
+
+test('what captures at a device sees its frames again when it has been down', () => {
+  const lab = new PacketLab();
+  const { root } = lab.addNode('n1', { ip: '192.168.1.1', podRange: '10.244.1.0/24' });
+  const device = root.add(new DummyDevice(root.device('dummy0', localMac(1))));
+  const seen: string[] = [];
+  const transmit = (): void => device.transmit(lab.frames.allocate());
+  device.tap = (_, direction) => seen.push(direction);
+  transmit();
+  device.up = false;
+  transmit();
+  expect([device.up, seen]).toEqual([false, ['out']]);
+  device.up = true;
+  transmit();
+  expect([device.up, seen]).toEqual([true, ['out', 'out']]);
+  device.up = false;
+  device.tap = undefined;
+  device.up = true;
+  transmit();
+  expect([device.up, seen]).toEqual([true, ['out', 'out']]);
+});
