@@ -7,8 +7,8 @@ export async function itselfSubject(workbench: Workbench): Promise<Subject> {
   const remarks = [
     'Podwire against itself: the same requests and responses, over kept TCP connections and over UDP; with established' +
       ' UDP flows in a cluster of many Services and of few, and as many clients in the largest cluster and a middling one.',
-    'All but the row of the whole run: the rate that one in ten slices of 10,000 packets surpassed, which other programs of the' +
-      ' machine disturbed least; the larger cluster needs more of the cache that all of them share.',
+    'Undisturbed: the rate that one in ten slices of 10,000 packets surpassed, during which other programs of the machine' +
+      ' disturbed least; the larger cluster needs more of the cache that all of them share.',
   ];
   return {
     comparisons: [tcpBesideUdp(workbench), manyServicesBesideFew(workbench), ...largestBesideMiddling(workbench)],

@@ -11,7 +11,8 @@ const TARGETS: Readonly<Record<number, number>> = { 8: 15, 64: 25 };
 export async function ns3Subject(workbench: Workbench): Promise<Subject> {
   const remarks = [
     'ns-3: no NAT, no connection tracking, no packet filter and no CPU costs; pods are asked at their own addresses.' +
-      " Podwire does all of that, with kube-proxy's rules on every node.",
+      " Podwire does all of that, with kube-proxy's rules on every node. Undisturbed: the rate that one in ten slices of 10,000" +
+      ' packets surpassed, of 600 packets of ns-3, during which other programs of the machine disturbed least.',
   ];
   const builds = ns3Builds();
   const peers: (Missing | { name: string; program: string })[] = [];
@@ -43,7 +44,7 @@ function compare(
   { isYardstick }: { isYardstick: boolean },
 ): Comparison[] {
   const { clusters, packets, packetsOfSlowPeers } = workbench.sizes;
-  return clusters.map(({ nodes, podsPerNode }) => {
+  return clusters.flatMap(({ nodes, podsPerNode }) => {
     const contender: Contender | Missing =
       'missing' in peer
         ? peer
@@ -51,13 +52,20 @@ function compare(
             name: peer.name,
             measure: () => workbench.figures(peer.program, [nodes, podsPerNode, packetsOfSlowPeers]),
           };
-    return {
-      case: `${nodes} nodes x ${podsPerNode} pods`,
+    const name = `${nodes} nodes x ${podsPerNode} pods`;
+    const both = {
       unit: 'packets/s',
-      figure: 'packets',
       podwire: workbench.podwire('Podwire', ['echo', nodes, podsPerNode, packets, 'udp', nodes]),
       peer: contender,
-      ...(isYardstick && nodes in TARGETS && { atLeast: TARGETS[nodes]! }),
     };
+    return [
+      { ...both, case: name, figure: 'packets' },
+      {
+        ...both,
+        case: `${name}, undisturbed`,
+        figure: 'undisturbed',
+        ...(isYardstick && nodes in TARGETS && { atLeast: TARGETS[nodes]! }),
+      },
+    ];
   });
 }
