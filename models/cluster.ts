@@ -392,7 +392,10 @@ export class Cluster {
         apiVersion: 'v1',
         metadata: { name },
         spec: {
-          ...{ type, selector, ports: [{ port, targetPort, protocol }], externalTrafficPolicy },
+          type,
+          selector,
+          ports: [{ port, targetPort, protocol }],
+          externalTrafficPolicy,
           ...this.#dualStackPolicy(),
         },
       }),
@@ -827,7 +830,7 @@ export class Cluster {
     if (this.#proxyController.isProxy(pod)) this.#startHttpProxy(pod, running);
     this.#startContainers(pod, running);
     const podIps = addresses.map(({ family, ip }) => formatIp(ip, family));
-    return { ...podIpStatus(podIps), hostIP: node.ipText };
+    return podIpStatus(podIps, node.ipText);
   }
 
   #startHttpProxy(pod: Pod, running: RunningPod): void {

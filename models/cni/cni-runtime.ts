@@ -2,6 +2,7 @@
 // the one before it; keeps the last result for DEL, which runs them backwards, and for CHECK
 // (CNI specification, sections 3 and 4).
 
+import { appended } from '../../engine/appended.ts';
 import type { NetworkNamespace } from '../host/network-namespace.ts';
 import { formatIp, type IpAddress } from '../packet/ip-address.ts';
 import { CNI_ERROR, CniError, failure } from './cni-error.ts';
@@ -76,7 +77,7 @@ export class CniRuntime {
     }
     const { containerId, ifName, capabilities = NO_CAPABILITIES } = attachment;
     const known = { ifName, result: prevResult!, capabilities };
-    this.#known.set(containerId, (this.#known.get(containerId) ?? []).concat(known));
+    this.#known.set(containerId, appended(this.#known.get(containerId) ?? [], known));
     return prevResult!;
   }
 

@@ -5,6 +5,7 @@
 //
 // Policy routing is in source-routes.ts. Not modelled: ECMP, TOS routes, routes by source address.
 
+import { appended } from '../../engine/appended.ts';
 import type { NetDevice } from '../link/net-device.ts';
 import {
   ANY_IP,
@@ -89,7 +90,7 @@ export class Fib implements SharedRoutesReader {
     const route = new Route(fields);
     const others = this.#routes.filter((old) => old.metric !== route.metric || !isTo(old, route.destination));
     const next = others.findIndex((old) => inOrder(route, old) < 0);
-    this.#routes = next < 0 ? others.concat(route) : others.toSpliced(next, 0, route);
+    this.#routes = next < 0 ? appended(others, route) : others.toSpliced(next, 0, route);
     this.#changed();
   }
 

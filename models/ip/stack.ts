@@ -7,6 +7,7 @@
 // A packet moves by plain calls within one visit of a CPU. IPv6 stands beside it where the namespace has it
 // (ipv6-stack.ts); what both families ask comes to this class. Not modelled: multicast routing, IP options, source routing.
 
+import { appended } from '../../engine/appended.ts';
 import type { RandomStream, Reserved } from '../../engine/random.ts';
 import type { CpuSet } from '../cpu/cpu-set.ts';
 import { LoopbackDevice } from '../link/loopback.ts';
@@ -786,7 +787,7 @@ export class IpStack implements FrameReceiver, NetfilterStack {
   /** The device hands what it receives to this stack. A loopback device brings 127.0.0.1 with it. */
   addDevice(device: NetDevice): void {
     device.receiver = this;
-    this.#devices = this.#devices.concat(device);
+    this.#devices = appended(this.#devices, device);
     if (device.beginsVisits && this.#flows !== undefined) device.wayIngress = this.#flows.newIngress();
     this.#ipv6?.addDevice(device);
     this.settings.addDevice(device, this.#devices);
@@ -814,8 +815,7 @@ export class IpStack implements FrameReceiver, NetfilterStack {
   }
 
   #keepAddress(address: { readonly device: NetDevice; readonly ip: Ip; readonly subnet: Prefix }): void {
-    // What concat() makes is as long as it needs to be; an array that grows otherwise takes room for 17.
-    this.#addresses = this.#addresses.concat(address);
+    this.#addresses = appended(this.#addresses, address);
   }
 
   /** `ip link del DEVICE`: its addresses and routes go with it. An address that another device has, too, stays. */

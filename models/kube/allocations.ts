@@ -31,6 +31,7 @@ import {
   podCidrsOf,
   podIpsOf,
   type Service,
+  withChanges,
 } from './objects.ts';
 import { PodCidrs } from './pod-cidrs.ts';
 import { type ClusterRanges, familiesOf, rangeOf } from './ranges.ts';
@@ -208,7 +209,7 @@ export class Allocations {
     const podCIDRs = [...this.#podCidrs].map(
       ([family, cidrs]) => given.find(isOfFamily(family)) ?? this.#allocatePodCidr(node, family, cidrs),
     );
-    return { ...node, spec: { ...node.spec, podCIDR: podCIDRs[0], podCIDRs } };
+    return withChanges(node, { spec: withChanges(node.spec, { podCIDR: podCIDRs[0], podCIDRs }) });
   }
 
   #allocatePodCidr(node: Node, family: IpFamily, cidrs: PodCidrs): string {
@@ -231,7 +232,8 @@ export class Allocations {
     const healthCheckNodePort = needsHealthCheck(service)
       ? (spec.healthCheckNodePort ?? this.#allocateNodePort(service, 'spec.healthCheckNodePort'))
       : undefined;
-    return { ...service, spec: { ...spec, clusterIP: clusterIPs[0], clusterIPs, ports, healthCheckNodePort } };
+    const completed = { clusterIP: clusterIPs[0], clusterIPs, ports, healthCheckNodePort };
+    return withChanges(service, { spec: withChanges(spec, completed) });
   }
 
   #allocateClusterIp(service: Service, family: IpFamilyName): string {

@@ -22,12 +22,14 @@ import {
   type Kind,
   type KubeObject,
   keyOf,
+  type Labels,
   type Namespace,
   type Node,
   type ObjectOf,
   type Pod,
   podIpStatus,
   type Service,
+  withChanges,
 } from './objects.ts';
 import { type ClusterRanges, checkRanges, DEFAULT_RANGES, familiesOf } from './ranges.ts';
 import { withFamilies } from './service-families.ts';
@@ -184,14 +186,18 @@ export class ApiServer {
       for (const { key, object } of created) this.#objects.get(object.kind)?.delete(key);
       throw error;
     }
-    for (const stored of created.toSorted((a, b) => orderOfNews(a.object) - orderOfNews(b.object)))
-      this.#notify('ADDED', stored);
+    const inOrder =
+      created.length === 1 ? created : created.toSorted((a, b) => orderOfNews(a.object) - orderOfNews(b.object));
+    for (const stored of inOrder) this.#notify('ADDED', stored);
     return created;
   }
 
-  /** Replaces the object of that kind and name. What was allocated stays if the new object leaves it open. */
-  update<T extends KubeObject>(object: T): T {
-    const known = this.#objects.get(object.kind)?.get(keyOf(object));
+  /**
+   * Replaces the object of that kind and name. What was allocated stays if the new object leaves it open. `knownKey` is its key,
+   * for those who have it.
+   */
+  update<T extends KubeObject>(object: T, knownKey = keyOf(object)): T {
+    const known = this.#objects.get(object.kind)?.get(knownKey);
     if (known === undefined) throw new ObjectError(object, 'metadata.name: there is none of that name to update');
     const { key, object: before } = known;
     const after = this.#admitUpdate(before, object);
@@ -260,7 +266,7 @@ export class ApiServer {
   #withCreation<T extends Aged>(object: T): T {
     const { metadata } = object;
     const creationTimestamp = metadata.creationTimestamp ?? formatInstant(this.#now());
-    return { ...object, metadata: { ...metadata, creationTimestamp } };
+    return withChanges<Aged>(object, { metadata: withChanges(metadata, { creationTimestamp }) }) as T;
   }
 
   #admitUpdate(before: KubeObject, after: KubeObject): KubeObject {
@@ -296,7 +302,7 @@ export class ApiServer {
     if (node === undefined) return pod;
     const addresses = familiesOf(this.ranges).flatMap((family) => addressOfNode(node, family) ?? []);
     if (addresses.length === 0) return pod;
-    return { ...pod, status: { ...pod.status, ...podIpStatus(addresses), hostIP: addresses[0] } };
+    return { ...pod, status: { ...pod.status, ...podIpStatus(addresses, addresses[0]) } };
   }
 
   #notify(type: WatchEvent<KubeObject>['type'], { key, object }: Stored): void {
@@ -375,11 +381,12 @@ function asKubeletReports(node: Node): Node {
     'kubernetes.io/arch': 'amd64',
   };
   const { allocatable } = node.status;
-  return {
-    ...node,
-    metadata: { ...node.metadata, labels: { ...own, ...node.metadata.labels } },
-    status: { ...node.status, allocatable: { ...allocatable, cpu: allocatable.cpu ?? DEFAULT_CPUS } },
-  };
+  return withChanges(node, {
+    metadata: withChanges(node.metadata, { labels: withChanges<Labels>(own, node.metadata.labels) }),
+    status: withChanges(node.status, {
+      allocatable: withChanges(allocatable, { cpu: allocatable.cpu ?? DEFAULT_CPUS }),
+    }),
+  });
 }
 
 /** Of nodes that no snapshot describes: as many as those of a simulated cluster have by default. */

@@ -9,7 +9,7 @@ import type { RandomStream } from '../../engine/random.ts';
 import { formatInstant, type Instant, parseInstant } from '../../engine/time.ts';
 import { isIpv4, isIpv6 } from '../packet/ip-address.ts';
 import type { ApiServer, Deliver, KeyedEvent, WatchEvent } from './api-server.ts';
-import { LabelIndex, matchesLabels } from './label-index.ts';
+import { LabelIndex, labelNames, matchesLabels } from './label-index.ts';
 import { NamedDraws } from './named-draws.ts';
 import {
   type Endpoint,
@@ -26,6 +26,7 @@ import {
   type Labels,
   type Node,
   type Pod,
+  type PodSpec,
   readinessChangeOf,
   type Service,
   type ServicePort,
@@ -99,6 +100,23 @@ export function containerPortNamed(pod: Pod, name: string, protocol: ServicePort
     if (found !== undefined) return found.containerPort;
   }
   return undefined;
+}
+
+/** Where pods serve the ports of a Service, as one object for all that do so alike; pods of one template have the same containers. */
+function portsOfPods(service: Service): (pod: Pod) => PodPorts {
+  const byText = new Map<string, PodPorts>();
+  let latest: { readonly spec: PodSpec; readonly ports: PodPorts } | undefined;
+  return (pod) => {
+    const { spec } = pod;
+    if (latest?.spec.containers === spec.containers && latest.spec.initContainers === spec.initContainers)
+      return latest.ports;
+    const ports = endpointPortsOf(pod, service);
+    const text = JSON.stringify(ports);
+    const same = byText.get(text) ?? { ports, text };
+    byText.set(text, same);
+    latest = { spec, ports: same };
+    return same;
+  };
 }
 
 export class EndpointSliceController {
@@ -214,8 +232,8 @@ export class EndpointSliceController {
   }
 
   #markServicesOf(namespace: string, labels: Labels): void {
-    for (const name in labels) {
-      for (const service of this.#servicesByLabel.get(`${namespace}/${name}=${labels[name]}`) ?? []) {
+    for (const name of labelNames(namespace, labels)) {
+      for (const service of this.#servicesByLabel.get(name) ?? []) {
         if (matchesLabels(this.#selectorOfService.get(service) ?? {}, labels)) this.#markDirty(service);
       }
     }
@@ -300,13 +318,13 @@ export class EndpointSliceController {
     const key = `${family} ${keyOf(service)}`;
     const last = this.#lastLook.get(key);
     const entries: PodEntry[] = [];
-    const knownPorts = new Map<string, PodPorts>();
+    const portsOf = portsOfPods(service);
     const byPod = new Map<string, PodEntry>();
     for (const podKey of this.#pods.select(service.metadata.namespace, service.spec.selector)) {
       const pod = this.#apiServer.get('Pod', podKey);
       if (pod === undefined || this.#lacksNode(pod, service)) continue;
       const before = last?.service === service ? last.byPod.get(podKey) : undefined;
-      const entry = before?.pod === pod ? before : this.#entryOf(pod, service, { family, before, knownPorts });
+      const entry = before?.pod === pod ? before : this.#entryOf(pod, service, { family, before, portsOf });
       entries.push(entry);
       byPod.set(podKey, entry);
     }
@@ -329,19 +347,15 @@ export class EndpointSliceController {
     {
       family,
       before,
-      knownPorts,
-    }: { family: IpFamilyName; before: PodEntry | undefined; knownPorts: Map<string, PodPorts> },
+      portsOf,
+    }: { family: IpFamilyName; before: PodEntry | undefined; portsOf: (pod: Pod) => PodPorts },
   ): PodEntry {
     const node = this.#apiServer.get('Node', pod.spec.nodeName ?? '');
     const zone = node?.metadata.labels[ZONE_LABEL] || undefined;
     const endpoint = endpointOf(pod, service, { zone, family });
-    const ports = endpointPortsOf(pod, service);
-    const text = JSON.stringify(ports);
-    const same = knownPorts.get(text) ?? { ports, text };
-    knownPorts.set(text, same);
     const isSame = before !== undefined && JSON.stringify(endpoint) === JSON.stringify(before.endpoint);
     const changedAt = readinessChangeOf(pod);
-    return { pod, endpoint: isSame ? before.endpoint : endpoint, ports: same, changedAt };
+    return { pod, endpoint: isSame ? before.endpoint : endpoint, ports: portsOf(pod), changedAt };
   }
 
   /** Each group's endpoints in slices of its ports; a slice whose ports no group has is in none of the drafts. */

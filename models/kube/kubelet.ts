@@ -84,7 +84,9 @@ export class Kubelet {
     const namespace = this.machine.addNamespace(name);
     try {
       const { ips } = this.#cni.add({
-        ...{ containerId: name, ifName: IF_NAME, namespace },
+        containerId: name,
+        ifName: IF_NAME,
+        namespace,
         ...(requestedIps !== undefined && { requestedIps }),
         ...((portMappings ?? bandwidth) !== undefined && { capabilities: { portMappings, bandwidth } }),
       });

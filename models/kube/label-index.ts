@@ -27,13 +27,25 @@ function holds({ key, operator, values }: LabelSelector['matchExpressions'][numb
   }
 }
 
+/** `default/app=web` for each label. */
+export function labelNames(namespace: string, labels: Labels): readonly string[] {
+  if (latest.labels !== labels || latest.namespace !== namespace) {
+    const names: string[] = [];
+    for (const key in labels) names.push(`${namespace}/${key}=${labels[key]}`);
+    Object.assign(latest, { namespace, labels, names });
+  }
+  return latest.names;
+}
+
+/** Pods of one template have the same labels, and come one after the other. */
+const latest = { namespace: '', labels: {} as Labels, names: [] as readonly string[] };
+
 /** Items of many namespaces by their labels. */
 export class LabelIndex<Item> {
   readonly #byLabel = new Map<string, Map<Item, Labels>>();
 
   add(namespace: string, labels: Labels, item: Item): void {
-    for (const key in labels) {
-      const label = `${namespace}/${key}=${labels[key]}`;
+    for (const label of labelNames(namespace, labels)) {
       const items = this.#byLabel.get(label);
       if (items === undefined) this.#byLabel.set(label, new Map([[item, labels]]));
       else items.set(item, labels);
@@ -42,8 +54,7 @@ export class LabelIndex<Item> {
 
   /** Takes the labels that the item was added with. */
   delete(namespace: string, labels: Labels, item: Item): void {
-    for (const key in labels) {
-      const label = `${namespace}/${key}=${labels[key]}`;
+    for (const label of labelNames(namespace, labels)) {
       const items = this.#byLabel.get(label);
       items?.delete(item);
       if (items?.size === 0) this.#byLabel.delete(label);

@@ -186,8 +186,13 @@ export function podIpsOf({ status: { podIP, podIPs } }: Pod): readonly string[] 
 }
 
 /** What a pod's status says of its addresses. `podIPs` is left out where it would say the same as `podIP`. */
-export const podIpStatus = (addresses: readonly string[]): Pick<Pod['status'], 'podIP' | 'podIPs'> =>
-  addresses.length < 2 ? { podIP: addresses[0] } : { podIP: addresses[0], podIPs: addresses.map((ip) => ({ ip })) };
+export const podIpStatus = (
+  addresses: readonly string[],
+  hostIP: string | undefined,
+): Pick<Pod['status'], 'podIP' | 'podIPs' | 'hostIP'> =>
+  addresses.length < 2
+    ? { podIP: addresses[0], hostIP }
+    : { podIP: addresses[0], podIPs: addresses.map((ip) => ({ ip })), hostIP };
 
 const firstOfEachFamily = (addresses: readonly string[]): readonly string[] =>
   addresses.filter((address, i) => addresses.findIndex((other) => isIpv4(other) === isIpv4(address)) === i);

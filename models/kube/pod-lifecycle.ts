@@ -105,7 +105,7 @@ export class PodLifecycle {
     const isAsReported = delay === undefined || pod.status.conditions !== undefined;
     const running: Running = { pod, stage: 'running', isReady: isAsReported && isReady(pod) };
     this.#running.set(key, running);
-    this.#report(key, running, { ...addresses, phase: 'Running' });
+    this.#report(key, running, withChanges<Partial<Pod['status']>>(addresses, { phase: 'Running' }));
     if (isAsReported) return;
     this.#after(delay, () => this.#setReady(running, true));
   }
@@ -176,11 +176,14 @@ export class PodLifecycle {
     const now = this.#apiServer.get('Pod', key);
     if (now === undefined || !this.#runtime.isConnected(running.pod)) return;
     const readiness = running.isReady ? 'True' : 'False';
-    const status = { ...fields, conditions: withReadiness(now, readiness, this.#apiServer.now) };
+    const conditions = withReadiness(now, readiness, this.#apiServer.now);
+    const status = withChanges(fields, { conditions });
     const isNews = (field: keyof typeof status): boolean =>
       now.status[field] !== status[field] && JSON.stringify(now.status[field]) !== JSON.stringify(status[field]);
     const changed = (Object.keys(status) as (keyof typeof status)[]).some(isNews);
-    running.pod = changed ? this.#apiServer.update(withChanges(now, { status: withChanges(now.status, status) })) : now;
+    running.pod = changed
+      ? this.#apiServer.update(withChanges(now, { status: withChanges(now.status, status) }), key)
+      : now;
   }
 }
 

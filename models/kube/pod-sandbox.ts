@@ -1,5 +1,6 @@
 // What a pod's object asks of the network of its node: its name there, addresses that it has already, host ports, bandwidth.
 
+import { appended } from '../../engine/appended.ts';
 import type { PortMapping } from '../cni/port-mapping.ts';
 import { podHostname } from '../dns/pod-hosts.ts';
 import { parseAddress } from '../packet/ip-address.ts';
@@ -21,14 +22,19 @@ export function sandboxOf(pod: Pod): PodSandbox {
   };
 }
 
-const portMappingsOf = ({ spec: { containers } }: Pod): PortMapping[] =>
-  containers.flatMap(({ ports }) =>
-    ports.flatMap(({ hostPort, containerPort, protocol, hostIP }) =>
-      hostPort === undefined
-        ? []
-        : [{ hostPort, containerPort, protocol: protocol.toLowerCase(), ...(hostIP !== undefined && { hostIP }) }],
-    ),
-  );
+function portMappingsOf({ spec: { containers } }: Pod): readonly PortMapping[] {
+  let found: readonly PortMapping[] = NO_PORT_MAPPINGS;
+  for (const { ports } of containers) {
+    for (const { hostPort, containerPort, protocol, hostIP } of ports) {
+      if (hostPort === undefined) continue;
+      const mapping = { hostPort, containerPort, protocol: protocol.toLowerCase() };
+      found = appended(found, hostIP === undefined ? mapping : { ...mapping, hostIP });
+    }
+  }
+  return found;
+}
+
+const NO_PORT_MAPPINGS: readonly PortMapping[] = [];
 
 const INGRESS = 'kubernetes.io/ingress-bandwidth';
 const EGRESS = 'kubernetes.io/egress-bandwidth';

@@ -5,6 +5,7 @@
 // Not modelled: affinity, topology spread constraints, resource requests, preemption, priorities. The real scheduler
 // scores and breaks ties at random; this one is even and repeatable.
 
+import { appended } from '../../engine/appended.ts';
 import type { ApiServer, Deliver, KeyedEvent, WatchEvent } from './api-server.ts';
 import { matchesLabels } from './label-index.ts';
 import { controllerOf, describeObject, isFinished, type Node, type Pod, type PodSpec, withChanges } from './objects.ts';
@@ -12,21 +13,22 @@ import { controllerOf, describeObject, isFinished, type Node, type Pod, type Pod
 /** Whether the node's labels and taints let a pod in; room is another matter. */
 export function nodeAccepts(node: Node, { nodeSelector, tolerations }: PodSpec): boolean {
   if (!matchesLabels(nodeSelector, node.metadata.labels)) return false;
-  const cordon = node.spec.unschedulable ? [CORDON] : [];
-  return [...node.spec.taints, ...cordon].every(
-    (taint) =>
-      taint.effect === 'PreferNoSchedule' ||
-      tolerations.some(
-        ({ key, operator, value, effect }) =>
-          (key === undefined || key === taint.key) &&
-          (effect === undefined || effect === taint.effect) &&
-          (operator === 'Exists' || (key !== undefined && value === taint.value)),
-      ),
-  );
+  const { taints, unschedulable } = node.spec;
+  const isTolerated = (taint: Taint): boolean =>
+    taint.effect === 'PreferNoSchedule' ||
+    tolerations.some(
+      ({ key, operator, value, effect }) =>
+        (key === undefined || key === taint.key) &&
+        (effect === undefined || effect === taint.effect) &&
+        (operator === 'Exists' || (key !== undefined && value === taint.value)),
+    );
+  return taints.every(isTolerated) && (!unschedulable || isTolerated(CORDON));
 }
 
+type Taint = Node['spec']['taints'][number];
+
 /** The taint of `kubectl cordon`. */
-const CORDON: Node['spec']['taints'][number] = {
+const CORDON: Taint = {
   key: 'node.kubernetes.io/unschedulable',
   value: '',
   effect: 'NoSchedule',
@@ -135,7 +137,7 @@ export class Scheduler {
       return;
     }
     this.#count(key, pod, seat);
-    this.#apiServer.update(withChanges(pod, { spec: withChanges(pod.spec, { nodeName: seat.name }) }));
+    this.#apiServer.update(withChanges(pod, { spec: withChanges(pod.spec, { nodeName: seat.name }) }), key);
   }
 
   #choose(pod: Pod): Seat | undefined {
@@ -208,8 +210,9 @@ export class Scheduler {
     const name = ownerOf(pod);
     const owner = this.#byOwner.get(name) ?? { name, seats: new Map<Seat, number>(), seatsWith: [] };
     this.#byOwner.set(name, owner);
-    const hostPorts = hostPortsOf(pod).filter((port) => !seat.hostPorts.has(port));
-    this.#bound.set(key, { seat, owner, hostPorts: hostPorts.length === 0 ? NO_PORTS : hostPorts });
+    const asked = hostPortsOf(pod);
+    const hostPorts = asked.length === 0 ? NO_PORTS : asked.filter((port) => !seat.hostPorts.has(port));
+    this.#bound.set(key, { seat, owner, hostPorts });
     for (const port of hostPorts) seat.hostPorts.add(port);
     seat.pods++;
     setSiblings(owner, seat, (owner.seats.get(seat) ?? 0) + 1);
@@ -257,14 +260,16 @@ function isTaken(taken: ReadonlySet<string>, hostPort: string): boolean {
 }
 
 /** On the node's network every port of a container is one of the node. */
-function hostPortsOf({ spec: { hostNetwork, containers } }: Pod): string[] {
-  return containers.flatMap(({ ports }) =>
-    ports.flatMap(({ protocol, containerPort, hostIP, hostPort = hostNetwork ? containerPort : undefined }) => {
-      if (hostPort === undefined) return [];
+function hostPortsOf({ spec: { hostNetwork, containers } }: Pod): readonly string[] {
+  let found: readonly string[] = NO_PORTS;
+  for (const { ports } of containers) {
+    for (const { protocol, containerPort, hostIP, hostPort = hostNetwork ? containerPort : undefined } of ports) {
+      if (hostPort === undefined) continue;
       const isAtEvery = hostIP === undefined || hostIP === '0.0.0.0' || hostIP === '::';
-      return [`${protocol}/${hostPort}${isAtEvery ? '' : ` at ${hostIP}`}`];
-    }),
-  );
+      found = appended(found, `${protocol}/${hostPort}${isAtEvery ? '' : ` at ${hostIP}`}`);
+    }
+  }
+  return found;
 }
 
 function podLimitOf(node: Node): number {

@@ -2,7 +2,7 @@
 // the cluster's ranges decide (initIPFamilyFields of pkg/registry/core/service/storage).
 
 import { ObjectError } from './object-error.ts';
-import { type IpFamilyName, isHeadless, type Service } from './objects.ts';
+import { type IpFamilyName, isHeadless, type Service, withChanges } from './objects.ts';
 import { familyOfAddress } from './service-validation.ts';
 
 /**
@@ -14,8 +14,8 @@ export function withFamilies(service: Service, configured: readonly IpFamilyName
   if (service.spec.type === 'ExternalName' || isUntouchedPreference(service, before)) return service;
   const ipFamilyPolicy = service.spec.ipFamilyPolicy ?? before?.spec.ipFamilyPolicy ?? defaultPolicy(service);
   const reduced = before === undefined ? service : withoutSecondary(service, ipFamilyPolicy, before);
-  const spec = { ...reduced.spec, ipFamilyPolicy };
-  const given = { ...reduced, spec };
+  const spec = withChanges(reduced.spec, { ipFamilyPolicy });
+  const given = withChanges(reduced, { spec });
   if (ipFamilyPolicy === 'SingleStack') refuseSecond(given);
   const ipFamilies = inferred(given, configured);
   if (isHeadless(given) && hasNoSelector(given)) {
@@ -36,7 +36,7 @@ export function withFamilies(service: Service, configured: readonly IpFamilyName
   const [first = configured[0] as IpFamilyName] = ipFamilies;
   const addsSecond = ipFamilyPolicy !== 'SingleStack' && ipFamilies.length < 2 && configured.length === 2;
   const families = ipFamilies.length === 2 ? ipFamilies : addsSecond ? [first, otherFamily(first)] : [first];
-  return { ...given, spec: { ...spec, ipFamilies: families } };
+  return withChanges(given, { spec: withChanges(spec, { ipFamilies: families }) });
 }
 
 const hasNoSelector = ({ spec }: Service): boolean => Object.keys(spec.selector).length === 0;

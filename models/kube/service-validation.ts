@@ -6,7 +6,14 @@
 
 import { isIpv4, isIpv6 } from '../packet/ip-address.ts';
 import { ObjectError } from './object-error.ts';
-import { isExternal, mayHaveNodePorts, needsHealthCheck, type Service, type ServicePort } from './objects.ts';
+import {
+  isExternal,
+  mayHaveNodePorts,
+  needsHealthCheck,
+  type Service,
+  type ServicePort,
+  withChanges,
+} from './objects.ts';
 
 /** Of the API server, by their names. */
 export interface FeatureGates {
@@ -182,11 +189,8 @@ export function withServiceDefaults(service: Service): Service {
     spec.allocateLoadBalancerNodePorts ?? (spec.type === 'LoadBalancer' ? true : undefined);
   // The status of another type is emptied: there is no load balancer any more.
   const status = spec.type === 'LoadBalancer' ? service.status : { loadBalancer: { ingress: [] } };
-  return {
-    ...service,
-    spec: { ...spec, clusterIPs, externalTrafficPolicy, allocateLoadBalancerNodePorts },
-    status,
-  };
+  const defaults = { clusterIPs, externalTrafficPolicy, allocateLoadBalancerNodePorts };
+  return withChanges(service, { spec: withChanges(spec, defaults), status });
 }
 
 /**

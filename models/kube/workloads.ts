@@ -32,6 +32,7 @@ import {
   readinessChangeOf,
   type StatefulSet,
   type Workload,
+  withChanges,
 } from './objects.ts';
 import { nextReplicas, type ReplicaSetState } from './rolling-update.ts';
 import { nodeAccepts } from './scheduler.ts';
@@ -289,7 +290,7 @@ export class WorkloadController {
 
   #createReplicaSet(deployment: Deployment, name: string, hash: string, revision: number, replicas: number): void {
     const { selector, template, minReadySeconds } = deployment.spec;
-    const labels = { ...template.metadata.labels, [TEMPLATE_HASH]: hash };
+    const labels = withChanges(template.metadata.labels, { [TEMPLATE_HASH]: hash });
     const { key, object } = this.#apiServer.createKeyed<ReplicaSet>({
       kind: 'ReplicaSet',
       metadata: {
@@ -300,9 +301,10 @@ export class WorkloadController {
         ownerReferences: [referenceTo(deployment)],
       },
       spec: {
-        ...{ replicas, minReadySeconds },
-        selector: { ...selector, matchLabels: { ...selector.matchLabels, [TEMPLATE_HASH]: hash } },
-        template: { ...template, metadata: { ...template.metadata, labels } },
+        replicas,
+        minReadySeconds,
+        selector: withChanges(selector, { matchLabels: withChanges(selector.matchLabels, { [TEMPLATE_HASH]: hash }) }),
+        template: withChanges(template, { metadata: withChanges(template.metadata, { labels }) }),
       },
     });
     this.#recordOwner('ADDED', object, key); // the watch event may come later than the next look at the Deployment
@@ -475,7 +477,7 @@ export class WorkloadController {
         annotations: metadata.annotations,
         ownerReferences: this.#latestOwner.references,
       },
-      spec: { ...spec, ...extra.spec },
+      spec: withChanges(spec, extra.spec ?? {}),
       status: { phase: 'Pending' },
     });
     this.#recordOwner('ADDED', object, key); // the watch event may come later than the next look at this workload

@@ -2,6 +2,7 @@
 //
 // Not modelled: SO_REUSEPORT groups (one socket per address and port), sockets bound to a device.
 
+import { appended } from '../../engine/appended.ts';
 import { ANY_IP, type Ip, type IpFamily } from '../packet/ip-address.ts';
 import { hashIpv6 } from '../packet/ipv6-address.ts';
 
@@ -166,7 +167,7 @@ export class PortTable<S extends BoundSocket> {
   add(socket: S): void {
     if (this.#byPort !== undefined) return addTo(this.#byPort, socket);
     const last = this.#few.findLastIndex(({ localPort }) => localPort === socket.localPort);
-    this.#few = this.#few.toSpliced(last < 0 ? this.#few.length : last + 1, 0, socket);
+    this.#few = last < 0 ? appended(this.#few, socket) : this.#few.toSpliced(last + 1, 0, socket);
     if (this.#few.length <= FEW_PORTS || new Set(this.#few.map(({ localPort }) => localPort)).size <= FEW_PORTS) return;
     this.#byPort = new Map();
     for (const each of this.#few) addTo(this.#byPort, each);

@@ -2,6 +2,7 @@
 //
 // The service time is the application's own (a database, a sleep): it does not occupy the CPUs that carry packets.
 
+import { appended } from '../../engine/appended.ts';
 import type { RandomStream } from '../../engine/random.ts';
 import { type Duration, us } from '../../engine/time.ts';
 import type { Process } from '../host/process.ts';
@@ -94,7 +95,7 @@ export class Server implements TcpHandlers, UdpHandlers {
   /** Nothing happens if it listens there already. */
   listen(protocol: ServerProtocol, port: number): void {
     if (this.listensOn(protocol, port) || this.#exit !== undefined || this.#hasExited) return;
-    this.#listening = this.#listening.concat(this.#open(protocol, port));
+    this.#listening = appended(this.#listening, this.#open(protocol, port));
   }
 
   /** `[::]` where there is IPv6, as servers do, which is both families; else 0.0.0.0. */

@@ -16,7 +16,12 @@ export function bridgeNetwork(cluster: NetworkCluster): PodNetwork {
     const gateways = setUpBridge(node, { name, mtuBytes, settings });
     const ipam = { type: 'host-local', ranges: rangesOf(node), routes: defaultRoutes(node) };
     const bridge = {
-      ...{ type: 'bridge', bridge: name, mtu: mtuBytes, isGateway: true, hairpinMode, promiscMode: promiscuous },
+      type: 'bridge',
+      bridge: name,
+      mtu: mtuBytes,
+      isGateway: true,
+      hairpinMode,
+      promiscMode: promiscuous,
       ipam,
     };
     const plugins = [bridge, ...HOST_PORTS_AND_LIMITS];

@@ -1,6 +1,7 @@
 // What host-local keeps of one network on a node's disk: a file per address with its container and interface, and for each
 // set of ranges the address that was given last (backend/disk of containernetworking/plugins).
 
+import { appended } from '../../../engine/appended.ts';
 import { formatIp, type Ip, type IpAddress, type IpFamily } from '../../packet/ip-address.ts';
 import type { Attachment } from '../plugin.ts';
 
@@ -20,7 +21,7 @@ export class HostLocalStore {
     const { containerId, ifName } = holder;
     const lease: Lease = { family: address.family, ip: address.ip, containerId, ifName };
     taken.set(address.ip, lease);
-    this.#byContainer.set(containerId, (this.#byContainer.get(containerId) ?? []).concat(lease));
+    this.#byContainer.set(containerId, appended(this.#byContainer.get(containerId) ?? [], lease));
     return true;
   }
 

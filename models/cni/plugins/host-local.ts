@@ -139,10 +139,11 @@ export class RangeSet {
   }
 }
 
-function allocate({ host, network, config, cniVersion, options, ...holder }: CniCall<HostLocalOptions>): CniResult {
+function allocate(call: CniCall<HostLocalOptions>): CniResult {
+  const { host, network, config, cniVersion, options } = call;
   const store = storeOf(host, network, options);
   const { sets, routes } = read(options, host, cniVersion);
-  const attachment = attachmentOf(holder);
+  const attachment = attachmentOf(call);
   const requested = (config.args?.cni?.ips ?? []).map((address) => parseAddress(address.split('/')[0]!));
   try {
     const ips = sets.sets.map((set, number) => {
