@@ -11,7 +11,7 @@ import type { FrameTotals } from '../../models/packet/frame-store.ts';
 import { type Finding, type MeasuredRun, MeasuredRuns } from './expectation.ts';
 import { RUN_COLUMNS } from './plan.ts';
 import { UserError } from './user-error.ts';
-import { tuneFor } from './v8.ts';
+import { tuneFor, tuneForBuilding } from './v8.ts';
 
 /** A value of a factor, as it stands in the CSV. */
 export type Level = string | number | boolean;
@@ -176,6 +176,7 @@ function runOnce<C extends ExperimentCluster, F extends Factors, L, M extends Me
   cluster: C,
   levels: Levels<F>,
 ): RunResult | undefined {
+  tuneForBuilding();
   const load = definition.build(levels, cluster);
   if (cluster.pods !== undefined) tuneFor(cluster.pods);
   cluster.run(after(cluster.sim.now, definition.warmUp));
