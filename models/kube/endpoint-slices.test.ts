@@ -3,7 +3,7 @@ import { after as later, ms, START } from '../../engine/time.ts';
 import { parseIpv6Prefix } from '../packet/ip-address.ts';
 import { type ControlPlane, controlPlane, endGracePeriods, nodeAt, setReady } from './control-plane.fixture.ts';
 import { SERVICE_NAME_LABEL, TRIGGER_TIME_ANNOTATION } from './endpoint-slices.ts';
-import type { EndpointSlice, Service } from './objects.ts';
+import type { EndpointSlice, Pod, Service } from './objects.ts';
 import { DEFAULT_RANGES } from './ranges.ts';
 
 const service = (name: string, spec: string) => `
@@ -126,6 +126,18 @@ metadata: {name: node-1, labels: {topology.kubernetes.io/zone: zone-a}}`,
     cluster.apply([WEB, service('dns', dns), pod('a', { more: sidecar, ports: both })].join('---'));
     expect(slices(cluster)).toEqual(['15001: 10.244.0.2']);
     expect(slices(cluster, 'dns')).toEqual(['u 5353, t 5354: 10.244.0.2']);
+  });
+
+  test('looks at the sidecars of each pod, also where pods share their containers', () => {
+    const cluster = controlPlane();
+    cluster.apply(pod('a', { ports: HTTP_8080 }));
+    const sidecar =
+      'initContainers: [{name: proxy, restartPolicy: Always, ports: [{name: other, containerPort: 15001}]}],';
+    cluster.apply(pod('b', { ports: HTTP_8080, more: sidecar }));
+    const [a, b] = cluster.api.list('Pod') as [Pod, Pod];
+    cluster.api.update({ ...b, spec: { ...b.spec, containers: a.spec.containers } });
+    cluster.apply(service('web', 'selector: {app: web}, ports: [{port: 80, targetPort: other}]'));
+    expect(slices(cluster)).toEqual([': 10.244.0.2', '15001: 10.244.0.3']);
   });
 
   test('leaves out pods that have ended or have no address, and takes those on the node’s network', () => {

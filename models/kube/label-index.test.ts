@@ -37,3 +37,11 @@ test('the index selects what asking every item selects', () => {
     }),
   );
 });
+
+test('objects of two namespaces may share their labels', () => {
+  const index = new LabelIndex<string>();
+  const labels = { app: 'web' };
+  for (const namespace of ['x', 'y']) index.add(namespace, labels, namespace);
+  expect(index.select('x', labels)).toEqual(['x']);
+  expect(index.select('y', labels)).toEqual(['y']);
+});

@@ -129,6 +129,15 @@ describe('a node accepts a pod', () => {
     const { spec } = pod('a', { tolerations }) as { spec: PodSpec };
     expect(nodeAccepts(nodeAt(1, { taints }), spec)).toBe(expected);
   });
+
+  test('not if it is cordoned, but for those that tolerate it', () => {
+    const node = nodeAt(1);
+    const cordoned = { ...node, spec: { ...node.spec, unschedulable: true } };
+    const accepts = (tolerations: Manifest<'Pod'>['spec']['tolerations']): boolean =>
+      nodeAccepts(cordoned, (pod('a', { tolerations }) as { spec: PodSpec }).spec);
+    expect(accepts([])).toBe(false);
+    expect(accepts([{ key: 'node.kubernetes.io/unschedulable', operator: 'Exists' }])).toBe(true);
+  });
 });
 
 describe('a pod that no node takes waits', () => {
