@@ -197,7 +197,7 @@ function startClients(
 
 const wallSeconds = (): number => performance.now() / 1e3;
 
-/** Until V8 has compiled what it has begun to; until then it keeps alive what the code mentions, the cluster before. */
+/** In which V8 compiles what it has begun to; meanwhile it keeps alive what the code mentions: the cluster before. */
 const COMPILING_MS = 1_000;
 
 let isFirstCluster = true;
